@@ -10,11 +10,11 @@ __all__ = ["Conflation"]
 
 
 class Conflation:
-    """The newest waiting message of each channel, for a subscriber that has not taken the rest.
+    """The newest pending message of each channel, for a subscriber that is behind.
 
-    `behind`: whether more waits to be taken than is allowed. `max_bytes`: what is held back is no
-    more than that, else `overflow` is called, which may not wait. `skipped`: how many messages
-    newer ones have replaced.
+    `behind`: returns whether the subscriber has more unsent bytes than allowed. `max_bytes`: limit
+    of the held messages; above it `overflow` is called, which must not wait. `skipped`: how many
+    messages newer ones have replaced.
     """
 
     __slots__ = ("_behind", "_bytes", "_max_bytes", "_overflow", "_waiting", "skipped")
@@ -31,19 +31,19 @@ class Conflation:
 
     @property
     def waiting(self) -> int:
-        """How many messages wait, each of another channel."""
+        """The number of held messages, each of another channel."""
         return len(self._waiting)
 
     @property
     def holding(self) -> bool:
-        """Whether more messages have to wait: some do already, or the subscriber is behind."""
+        """Whether more messages must be held: some are already, or the subscriber is behind."""
         return bool(self._waiting) or self._behind()
 
     def add(self, messages: Iterable[ChannelMessage]) -> int:
-        """Let messages wait; returns how many they replaced."""
+        """Hold messages; returns how many they replaced."""
         replaced = 0
         for message in messages:
-            # Taken out first, so that those that wait stand in the order they came.
+            # Removed first, so that the held messages stay in their order of arrival.
             old = self._waiting.pop(message.channel, None)
             if old is not None:
                 replaced += 1
@@ -51,13 +51,13 @@ class Conflation:
             self._waiting[message.channel] = message
             self._bytes += len(message.value)
         self.skipped += replaced
-        # A new channel each time replaces nothing, and would be held for ever.
+        # New channels replace nothing, and would be held without limit.
         if self._bytes > self._max_bytes:
             self._overflow()
         return replaced
 
     def take(self) -> tuple[Sequence[ChannelMessage], int]:
-        """All that waits, in order, and how many messages were skipped before."""
+        """Return all held messages in order, and how many were skipped before."""
         messages, skipped = list(self._waiting.values()), self.skipped
         self._waiting, self._bytes, self.skipped = {}, 0, 0
         return messages, skipped

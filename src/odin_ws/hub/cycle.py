@@ -14,12 +14,12 @@ from odin_ws.records import Batch, Item
 
 __all__ = ["Cycle", "DispatchSlice", "Queue"]
 
-# How long reading or writing may keep the loop from the other tasks, seconds.
+# Limit on the time for which reading or writing blocks other tasks, seconds.
 _SLICE_SECONDS = 0.005
 
 
 class Cycle:
-    """Who is due to be written, and what. `room`: the bytes that may still be read into it."""
+    """The subscribers to write and their messages. `room`: bytes that may still be added."""
 
     __slots__ = ("messages", "room", "subscribers")
 
@@ -30,7 +30,7 @@ class Cycle:
 
 
 class Queue:
-    """What has come from the source and was not taken yet: in `left`, then in the channel."""
+    """The items from the source that were not taken yet: in `left`, then in the channel."""
 
     __slots__ = ("_inbox", "left")
 
@@ -39,12 +39,12 @@ class Queue:
         self._inbox = inbox
 
     async def wait(self) -> None:
-        """Wait until there is something. Raises trio.EndOfChannel when nothing comes any more."""
+        """Wait for an item. Raises trio.EndOfChannel if there will be none."""
         if not self.left:
             self.left.append(await self._inbox.receive())
 
     def fill(self) -> bool:
-        """Have the next item in `left`, if there is one."""
+        """Move the next item to `left`, if there is one."""
         if not self.left:
             try:
                 self.left.append(self._inbox.receive_nowait())
@@ -54,12 +54,12 @@ class Queue:
 
     @property
     def has_records(self) -> bool:
-        """Whether the next item is records, and not something that is told of at once."""
+        """Whether the next item is a batch, not an item that is handled at once."""
         return self.fill() and isinstance(self.left[0], Batch)
 
 
 class DispatchSlice:
-    """The dispatcher's time between two of its yields."""
+    """The dispatcher's time between two yields."""
 
     __slots__ = ("_stats", "begun")
 
@@ -75,11 +75,11 @@ class DispatchSlice:
 
     @property
     def expired(self) -> bool:
-        """Whether it is the others' turn."""
+        """Whether other tasks should run."""
         return trio.current_time() > self.begun + _SLICE_SECONDS
 
     async def yield_control(self) -> None:
-        """Let the others run."""
+        """Let other tasks run."""
         now = trio.current_time()
         self._stats.busy_seconds += now - self.begun
         self.begun = now

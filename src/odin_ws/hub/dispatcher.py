@@ -1,7 +1,8 @@
 """The dispatcher: reads batches, fans out, and writes every subscriber once per cycle.
 
-One task dispatches, so no reordering is possible. All state moves in synchronous functions; the
-only awaits are the wait for records, for the next slot, and the yields between steps and writes.
+One task dispatches, so nothing is reordered. State changes only in synchronous functions; the only
+awaits are the wait for records, the wait for the next slot, and the yields between steps and
+writes.
 """
 
 from __future__ import annotations
@@ -35,22 +36,22 @@ from odin_ws.steps import STEP_ITEMS, Steps
 
 __all__ = ["Hub"]
 
-# The share of the event loop the dispatcher may take: above it cycles stretch, so each write
-# carries more and readers, accepts and pongs keep the rest (shared measurements: 60-70%).
+# The dispatcher's share of the event loop: above it cycles get longer, so each write has more
+# messages, and reads, accepts and pongs get the rest (shared measurements: 60-70%).
 _DUTY = 0.65
 
-# After a pause three cycles may begin at once. The fetches allow two (kafka/fetch_pace.py), and a
-# cycle begins some ms after its fetch was answered, when the one before is still writing: with the
-# third it does not wait.
+# After a pause three cycles may begin at once. Fetches allow two (kafka/fetch_pace.py), and a cycle
+# begins some ms after its fetch response, when the previous one is still writing: the third one
+# avoids that wait.
 _BURST = 3
 
-# A slice may be over: that is looked at every so many writes, and every so many bytes (of records
-# that nobody wants: 1,000, some 6 ms).
+# The end of a slice is checked after this many writes, and this many bytes (of records without
+# subscribers: 1,000, about 6 ms).
 _SLICE_WRITES = 32
 _SLICE_BYTES = 64 << 10
 
-# While a cycle writes, what has come is looked at so often, seconds: to share it out costs 12,000
-# subscribers a millisecond or two, and to write to them takes a hundred.
+# While a cycle writes, new records are read at this interval in seconds: fanning them out to 12,000
+# subscribers takes a millisecond or two, writing to them a hundred.
 _LOOK_SECONDS = 0.02
 
 
@@ -58,9 +59,9 @@ class Hub:
     """Subscriptions, positions and the dispatcher.
 
     `interval`: seconds between the starts of two cycles in the long run; 0 for none.
-    `cycle_bytes`: of records that are wanted one cycle takes so many, and what is begun. A
-    subscriber to everything gets them as one write; what is left over waits here, in the channel
-    and in Kafka. `max_filters`: distinct ones of all subscriptions.
+    `cycle_bytes`: limit of one cycle's records with subscribers, exceeded by at most one record. A
+    subscriber to everything gets them as one write; the rest waits in the hub, in the channel and
+    in Kafka. `max_filters`: limit of distinct filters of all subscriptions.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class Hub:
         self._encoder = CycleEncoder(compressors)
         self._replays = ReplayEncoder(compressors)
 
-    # ---- subscriptions: called by sessions, between two cycles or between two writes of one
+    # ---- subscriptions: called by sessions, between two cycles or between two writes
 
     def subscribe(
         self,
@@ -89,10 +90,10 @@ class Hub:
         replayed_from: Mapping[str, LiveFrom] | None = None,
         options: SubscriptionOptions = PLAIN,
     ) -> None:
-        """Add patterns; they are live from the positions the hub has now.
+        """Add patterns, live from the hub's present positions.
 
-        `replayed_from`: of patterns that were replayed, where that began. `options`: of all of
-        them, also of those that were there before with others.
+        `replayed_from`: the start of patterns that were replayed. `options`: of all of them, also
+        of existing ones that had others.
         """
         if subscriber.paces is not None:
             self._pacer.take(subscriber, trio.current_time())
@@ -102,14 +103,14 @@ class Hub:
         for pattern in patterns:
             shared = self._index.add(subscriber, pattern, options)
             if shared is not None or pattern in begins:
-                # A pattern that was there before keeps its key, which is the shared text.
+                # An existing pattern keeps its key, which is the shared text.
                 subscriber.live_from[shared or pattern] = begins.get(pattern, now)
         subscriber.resend_from = self.stream.order
         if subscriber.options is not None or subscriber.paces is not None:
             self._pacer.follow(subscriber)
 
     def unsubscribe(self, subscriber: Subscriber, patterns: Collection[str]) -> bool:
-        """Take patterns away; nothing of them is written after this. False: there were none."""
+        """Remove patterns; nothing of them is written afterwards. False: there were none."""
         self.settle(subscriber)
         gone = [self._index.discard(subscriber, pattern) for pattern in patterns]
         for pattern in patterns:
@@ -120,27 +121,27 @@ class Hub:
         return any(gone)
 
     def leave(self, subscriber: Subscriber) -> Steps[None]:
-        """Forget a subscriber whose connection has ended."""
+        """Remove a subscriber whose connection has ended."""
         subscriber.pending = None
-        # It would hold the connection, and that the subscriber.
+        # Otherwise connection and subscriber would hold each other.
         subscriber.conflation = None
         subscriber.live_from.clear()
         for count, pattern in enumerate(list(subscriber.patterns), 1):
             self._index.discard(subscriber, pattern)
             if not count % STEP_ITEMS:
                 yield
-        # A cycle may have run meanwhile.
+        # A cycle may have run between the steps.
         subscriber.pending = None
         self._pacer.leave(subscriber)
 
     def topics_of(self, subscriber: Subscriber) -> list[str]:
-        """The topics that a subscriber's patterns read from."""
+        """Return the topics of a subscriber's patterns."""
         return self.stream.catalogue.topics_in(subscriber.categories)
 
     def sent_positions(
         self, subscriber: Subscriber, topics: Iterable[str]
     ) -> dict[str, dict[int, int]]:
-        """As `positions`, but before what a rate holds back from a subscriber."""
+        """As `positions`, but before the messages that a rate delays for a subscriber."""
         positions = self.stream.positions_of(topics)
         for key, offset in self._pacer.first_held(subscriber).items():
             partitions = positions.get(key.topic, {})
@@ -150,26 +151,26 @@ class Hub:
 
     @property
     def patterns(self) -> int:
-        """How many different patterns have a subscriber."""
+        """The number of different patterns with a subscriber."""
         return len(self._index)
 
     def has_subscriber(self, pattern: str) -> bool:
-        """Whether somebody subscribes to a pattern."""
+        """Return whether a pattern has a subscriber."""
         return pattern in self._index
 
     def subscribers_of(self, message: ChannelMessage) -> int:
-        """How many subscribe to a message; whoever has two patterns that match counts twice."""
+        """Return how many subscriptions match a message; two patterns of one client count twice."""
         with_options, _ = self._index.matching_with_options(message)
         return sum(len(one.members) for one in (*self._index.matching(message), *with_options))
 
     def pattern_counts(self) -> Iterator[tuple[str, int]]:
-        """Each pattern that has a subscriber, with their number."""
+        """Yield each pattern that has a subscriber, with their number."""
         return self._index.pattern_counts()
 
-    # ---- what one subscriber is sent
+    # ---- messages of one subscriber
 
     def flush(self, subscriber: Subscriber) -> None:
-        """Write what the running cycle still owes a subscriber: answers come after it."""
+        """Write a subscriber's pending messages of the running cycle, before a response."""
         pending = subscriber.pending
         if pending is not None:
             subscriber.pending = None
@@ -177,16 +178,16 @@ class Hub:
         self.release(subscriber)
 
     def settle(self, subscriber: Subscriber) -> None:
-        """Write all that a subscriber is owed, also what a rate holds back.
+        """Write all pending messages of a subscriber, also those that a rate delays.
 
-        After it the hub's positions are the subscriber's.
+        Afterwards the hub's positions are the subscriber's.
         """
         if subscriber.paces is not None:
             self._pacer.take(subscriber, trio.current_time())
         self.flush(subscriber)
 
     def release(self, subscriber: Subscriber) -> None:
-        """Write what conflation holds back: the subscriber can take it, or has asked something."""
+        """Write the messages held by conflation: the subscriber caught up, or sent a command."""
         conflation = subscriber.conflation
         if conflation is not None and conflation.waiting:
             messages, skipped = conflation.take()
@@ -194,13 +195,13 @@ class Hub:
                 subscriber.resend_from = self.stream.order
             ahead = False
             if subscriber.paces is not None:
-                # What a rate had held back came behind newer ones.
+                # Messages delayed by a rate came after newer ones.
                 messages = sorted(messages, key=attrgetter("order"))
                 ahead = self._pacer.is_passed(subscriber, messages)
             self._send_due(subscriber, MarkedDue(messages, skipped=skipped, ahead=ahead))
 
     def write_as(self, subscriber: Subscriber, frames: Frames) -> None:
-        """Change what a subscriber is sent as one frame, from the next message on."""
+        """Change the frames of a subscriber, from the next message on."""
         self.flush(subscriber)
         subscriber.form = subscriber.form.with_frames(frames)
 
@@ -210,38 +211,38 @@ class Hub:
         self._deliver(subscriber, write(messages, seq, subscriber.form), seq, len(messages))
 
     def _send_due(self, subscriber: Subscriber, due: Due) -> None:
-        """Number due messages and write them for one subscriber."""
+        """Number pending messages and write them to one subscriber."""
         seq = subscriber.seq + due.skipped + 1
         data = write(due, seq, subscriber.form, skipped=due.skipped, ahead=due.ahead)
         self._deliver(subscriber, data, seq, len(due))
 
     def replay(self, subscriber: Subscriber, messages: Sequence[ChannelMessage]) -> None:
-        """Number messages that had come before, and write them."""
+        """Number replayed messages and write them."""
         subscriber.resend_from = self.stream.order
         seq, form = subscriber.seq + 1, subscriber.form
         if form.event_ids is None:
             data = self._replays.encode(messages, form).frames(seq)
         else:
-            # The ids are this client's alone: it began somewhere else than others did.
+            # The ids are this client's alone, because its start differs from others'.
             data = write(messages, seq, form, replay=True)
         self._deliver(subscriber, data, seq, len(messages))
 
     def sent(self, subscriber: Subscriber) -> Steps[tuple[int, list[ChannelMessage]]]:
-        """What a subscriber was sent and is still kept, and the number of the first of it.
+        """Return the messages sent to a subscriber that history still has, and the first number.
 
-        It reaches back to the last change of the subscriptions, replay or skipped message, and up
-        to where the first step found the subscriber.
+        They reach back to the last change of the subscriptions, replay or skipped message, and up
+        to the state at the first step.
         """
         self.flush(subscriber)
         last, until = subscriber.seq, self.stream.order
         if subscriber.paces is not None:
-            # What was held back has other numbers than its place in the hub's order.
+            # The numbers of delayed messages do not follow the hub's order.
             return last + 1, []
         patterns, options = frozenset(subscriber.patterns), subscriber.options
         selection = None if options is None else SentSelection(patterns, options)
         since = max(subscriber.resend_from, self.stream.contiguous_since)
         messages = yield from self.history.since(patterns, since, until)
-        # A partition may have been given up or taken back between two steps.
+        # A partition may have been revoked or reassigned between two steps.
         uneven = bisect_right(messages, self.stream.contiguous_since, key=attrgetter("order"))
         del messages[:uneven]
         if selection is not None:
@@ -251,22 +252,22 @@ class Hub:
     def resend(
         self, subscriber: Subscriber, messages: Sequence[ChannelMessage], first: int
     ) -> None:
-        """Write messages again, under the numbers from `first` on that they had."""
+        """Write messages again, under their original numbers from `first` on."""
         self.flush(subscriber)
         data = write(messages, first, subscriber.form, replay=True)
         self._deliver(subscriber, data, first, len(messages))
 
     def forget_replayed(self) -> None:
-        """Let go of what was encoded to be replayed: nobody is to be replayed to now."""
+        """Drop the encoded replay chunks, because no replay runs."""
         self._replays.forget()
 
     # ---- the dispatcher
 
     async def run(self, inbox: trio.MemoryReceiveChannel[Item]) -> None:
-        """Dispatch until the channel ends: a cycle for what has come, then a pause, and again.
+        """Dispatch until the channel ends.
 
-        What comes is dispatched at once where the rate allows a cycle, and else together with what
-        comes until the rate allows the next one.
+        New records are dispatched at once if the rate allows a cycle, otherwise together with later
+        ones when the next cycle starts.
         """
         queue, cycle = Queue(inbox), Cycle(self._cycle_bytes)
         slots, not_before = Slots(self._interval, _BURST), -math.inf
@@ -277,7 +278,7 @@ class Hub:
                 except trio.EndOfChannel:
                     return
             slot = max(slots.next_start, not_before, trio.current_time())
-            # To have received was a checkpoint already, and a pass is long where many call.
+            # Receiving was a checkpoint, and a pass is long with many clients.
             if went_on or slot > trio.current_time():
                 await trio.sleep_until(slot)
             slots.start(slot)
@@ -295,7 +296,7 @@ class Hub:
             cycle = following
 
     async def _wait(self, queue: Queue) -> None:
-        """Wait until something comes, or what a rate holds back may be sent."""
+        """Wait for an item, or until messages that a rate delays are due."""
         if self._pacer.next_at == math.inf:
             await queue.wait()
             return
@@ -303,7 +304,7 @@ class Hub:
             await queue.wait()
 
     async def _collect(self, queue: Queue, cycle: Cycle) -> None:
-        """Read what has come, up to a cycle's worth, and move the positions past it."""
+        """Read new items up to the size of a cycle, and advance the positions."""
         with DispatchSlice(self.stats) as time_slice:
             while cycle.room > 0 and queue.fill():
                 fan_out, size = self._read(queue, cycle.room, time_slice)
@@ -314,10 +315,10 @@ class Hub:
                     await time_slice.yield_control()
 
     def _read(self, queue: Queue, room: int, time_slice: DispatchSlice) -> tuple[FanOut, int]:
-        """Take what has come; returns it, to be shared out in the same step, and its size.
+        """Take new records; returns them, to be distributed in the same step, and their size.
 
-        Who subscribes between two steps gets only what is read after it. What is no record is told
-        to subscribers at once, and so never behind records that are not shared out yet.
+        A subscription between two steps gets only records that are read after it. Items that are no
+        records are handled at once, so never after records that are not distributed yet.
         """
         fan_out = FanOut(self._index, self._pacer, self.stats)
         size = self.ingest.take(queue.left, fan_out.add, min(room, _SLICE_BYTES))
@@ -328,22 +329,22 @@ class Hub:
     def _read_on(
         self, queue: Queue, cycle: Cycle, following: Cycle, time_slice: DispatchSlice
     ) -> None:
-        """Read what has come while a cycle writes: whose turn is still to come gets it in this one.
+        """Read new records while a cycle writes: subscribers not written yet get them in it.
 
-        Who was written already gets it first in the following cycle.
+        Subscribers already written get them first in the following cycle.
         """
-        # In the following one there is more room, from its beginning.
+        # The room in the following cycle is larger from its beginning.
         if cycle.room <= 0 or not queue.has_records:
             return
         fan_out, size = self._read(queue, cycle.room, time_slice)
         cycle.room -= size
         following.room -= size
         following.subscribers += fan_out.distribute()
-        # They are measured when the last who gets them has.
+        # Measured when the last of their subscribers was written.
         (following if following.subscribers else cycle).messages += fan_out.messages
 
     async def _write_all(self, queue: Queue, cycle: Cycle, following: Cycle) -> None:
-        """Write each subscriber what is due to it; who was flushed or left meanwhile owes nothing.
+        """Write each subscriber its pending messages, unless it was flushed or left meanwhile.
 
         Neighbours often get the same messages under the same numbers: they share the bytes.
         """
@@ -364,7 +365,7 @@ class Hub:
                     subscriber.pending = None
                     self._write(subscriber, pending)
                     continue
-                # `_deliver` without a call, once for each subscriber of each cycle: the hot path.
+                # `_deliver`, inlined because it runs once per subscriber and cycle: the hot path.
                 form, seq = subscriber.form, subscriber.seq
                 if pending is not shared or form is not shared_form:
                     if pending.receivers == 1 and self._encoder.is_written_alone(pending, form):
@@ -377,7 +378,7 @@ class Hub:
                     shared, shared_form, shared_seq = pending, form, -1
                     messages, first = len(pending), pending.skipped + 1
                     numbers = pending.skipped + messages
-                    # It may have been flushed meanwhile.
+                    # The subscriber may have been flushed meanwhile.
                     if subscriber.pending is not pending:
                         continue
                     seq = subscriber.seq
@@ -397,7 +398,7 @@ class Hub:
         time_slice: DispatchSlice,
         next_look: float,
     ) -> float:
-        """Let the others run, then read what has come; returns when to look the next time."""
+        """Let other tasks run, then read new records; returns when to do so the next time."""
         await time_slice.yield_control()
         if time_slice.begun < next_look:
             return next_look
@@ -405,7 +406,7 @@ class Hub:
         return time_slice.begun + _LOOK_SECONDS
 
     async def _encode(self, pending: Due, form: WireFormat, time_slice: DispatchSlice) -> Encoded:
-        """Encode what is due; to compress a cycle's worth takes several time slices."""
+        """Encode pending messages; compressing a whole cycle takes several time slices."""
         steps = self._encoder.steps(pending, form)
         while True:
             try:
@@ -422,14 +423,14 @@ class Hub:
             self.stats.messages_skipped += conflation.add(pending)
             conflation.skipped += pending.skipped
         elif pending.receivers > 1 and (encoded := self._encoder.find(pending, subscriber.form)):
-            # It was compressed in this cycle; to compress now would take too long.
+            # Compressed in this cycle; compressing now would take too long.
             seq = subscriber.seq + pending.skipped + 1
             self._deliver(subscriber, encoded.frames(seq), seq, len(pending))
         else:
             self._send_due(subscriber, pending)
 
     def _deliver(self, subscriber: Subscriber, data: bytes, first: int, count: int) -> None:
-        """Number, count and write messages; those that are sent again have lower numbers."""
+        """Number, count and write messages; resent ones have lower numbers."""
         subscriber.seq = max(subscriber.seq, first + count - 1)
         self.stats.messages_sent += count
         subscriber.deliver(data)

@@ -15,21 +15,21 @@ from odin_ws.protocol.envelope import ChannelMessage
 __all__ = ["UNWANTED_BYTES", "FanOut"]
 
 UNWANTED_BYTES: Final = 64
-"""What a record counts as that nobody wants.
+"""The size that a record without subscribers counts as.
 
-It is read in some 6 us: with half of WS_SEND_QUEUE_BYTES in a cycle 8,000 are read in 50 ms, and
-then the loop is the others'.
+Reading it takes about 6 us: with half of WS_SEND_QUEUE_BYTES per cycle, 8,000 are read in 50 ms
+before other tasks run.
 """
 
-# By the same measure, to parse a value for filters, and one comparison of a filter (0.7 us).
+# In the same unit: parsing a value for filters, and one comparison of a filter (0.7 us).
 _PARSED_BYTES: Final = 32
 _TERM_BYTES: Final = 8
 
 
 class FanOut:
-    """What one step of a cycle has for whom. `messages`: those that somebody wants.
+    """The messages of one step of a cycle. `messages`: those with subscribers.
 
-    It is filled and shared out without an await in between: who subscribes later gets none of it.
+    Filled and distributed without an await in between: later subscriptions get none of it.
     """
 
     def __init__(self, index: SubscriptionIndex, pacer: Pacer, stats: HubStats) -> None:
@@ -43,8 +43,8 @@ class FanOut:
 
     @property
     def add(self) -> Callable[[ChannelMessage], int]:
-        """Takes one message; returns the bytes that it counts as."""
-        # Not kept: it would hold this object until Python looks for cycles.
+        """Return a function that adds a message and returns the bytes that it counts as."""
+        # Not stored: it would form a reference cycle with this object.
         return self._add_with_options if self._index.has_options else self._add
 
     def _add(self, message: ChannelMessage) -> int:
@@ -81,12 +81,12 @@ class FanOut:
         return size
 
     def distribute(self) -> list[Subscriber]:
-        """Give every subscriber what is due to it, in order and each message once.
+        """Give every subscriber its pending messages, in order and each message once.
 
-        Returns those to whom nothing was due before. What has a rate is held back.
+        Returns the subscribers that had none pending before. Messages with a rate are delayed.
 
-        Subscribers of one audience share one list. Only who is in several audiences with something
-        due needs another, and those who share that combination share it too.
+        Subscribers of one set share one list. Only subscribers of several sets with messages need
+        another, and those of the same combination share that too.
         """
         subscribers: list[Subscriber] = []
         merger = Merger()

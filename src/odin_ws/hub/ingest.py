@@ -24,15 +24,15 @@ __all__ = ["Ingest"]
 
 log = structlog.get_logger("odin_ws.hub")
 
-# A broken publisher may send nothing else: one line of each kind in so many seconds tells it.
+# Interval of log lines per kind of invalid record: a broken publisher may send nothing else.
 _REPORT_SECONDS = 30.0
 
 
 class Ingest:
-    """Takes records from the source, keeps them in the history, and moves the stream past them.
+    """Takes records from the source, adds them to history, and advances the stream's positions.
 
-    `before_assignment` is called before positions change otherwise than by records,
-    `on_offset_gaps` where they do not go on, `on_invalid_record` with a new record that cannot be
+    `before_assignment`: called before positions change other than by records. `on_offset_gaps`:
+    called if they do not continue. `on_invalid_record`: called with a new record that cannot be
     delivered.
     """
 
@@ -57,20 +57,20 @@ class Ingest:
         self._next_report: dict[InvalidRecord, float] = {}
 
     def read(self, record: Record) -> ChannelMessage | None:
-        """The message that a record makes, if it makes one."""
+        """Return the message of a record, None if it is invalid."""
         content = self._readers[record.topic].read(record)
         return None if isinstance(content, InvalidRecord) else content[0]
 
     def token(self, record: Record) -> str | None:
-        """The token of a record, if it has one; the value is not looked at."""
+        """Return the token of a record, None without one; does not decode the value."""
         token = self._readers[record.topic].token(record)
         return None if isinstance(token, InvalidRecord) else token
 
     def take(self, left: deque[Item], deliver: Callable[[ChannelMessage], int], room: int) -> int:
-        """Take the first item's records, up to `room` bytes; returns the bytes that were taken.
+        """Take the first item's records, up to `room` bytes; returns the bytes taken.
 
-        What is news goes to `deliver`, which returns the bytes that it counts as: what nobody wants
-        takes little room. What there was no room for stays in `left`.
+        New records go to `deliver`, which returns the bytes that each counts as: records without
+        subscribers count little. Records beyond `room` stay in `left`.
         """
         item = left.popleft()
         if isinstance(item, Batch):
@@ -110,11 +110,11 @@ class Ingest:
         reader, positions = self._of_topic(records[0].topic)
         for record in records:
             count += 1
-            # The records of a partition come together: what is its topic's is looked up once.
+            # Records of a partition are adjacent: their topic is looked up once.
             if record.topic != reader.topic.name:
                 reader, positions = self._of_topic(record.topic)
             received[record.topic] += 1
-            # History is remembered and not delivered; nor is anything delivered twice.
+            # History is remembered and not delivered; no record is delivered twice.
             is_news = record.offset > positions.get(record.partition, -1)
             if is_news:
                 positions[record.partition] = record.offset
@@ -125,7 +125,7 @@ class Ingest:
                     self.on_invalid_record(record, content)
                 continue
             message, event = content
-            # Delivered all the same: new publishers must not need a new server.
+            # Delivered anyway: new event types must not need a new server.
             if event not in reader.topic.events:
                 self.stats.unknown_types += 1
             stream.order += 1
@@ -142,7 +142,7 @@ class Ingest:
         return size, count
 
     def _of_topic(self, topic: str) -> tuple[RecordDecoder, dict[int, int]]:
-        """What reads a topic's records, and how far its partitions are."""
+        """Return the decoder of a topic's records, and the positions of its partitions."""
         return self._readers[topic], self.stream.positions.setdefault(topic, {})
 
     def _assign(self, assignment: Assignment) -> None:
@@ -173,12 +173,12 @@ class Ingest:
     def _gap_reasons(
         self, before: Mapping[TopicPartition, int], assignment: Assignment
     ) -> Mapping[TopicPartition, GapReason]:
-        """The partitions that do not go on behind their last record, and why."""
+        """Return the partitions that do not continue after their last record, and why."""
         now = assignment.positions
         reasons = {key: reason for key, reason in assignment.gaps.items() if key in now}
-        # Where the source names jumps of a topic, those of its other partitions are still to come.
+        # If the source reports resets of a topic, those of its other partitions will follow.
         named = {key.topic for key, why in reasons.items() if why is GapReason.RECREATED}
-        # A member of a group goes on where another one stopped.
+        # A group member continues where another one stopped.
         for key in before.keys() & now.keys() if not assignment.partial else ():
             if key not in reasons and before[key] != now[key]:
                 forward = before[key] < now[key]
@@ -205,7 +205,7 @@ class Ingest:
     def _apply_gap(
         self, key: TopicPartition, reason: GapReason, old: int | None, new: int
     ) -> Span | None:
-        """Make one jump; returns the offsets to report of it, None if there is nothing to report.
+        """Apply one reset; returns the offsets to report, None if there are none.
 
         `old`: the position before; None if the partition was not read here.
         """
@@ -223,9 +223,9 @@ class Ingest:
         return None
 
     def _skip_invalid(self, record: Record, reason: InvalidRecord) -> None:
-        """Count a record that cannot be a message; of each reason one is logged now and then.
+        """Count an invalid record; logs one per reason and interval.
 
-        A null value ends its channel.
+        A null value deletes its channel.
         """
         token = self.token(record)
         if reason is InvalidRecord.TOMBSTONE and token is not None:
@@ -248,12 +248,12 @@ class Ingest:
 
 
 def _ignore_assignment() -> None:
-    """Where nobody is connected yet."""
+    """Do nothing: no listener is connected."""
 
 
 def _ignore_gaps(_gaps: OffsetGaps) -> None:
-    """Where nobody is connected yet."""
+    """Do nothing: no listener is connected."""
 
 
 def _ignore_invalid(_record: Record, _reason: InvalidRecord) -> None:
-    """Where there is no topic for dead letters."""
+    """Do nothing: there is no dead letter topic."""

@@ -12,11 +12,11 @@ from odin_ws.records import GapReason, TopicPartition
 
 __all__ = ["LiveFrom", "LogChanges", "OffsetGap", "OffsetGaps"]
 
-# Per partition the newest jumps back are remembered: each takes an unclean leader election or a
-# topic that was recreated.
+# The newest resets back per partition are remembered: each needs an unclean leader election or a
+# recreated topic.
 _MAX_JUMPS = 16
 
-# Ids that a topic had before, of which the newest are remembered.
+# Limit of remembered former ids per topic.
 _MAX_FORMER_IDS = 16
 
 # Stands for "no position" in a LiveFrom.
@@ -25,12 +25,12 @@ _NONE = -2
 
 @attrs.frozen
 class OffsetGaps:
-    """Partitions that do not go on behind their last record.
+    """Partitions that do not continue after their last record.
 
     `spans`: by reason, the offsets to report. EXPIRED: records that the log deleted before they
-    were read. RECREATED: what the new topic has before the first record to be delivered, `[0, -1]`
-    where that is nothing. TRUNCATED: records that were delivered and are gone from the log.
-    `positions`: where recreated and truncated partitions go on. `ids`: of their topics.
+    were read. RECREATED: offsets of the new topic before the first delivered record, `[0, -1]` for
+    none. TRUNCATED: delivered records that are gone from the log.
+    `positions`: where recreated and truncated partitions continue. `ids`: of their topics.
     """
 
     spans: Mapping[GapReason, Mapping[TopicPartition, Span]]
@@ -39,10 +39,10 @@ class OffsetGaps:
 
 
 class LiveFrom:
-    """The positions behind which a subscription has been sent everything.
+    """The positions from which on a subscription was sent everything.
 
     Immutable and compact, since many subscribers share one: `offsets` has an item per entry of
-    `layout`, which only grows. `version`: of the LogChanges that made it.
+    `layout`, which only grows. `version`: of the LogChanges that created it.
     """
 
     __slots__ = ("_layout", "_offsets", "version")
@@ -55,14 +55,14 @@ class LiveFrom:
         self._offsets = array("q", offsets)
 
     def offset(self, key: TopicPartition) -> int | None:
-        """The position in a partition; None if the partition was not read then."""
+        """Return the position in a partition; None if it was not read then."""
         place = self._layout.get(key, len(self._offsets))
         if place >= len(self._offsets) or self._offsets[place] == _NONE:
             return None
         return self._offsets[place]
 
     def replaced(self, positions: Mapping[TopicPartition, int]) -> LiveFrom:
-        """The same with other positions for some partitions."""
+        """Return a copy with other positions for some partitions."""
         pairs = zip(self._layout, self._offsets, strict=False)
         offsets = [positions.get(key, offset) for key, offset in pairs]
         return LiveFrom(self.version, self._layout, offsets)
@@ -70,9 +70,9 @@ class LiveFrom:
 
 @attrs.frozen
 class OffsetGap:
-    """A partition goes on behind `position`, since it is a new topic's or was truncated.
+    """A partition continues after `position`, because it was recreated or truncated.
 
-    `gone`: the truncated offsets; what a new topic has before its first record to be delivered.
+    `gone`: the truncated offsets, or those of the new topic before its first delivered record.
     """
 
     reason: GapReason
@@ -81,20 +81,19 @@ class OffsetGap:
 
 
 class LogChanges:
-    """What happened to the log's partitions: ids of topics, beginnings, truncations.
+    """The changes of the log's partitions: topic ids, recreations, truncations.
 
-    `version` is another one after each change. `ids`: the current id per topic, also of topics that
-    are missing at the moment.
+    `version` changes with each change. `ids`: the current id per topic, also of missing topics.
     """
 
     def __init__(self) -> None:
         self.version = 0
         self.ids: dict[str, str] = {}
         self._former_ids: dict[str, list[str]] = {}
-        # Of each partition that ever jumped back, how often, and the newest of these jumps.
+        # Per partition with resets back their number, and the newest ones.
         self._generations: dict[TopicPartition, int] = {}
         self._gaps: dict[TopicPartition, list[OffsetGap]] = {}
-        # The version at which a partition began, and the position that it began behind; and the
+        # The version at which a partition began, and the position before its first record; and the
         # same for its last truncation.
         self._begun: dict[TopicPartition, tuple[int, int]] = {}
         self._truncated: dict[TopicPartition, tuple[int, int]] = {}
@@ -103,7 +102,7 @@ class LogChanges:
         self._now_order = -1
 
     def note_ids(self, ids: Mapping[str, str]) -> frozenset[str]:
-        """Take the topics' ids; returns the topics that had another id before."""
+        """Update topic ids; returns the topics whose id has changed."""
         changed = frozenset(topic for topic, own in ids.items() if self.ids.get(topic, own) != own)
         for topic in changed:
             former = self._former_ids.setdefault(topic, [])
@@ -113,11 +112,11 @@ class LogChanges:
         return changed
 
     def had_before(self, topic: str, topic_id: str) -> bool:
-        """Whether a topic is known to have had this id before its current one."""
+        """Return whether a topic is known to have had this id before."""
         return topic_id in self._former_ids.get(topic, ())
 
     def begin(self, key: TopicPartition, position: int) -> None:
-        """A partition is read from behind `position` on: it is new here, or it was recreated."""
+        """Note that a partition, new or recreated, is read after `position`."""
         self.version += 1
         self._begun[key] = self.version, position
         self._truncated.pop(key, None)
@@ -125,17 +124,17 @@ class LogChanges:
         self._now = None
 
     def begun(self, key: TopicPartition) -> int:
-        """The position behind which a partition is read since it is read."""
+        """Return the position before a partition's first record here."""
         return self._begun[key][1]
 
     def recreate(self, key: TopicPartition, position: int) -> None:
-        """A partition belongs to a new topic, which is read from behind `position` on."""
+        """Note that a partition belongs to a recreated topic, which is read after `position`."""
         self.begin(key, position)
         self._gaps[key] = []
         self._note(key, OffsetGap(GapReason.RECREATED, position, Span(0, position)))
 
     def truncate(self, key: TopicPartition, gone: Span) -> None:
-        """A partition has lost the records of `gone`; others get their offsets."""
+        """Note that a partition lost the records of `gone`; others get their offsets."""
         self.version += 1
         self._truncated[key] = self.version, gone.first - 1
         self._now = None
@@ -148,15 +147,15 @@ class LogChanges:
         del gaps[:-_MAX_JUMPS]
 
     def generation(self, key: TopicPartition) -> int:
-        """How often a partition has jumped back."""
+        """Return how often a partition was reset back."""
         return self._generations.get(key, 0)
 
     def generations(self) -> dict[TopicPartition, int]:
-        """The same of all partitions that have."""
+        """Return that number for all partitions with resets."""
         return dict(self._generations)
 
     def gap_since(self, key: TopicPartition, generation: int) -> OffsetGap | None:
-        """All jumps since `generation` as one; None if there was none."""
+        """Return all resets since `generation` as one; None if there was none."""
         count = self.generation(key) - generation
         if not count:
             return None
@@ -169,10 +168,9 @@ class LogChanges:
         return OffsetGap(GapReason.TRUNCATED, position, gone)
 
     def cut(self, key: TopicPartition, position: int) -> Span | None:
-        """The truncated offsets up to a position that lies among them, else None.
+        """Return the truncated offsets up to a position within them, else None.
 
-        A client at that position may have the records that are gone, or those that took their
-        offsets.
+        A client at that position may have the deleted records, or the ones that replaced them.
         """
         firsts = [
             one.gone.first
@@ -182,7 +180,7 @@ class LogChanges:
         return Span(min(firsts), position) if firsts else None
 
     def live_from(self, order: int, positions: Mapping[str, Mapping[int, int]]) -> LiveFrom:
-        """The positions now; one object for all subscribers of the same hub order."""
+        """Return the present positions; one object for all subscribers of the same hub order."""
         if self._now is None or self._now_order != order:
             offsets = (
                 positions.get(topic, {}).get(partition, _NONE) for topic, partition in self._layout
@@ -191,7 +189,7 @@ class LogChanges:
         return self._now
 
     def sent_after(self, live_from: LiveFrom, key: TopicPartition) -> int:
-        """The position behind which a subscription was sent everything of a partition."""
+        """Return the position from which on a subscription was sent everything of a partition."""
         begun, position = self._begun.get(key, (0, -1))
         known = live_from.offset(key)
         if known is not None and live_from.version >= begun:

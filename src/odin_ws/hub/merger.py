@@ -1,4 +1,4 @@
-"""Merges and subtracts lists of due messages, each pair of lists once per step."""
+"""Merges and subtracts lists of pending messages, each pair of lists once per step."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ __all__ = ["Merger"]
 
 
 class Merger:
-    """Lists of due messages put together or subtracted, once for all who need the result."""
+    """Merged and subtracted lists of pending messages, shared by all who need the result."""
 
     def __init__(self) -> None:
-        # The lists are kept beside the result: an id is only unique while its object lives.
+        # The lists are kept with the result: an id is unique only while its object lives.
         self._merged: dict[tuple[int, int], tuple[Due, Due, Due]] = {}
         self._without: dict[tuple[int, int], tuple[Due, Due, Due]] = {}
 
     def merge(self, first: Due, second: Due) -> Due:
-        """Both lists' messages, each once, in the hub's order."""
+        """Return the messages of both lists, each once, in the hub's order."""
         key = id(first), id(second)
         known = self._merged.get(key)
         if known is None:
@@ -30,7 +30,7 @@ class Merger:
         return known[0]
 
     def without(self, messages: Due, others: Due) -> Due:
-        """The messages that are not among the others; the same list if none of them is."""
+        """Return the messages that are not among the others; the same list if none of them is."""
         key = id(messages), id(others)
         known = self._without.get(key)
         if known is None:

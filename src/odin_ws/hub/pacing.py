@@ -1,7 +1,7 @@
-"""Pacing (`max_rate`): a subscription gets the newest message of each channel, so often at most.
+"""Pacing (`max_rate`): limits a subscription to the newest message per channel at a rate.
 
-What is held back is shared: subscribers that hold the same messages hold one object, which is
-extended once per step for all of them, and encoded once when it is released.
+Delayed messages are shared: subscribers with the same messages hold one object, which is extended
+once per step for all of them, and encoded once when it is released.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from odin_ws.records import TopicPartition
 
 __all__ = ["Held", "Pace", "Pacer"]
 
-# Slots are computed as floats: a release that is due by this little later is due now, seconds.
+# Slots are floats: a release within this many seconds is due now.
 _TOLERANCE: Final = 0.001
 
 
 class Held:
-    """The newest message of each channel since the last release. It is never changed."""
+    """The newest message of each channel since the last release. Immutable."""
 
     __slots__ = ("_due", "_first", "count", "newest", "size")
 
     def __init__(self, newest: dict[str, ChannelMessage], number: int, size: int) -> None:
         self.newest = newest
         self.count = number
-        """How many messages came since the last release, with those that were replaced."""
+        """The number of messages since the last release, including replaced ones."""
         self.size = size
         """Bytes of the newest messages' values."""
         self._due: MarkedDue | None = None
-        # By partition the offset of its first message; made when it is asked for.
+        # By partition the offset of its first message; computed on demand.
         self._first: dict[tuple[str, int], int] | None = None
 
     def with_messages(self, messages: Sequence[ChannelMessage]) -> Held:
-        """The same after more messages have come."""
+        """Return a copy with more messages."""
         newest, size = dict(self.newest), self.size
         for message in messages:
             old = newest.get(message.channel)
@@ -51,7 +51,7 @@ class Held:
         return Held(newest, self.count + len(messages), size)
 
     def without_older(self, messages: Iterable[ChannelMessage]) -> Held:
-        """The same without the channels of which a newer message is among these."""
+        """Return a copy without channels that have a newer message among these."""
         newest = self.newest
         gone = {
             message.channel
@@ -62,12 +62,12 @@ class Held:
             return self
         left = {channel: one for channel, one in newest.items() if channel not in gone}
         size = sum(len(one.value) for one in left.values())
-        # If nothing is left, what was replaced before is told of together with these.
+        # If nothing is left, the next release reports the replaced messages.
         return Held(left, self.count - len(gone) if left else 0, size)
 
     @property
     def due(self) -> MarkedDue:
-        """The newest messages in the hub's order, one list for all who hold this."""
+        """The newest messages in the hub's order, one list for all holders."""
         if self._due is None:
             newest = sorted(self.newest.values(), key=attrgetter("order"))
             self._due = MarkedDue(newest, skipped=self.count - len(newest))
@@ -75,7 +75,7 @@ class Held:
 
     @property
     def first(self) -> dict[tuple[str, int], int]:
-        """By topic and partition the lowest offset of what is held."""
+        """By topic and partition the lowest held offset."""
         if self._first is None:
             self._first = {}
             for message in self.newest.values():
@@ -85,7 +85,7 @@ class Held:
         return self._first
 
     def is_passed_by(self, messages: Iterable[ChannelMessage]) -> bool:
-        """Whether some of these come after something held in their partition."""
+        """Return whether one of these messages overtakes a held one of its partition."""
         first = self.first
         for message in messages:
             record = message.record
@@ -99,7 +99,7 @@ _NOTHING: Final = Held({}, 0, 0)
 
 
 class Pace:
-    """What one subscriber is sent at one rate. `subscriber` is None once it has left."""
+    """The messages of one subscriber at one rate. `subscriber` is None once it has left."""
 
     __slots__ = ("held", "next_at", "period", "subscriber")
 
@@ -107,33 +107,32 @@ class Pace:
         self.subscriber: Subscriber | None = subscriber
         self.period = 1 / max_rate
         self.next_at = -math.inf
-        """Not before this is anything released again; Trio's seconds."""
+        """The earliest time of the next release; Trio's seconds."""
         self.held = _NOTHING
 
 
 class Pacer:
-    """Holds messages of paced subscriptions back until their time has come.
+    """Delays messages of subscriptions with `max_rate` until they are due.
 
-    `max_bytes`: who holds more is sent it before its time. `stats`: messages that newer ones have
-    replaced are counted there.
+    `max_bytes`: subscribers that hold more are sent it earlier. `stats`: counts replaced messages.
     """
 
     def __init__(self, max_bytes: int, stats: HubStats) -> None:
         self._max_bytes = max_bytes
         self._stats = stats
-        # When something may be due: entries of what was released before are passed over.
+        # Times of releases; entries of earlier releases are skipped.
         self._schedule: list[tuple[float, int, Pace]] = []
         self._number = count()
-        # All that hold something.
+        # All paces that hold messages.
         self._holding: dict[Pace, None] = {}
 
     @property
     def next_at(self) -> float:
-        """When to release the next time; infinite if nothing is held."""
+        """The time of the next release; infinite if nothing is held."""
         return self._schedule[0][0] if self._holding else math.inf
 
     def follow(self, subscriber: Subscriber) -> None:
-        """Give a subscriber the paces of its subscriptions, after those have changed."""
+        """Update the paces of a subscriber after its subscriptions have changed."""
         options = () if subscriber.options is None else subscriber.options.values()
         rates = {one.max_rate for one in options if one.max_rate is not None}
         before = subscriber.paces or {}
@@ -141,20 +140,20 @@ class Pacer:
         subscriber.paces = paces or None
 
     def leave(self, subscriber: Subscriber) -> None:
-        """Forget a subscriber and what it holds."""
+        """Remove a subscriber and its held messages."""
         for pace in (subscriber.paces or {}).values():
             self._end(pace)
-            # The schedule may have it for a while.
+            # The schedule may still have it for a while.
             pace.subscriber = None
         subscriber.paces = None
 
     # ---- in the steps of a cycle
 
     def hold(self, subscriber_sets: Collection[SubscriberSet], merger: Merger) -> None:
-        """Hold back what has come for these, after all others were given what is due to them.
+        """Hold messages for these, after all others got their pending messages.
 
-        Of subscriptions of one client that match the same message, the one that is sent it first
-        counts: without a rate, else with the highest one.
+        If several subscriptions of a client match a message, the fastest counts: one without a
+        rate, else the highest rate.
         """
         given: dict[Subscriber, tuple[Due, ...]] = {}
         extended: dict[tuple[int, int], tuple[Held, Held, Due]] = {}
@@ -174,7 +173,7 @@ class Pacer:
                 if news:
                     assert subscriber.paces is not None, subscriber_set.pattern
                     pace = subscriber.paces[rate]
-                    # What an id belongs to is kept beside the result.
+                    # The object of an id is kept with the result.
                     key = id(pace.held), id(news)
                     found = extended.get(key)
                     if found is None:
@@ -183,7 +182,7 @@ class Pacer:
                     self._begin(pace, found[0])
 
     def _begin(self, pace: Pace, held: Held) -> None:
-        """Have a pace hold this, and release it when its time comes."""
+        """Let a pace hold messages, and schedule their release."""
         if held.size > self._max_bytes:
             pace.next_at = -math.inf
             self._holding.pop(pace, None)
@@ -193,13 +192,13 @@ class Pacer:
             heappush(self._schedule, (pace.next_at, next(self._number), pace))
 
     def _end(self, pace: Pace) -> Held:
-        """Have a pace hold nothing; returns what it held."""
+        """Let a pace hold nothing; returns what it held."""
         held, pace.held = pace.held, _NOTHING
         self._holding.pop(pace, None)
         return held
 
     def _release(self, pace: Pace, now: float) -> Due:
-        """What a pace held, to be sent now."""
+        """Return the messages of a pace, to be sent now."""
         due = self._end(pace).due
         due.receivers += 1
         pace.next_at = now + pace.period
@@ -207,14 +206,14 @@ class Pacer:
         return due
 
     def mark(self) -> None:
-        """Compare what is due to somebody with what is held back from the same one.
+        """Compare each subscriber's pending messages with its held ones.
 
-        A held message is skipped if a newer one of its channel is due, by a subscription with
-        another filter or rate. What is ahead of a held message in its partition is marked.
+        A held message is dropped if a newer one of its channel is pending, by a subscription with
+        another filter or rate. Messages that overtake a held one in their partition are marked.
         """
         if not self._holding:
             return
-        # By held and due messages; both are kept beside the results.
+        # By held and pending messages; both are kept with the results.
         compared: dict[tuple[int, int], tuple[Held, Due, Held, Due]] = {}
         for pace in list(self._holding):
             subscriber = pace.subscriber
@@ -237,7 +236,7 @@ class Pacer:
                     self._end(pace)
 
     def release(self, now: float, merger: Merger) -> list[Subscriber]:
-        """Make due what may be sent now; returns those to whom nothing was due before."""
+        """Release due messages; returns subscribers that had none pending before."""
         subscribers: list[Subscriber] = []
         schedule = self._schedule
         while schedule and schedule[0][0] <= now + _TOLERANCE:
@@ -255,10 +254,10 @@ class Pacer:
                 subscriber.pending = merger.merge(subscriber.pending, due)
         return subscribers
 
-    # ---- of one subscriber, at any time
+    # ---- one subscriber, at any time
 
     def take(self, subscriber: Subscriber, now: float) -> None:
-        """Make due to a subscriber all that it holds, before its time."""
+        """Release everything that a subscriber holds, early."""
         merger = Merger()
         for pace in (subscriber.paces or {}).values():
             if pace in self._holding:
@@ -267,12 +266,12 @@ class Pacer:
                 subscriber.pending = due if pending is None else merger.merge(pending, due)
 
     def is_passed(self, subscriber: Subscriber, messages: Sequence[ChannelMessage]) -> bool:
-        """Whether older messages than these are held back from a subscriber in a partition."""
+        """Return whether these messages overtake held ones of a subscriber in a partition."""
         paces = (subscriber.paces or {}).values()
         return any(pace.held.is_passed_by(messages) for pace in paces)
 
     def first_held(self, subscriber: Subscriber) -> dict[TopicPartition, int]:
-        """By partition the lowest offset that is held back from a subscriber."""
+        """Return by partition the lowest offset that a subscriber holds."""
         first: dict[TopicPartition, int] = {}
         for pace in (subscriber.paces or {}).values():
             for place, offset in pace.held.first.items():
@@ -288,7 +287,7 @@ def _rate(subscriber_set: SubscriberSet) -> float:
 
 
 def _compared(held: Held, pending: Due) -> tuple[Held, Due]:
-    """What is still held, and what is due with what there is to say of it."""
+    """Return what is still held, and the pending messages with their marks."""
     left = held.without_older(pending)
     skipped = held.count - left.count
     ahead = pending.ahead or left.is_passed_by(pending)

@@ -18,31 +18,31 @@ from odin_ws.steps import Steps, finish
 
 __all__ = ["Compressors", "CycleEncoder", "ReplayEncoder"]
 
-# Below it no codes pay for themselves.
+# Smaller texts do not gain from compression.
 _LEAST_BYTES: Final = 64
 
-# Shared by so many, compression is paid for: 17 us for a message, 60 us for a batch of ten, where
+# Compression pays with this many receivers: 17 us for a message, 60 us for a batch of ten, while
 # one write takes 8 us.
 _ENOUGH: Final = 16
 
-# What fewer receive is compressed from this size on, and no more than so many bytes a cycle: at
-# 20 ns a byte that takes 1.3 ms, whatever the number of lists that nobody shares.
+# For fewer receivers, texts are compressed from this size on, and at most this many bytes per
+# cycle: at 20 ns per byte that takes 1.3 ms, whatever the number of unshared lists.
 _LEAST_BYTES_FOR_FEW: Final = 4 << 10
 _BYTES_FOR_FEW: Final = 64 << 10
 
-# Clients that were cut off together come back to the same chunks of the past: so many are kept
-# encoded, of 64 KiB each. In a crowd there are some for each channel.
+# Clients that disconnected together request the same chunks of history: this many are kept encoded,
+# of 64 KiB each. A crowd needs some per channel.
 _REPLAYS_KNOWN: Final = 64
 
 
 class Compressors:
-    """One compressor per window, made when the first client needs it: each takes 268 KB."""
+    """One compressor per window size, created on demand: each takes 268 KB."""
 
     def __init__(self) -> None:
         self._by_window: dict[int, Compressor] = {}
 
     def compress(self, tail: bytes, window_bits: int) -> bytes | None:
-        """The blocks of a tail; None if they are not shorter."""
+        """Return the deflate blocks of a tail; None if they are not shorter."""
         compressor = self._by_window.get(window_bits)
         if compressor is None:
             compressor = self._by_window[window_bits] = Compressor(window_bits)
@@ -51,28 +51,28 @@ class Compressors:
 
 
 class CycleEncoder:
-    """Encodes what is due in a cycle: each list once for all subscribers of one format."""
+    """Encodes the messages of a cycle: each list once for all subscribers of one format."""
 
     def __init__(self, compressors: Compressors) -> None:
         self._compressors = compressors
-        # The list is kept with its frames: an id is only unique while its object lives.
+        # The list is kept with its frames: an id is unique only while its object lives.
         self._encoded: dict[tuple[int, WireFormat], tuple[Due, Encoded]] = {}
         self._packed: dict[tuple[bytes, int], bytes | None] = {}
         self._for_few = _BYTES_FOR_FEW
 
     def end(self) -> None:
-        """Forget the cycle that has ended."""
+        """Drop the frames of the ended cycle."""
         self._encoded.clear()
         self._packed.clear()
         self._for_few = _BYTES_FOR_FEW
 
     def find(self, pending: Due, form: WireFormat) -> Encoded | None:
-        """What was encoded in this cycle."""
+        """Return frames encoded in this cycle, None if there are none."""
         known = self._encoded.get((id(pending), form))
         return None if known is None else known[1]
 
     def steps(self, pending: Due, form: WireFormat) -> Steps[Encoded]:
-        """Encode what is due, compressed where that pays."""
+        """Encode messages, compressed if that pays."""
         pack = None if form.window_bits == NO_WINDOW else self._pack(pending.receivers, form)
         encoded = yield from encode_steps(
             pending, form, pack, skipped=pending.skipped, ahead=pending.ahead
@@ -82,7 +82,7 @@ class CycleEncoder:
         return encoded
 
     def is_written_alone(self, pending: Due, form: WireFormat) -> bool:
-        """Whether one subscriber gets this, and without compression: then nothing is shared."""
+        """Whether one subscriber gets this uncompressed: then nothing is shared."""
         return pending.receivers == 1 and (
             form.window_bits == NO_WINDOW
             or sum(len(message.value) for message in pending) < _LEAST_BYTES_FOR_FEW
@@ -110,7 +110,7 @@ class CycleEncoder:
 
 @attrs.define(eq=False)
 class _Replayed:
-    """Messages that were replayed to somebody; `shared`: to a second one too."""
+    """Replayed messages; `shared`: requested by a second client too."""
 
     form: WireFormat
     messages: Sequence[ChannelMessage]
@@ -119,9 +119,9 @@ class _Replayed:
 
 
 class ReplayEncoder:
-    """Encodes what is replayed: a crowd gets the same chunks.
+    """Encodes replayed messages: a crowd gets the same chunks.
 
-    A chunk is compressed when a second client gets it: one alone would wait for it longer.
+    A chunk is compressed when a second client gets it: a single one would only wait longer.
     """
 
     def __init__(self, compressors: Compressors) -> None:
@@ -129,7 +129,7 @@ class ReplayEncoder:
         self._known: deque[_Replayed] = deque(maxlen=_REPLAYS_KNOWN)
 
     def encode(self, messages: Sequence[ChannelMessage], form: WireFormat) -> Encoded:
-        """The frames of replayed messages."""
+        """Return the frames of replayed messages."""
         for known in self._known:
             if known.form is form and known.messages == messages:
                 if not known.shared:
@@ -142,7 +142,7 @@ class ReplayEncoder:
         return encoded
 
     def forget(self) -> None:
-        """Let go of everything: nobody is to be replayed to now."""
+        """Drop everything, because no replay runs."""
         self._known.clear()
 
     def _compress(self, messages: Sequence[ChannelMessage], form: WireFormat) -> Encoded:

@@ -1,4 +1,4 @@
-"""Which messages the subscriptions of one client bring, where some of them have filters."""
+"""Selects the messages of a client's subscriptions, if some of them have filters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["SentSelection"]
 
 
 class SentSelection:
-    """The patterns and filters of a subscriber as they are now; later changes do not concern it."""
+    """A snapshot of a subscriber's patterns and filters; later changes do not affect it."""
 
     def __init__(
         self, patterns: AbstractSet[str], options: Mapping[str, SubscriptionOptions]
@@ -23,7 +23,7 @@ class SentSelection:
         self._options = dict(options)
 
     def includes(self, message: ChannelMessage) -> bool:
-        """Whether a subscription brings a message."""
+        """Return whether a subscription matches a message."""
         fields = Fields(message.value)
         for pattern in message.patterns:
             if pattern in self._patterns:
@@ -33,7 +33,7 @@ class SentSelection:
         return False
 
     def of(self, messages: Iterable[ChannelMessage]) -> Steps[list[ChannelMessage]]:
-        """The messages that a subscription brings."""
+        """Return the messages that a subscription matches."""
         found: list[ChannelMessage] = []
         for count, message in enumerate(messages, 1):
             if self.includes(message):

@@ -11,7 +11,7 @@ from odin_ws.history.record_decoder import InvalidRecord
 
 __all__ = ["HubStats"]
 
-# Record age at delivery and cycle time, in seconds: from "at once" to "far behind".
+# Buckets of record age and cycle time in seconds: from immediate to far behind.
 _AGE_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _CYCLE_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 

@@ -1,4 +1,4 @@
-"""One subscriber in the hub: patterns, sequence number, pending messages, where to write."""
+"""One subscriber in the hub: patterns, sequence number, pending messages, send queue."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ __all__ = ["Due", "MarkedDue", "Subscriber"]
 
 
 class Due(list[ChannelMessage]):
-    """Messages that are due to some subscribers, who share the list."""
+    """Pending messages of some subscribers, who share the list."""
 
     __slots__ = ("receivers",)
 
-    # Set by whoever shares the list out: an __init__ would take longer than all else there.
+    # Set when the list is distributed: an __init__ would take longer than all else there.
     receivers: int
-    """How many share it, or shared it before they got another one."""
+    """The number of subscribers that share it, or shared it before a merge."""
 
     skipped: int = 0
-    """How many numbers are left out before the first one."""
+    """The number of skipped sequence numbers before the first message."""
 
     ahead: bool = False
-    """Whether an older message of the same partition is held back and comes later."""
+    """Whether an older message of the same partition is delayed and comes later."""
 
 
 class MarkedDue(Due):
-    """Due messages that say what was skipped before them, or that they are ahead of others."""
+    """Pending messages that follow skipped ones, or overtake others."""
 
     __slots__ = ("ahead", "skipped")
 
@@ -48,19 +48,19 @@ class MarkedDue(Due):
 
 
 class Subscriber:
-    """Who gets messages: its patterns, its sequence number, and where its bytes go.
+    """A receiver of messages: its patterns, its sequence number, and its send queue.
 
     `deliver` takes whole frames, never waits and never raises: it is the connection's send queue.
-    `form`: how its messages are written.
-    `pending` is what the running dispatch cycle still has to write to this subscriber; it is shared
-    with others who get the same, so it is replaced, never changed. `conflation`: where it asked
-    for the latest only. `resend_from`: since that place in the hub's order its numbers run without
-    a hole under the same patterns, so that what it was sent can be found again. `wants_positions`:
-    it keeps positions, so it is told them from time to time. `live_from`: by pattern, where its
-    subscription began: it was sent everything behind. `categories`: how many of its patterns end in
-    each category, or in `*`: a thousand patterns need not be looked through to find out which
-    topics they read from. `options`: by pattern, of the subscriptions that have any; None where
-    none has. `paces`: by rate, what it is sent at that rate; None without such subscriptions.
+    `form`: the wire format of its messages.
+    `pending`: the messages of the running dispatch cycle that are not written yet; shared with
+    other subscribers, so it is replaced, never changed. `conflation`: for `delivery: "latest"`.
+    `resend_from`: the hub order since which its numbers have no gap under the same patterns, so
+    that sent messages can be found again. `wants_positions`: it gets positions periodically.
+    `live_from`: by pattern, the positions from which on it was sent everything. `categories`: how
+    many of its patterns end in each category, or in `*`, so that its topics are found without
+    looking at a thousand patterns. `options`: by pattern, of subscriptions with options; None
+    without any.
+    `paces`: by rate, the messages at that rate; None without such subscriptions.
     """
 
     __slots__ = (
@@ -93,5 +93,5 @@ class Subscriber:
         self.paces: dict[float, Pace] | None = None
 
     def options_of(self, pattern: str) -> SubscriptionOptions:
-        """The options of its subscription to a pattern."""
+        """Return the options of its subscription to a pattern."""
         return PLAIN if self.options is None else self.options.get(pattern, PLAIN)

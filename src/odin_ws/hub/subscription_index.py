@@ -1,7 +1,7 @@
 """The subscription index: from a message's channel to the subscribers of matching patterns.
 
-A record costs four look-ups and its subscribers, however many connections and patterns there are.
-Subscriptions with options have tables of their own, which cost nothing while nobody has one.
+A record costs four lookups and its subscribers, however many connections and patterns exist.
+Subscriptions with options have separate tables, which cost nothing while there are none.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from odin_ws.protocol.filters import Fields
 
 __all__ = ["SubscriberSet", "SubscriptionIndex"]
 
-# Most messages find nobody where subscribers want few of many tokens.
+# Most messages have no subscriber if clients subscribe to few of many tokens.
 _NO_SUBSCRIBERS = None, None, None, None
 _NOBODY: Sequence[SubscriberSet] = ()
 _NO_SETS: Mapping[SubscriptionOptions, SubscriberSet] = {}
 
 
 class SubscriberSet:
-    """The subscribers of one pattern with the same options, and what is due to all of them.
+    """The subscribers of one pattern with the same options, and their pending messages.
 
-    They are in the order in which they came.
+    In the order of subscription.
     """
 
     __slots__ = ("members", "options", "pattern", "pending")
@@ -33,16 +33,16 @@ class SubscriberSet:
     def __init__(self, pattern: str, options: SubscriptionOptions = PLAIN) -> None:
         self.pattern = pattern
         self.options = options
-        # A dict for its order: neighbours joined together, so their sequence numbers are close.
+        # A dict for its order: neighbours subscribed together, so their sequence numbers are close.
         self.members: dict[Subscriber, None] = {}
         self.pending = Due()
 
 
 class SubscriptionIndex:
-    """Patterns (`BTC.trade`, `*.trade`, `BTC.*`, `*.*`) to audiences; an empty one is forgotten.
+    """Maps patterns (`BTC.trade`, `*.trade`, `BTC.*`, `*.*`) to subscriber sets; drops empty ones.
 
-    A table for each form of pattern, by what is named in it: so a message is looked up by the names
-    that it has, and no pattern is written for it.
+    One table per form of pattern, keyed by its names: a message is looked up by its own names, and
+    no pattern text is built for it.
     """
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class SubscriptionIndex:
         self._with_options: dict[str, dict[SubscriptionOptions, SubscriberSet]] = {}
 
     def __len__(self) -> int:
-        """How many patterns have a subscriber."""
+        """Return how many patterns have a subscriber."""
         tables = self._channels, self._tokens, self._categories, self._everything
         both = sum(1 for pattern in self._with_options if self._is_plain(pattern))
         return sum(map(len, tables)) + len(self._with_options) - both
@@ -68,22 +68,22 @@ class SubscriptionIndex:
         return key in table
 
     def _place(self, pattern: Pattern, text: str) -> tuple[dict[str, SubscriberSet], str]:
-        """The table that a pattern stands in, and its key there."""
+        """Return the table of a pattern, and its key there."""
         token, category = pattern
         if token == ANY:
             return (self._everything, ANY) if category == ANY else (self._categories, category)
         return (self._tokens, token) if category == ANY else (self._channels, text)
 
     def __contains__(self, pattern: str) -> bool:
-        """Whether a pattern has a subscriber."""
+        """Return whether a pattern has a subscriber."""
         return self._is_plain(pattern) or pattern in self._with_options
 
     def add(
         self, subscriber: Subscriber, pattern: str, options: SubscriptionOptions = PLAIN
     ) -> str | None:
-        """Subscribe to one pattern; None where that was so already, with the same options.
+        """Subscribe to one pattern; None if that existed already with the same options.
 
-        Returns the one text for all who subscribe to it: a text of each would be kept otherwise.
+        Returns the text that all subscribers of the pattern share, to save memory.
         """
         if pattern in subscriber.patterns:
             if subscriber.options_of(pattern) == options:
@@ -116,7 +116,7 @@ class SubscriptionIndex:
         return subscriber_set
 
     def discard(self, subscriber: Subscriber, pattern: str) -> bool:
-        """Unsubscribe from one pattern; False where there was no such subscription."""
+        """Unsubscribe from one pattern; False if there was no such subscription."""
         if pattern not in subscriber.patterns:
             return False
         subscriber.patterns.remove(pattern)
@@ -153,9 +153,9 @@ class SubscriptionIndex:
             subscriber.options = None
 
     def matching_with_options(self, message: ChannelMessage) -> tuple[list[SubscriberSet], int]:
-        """The audiences with options that get a message, and how many comparisons that took.
+        """Return the subscriber sets with options that get a message, and the comparisons made.
 
-        A filter is evaluated once, however many patterns and rates it stands beside.
+        A filter is evaluated once, however many patterns and rates it is combined with.
         """
         found: list[SubscriberSet] = []
         fields: Fields | None = None
@@ -178,7 +178,7 @@ class SubscriptionIndex:
         return found, terms
 
     def pattern_counts(self) -> Iterator[tuple[str, int]]:
-        """Each pattern and its number of subscribers; changes meanwhile may be seen or not."""
+        """Yield each pattern and its number of subscribers; may miss concurrent changes."""
         counts = {
             pattern: sum(len(one.members) for one in sets.values())
             for pattern, sets in self._with_options.items()
@@ -189,7 +189,7 @@ class SubscriptionIndex:
         yield from counts.items()
 
     def matching(self, message: ChannelMessage) -> Sequence[SubscriberSet]:
-        """The audiences of a message's channel; at most four."""
+        """Return the subscriber sets of a message's channel; at most four."""
         found = (
             self._channels.get(message.channel),
             self._categories.get(message.category),

@@ -1,4 +1,4 @@
-"""The options of one subscription: at which rate its messages come, and which of them."""
+"""The options of one subscription: rate limit and filter."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ __all__ = ["PLAIN", "SubscriptionOptions"]
 
 @attrs.frozen
 class SubscriptionOptions:
-    """What a client asked for besides the pattern; equal for all who asked for the same."""
+    """The options of a subscription besides its pattern; equal options share one object."""
 
     max_rate: float | None = None
-    """Messages per second and channel at most, of which the newest are sent; None for all."""
+    """Limit of messages per second and channel, of which the newest are sent; None for all."""
 
     where: Filter | None = None
-    """Only records that meet it; None for all."""
+    """The condition that records must meet; None for all."""
 
     @classmethod
     def of(cls, max_rate: float | None, where: Filter | None = None) -> SubscriptionOptions:
-        """The options that a command asks for: `PLAIN` where it asks for none."""
+        """Return the options of a command; `PLAIN` if it has none."""
         return PLAIN if max_rate is None and where is None else cls(max_rate, where)
 
 
 PLAIN: Final = SubscriptionOptions()
-"""Every message of the pattern, at once."""
+"""Every message of the pattern, immediately."""

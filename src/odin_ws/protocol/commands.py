@@ -40,20 +40,20 @@ __all__ = [
     "size_of",
 ]
 
-# An id is echoed in the answer: long enough for a UUID with a prefix, too short to be a payload.
+# Ids are echoed in responses: long enough for a UUID with a prefix, too short for a payload.
 _MAX_ID_LENGTH: Final = 128
 
-# What any client's JSON can have as an integer, and the answer's too.
+# The integers that any client's JSON can have.
 _IDS: Final = range(-(1 << 63), 1 << 64)
 
-# Sequence numbers and epoch milliseconds; beyond it JSON numbers lose digits in browsers.
+# Limit of sequence numbers and epoch milliseconds; beyond it browsers lose digits.
 _MAX_NUMBER: Final = (1 << 53) - 1
 
-# Messages per second and channel. Below, a client is better served by a snapshot now and then;
-# above, by WS_MAX_BROADCAST_RATE, whose default is 20.
+# Messages per second and channel. For less, snapshots are better; for more, WS_MAX_BROADCAST_RATE,
+# whose default is 20.
 _RATES: Final = (0.1, 20)
 
-# WS_MAX_SUBSCRIPTIONS where nothing else is said.
+# The default of WS_MAX_SUBSCRIPTIONS.
 DEFAULT_PATTERNS: Final = 1024
 
 CommandId = str | int | None
@@ -62,7 +62,7 @@ _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
 class Delivery(StrEnum):
-    """What a connection is sent while it does not take everything."""
+    """What a connection is sent while it is behind."""
 
     ALL = "all"
     LATEST = "latest"
@@ -72,10 +72,10 @@ class Delivery(StrEnum):
 class Subscribe:
     """Start sending what `selection` names.
 
-    `positions`: say from which offsets on it is live. `snapshot`: begin with the last message of
-    each channel. `since_ms`: begin with the messages of that time (epoch ms). `delivery`: None
-    leaves the connection's as it is, and so does `frames`. `max_rate`: messages per second and
-    channel at most; None for all. `where`: only records that meet it.
+    `positions`: report from which offsets on it is live. `snapshot`: begin with the last message of
+    each channel. `since_ms`: begin with the messages of that time (epoch ms). `delivery`, `frames`:
+    None keeps the connection's. `max_rate`: limit of messages per second and channel; None for all.
+    `where`: only records that meet it.
     """
 
     id: CommandId
@@ -89,17 +89,17 @@ class Subscribe:
     where: Filter | None = None
 
     def without(self, patterns: Collection[str]) -> Subscribe:
-        """The command of a client that has unsubscribed from these before its turn."""
+        """Return the command without patterns that were unsubscribed while it waited."""
         return attrs.evolve(self, selection=self.selection.without(patterns))
 
 
 @attrs.frozen
 class Resume:
-    """Send what `selection` names, beginning behind `positions`.
+    """Send what `selection` names, from after `positions` on.
 
-    `topics`: those that the positions name, with partitions or without; `ids`: the ids that they
-    had then. `snapshot`: also the last message of each channel that is not replayed. `max_rate`,
-    `where`: as of Subscribe.
+    `topics`: those in the positions, with or without partitions; `ids`: their ids then. `snapshot`:
+    also the last message of each channel that is not replayed. `max_rate`, `where`: as in
+    Subscribe.
     """
 
     id: CommandId
@@ -114,15 +114,15 @@ class Resume:
     where: Filter | None = None
 
     def without(self, patterns: Collection[str]) -> Resume:
-        """The command of a client that has unsubscribed from these before its turn."""
+        """Return the command without patterns that were unsubscribed while it waited."""
         return attrs.evolve(self, selection=self.selection.without(patterns))
 
 
 @attrs.frozen
 class Reconnect:
-    """The SDK's resume: channels, each with the position of its last message.
+    """The SDK's resume: channels with the positions of their last messages.
 
-    `last_offsets`: version 0's, by topic; None where the client sent `last_pos`.
+    `last_offsets`: version 0's, by topic; None if the client sent `last_pos`.
     """
 
     id: CommandId
@@ -130,9 +130,9 @@ class Reconnect:
     last_offsets: Mapping[str, int] | None = None
 
     def without(self, patterns: Collection[str]) -> Reconnect:
-        """The command of a client that has unsubscribed from these channels before its turn.
+        """Return the command without channels that were unsubscribed while it waited.
 
-        A topic of `last_offsets` stands for all its channels, and is left.
+        A topic of `last_offsets` stands for all its channels, and is kept.
         """
         left = {name: at for name, at in self.last_positions.items() if name not in patterns}
         return attrs.evolve(self, last_positions=left)
@@ -140,14 +140,14 @@ class Reconnect:
 
 @attrs.frozen
 class Resend:
-    """`replay`: send again what had these sequence numbers; `last` is None for "to the newest"."""
+    """`replay`: resend the messages with these numbers; `last` is None for "to the newest"."""
 
     id: CommandId
     first: int
     last: int | None
 
     def without(self, _patterns: Collection[str]) -> Resend:
-        """It names no patterns: the command itself."""
+        """Return the command itself: it has no patterns."""
         return self
 
 
@@ -161,7 +161,7 @@ class Unsubscribe:
 
 @attrs.frozen
 class Auth:
-    """Goes on with a new token."""
+    """Continue with a new JWT."""
 
     id: CommandId
     token: str = attrs.field(repr=False)
@@ -169,7 +169,7 @@ class Auth:
 
 @attrs.frozen
 class Heartbeat:
-    """Asks for a `pong`."""
+    """Request a `pong`."""
 
     id: CommandId
 
@@ -178,7 +178,7 @@ Command = Subscribe | Resume | Reconnect | Resend | Unsubscribe | Auth | Heartbe
 
 
 def size_of(command: Command) -> int:
-    """How many patterns, positions, rejections and comparisons a command holds."""
+    """Return the number of patterns, positions, rejections and comparisons of a command."""
     match command:
         case Resume():
             positions = len(command.positions) + len(command.ids)
@@ -198,7 +198,7 @@ def _terms_of(command: Subscribe | Resume) -> int:
 
 
 def patterns_of(command: Subscribe | Resume | Reconnect | Resend) -> Iterator[str]:
-    """The patterns that a command names."""
+    """Yield the patterns of a command."""
     match command:
         case Subscribe() | Resume():
             for patterns in command.selection.wanted.values():
@@ -212,7 +212,7 @@ def patterns_of(command: Subscribe | Resume | Reconnect | Resend) -> Iterator[st
 def decode_command(
     text: str, catalogue: Catalogue, max_patterns: int = DEFAULT_PATTERNS
 ) -> Command:
-    """Read one command. Raises CommandError, which names the field and what is allowed.
+    """Parse one command. Raises CommandError with the field and what is allowed.
 
     `max_patterns`: names that stand for more are rejected.
     """
@@ -222,7 +222,7 @@ def decode_command(
 def decode_steps(
     text: str, catalogue: Catalogue, max_patterns: int = DEFAULT_PATTERNS
 ) -> Steps[Command]:
-    """Read one command in steps; see `decode_command`."""
+    """Parse one command in steps; see `decode_command`."""
     try:
         message = load_json(text)
     except InvalidJson as error:
@@ -381,7 +381,7 @@ def _frames(data: dict[str, Any]) -> Frames | None:
 
 
 def _max_rate(data: dict[str, Any]) -> float | None:
-    """Rounded down to tenths: subscriptions at the same rate share their work."""
+    """Read a rate, rounded down to tenths: subscriptions at the same rate share their work."""
     value = data.get("max_rate")
     if value is None:
         return None
@@ -424,7 +424,7 @@ def _check_fields(table: dict[str, Any], allowed: Collection[str], place: str) -
 
 _Reader = Callable[[CommandId, dict[str, Any], Scope], Steps[Command]]
 
-# Per command the fields of its data; None where they do not matter.
+# By command the fields of its data; None if they do not matter.
 _READERS: Final[dict[str, tuple[Collection[str] | None, _Reader]]] = {
     "subscribe": (
         (*NAMES, "positions", "snapshot", "since_ms", "delivery", "frames", "max_rate", "where"),

@@ -1,8 +1,8 @@
-"""Messages as frames, written once for all who get the same.
+"""Messages as frames, encoded once for all subscribers of the same messages.
 
-A frame differs between clients only in its sequence number. All else is in a template, which is
-formatted for each client in one step. A compressed frame has two deflate blocks or more: a stored
-one with the number, and those of the tail, which were compressed once (RFC 7692).
+A frame differs between clients only in its sequence number. The rest is in a template, which is
+formatted per client in one step. A compressed frame has at least two deflate blocks: a stored one
+with the number, and those of the tail, which are compressed once (RFC 7692).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from odin_ws.steps import Steps
 __all__ = ["BATCH_BYTES", "NOTHING", "Encoded", "Pack", "encode_steps", "write"]
 
 BATCH_BYTES: Final = 64 << 10
-"""A batch that has so many bytes is full.
+"""The size at which a batch is full.
 
-With a message more it is below the 1 MiB that WebSocket libraries take by default, to compress it
-takes 1 ms, and a deflate window is half as large.
+With one more message it is below the 1 MiB that WebSocket libraries accept by default, compressing
+it takes 1 ms, and a deflate window is half as large.
 """
 
 _SINGLE_HEAD: Final = b'{"seq":'
@@ -32,14 +32,14 @@ _BATCH_HEAD: Final = b'{"type":"batch","seq":'
 _REPLAY: Final = b',"replay":true'
 _AHEAD: Final = b',"ahead":true'
 
-# Compresses a tail; None where that does not pay.
+# Compresses a tail; None if that does not pay.
 Pack = Callable[[bytes], bytes | None]
 
 
 class _Frame(NamedTuple):
-    """One frame. `offset`: of its number from the first one's. `tail`: behind the head.
+    """One frame. `offset`: of its number from the first one's. `tail`: the part after the head.
 
-    `event_head`: what precedes the head of an event; None for a frame of a WebSocket.
+    `event_head`: the part before the head of an event; None for a WebSocket frame.
     """
 
     offset: int
@@ -49,11 +49,11 @@ class _Frame(NamedTuple):
 
 
 class Encoded:
-    """The frames of some messages but for their numbers.
+    """The frames of some messages without their numbers.
 
     Args:
-        head: what precedes the sequence number.
-        mark: what follows it before the tail.
+        head: the part before the sequence number.
+        mark: the part between the number and the tail.
         frames: in order.
         count: of the messages.
     """
@@ -65,11 +65,11 @@ class Encoded:
         self._head = head
         self._mark = mark
         self._frames = frames
-        # By the digits that all numbers have.
+        # By the number of digits of all sequence numbers.
         self._templates: dict[int, bytes] = {}
 
     def frames(self, seq: int) -> bytes:
-        """The frames of the messages when the first one has this number."""
+        """Return the frames of the messages if the first one has this number."""
         digits = len(str(seq))
         if seq + self.count > 10**digits:
             return self._write(seq)
@@ -101,11 +101,11 @@ class Encoded:
 
 
 NOTHING: Final = Encoded(b"", b"", (), 0)
-"""No messages, which are no frames."""
+"""No messages and no frames."""
 
 
 def _before(frame: _Frame, length: int) -> bytes:
-    """What precedes a frame's head, which has `length` bytes."""
+    """Return the bytes before a frame's head, which has `length` bytes."""
     if frame.event_head is not None:
         return frame.event_head
     if frame.packed:
@@ -115,7 +115,7 @@ def _before(frame: _Frame, length: int) -> bytes:
 
 
 def _literally(part: bytes) -> bytes:
-    """A part of a template that is to stand as it is."""
+    """Escape a part of a template that is to be kept unchanged."""
     return part.replace(b"%", b"%%")
 
 
@@ -128,10 +128,10 @@ def encode_steps(  # noqa: PLR0913 -- three things may be said of the messages
     skipped: int = 0,
     ahead: bool = False,
 ) -> Steps[Encoded]:
-    """Encode messages in steps: after each frame that was compressed the others may run.
+    """Encode messages in steps: other tasks may run after each compressed frame.
 
-    `pack`: compresses a tail, where the connection has agreed on that. `replay`: the messages were
-    sent, or could have been, before. `skipped` and `ahead` as of `write`.
+    `pack`: compresses a tail, if the connection has compression. `replay`: the messages were sent,
+    or could have been, before. `skipped` and `ahead` as in `write`.
     """
     batch = form.frames is Frames.BATCH
     tails = _batches(messages, form) if batch else _singles(messages, form)
@@ -160,11 +160,11 @@ def write(  # noqa: PLR0913 -- three things may be said of the messages
     skipped: int = 0,
     ahead: bool = False,
 ) -> bytes:
-    """The frames of messages for one client, numbered from `seq` on.
+    """Return the frames of messages for one client, numbered from `seq` on.
 
-    They are not compressed, which is allowed whatever was agreed on. `replay` as of `encode_steps`.
-    `skipped`: how many numbers before `seq` were left out. `ahead`: an older message of the same
-    partition comes later; clients of version 0 have no positions, and are not told.
+    Uncompressed, which is always allowed. `replay` as in `encode_steps`. `skipped`: the number of
+    skipped numbers before `seq`. `ahead`: an older message of the same partition comes later;
+    clients of version 0 have no positions, so they do not get this mark.
     """
     mark = _REPLAY if replay else b""
     if ahead and form.dialect is Dialect.V1:
@@ -196,7 +196,7 @@ def _events(
     *,
     replay: bool,
 ) -> list[_Frame]:
-    """The events of messages; the id of a batch is that of its last message."""
+    """Return the events of messages; the id of a batch is that of its last message."""
     if not messages:
         return []
     ids = event_ids.of(messages, replay=replay)
@@ -221,7 +221,7 @@ def _singles(messages: Iterable[ChannelMessage], form: WireFormat) -> Iterator[t
 def _marked(
     tails: Iterable[tuple[int, bytes]], skipped: int, *, ahead: bool
 ) -> Iterator[tuple[int, bytes]]:
-    """Tails that say what was skipped before the first, and that all are ahead of others."""
+    """Yield tails with marks for skipped messages before the first, and for overtaken ones."""
     mark = _AHEAD if ahead else b""
     first = b',"skipped":%d%b' % (skipped, mark) if skipped else mark
     for offset, tail in tails:
@@ -230,7 +230,7 @@ def _marked(
 
 
 def _batches(messages: Iterable[ChannelMessage], form: WireFormat) -> Iterator[tuple[int, bytes]]:
-    """The offsets and tails of batches, each full or the last."""
+    """Yield the offsets and tails of batches, each full or the last."""
     first, size, bodies = 0, 0, list[bytes]()
     for message in messages:
         body = message.in_batch(form.dialect)

@@ -1,7 +1,8 @@
 """Encodes messages: the v1 and the v0 envelope around a record.
 
-A message begins with `{"seq":n` and what else differs per subscriber (`replay`, `skipped`); all
-that follows is the *tail* and is shared. The record's value stands in it byte for byte.
+A message begins with `{"seq":n` and other fields per subscriber (`replay`, `skipped`); the rest is
+the
+*tail* and is shared. The tail has the record's value byte for byte.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ __all__ = ["ChannelMessage", "Dialect"]
 
 
 class Dialect(IntEnum):
-    """Which envelope a connection speaks: `/ws?v=0` or the default."""
+    """The envelope of a connection: `/ws?v=0` or the default."""
 
     V0 = 0
     V1 = 1
 
 
 class ChannelMessage:
-    """One record as it is sent, but for the sequence number.
+    """One record as it is sent, without the sequence number.
 
-    `order` numbers all messages of the hub, so that those of several audiences or partitions can
-    be merged again into the order they came in.
+    `order` numbers all messages of the hub, so that messages of several subscriber sets or
+    partitions can be merged in their original order.
     """
 
     __slots__ = ("_v0", "_v1", "category", "channel", "order", "record", "token", "value")
@@ -47,11 +48,11 @@ class ChannelMessage:
 
     @property
     def patterns(self) -> tuple[str, str, str, str]:
-        """Whoever subscribed to one of these gets it."""
+        """The patterns whose subscribers get the message."""
         return matching_patterns(self.token, self.category)
 
     def tail(self, dialect: Dialect) -> bytes:
-        """What follows the sequence number; made when the first subscriber needs it."""
+        """Return the part after the sequence number; encoded on first use."""
         if dialect is Dialect.V1:
             if self._v1 is None:
                 self._v1 = _v1_tail(self)
@@ -61,7 +62,7 @@ class ChannelMessage:
         return self._v0
 
     def in_batch(self, dialect: Dialect) -> bytes:
-        """The message as it stands in a batch. It is not kept: who gets the batch shares that."""
+        """Return the message within a batch. Not cached: the batch is shared."""
         return _v1_in_batch(self) if dialect is Dialect.V1 else b"{" + _v0_tail(self)[1:]
 
 
@@ -78,7 +79,7 @@ def _v1_tail(message: ChannelMessage) -> bytes:
 
 
 def _headers(headers: RecordHeaders) -> bytes:
-    """The headers as an object: a value that is not UTF-8 is an object with it in base64."""
+    """Return the headers as an object: a value that is not UTF-8 is an object with base64."""
     fields: dict[str, object] = {}
     for name, value in headers:
         try:
@@ -101,7 +102,7 @@ def _v1_in_batch(message: ChannelMessage) -> bytes:
 
 
 def _v0_tail(message: ChannelMessage) -> bytes:
-    # The original server gave every message this type and priority; its clients match on them.
+    # The original server used this type and priority for every message; its clients match on them.
     return b',"ts":%d,"type":"price:update","priority":1,"data":%b}' % (
         message.record.timestamp,
         message.value,

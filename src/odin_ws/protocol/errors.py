@@ -8,17 +8,17 @@ import attrs
 
 __all__ = ["CommandError", "ErrorCode", "shown"]
 
-# Of what a client wrote, in a sentence about it: a channel whole, and of anything longer enough.
+# Limit of quoted client text: enough for a channel.
 _MOST_SHOWN = 160
 
 
 def shown(text: str) -> str:
-    """What a client wrote, cut where it is long: no answer is to be longer than its command."""
+    """Shorten a quoted client text: no response should be longer than its command."""
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
 
 
 class ErrorCode(StrEnum):
-    """The codes of `error` answers and of `rejected` names."""
+    """The codes of `error` responses and of `rejected` names."""
 
     INVALID_JSON = "INVALID_JSON"
     INVALID_MESSAGE = "INVALID_MESSAGE"
@@ -38,10 +38,10 @@ class ErrorCode(StrEnum):
 
 @attrs.define
 class CommandError(Exception):
-    """A command that is answered with an error.
+    """A command that gets an error response.
 
-    `id` and `command` (its type) are the command's, where they could be read. `retry`: the same
-    command may succeed later; `retry_ms`: after so many milliseconds, on the same connection.
+    `id` and `command` (its type) are the command's, if readable. `retry`: the same command may
+    succeed later; `retry_ms`: after this time, on the same connection.
     """
 
     code: ErrorCode

@@ -19,8 +19,8 @@ __all__ = ["EventId", "EventIdWriter", "InvalidEventId", "parse_event_id"]
 _VERSION: Final = "1"
 _IN_SNAPSHOT: Final = "1s"
 
-# An offset is written as offset + 1 in digits of 5 bits. The last digit has letters of its own, so
-# that no separator is needed: 10^9 takes 6 characters, and a partition without a record one.
+# Offsets are written as offset + 1 in digits of 5 bits. The last digit has its own letters, so that
+# no separator is needed: 10^9 takes 6 characters, and a partition without a record one.
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuv"
 _LAST_DIGITS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZwxyz_-"
 _BITS: Final = 5
@@ -28,7 +28,7 @@ _MASK: Final = (1 << _BITS) - 1
 _VALUES: Final = {digit: value for value, digit in enumerate(_DIGITS)}
 _LAST_VALUES: Final = {digit: value for value, digit in enumerate(_LAST_DIGITS)}
 
-# A partition of which nothing is known, between others.
+# A partition without a known offset, between others.
 _ABSENT: Final = "."
 
 _OFFSET: Final = re.compile(r"\.|[0-9a-v]{0,12}[A-Zw-z_-]")
@@ -40,20 +40,20 @@ _TOPIC: Final = re.compile(r"([A-Za-z0-9._-]{1,249}):([A-Za-z0-9_-]{0,64}):(.*)"
 # Kafka numbers offsets with 63 bits.
 _MAX_OFFSET: Final = (1 << 63) - 1
 
-# What is shown of an id that is wrong.
+# Length limit of invalid ids in error texts.
 _SHOWN: Final = 40
 
 
 class InvalidEventId(ValueError):
-    """It is no event id of this server; the message says why."""
+    """The text is no event id of this server; the message says why."""
 
 
 @attrs.frozen
 class EventId:
-    """What an event id says.
+    """The content of an event id.
 
-    `positions`: by topic and partition the last offset that was sent. `ids`: of the topics.
-    `in_snapshot`: the snapshot of the subscription had not come whole.
+    `positions`: by topic and partition the last sent offset. `ids`: of the topics. `in_snapshot`:
+    the snapshot of the subscription was not complete.
     """
 
     positions: Mapping[str, Mapping[int, int]]
@@ -65,13 +65,13 @@ class EventId:
 
 
 class EventIdWriter:
-    """An event id whose positions move: only what has moved is written anew."""
+    """An event id with changing positions: only changes are encoded."""
 
     __slots__ = ("_parts", "_places")
 
     def __init__(self, event_id: EventId) -> None:
         parts = [(_IN_SNAPSHOT if event_id.in_snapshot else _VERSION).encode("ascii")]
-        # By topic and partition, where its offset stands in `parts`.
+        # By topic and partition the index of its offset in `parts`.
         places: dict[tuple[str, int], int] = {}
         for topic, partitions in event_id.positions.items():
             parts.append(f",{topic}:{event_id.ids.get(topic, '')}:".encode("ascii"))
@@ -84,16 +84,16 @@ class EventIdWriter:
 
     @property
     def text(self) -> bytes:
-        """The id as it is now."""
+        """The current id."""
         return b"".join(self._parts)
 
     def move(self, topic: str, partition: int, offset: int) -> None:
-        """Change a position. Raises KeyError for a partition that the id does not have."""
+        """Change a position. Raises KeyError for a partition that is not in the id."""
         self._parts[self._places[topic, partition]] = _written(offset)
 
 
 def parse_event_id(text: str) -> EventId:
-    """Read an event id that a client has sent back. Raises InvalidEventId."""
+    """Parse an event id from a client. Raises InvalidEventId."""
     version, *topics = text.split(",")
     if version not in {_VERSION, _IN_SNAPSHOT}:
         raise InvalidEventId(f"{text[:_SHOWN]!r} is no event id of this server")

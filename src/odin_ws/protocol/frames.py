@@ -1,4 +1,4 @@
-"""RFC 6455 frames as a server sends them: unmasked, unfragmented, so one body serves everyone."""
+"""RFC 6455 frames of a server: unmasked and unfragmented, so one body serves all clients."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ _TEXT: Final = 0x81  # FIN and opcode 1
 _COMPRESSED_TEXT: Final = 0xC1  # FIN, RSV1 (RFC 7692, 6) and opcode 1
 _CLOSE: Final = 0x88  # FIN and opcode 8
 _PONG: Final = 0x8A  # FIN and opcode 10
-PING: Final = b"\x89\x00"  # FIN and opcode 9, no payload: any byte that comes back is life
+PING: Final = b"\x89\x00"  # FIN and opcode 9, no payload: any byte in response shows life
 
 _pack_medium = struct.Struct("!BBH").pack
 _pack_long = struct.Struct("!BBQ").pack
 
-# What stands for a close without a code (RFC 6455, 7.4.1).
+# The code for a close without a code (RFC 6455, 7.4.1).
 NO_CODE: Final = 1005
 
-# A control frame holds 125 bytes, two of which are the code (RFC 6455, 5.5).
+# A control frame has at most 125 bytes, two of which are the code (RFC 6455, 5.5).
 _MAX_REASON_BYTES: Final = 123
 
 
 def text_header(length: int, *, compressed: bool = False) -> bytes:
-    """The header of a text frame whose payload has `length` bytes, as they are sent."""
+    """Return the header of a text frame with `length` payload bytes."""
     first = _COMPRESSED_TEXT if compressed else _TEXT
     if length < 126:  # noqa: PLR2004 -- RFC 6455, 5.2: 126 and 127 announce a longer length field
         return bytes((first, length))
@@ -34,19 +34,19 @@ def text_header(length: int, *, compressed: bool = False) -> bytes:
 
 
 def text_frame(payload: bytes) -> bytes:
-    """A whole text frame."""
+    """Return a whole text frame."""
     return text_header(len(payload)) + payload
 
 
 def pong_frame(payload: bytes) -> bytes:
-    """The answer to a ping with this payload, which is 125 bytes at most."""
+    """Return the pong for a ping with this payload, of at most 125 bytes."""
     return bytes((_PONG, len(payload))) + payload
 
 
 def close_frame(code: int, reason: str) -> bytes:
-    """A close frame; a reason too long for a control frame is cut at a character.
+    """Return a close frame; a reason that is too long is cut at a character.
 
-    With 1005, which stands for "no code", it is empty: that one may not be sent.
+    With 1005, which stands for "no code", it has no payload: that code must not be sent.
     """
     if code == NO_CODE:
         return bytes((_CLOSE, 0))

@@ -1,4 +1,4 @@
-"""What clients send compressed (permessage-deflate), inflated with a bound on each message."""
+"""Inflates compressed messages of clients (permessage-deflate), with a size limit."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _WINDOW_BITS: Final = (
     -15
 )  # raw deflate, with the largest window: whatever the client compresses with
 
-# RFC 7692, 7.2.2: the sender has cut this off the end of a message.
+# RFC 7692, 7.2.2: the sender has removed this from the end of a message.
 _CUT: Final = b"\x00\x00\xff\xff"
 
-# RFC 7692, 7.2.3.4: behind a block that calls itself the last one an empty one follows, of which
-# this byte is not cut off.
+# RFC 7692, 7.2.3.4: a block that is marked as last is followed by an empty one, of which this byte
+# is not removed.
 _BEHIND_THE_LAST: Final = (b"", b"\x00", _CUT, b"\x00" + _CUT)
 
 
 class BoundedInflate(Extension):
-    """Inflates one connection's messages. Between two messages it keeps nothing.
+    """Inflates one connection's messages, without state between two messages.
 
     Args:
-        max_bytes: a message that is larger when inflated is a fault (close 1009); no more than one
-            byte beyond it is ever inflated.
+        max_bytes: a message that inflates to more is a fault (close 1009); at most one byte more is
+            ever inflated.
     """
 
     __slots__ = ("_in_control", "_max_bytes", "_room", "_stream")
@@ -41,12 +41,12 @@ class BoundedInflate(Extension):
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._room = 0
-        # Of the compressed message that is being received.
+        # Of the compressed message in progress.
         self._stream: _Decompress | None = None
         self._in_control = False
 
     def enabled(self) -> bool:
-        """The handshake has agreed on it."""
+        """The handshake has enabled it."""
         return True
 
     def offer(self) -> bool | str:
@@ -60,7 +60,7 @@ class BoundedInflate(Extension):
         rsv: RsvBits,
         payload_length: int,  # noqa: ARG002 -- wsproto's signature
     ) -> CloseReason | RsvBits:
-        """The first frame of a message says whether the message is compressed."""
+        """Read from the first frame of a message whether the message is compressed."""
         self._in_control = opcode.iscontrol()
         if rsv.rsv1:
             if self._in_control or opcode is Opcode.CONTINUATION:
@@ -82,7 +82,7 @@ class BoundedInflate(Extension):
         proto: FrameDecoder | FrameProtocol,  # noqa: ARG002 -- wsproto's signature
         fin: bool,  # noqa: FBT001 -- wsproto's signature
     ) -> bytes | CloseReason | None:
-        """Inflate what is left at a message's end."""
+        """Inflate the rest at the end of a message."""
         if self._in_control or self._stream is None or not fin:
             return None
         rest = self._inflate(_CUT)

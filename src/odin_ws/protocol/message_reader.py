@@ -15,95 +15,95 @@ from odin_ws.protocol.wsproto_patch import CloseCodes
 
 __all__ = ["Fault", "FrameReader", "Incoming", "PeerClose", "Ping", "Pong"]
 
-# RFC 6455, 7.4.1: data that is not what its type says, here text that is not UTF-8; a message that
-# is too big, here one that was inflated.
+# RFC 6455, 7.4.1: data that does not match its type, here text that is not UTF-8; a message that is
+# too big, here after inflating.
 _NOT_UTF8: Final = 1007
 _TOO_BIG: Final = 1009
 
 
 class Fault(Enum):
-    """What ends the reading: nothing that comes after it is looked at."""
+    """A fault of the client that ends reading."""
 
-    BROKEN = auto()  # no valid frame, or not where it may stand
+    BROKEN = auto()  # an invalid frame, or at an invalid place
     NOT_UTF8 = auto()
     TOO_LARGE = auto()
 
 
 @attrs.frozen
 class Ping:
-    """A ping; it wants a pong with the same payload."""
+    """A ping; needs a pong with the same payload."""
 
     payload: bytes
 
 
 @attrs.frozen
 class Pong:
-    """A pong; it wants nothing."""
+    """A pong; needs no response."""
 
 
 @attrs.frozen
 class PeerClose:
-    """The peer's close; `code` is 1005 where it gave none."""
+    """The peer's close; `code` is 1005 without a code."""
 
     code: int
     reason: str
 
 
-# RFC 6455, 5.2: the first byte of a frame that is a whole message, and no extension concerns it.
+# RFC 6455, 5.2: the first byte of a frame that is a whole message without extension.
 _KINDS: Final = {0x81: Opcode.TEXT, 0x89: Opcode.PING, 0x8A: Opcode.PONG}
 
-# RFC 6455, 5.2 and 5.3: clients mask what they send; a length from 126 on has its own field.
+# RFC 6455, 5.2 and 5.3: clients mask their frames; lengths from 126 on have their own field.
 _MASKED: Final = 0x80
 _MASK_BYTES: Final = 4
 _NO_MASK: Final = bytes(_MASK_BYTES)
 _LEAST_BYTES: Final = 2 + _MASK_BYTES
 _TWO_BYTES: Final = 126
 
-# A text, and what is binary, is a whole message.
+# A whole text or binary message.
 Incoming = str | bytes | Ping | Pong | PeerClose | Fault
 
 _PONG: Final = Pong()
 
-# wsproto's reasons to fail, where they are not `Fault.BROKEN`.
+# wsproto's reasons for errors other than `Fault.BROKEN`.
 _FAULTS: Final = {_NOT_UTF8: Fault.NOT_UTF8, _TOO_BIG: Fault.TOO_LARGE}
 
 
 class _Wsproto(NamedTuple):
-    """wsproto's reader, and what passes the bytes on to it."""
+    """wsproto's reader, and the filter of its input."""
 
     frames: FrameProtocol
     codes: CloseCodes
 
 
 class FrameReader:
-    """Reads one connection's bytes. A message may have `max_bytes`, in `max_frames` frames.
+    """Reads the frames of one connection, messages of at most `max_bytes` in `max_frames` frames.
 
-    `deflate`: the handshake has agreed on permessage-deflate, so messages may be compressed;
-    `max_bytes` is of what they inflate to.
+    `deflate`: messages may be compressed (permessage-deflate); `max_bytes` then limits the inflated
+    size.
     """
 
     __slots__ = ("_count", "_deflate", "_max_bytes", "_max_frames", "_parts", "_size", "_wsproto")
 
     def __init__(self, max_bytes: int, max_frames: int, *, deflate: bool = False) -> None:
-        # Made for what `_read_whole` does not read, and let go of between two messages: it takes
-        # 2 KB, and most clients never need it.
+        # Created for frames that `_read_whole` does not read, and dropped after the message: it
+        # takes 2 KB, and most clients never need it.
         self._wsproto: _Wsproto | None = None
         self._deflate = deflate
         self._max_bytes = max_bytes
         self._max_frames = max_frames
-        # Of a message that is not whole yet; most come in one piece. Not a list: of a million
-        # single characters it would take a hundred times what they take.
+        # Of an incomplete message; most arrive in one piece. Not a list: for a million single
+        # characters it would take a hundred times their size.
         self._parts: IO[Any] | None = None
         self._size = 0
         self._count = 0
 
     @property
     def unfinished(self) -> bool:
-        """Whether a message was begun that is not whole yet."""
+        """Whether a message is incomplete."""
         return self._parts is not None
 
     def receive(self, data: bytes) -> Iterator[Incoming]:
-        """What has become whole with these bytes, in order; after a fault nothing more."""
+        """Yield the items that are complete with these bytes; nothing after a fault."""
         begin = 0
         if self._wsproto is None:
             while (whole := _read_whole(data, begin, self._max_bytes)) is not None:
@@ -167,10 +167,10 @@ class FrameReader:
 
 
 def _read_whole(data: bytes, begin: int, max_bytes: int) -> tuple[int, str | Ping | Pong] | None:
-    """Read one frame that begins there, and return its end and what it says.
+    """Read a frame at `begin`; returns its end and its content.
 
     Returns None unless it is a text of less than 64 KiB, a ping or a pong, whole and masked: nearly
-    all that clients send. All else is wsproto's to read, or to reject.
+    all frames of clients. wsproto reads or rejects all others.
     """
     if len(data) - begin < _LEAST_BYTES or (kind := _KINDS.get(data[begin])) is None:
         return None

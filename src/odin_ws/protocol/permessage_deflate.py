@@ -1,4 +1,4 @@
-"""The permessage-deflate extension (RFC 7692) as the handshake agrees on it."""
+"""Negotiates the permessage-deflate extension (RFC 7692) in the handshake."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _NAME: Final = "permessage-deflate"
 NO_WINDOW: Final = 0
 """The window of a connection without compression."""
 
-# Texts are compressed once per window size, so there are three: what clients ask for in practice
-# (32 KiB, and Python's websockets 4 KiB), and no references at all for what is below.
+# Texts are compressed once per window size, so there are three: those that clients request in
+# practice (32 KiB, and Python's websockets 4 KiB), and none for smaller ones.
 WINDOWS: Final = (8, 12, 15)
 
 _MOST_WINDOW_BITS: Final = 15
@@ -30,10 +30,10 @@ _BITS: Final = re.compile("[89]|1[0-5]")
 
 @attrs.frozen
 class Agreement:
-    """What server and client have agreed on.
+    """The negotiated parameters.
 
-    `answer`: the value of the server's Sec-WebSocket-Extensions. `window_bits`: one of `WINDOWS`;
-    what the server sends refers no further back.
+    `answer`: the value of the server's Sec-WebSocket-Extensions. `window_bits`: one of `WINDOWS`,
+    the limit of references in what the server sends.
     """
 
     answer: str
@@ -47,11 +47,11 @@ class _Offer:
 
 @lru_cache(maxsize=64)
 def agree(offers: str) -> Agreement | None:
-    """Accept the first offer of a Sec-WebSocket-Extensions header that can be; None without one.
+    """Accept the first acceptable offer of a Sec-WebSocket-Extensions header; None without one.
 
-    No state is kept between two messages, in neither direction: the same compressed bytes serve
-    every client, and a connection has no window of its own. Clients of one kind offer the same, and
-    share what was agreed on.
+    Neither direction keeps state between two messages: the same compressed bytes serve every
+    client, and a connection has no window. Clients of one kind send the same offer and share the
+    result.
     """
     for offer in offers.split(","):
         name, *parameters = (part.strip(" \t") for part in offer.split(";"))
@@ -70,7 +70,7 @@ def _accept(offer: _Offer) -> Agreement:
 
 
 def _read(parameters: Sequence[str]) -> _Offer | None:
-    """Read one offer; None if it is to be declined (RFC 7692, 5.1 and 7.1)."""
+    """Parse one offer; None to decline it (RFC 7692, 5.1 and 7.1)."""
     values: dict[str, str | None] = {}
     for parameter in parameters:
         match = _PARAMETER.fullmatch(parameter)

@@ -13,15 +13,15 @@ from odin_ws.steps import STEP_ITEMS, Steps
 
 __all__ = ["read_ids", "read_last_offsets", "read_last_positions", "read_positions"]
 
-# Kafka numbers partitions with 31 bits and offsets with 63.
+# Kafka's partitions have 31 bits and offsets 63.
 _MAX_PARTITION: Final = (1 << 31) - 1
 _MAX_OFFSET: Final = (1 << 63) - 1
 
-# As many as names in a list, and more than a topic of this platform will have: each that does not
-# exist is looked for, and told of.
+# Limit of partitions per topic, as for names in a list: each one that does not exist is looked up
+# and reported.
 _MAX_PARTITIONS: Final = 1024
 
-# Kafka's ids are 32 hexadecimal digits; to clients they are opaque.
+# Kafka's ids are 32 hexadecimal digits; clients treat them as opaque.
 _MAX_ID_LENGTH: Final = 64
 
 _NUMBER: Final = r"0|[1-9][0-9]{0,18}"
@@ -30,7 +30,7 @@ _POS: Final = re.compile(rf"({_NUMBER})-({_NUMBER})", re.ASCII)
 
 
 def read_positions(value: object, catalogue: Catalogue) -> Steps[dict[TopicPartition, int]]:
-    """`{topic: {partition: last offset received}}`; -1 stands before a partition's first record.
+    """Parse `{topic: {partition: last received offset}}`; -1 is before a partition's first record.
 
     Raises CommandError.
     """
@@ -55,7 +55,7 @@ def read_positions(value: object, catalogue: Catalogue) -> Steps[dict[TopicParti
 
 
 def read_ids(value: object, catalogue: Catalogue) -> dict[str, str]:
-    """`{topic: id}`, as the server gave them. Raises CommandError."""
+    """Parse `{topic: id}` with ids from the server. Raises CommandError."""
     if not isinstance(value, dict):
         raise _invalid("data.ids", "an object {topic: id} is needed")
     for topic, topic_id in value.items():
@@ -70,7 +70,7 @@ def read_ids(value: object, catalogue: Catalogue) -> dict[str, str]:
 def read_last_positions(
     value: object, catalogue: Catalogue
 ) -> Steps[dict[str, dict[TopicPartition, int]]]:
-    """`{channel: pos of the last message received}`, by channel. Raises CommandError."""
+    """Parse `{channel: pos of the last received message}`. Raises CommandError."""
     if not isinstance(value, dict):
         raise _invalid("data.last_pos", 'an object {channel: "partition-offset"} is needed')
     positions = {}
@@ -90,7 +90,7 @@ def read_last_positions(
 
 
 def read_last_offsets(value: object, catalogue: Catalogue) -> dict[str, int]:
-    """Version 0's `{topic: offset}`. Raises CommandError."""
+    """Parse version 0's `{topic: offset}`. Raises CommandError."""
     if not isinstance(value, dict):
         raise _invalid("data.last_offset", "an object {topic: offset} is needed")
     for topic, offset in value.items():

@@ -44,7 +44,7 @@ TopicIds = Mapping[str, str]
 
 # The SDK's codes of a `reconnect_error`.
 _RECONNECT_CODES: Final = {
-    # The SDK takes `not_available` as final; this one it tries again.
+    # The SDK treats `not_available` as final, and retries this one.
     ErrorCode.NOT_AVAILABLE: "rate_limited",
     ErrorCode.RATE_LIMIT_EXCEEDED: "rate_limited",
     ErrorCode.FORBIDDEN: "forbidden",
@@ -53,12 +53,12 @@ _RECONNECT_CODES: Final = {
 
 @attrs.frozen
 class Accepted:
-    """What took effect of a command's names.
+    """The effect of a command's names.
 
-    `names`: as the client wrote them. `count`: patterns the connection has then. `positions`: the
-    offsets after which they are live. `partitions`: by topic, given by an instance that serves only
-    some. `categories`: the topic of each, so that a message's `pos` can be told to belong to it.
-    `ids`: of the topics, where the brokers have ids.
+    `names`: as the client wrote them. `count`: the connection's patterns afterwards. `positions`:
+    the offsets after which they are live. `partitions`: by topic, from an instance that serves only
+    some. `categories`: the topic of each, to assign a message's `pos` to a topic. `ids`: of the
+    topics, if brokers have ids.
     """
 
     names: Sequence[str]
@@ -72,7 +72,7 @@ class Accepted:
 
 @attrs.frozen
 class Lost:
-    """Records that cannot be had, by topic and partition, and why."""
+    """Unavailable records by topic and partition, and the reason."""
 
     spans: Mapping[str, Mapping[int, Span]]
     reason: str
@@ -80,7 +80,7 @@ class Lost:
 
 @attrs.frozen
 class Replayed:
-    """How a replay begins. `messages`: how many follow that are replayed; None: not known yet."""
+    """The start of a replay. `messages`: how many replayed ones follow; None: unknown yet."""
 
     messages: int | None
     lost: Lost | None = None
@@ -92,7 +92,7 @@ def subscription_ack(
     accepted: Accepted,
     replayed: Replayed | None = None,
 ) -> bytes:
-    """The answer to `subscribe`; `replayed`: where it begins in the past."""
+    """Return the response to `subscribe`; `replayed`: for a start in the past."""
     ack = _ack("subscription_ack", command_id, dialect, "subscribed", accepted)
     if replayed is not None:
         ack |= _replay_fields(replayed)
@@ -102,13 +102,13 @@ def subscription_ack(
 def resume_ack(
     command_id: CommandId, dialect: Dialect, accepted: Accepted, replayed: Replayed
 ) -> bytes:
-    """The answer to `resume`; the replayed messages follow it."""
+    """Return the response to `resume`; the replayed messages follow it."""
     ack = _ack("resume_ack", command_id, dialect, "subscribed", accepted)
     return _dump(ack | {"recovered": replayed.lost is None} | _replay_fields(replayed))
 
 
 def reconnect_ack(command_id: CommandId, replayed: Replayed) -> bytes:
-    """The answer to `reconnect`."""
+    """Return the response to `reconnect`."""
     lost = replayed.lost
     message = "everything missed follows" if lost is None else f"some is lost: {lost.reason}"
     ack = _response(
@@ -124,21 +124,21 @@ def reconnect_ack(command_id: CommandId, replayed: Replayed) -> bytes:
 def unsubscription_ack(
     command_id: CommandId, dialect: Dialect, accepted: Accepted, *, forced: bool = False
 ) -> bytes:
-    """The answer to `unsubscribe`; `accepted.count`: patterns the connection still has.
+    """Return the response to `unsubscribe`; `accepted.count`: remaining patterns.
 
-    `forced`: nobody asked, it is the server that ends them.
+    `forced`: the server ends the subscriptions, without a command.
     """
     ack = _ack("unsubscription_ack", command_id, dialect, "unsubscribed", accepted)
     return _dump(ack | {"forced": True} if forced else ack)
 
 
 def auth_ack(command_id: CommandId, expires_at: float | None) -> bytes:
-    """The answer to `auth`; `expires_at`: when the new token ends, epoch seconds; None: never."""
+    """Return the response to `auth`; `expires_at`: epoch seconds of the new JWT; None: never."""
     return _dump(_response("auth_ack", command_id, data={"exp": int(expires_at or 0)}))
 
 
 def auth_expiring(expires_in_ms: int) -> bytes:
-    """The token ends in so many milliseconds, and the connection with it."""
+    """Return the notice that the JWT, and with it the connection, ends in this time."""
     return _dump(_response("auth", None, status="expiring", expires_in_ms=expires_in_ms))
 
 
@@ -148,9 +148,9 @@ def replay_complete(
     positions: Positions | None = None,
     ids: TopicIds | None = None,
 ) -> bytes:
-    """After the last replayed message, where the ack could not say how many they would be.
+    """Return the notice after the last replayed message, if the ack did not have their number.
 
-    `positions`: of a client that has other subscriptions beside: everything up to there was sent.
+    `positions`: for a client with other subscriptions: everything up to there was sent.
     """
     return _dump(
         _response("replay_complete", command_id, count=count) | _position_fields(positions, ids)
@@ -158,22 +158,22 @@ def replay_complete(
 
 
 def replay_incomplete(command_id: CommandId, count: int, lost: Lost) -> bytes:
-    """After `count` replayed messages, where the log has deleted what would be next meanwhile."""
+    """Return the notice that the log has deleted the next records, after `count` messages."""
     return _dump(_response("replay_incomplete", command_id, count=count) | _lost_fields(lost))
 
 
 def resend_incomplete(command_id: CommandId, count: int, missing: tuple[int, int]) -> bytes:
-    """After `count` messages sent again, where those numbered from..to are not kept any more."""
+    """Return the notice that the numbers from..to are gone, after `count` resent messages."""
     return _dump(_response("replay_incomplete", command_id, count=count, missing=list(missing)))
 
 
 def pong(command_id: CommandId, now_ms: int) -> bytes:
-    """The answer to `heartbeat`; `now_ms`: the server's clock, epoch milliseconds."""
+    """Return the response to `heartbeat`; `now_ms`: the server's clock, epoch milliseconds."""
     return _dump(_response("pong", command_id, ts=now_ms))
 
 
 def error_response(error: CommandError) -> bytes:
-    """The answer to a command that could not be carried out."""
+    """Return the response to a command with an error."""
     retry = {} if error.retry_ms is None else {"retry_ms": error.retry_ms}
     if error.command == "reconnect":
         code = _RECONNECT_CODES.get(error.code, "invalid_request")
@@ -189,7 +189,7 @@ def error_response(error: CommandError) -> bytes:
 
 
 def feed_notice(status: str, since_ms: int, topics: Sequence[str] | None = None) -> bytes:
-    """The feed has changed: `stalled` or `live`, since then (epoch ms); only `topics` of it."""
+    """Return the notice `stalled` or `live`, since a time (epoch ms); for `topics` if given."""
     only = {} if topics is None else {"topics": topics}
     return _dump(_response("feed", None, status=status, since=since_ms, **only))
 
@@ -197,9 +197,9 @@ def feed_notice(status: str, since_ms: int, topics: Sequence[str] | None = None)
 def lost_notice(
     lost: Lost, positions: Positions | None = None, ids: TopicIds | None = None
 ) -> bytes:
-    """Records that the log deleted, or lost.
+    """Return the notice of records that the log deleted or lost.
 
-    `positions`: where partitions go on whose offsets begin again, with the `ids` of their topics.
+    `positions`: where partitions continue whose offsets restart, with the `ids` of their topics.
     """
     return _dump(
         _response("feed", None, status="lost")
@@ -209,12 +209,12 @@ def lost_notice(
 
 
 def positions_notice(positions: Positions, ids: TopicIds | None = None) -> bytes:
-    """Everything of the subscriptions up to these offsets has been sent."""
+    """Return the notice that everything up to these offsets has been sent."""
     return _dump(_response("positions", None) | _position_fields(positions, ids))
 
 
 def reconnect_advice(after_ms: int, reason: str = "draining") -> bytes:
-    """Before a close 1012: when to come back, and why (`draining`, `rebalanced`)."""
+    """Return the notice before a close 1012: reconnect time and reason."""
     return _dump(_response("reconnect", None, data={"after_ms": after_ms, "reason": reason}))
 
 
@@ -222,7 +222,7 @@ def _ack(
     kind: str, command_id: CommandId, dialect: Dialect, done: str, accepted: Accepted
 ) -> dict[str, Any]:
     fields: dict[str, Any] = {done: accepted.names}
-    # The original's acks had no such field: its clients see it only where it says something.
+    # The original's acks lack this field: its clients get it only if it has content.
     if accepted.rejected or dialect is not Dialect.V0:
         fields["rejected"] = [
             {"name": one.name, "code": one.code, "message": one.message}
@@ -262,5 +262,5 @@ def _response(kind: str, command_id: CommandId, **fields: Any) -> dict[str, Any]
 
 
 def _dump(response: Mapping[str, Any]) -> bytes:
-    # What a client has written may be in it, with halves of surrogate pairs.
+    # It may contain client text with lone surrogates.
     return dump_json(response)

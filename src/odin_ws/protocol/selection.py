@@ -14,21 +14,21 @@ from odin_ws.steps import STEP_ITEMS, Steps
 
 __all__ = ["NAMES", "RejectedName", "Scope", "Selection", "read_selection"]
 
-# A name and tokens to its patterns. Raises InvalidName.
+# Maps a name and tokens to patterns. Raises InvalidName.
 _Expand = Callable[[str, Sequence[str]], tuple[str, ...]]
 
-# The fields that hold names.
+# The fields with names.
 NAMES: Final = ("channels", "topics", "bundles", "tokens")
 
 _NO_NAMES: Final[Sequence[str]] = ()
 
-# A command is answered name by name, each with a sentence: this bounds what one may ask for.
+# A response has a text per name: this limits the names of a command.
 _MAX_NAMES: Final = 1024
 
 
 @attrs.frozen
 class Scope:
-    """What names may stand for: `maximum` different patterns of this catalogue in one command."""
+    """What names may expand to: at most `maximum` different patterns of this catalogue."""
 
     catalogue: Catalogue
     maximum: int
@@ -36,7 +36,7 @@ class Scope:
 
 @attrs.frozen
 class RejectedName:
-    """One name that did not take effect, and why."""
+    """One rejected name, and the reason."""
 
     name: str
     code: ErrorCode
@@ -45,18 +45,18 @@ class RejectedName:
 
 @attrs.frozen
 class Selection:
-    """Names as the client wrote them, each with the patterns it stands for, and the bad ones."""
+    """Names as the client wrote them, each with its patterns, and the rejected ones."""
 
     wanted: Mapping[str, tuple[str, ...]]
     rejected: tuple[RejectedName, ...]
 
     @property
     def size(self) -> int:
-        """How many patterns and rejections it holds."""
+        """Return the number of patterns and rejections."""
         return sum(map(len, self.wanted.values())) + len(self.rejected)
 
     def without(self, patterns: Collection[str]) -> Selection:
-        """The same without some patterns, and without the names of which nothing is left then."""
+        """Return a copy without some patterns, and without names that have no others."""
         left = {
             name: tuple(one for one in several if one not in patterns)
             for name, several in self.wanted.items()
@@ -67,7 +67,7 @@ class Selection:
 
 
 def read_selection(data: dict[str, Any], scope: Scope) -> Steps[Selection]:
-    """The names in a command's data. Raises CommandError; a bad name is only rejected."""
+    """Read the names in a command's data. Raises CommandError; invalid names are only rejected."""
     channels = _read_names(data, "channels")
     topics, bundles = _read_names(data, "topics"), _read_names(data, "bundles")
     narrowing = _read_names(data, "tokens")
@@ -95,7 +95,7 @@ def read_selection(data: dict[str, Any], scope: Scope) -> Steps[Selection]:
 
 
 class _Reader:
-    """Expands names, as long as they stand for at most `maximum` different patterns."""
+    """Expands names, up to `maximum` different patterns."""
 
     def __init__(self, maximum: int) -> None:
         self.wanted: dict[str, tuple[str, ...]] = {}
@@ -117,7 +117,7 @@ class _Reader:
         except InvalidName as error:
             self._reject(error.name, ErrorCode(error.code), error.message)
             return
-        # A bundle and a thousand tokens are some 12,000 characters, and 8,000 patterns.
+        # A bundle with a thousand tokens has about 12,000 characters and 8,000 patterns.
         fits = len(patterns) * len(tokens) <= self._maximum
         if fits and len(tokens) != 1:
             patterns = expand(name, tokens)
@@ -140,7 +140,7 @@ class _Reader:
 
 
 def _check_tokens(names: Sequence[str], rejected: list[RejectedName]) -> Steps[tuple[str, ...]]:
-    """The tokens among the names; the others are added to `rejected`."""
+    """Return the valid tokens; adds the others to `rejected`."""
     tokens: list[str] = []
     for count, name in enumerate(names, 1):
         if not count % STEP_ITEMS:
@@ -153,7 +153,7 @@ def _check_tokens(names: Sequence[str], rejected: list[RejectedName]) -> Steps[t
 
 
 def _read_names(data: dict[str, Any], field: str) -> Sequence[str]:
-    """A list of texts, each once: repeating a topic must not multiply it with every token."""
+    """Read a list of texts without duplicates: repeated topics must not multiply with tokens."""
     if field not in data:
         return _NO_NAMES
     names = data[field]

@@ -1,4 +1,4 @@
-"""How one connection's messages are written: envelope, frames, compression."""
+"""The wire format of a connection: envelope, frames, compression."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["EventIds", "Frames", "WireFormat", "wire_format"]
 
 
 class Frames(StrEnum):
-    """What a connection is sent as one frame."""
+    """What is sent as one frame."""
 
     SINGLE = "single"
     BATCH = "batch"
@@ -26,30 +26,30 @@ class EventIds(Protocol):
     """Finds the ids of events."""
 
     def of(self, messages: Sequence[ChannelMessage], *, replay: bool) -> list[bytes]:
-        """The id of each of some messages, which are written now, to all that are due to them.
+        """Return the id of each message, which are written now to all their subscribers.
 
-        Whoever has got a message resumes behind it with its id.
+        A client resumes after a message with its id.
         """
         ...
 
 
 @attrs.frozen(eq=False)
 class WireFormat:
-    """The same object for all connections whose messages are written in the same way."""
+    """One object for all connections with the same format."""
 
     dialect: Dialect
     frames: Frames
     window_bits: int
-    """What compressed messages may refer back to; NO_WINDOW without permessage-deflate."""
+    """The window of compression; NO_WINDOW without permessage-deflate."""
     event_ids: EventIds | None = None
-    """Of a stream of Server-Sent Events; None for a WebSocket."""
+    """For an event stream; None for a WebSocket."""
 
     def with_frames(self, frames: Frames) -> WireFormat:
-        """The format of a connection that has asked for other frames."""
+        """Return the format with other frames."""
         return wire_format(self.dialect, frames, self.window_bits)
 
     def with_window(self, window_bits: int) -> WireFormat:
-        """The format of a connection that has agreed on compression."""
+        """Return the format with compression."""
         return wire_format(self.dialect, self.frames, window_bits)
 
 
@@ -58,7 +58,7 @@ def wire_format(
     frames: Frames = Frames.SINGLE,
     window_bits: int = NO_WINDOW,
 ) -> WireFormat:
-    """The one object for a combination."""
+    """Return the one object for a combination."""
     return _shared(dialect, frames, window_bits)
 
 

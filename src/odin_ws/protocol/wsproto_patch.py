@@ -18,51 +18,51 @@ __all__ = ["CloseCodes", "is_registered"]
 _OF_THE_PROTOCOL: Final = frozenset({*range(1000, 1004), *range(1007, 1015)})
 _OF_OTHERS: Final = range(3000, 5000)
 
-# Codes that wsproto 1.3 takes for invalid, and the one that it is given in their place.
+# Codes that wsproto 1.3 rejects, and the one that replaces them.
 _UNKNOWN: Final = _OF_THE_PROTOCOL - set(CloseReason)
 _STAND_IN: Final = int(CloseReason.NORMAL_CLOSURE)
 
-# RFC 6455, 5.2 and 5.5: the first byte of a valid close, which has one frame and no extension.
+# RFC 6455, 5.2 and 5.5: the first byte of a valid close: one frame without extension.
 _CLOSE: Final = b"\x88"
 
 _CODE_BYTES: Final = 2
 _MASK_BYTES: Final = 4
 
-# RFC 6455, 5.2: the lengths that announce a longer field for the length.
+# RFC 6455, 5.2: lengths that announce a longer length field.
 _LENGTHS: Final = {126: struct.Struct("!H"), 127: struct.Struct("!Q")}
 
-# A frame's head at its longest, and a close code behind it.
+# The longest frame header with a close code.
 _MAX_HEAD_BYTES: Final = 2 + 8 + _MASK_BYTES + _CODE_BYTES
 
 
 def is_registered(code: int) -> bool:
-    """Whether an endpoint may send a close with this code."""
+    """Return whether an endpoint may send a close with this code."""
     return code in _OF_THE_PROTOCOL or code in _OF_OTHERS
 
 
 class CloseCodes:
-    """Passes one direction of a connection on to wsproto, with a close code that it can read.
+    """Filters one direction of a connection for wsproto: replaces unknown close codes.
 
-    The frames stay what they are but for a registered code that wsproto does not know.
+    All other bytes are unchanged.
     """
 
     __slots__ = ("_begun", "_next", "replaced")
 
     def __init__(self) -> None:
-        # The code that the peer has sent, where wsproto was given another one.
+        # The code of the peer, if wsproto got another one.
         self.replaced: int | None = None
-        # The beginning of a frame whose head is not whole yet.
+        # The beginning of a frame whose header is incomplete.
         self._begun = b""
-        # Where the next frame begins, from the next byte on, or the one that was begun.
+        # Bytes until the next frame begins, including the current one.
         self._next: float = 0
 
     @property
     def between_frames(self) -> bool:
-        """Whether what was passed on so far ends with a frame, which was no close."""
+        """Whether the bytes so far end with a frame, which was no close."""
         return self._next == 0 and not self._begun
 
     def pass_on(self, data: bytes) -> bytes:
-        """The bytes to give to wsproto: all of them, but the head of a close when it is whole."""
+        """Return the bytes for wsproto: all, except an incomplete header of a close."""
         passed = 0 if _has_code(self._begun) else len(self._begun)
         data = self._begun + data
         self._begun = b""
@@ -74,7 +74,7 @@ class CloseCodes:
                 self._begun, self._next = head, 0
                 return data[passed:begin] if _has_code(head) else data[passed:]
             if head[0] & 0x0F == Opcode.CLOSE:
-                # Nothing is looked at behind a close.
+                # Nothing after a close is examined.
                 self._next = math.inf
                 whole = data[:begin] + self._readable(head[:size]) + data[begin + size :]
                 return whole[passed:]
@@ -83,7 +83,7 @@ class CloseCodes:
         return data[passed:]
 
     def _readable(self, head: bytes) -> bytes:
-        """The head of a close and its code, which wsproto can read."""
+        """Return the header of a close and a code that wsproto accepts."""
         mask = head[-_CODE_BYTES - _MASK_BYTES : -_CODE_BYTES] if head[1] & 0x80 else bytes(4)
         key = int.from_bytes(mask[:_CODE_BYTES], "big")
         code = int.from_bytes(head[-_CODE_BYTES:], "big") ^ key
@@ -94,7 +94,7 @@ class CloseCodes:
 
 
 def _head_size(head: bytes) -> int:
-    """How many bytes a frame's head has, with the code of a close, as far as that is known yet."""
+    """Return the size of a frame's header, including a close code, as far as it is known."""
     if len(head) < 2:  # noqa: PLR2004 -- RFC 6455, 5.2: the second byte has the length
         return 2
     length = head[1] & 0x7F
@@ -103,7 +103,7 @@ def _head_size(head: bytes) -> int:
 
 
 def _has_code(head: bytes) -> bool:
-    """Whether it begins a valid close with a code, as far as it has come."""
+    """Whether it begins a valid close with a code, as far as it has arrived."""
     if head[:1] != _CLOSE:
         return False
     return len(head) < 2 or _CODE_BYTES <= head[1] & 0x7F < min(_LENGTHS)  # noqa: PLR2004

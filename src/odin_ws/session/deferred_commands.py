@@ -12,12 +12,12 @@ from odin_ws.steps import Steps
 
 __all__ = ["StartCommand", "WaitingCommands"]
 
-# While a replay is under way, what would begin another waits for it: so many commands, and with
-# several so many patterns, positions and rejections in all of them. Each is some 150 bytes.
+# Limits of waiting commands, and with several of their patterns, positions and rejections in total;
+# each takes about 150 bytes.
 _MAX_WAITING: Final = 100
 _MAX_WAITING_SIZE: Final = 4096
 
-# The commands that let something be sent.
+# The commands that start deliveries.
 StartCommand = Subscribe | Resume | Reconnect | Resend
 
 
@@ -39,17 +39,17 @@ class WaitingCommands:
         return count < _MAX_WAITING and (count == 0 or size <= _MAX_WAITING_SIZE)
 
     def append(self, command: StartCommand) -> None:
-        """Let a command wait."""
+        """Add a command."""
         self._commands.append(command)
 
     def take(self) -> StartCommand:
-        """The command that has waited longest."""
+        """Return the oldest command."""
         return self._commands.popleft()
 
     def drop(self, patterns: Collection[str]) -> Steps[AbstractSet[str]]:
-        """Take patterns out of the commands; returns those that were named there.
+        """Remove patterns from the commands; returns those that were in them.
 
-        Commands that are taken between two steps are left as they were.
+        Commands that are taken between two steps stay unchanged.
         """
         dropped: set[str] = set()
         names = frozenset(patterns)

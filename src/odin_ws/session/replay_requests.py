@@ -1,4 +1,4 @@
-"""The start position that a subscribe, resume or reconnect asks for."""
+"""The start positions of subscribe, resume and reconnect commands."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def start_position_of(
     hub: Hub,
     options: SubscriptionOptions = PLAIN,
 ) -> StartPosition:
-    """Where the admitted patterns of a command begin: one place for all of them."""
+    """Return the start position of a command's admitted patterns, the same for all."""
     if isinstance(command, Subscribe):
         since = command.since_ms
         resume_cursor = ResumeCursor.sharing(patterns, {})
@@ -41,7 +41,7 @@ def start_position_of(
 
 
 def starts_of(command: Reconnect, hub: Hub) -> dict[str, dict[TopicPartition, int]]:
-    """By pattern, the positions that a reconnect goes on from. Raises CommandError."""
+    """Return by pattern the positions of a reconnect. Raises CommandError."""
     if command.last_offsets is None:
         return {channel: dict(positions) for channel, positions in command.last_positions.items()}
     topics = hub.stream.catalogue.topics

@@ -13,14 +13,14 @@ from odin_ws.time_slice import TimeSlice
 
 __all__ = ["resend"]
 
-# Messages sent at once; the client must have taken them before the next.
+# Messages sent together; the client must have received them before the next.
 _MESSAGES: Final = 100
 
 
 async def resend(
     command: Resend, client: SubscriberConnection, context: ReplayContext, responder: Responder
 ) -> None:
-    """Send what the client asks for and history still has; tell it which numbers are gone."""
+    """Resend the requested messages that history still has; report the numbers that are gone."""
     subscriber, hub = client.subscriber, context.hub
     time_slice = TimeSlice(context.scans.wait_for_work_slice)
     newest = subscriber.seq

@@ -1,4 +1,4 @@
-"""The session: reads a client's commands, checks their rate, executes and answers them."""
+"""The session: reads a client's commands, limits their rate, executes and acknowledges them."""
 
 from __future__ import annotations
 
@@ -39,33 +39,31 @@ from odin_ws.token_bucket import TokenBucket
 
 __all__ = ["ClientSession", "SessionLimits", "SessionStats"]
 
-# A client whose every command is rejected is broken; it is told so by a close, not for ever.
+# Consecutive rejected commands after which the connection is closed.
 _MAX_REJECTED_IN_A_ROW: Final = 50
 
-# What a command counts that reads the past or a signature: 91 clients with ten resumes a second
-# each took 75% of a core. 20 short ones at once, by default, are as many as a page that opens asks
-# for; for ever it is two a second.
+# Cost of a command that reads history or verifies a signature: 91 clients with ten resumes per
+# second each took 75% of a core. By default 20 short ones are allowed at once, enough for a page
+# that opens, and two per second in the long run.
 _HEAVY: Final = 5
 
-# A command counts once more for each so many patterns that its names stand for, and positions: a
-# thousand take some milliseconds.
+# A command costs one more per this many patterns and positions: a thousand take some milliseconds.
 _MANY: Final = 64
 
-# A command counts once more for each 128 messages that it brought, when it has brought them: a
-# snapshot of 5,000 takes 20 ms, and a short command 0.01. By default a client that was away for
-# 10,000 messages resumes without a debt.
+# A command costs one more per 128 messages that it delivered, charged afterwards: a snapshot of
+# 5,000 takes 20 ms, a short command 0.01. By default a resume of 10,000 messages leaves no debt.
 _MESSAGES: Final = 128
 
-# And once more for each so many characters: to read 6,000 positions, which are 47,000
-# characters, takes 8 ms, and a short command 0.01. A thousand names have some 12,000 characters.
+# And one more per this many characters: parsing 6,000 positions, which are 47,000 characters, takes
+# 8 ms, a short command 0.01. A thousand names have about 12,000 characters.
 _LONG: Final = 1024
 
 
 @attrs.frozen
 class SessionLimits:
-    """What one client may ask for: commands per second and in a burst, and subscriptions.
+    """Limits of one client: commands per second and in a burst, and subscriptions.
 
-    Pings and pongs have a rate of their own, which is the same.
+    Pings and pongs have their own rate limit of the same size.
     """
 
     command_rate: float
@@ -75,20 +73,20 @@ class SessionLimits:
 
 @attrs.define(eq=False)
 class SessionStats:
-    """What all clients together have said so far."""
+    """Counts of all clients' messages so far."""
 
     commands: int = 0
     rate_limited: int = 0
-    # Commands that were answered with an error, and names that were rejected, by code.
+    # Rejected commands and rejected names, by error code.
     rejected_commands: Counter[ErrorCode] = attrs.field(factory=Counter)
     rejected_names: Counter[ErrorCode] = attrs.field(factory=Counter)
 
 
 class _Answers:
-    """What the client is told.
+    """The responses to the client.
 
-    Not part of the session: its subscriptions answer too, and two that hold each other stay until
-    Python looks for cycles.
+    Separate from the session: the subscriptions respond too, and two objects that hold each other
+    would wait for the garbage collector.
     """
 
     __slots__ = ("_bucket", "_connection", "_hub", "_in_a_row", "_most_debt", "_stats")
@@ -109,13 +107,13 @@ class _Answers:
         self._in_a_row = 0
 
     def respond(self, payload: bytes) -> None:
-        """Answer after everything that is due: a client may rely on that order."""
+        """Send a response after all pending messages: clients may rely on that order."""
         subscriber = self._connection.subscriber
         self._hub.flush(subscriber)
         subscriber.deliver(text_frame(payload))
 
     def reject_command(self, error: CommandError) -> None:
-        """Answer with an error; too many of them in a row end the connection."""
+        """Respond with an error; too many in a row close the connection."""
         self._stats.rejected_commands[error.code] += 1
         self._in_a_row += 1
         self.respond(error_response(error))
@@ -126,23 +124,23 @@ class _Answers:
             )
 
     def count_rejected_names(self, names: Iterable[RejectedName]) -> None:
-        """Count names that do not take effect; the answer says why."""
+        """Count rejected names; the response has the reasons."""
         self._stats.rejected_names.update(one.code for one in names)
 
     def charge(self, messages: int) -> None:
-        """Count what a command has brought; the debt is what comes in `burst / rate` seconds."""
+        """Charge the messages of a command; the debt is limited to `burst / rate` seconds."""
         self._bucket.spend_down_to(messages // _MESSAGES, -self._most_debt, trio.current_time())
 
     def went_live(self, topics: Sequence[str]) -> None:
-        """Nothing: the client keeps its positions itself."""
+        """Do nothing: the client keeps its positions itself."""
 
     def accept(self) -> None:
-        """A command was carried out."""
+        """Count an executed command."""
         self._in_a_row = 0
 
 
 class ClientSession:
-    """Reads what a client says, has it carried out, and answers."""
+    """Reads a client's commands, executes them, and sends responses."""
 
     __slots__ = (
         "_authenticator",
@@ -178,17 +176,17 @@ class ClientSession:
         self._subscriptions = Subscriptions(
             connection, context, limits.subscriptions, self._responder
         )
-        # Of pings and pongs; made with the first.
+        # Of pings and pongs; created with the first.
         self._control: TokenBucket | None = None
 
     def begin_time_slice(self) -> None:
-        """What the client has sent was read, so that what it asks for may take a time slice."""
+        """Begin a time slice for the client's next commands."""
         self._slice.begin()
 
     async def receive(self, message: str | bytes) -> None:
-        """Carry out one command and answer it; what is binary is none, and ends the connection.
+        """Execute one command and respond; a binary message closes the connection.
 
-        Waits for nothing but further turns of the client, where the command takes long.
+        Waits only for further turns of the client, if the command takes long.
         """
         if isinstance(message, bytes):
             self._connection.close(DisconnectReason.BINARY)
@@ -205,7 +203,10 @@ class ClientSession:
             await self._slice.yield_control()
 
     def control(self) -> bool:
-        """Count a ping or pong; returns whether it may be answered. Too many end the connection."""
+        """Count a ping or pong; returns whether it may be answered.
+
+        Too many close the connection.
+        """
         limits, now = self._limits, trio.current_time()
         if self._control is None:
             self._control = TokenBucket(limits.command_rate, limits.command_burst, now)
@@ -229,8 +230,8 @@ class ClientSession:
                 retry=True,
                 retry_ms=math.ceil(1000 * self._bucket.seconds_until_available()),
             )
-        # That may leave a debt: the one that makes it is carried out. Not one for minutes, where
-        # WS_MAX_MESSAGE_BYTES is large: who has it cannot renew its token.
+        # May leave a debt: the command that causes it is executed. The debt is limited, because
+        # with a large WS_MAX_MESSAGE_BYTES the client could not renew its token for minutes.
         self._bucket.spend(1 + min(size // _LONG, self._limits.command_burst))
 
     async def _carry_out(self, text: str) -> None:

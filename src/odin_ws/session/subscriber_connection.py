@@ -1,4 +1,4 @@
-"""The connection as commands and subscriptions use it."""
+"""The protocol class of connections, as sessions and subscriptions use them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Job = Callable[[], Awaitable[None]]
 
 
 class SubscriberConnection(ReplayClient, Protocol):
-    """What tests stand in for: a `Connection` without its socket."""
+    """A `Connection` without its socket, so that tests can replace it."""
 
     send_queue: SendQueue
     grant: Grant
 
     @property
     def replaying(self) -> bool:
-        """Whether a task that was started has not ended yet."""
+        """Whether a started task is still running."""
         ...
 
     def start(self, task: Job) -> None:
@@ -30,5 +30,5 @@ class SubscriberConnection(ReplayClient, Protocol):
         ...
 
     def close_as_slow(self) -> None:
-        """Close: it is too slow."""
+        """Close the connection as slow."""
         ...

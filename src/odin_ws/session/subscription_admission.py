@@ -1,6 +1,6 @@
-"""Which patterns of a command are admitted: granted, within limits and memory.
+"""Decides which patterns of a command are admitted: granted, within limits and memory.
 
-Every check is made before anything changes.
+All checks happen before any change.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ __all__ = ["Admitted", "Names", "SubscriptionAdmission", "patterns_in", "unavail
 
 _NO_MEMORY: Final = "the server is short of memory; nothing has changed"
 
-# Names as the client wrote them, each with its patterns.
+# Names as the client wrote them, with their patterns.
 Names = dict[str, Sequence[str]]
 
 
 class Admitted(NamedTuple):
-    """The names that are granted and have room, with their patterns, and the others.
+    """The admitted names with their patterns, and the rejected ones.
 
     `memory`: bytes that the patterns will take.
     """
@@ -44,7 +44,7 @@ class Admitted(NamedTuple):
 
 
 class SubscriptionAdmission:
-    """Checks one client's patterns against its grant, its limits, and the memory of all clients."""
+    """Checks one client's patterns against its grant, its limits, and the memory budget."""
 
     __slots__ = ("_client", "_hub", "_limits")
 
@@ -55,12 +55,12 @@ class SubscriptionAdmission:
 
     @property
     def max_patterns(self) -> int:
-        """What the client may have, by the settings and its token."""
+        """The client's limit, by the settings and its JWT."""
         own = self._client.grant.max_subscriptions
         return self._limits.patterns if own is None else min(own, self._limits.patterns)
 
     def admit(self, selection: Selection) -> Steps[Admitted]:
-        """Which names are granted and have room."""
+        """Return which names are granted and within the limits."""
         grant, maximum = self._client.grant, self.max_patterns
         rejected = list(selection.rejected)
         names: Names = {}
@@ -92,7 +92,7 @@ class SubscriptionAdmission:
         return Admitted(names, rejected, memory)
 
     def admit_all(self, command: Reconnect, starts: Mapping[str, object]) -> Steps[int]:
-        """The memory that a reconnect's patterns take: all of them are admitted, or none.
+        """Return the memory of a reconnect's patterns: all are admitted, or none.
 
         Raises CommandError.
         """
@@ -118,9 +118,9 @@ class SubscriptionAdmission:
         return memory
 
     def options(self, command: Subscribe | Resume) -> SubscriptionOptions:
-        """The options of a command's subscriptions. Raises CommandError if there is no filter left.
+        """Return the options of a command. Raises CommandError if too many filters are in use.
 
-        All who ask for the same filter share one object.
+        Equal filters share one object.
         """
         where = command.where
         if where is None:
@@ -141,12 +141,12 @@ class SubscriptionAdmission:
         return SubscriptionOptions.of(command.max_rate, shared)
 
     def spend(self, command: StartCommand, size: int) -> None:
-        """Count the memory that a command takes, in bytes. Raises CommandError."""
+        """Charge the memory of a command, in bytes. Raises CommandError."""
         if not self._limits.take(size):
             raise unavailable(command, ErrorCode.NOT_AVAILABLE, _NO_MEMORY)
 
     def spend_waiting(self, command: StartCommand) -> None:
-        """Count the memory of a command that waits. Raises CommandError."""
+        """Charge the memory of a waiting command. Raises CommandError."""
         if not self._limits.take_waiting(size_of(command)):
             raise unavailable(command, ErrorCode.NOT_AVAILABLE, _NO_MEMORY)
 
@@ -161,11 +161,11 @@ def _rejected(command: Reconnect, code: ErrorCode, message: str) -> CommandError
 
 
 def unavailable(command: StartCommand, code: ErrorCode, message: str) -> CommandError:
-    """Nothing is wrong with the command; a reconnect has errors of its own."""
+    """Return the error for a valid command that cannot be executed; reconnect has its own type."""
     kind = "reconnect" if isinstance(command, Reconnect) else None
     return CommandError(code, message, command.id, kind, retry=True, retry_ms=retry_ms())
 
 
 def patterns_in(names: Mapping[str, Sequence[str]]) -> list[str]:
-    """The patterns of some names; one of two names comes twice."""
+    """Return the patterns of some names; duplicates are kept."""
     return [pattern for patterns in names.values() for pattern in patterns]

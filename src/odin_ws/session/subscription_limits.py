@@ -1,4 +1,4 @@
-"""Limits of one client's subscriptions, and the memory that they take."""
+"""Limits of one client's subscriptions, and their memory."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from odin_ws.handshake.memory_budget import MemoryBudget
 
 __all__ = ["REPLAY_BYTES", "SubscriptionLimits", "memory_of_patterns", "size_of_patterns"]
 
-# What a subscription takes in the connection and in the audience of its pattern, and what the first
-# one to a pattern takes beside that and its name (`python -m tests.hostile.memory`).
+# Memory of a subscription in the connection and in the subscriber set, and of the first
+# subscription of a pattern besides that and its name (`python -m tests.hostile.memory`).
 _PATTERN_BYTES: Final = 200
 _NEW_PATTERN_BYTES: Final = 800
 
-# What a pattern, position or rejection takes in a command that waits.
+# Memory of a pattern, position or rejection in a waiting command.
 _WAITING_BYTES: Final = 200
 
-# What a replay takes while it lasts: a chunk that was read and one that is written.
+# Memory of a running replay: a chunk that was read and one that is written.
 REPLAY_BYTES: Final = 128 << 10
 
 
 @attrs.frozen
 class SubscriptionLimits:
-    """What one client may have.
+    """The limits of one client.
 
-    `patterns`: at most. `threshold_bytes`: with more waiting, a connection that asked for the
-    latest only is sent no more, and with more than `held_bytes` of the latest waiting beside that,
-    it is slow. `grace`: seconds that another one's oldest byte may wait; `stuck`: seconds for which
-    one that asked for the latest may take nothing at all.
+    `patterns`: their number. `threshold_bytes`: with more unsent bytes, a connection with
+    `delivery: "latest"` gets no more; with more than `held_bytes` of held messages in addition it
+    is slow.
+    `grace`: seconds that the oldest byte of another connection may wait; `stuck`: seconds for which
+    one with `delivery: "latest"` may read nothing at all.
     """
 
     patterns: int
@@ -39,37 +40,37 @@ class SubscriptionLimits:
     grace: float
     stuck: float
     pattern_bytes: int = 64 << 10
-    """What the patterns may have together, in UTF-8."""
+    """Total length of the patterns, in UTF-8."""
     filters: int = 10
-    """Distinct ones of one connection."""
+    """Distinct filters of one connection."""
     budget: MemoryBudget = attrs.field(factory=MemoryBudget)
-    """Memory, of all connections together: if none is left, nothing new begins."""
+    """Memory of all connections together: if none is left, new work is rejected."""
 
     def room(self, patterns: Collection[str]) -> int:
-        """How many bytes of patterns there may be beside these."""
+        """Return how many more bytes of patterns fit beside these."""
         return self.pattern_bytes - size_of_patterns(patterns)
 
     @property
     def no_room(self) -> str:
-        """The sentence for a client whose patterns are too long together."""
+        """The error text for patterns that are too long in total."""
         return f"at most {self.pattern_bytes} bytes of subscriptions per connection"
 
     def take(self, size: int) -> bool:
-        """Count memory in bytes; whether there is so much."""
+        """Charge memory in bytes; returns whether there was enough."""
         return not size or self.budget.take(size)
 
     def take_waiting(self, size: int) -> bool:
-        """Count the memory of a command that waits, by its patterns, positions and rejections."""
+        """Charge the memory of a waiting command, by its patterns, positions and rejections."""
         return self.budget.take(_WAITING_BYTES * (1 + size))
 
 
 def memory_of_patterns(patterns: Collection[str], has_subscriber: Callable[[str], bool]) -> int:
-    """Bytes of memory that new patterns of a connection take."""
+    """Return the memory of new patterns of a connection, in bytes."""
     return sum(
         _PATTERN_BYTES if has_subscriber(one) else _NEW_PATTERN_BYTES + len(one) for one in patterns
     )
 
 
 def size_of_patterns(patterns: Collection[str]) -> int:
-    """Bytes of UTF-8."""
+    """Return their length in UTF-8."""
     return sum(len(one) if one.isascii() else len(one.encode()) for one in patterns)

@@ -48,16 +48,16 @@ from odin_ws.time_slice import TimeSlice
 
 __all__ = ["Subscriptions"]
 
-# Patterns that are unsubscribed from in one step: where a replay reads the log a step costs as much
-# as all patterns of the replay.
+# Patterns unsubscribed in one step: while a replay reads the log, a step costs as much as all
+# patterns of the replay.
 _END_PATTERNS: Final = 256
 
-# Of messages sent again, so many at once; then the client must have taken them.
+# Resent messages per chunk; the client must have received a chunk before the next.
 _RESEND_MESSAGES: Final = 100
 
 
 class Subscriptions:
-    """Carries out the commands that change what a client gets."""
+    """Executes the commands that change a client's subscriptions."""
 
     __slots__ = (
         "_client",
@@ -88,11 +88,11 @@ class Subscriptions:
         self._responder = responder
         self._replay: Replay | None = None
         self._waiting: WaitingCommands | None = None
-        # While a command that has waited is carried out: set when it is live or on its way.
+        # While a waiting command is executed: set when it is live or replaying.
         self._prepared: trio.Event | None = None
 
     async def begin(self, command: StartCommand, time_slice: TimeSlice) -> None:
-        """Start sending, now or when the replay that is under way has ended."""
+        """Start a subscription, now or after the running replay."""
         if not self._client.replaying:
             job = await self._job(command, time_slice)
             if job is not None:
@@ -110,7 +110,7 @@ class Subscriptions:
         self._waiting.append(command)
 
     async def end(self, command: Unsubscribe, time_slice: TimeSlice) -> None:
-        """Stop sending, also what is on its way to be live, and what a waiting command names."""
+        """End subscriptions, also replaying ones and those of waiting commands."""
         waited: AbstractSet[str] = frozenset()
         if self._waiting:
             patterns = patterns_in(command.selection.wanted)
@@ -125,9 +125,9 @@ class Subscriptions:
         )
 
     async def _settled(self) -> None:
-        """Wait while a command is carried out that has waited for its turn.
+        """Wait while a waiting command is executed.
 
-        What it subscribes to is not to be found yet, neither live nor on its way.
+        Its subscriptions are neither live nor replaying yet.
         """
         while self._prepared is not None:
             await self._prepared.wait()
@@ -135,13 +135,13 @@ class Subscriptions:
     def _end(
         self, selection: Selection, waited: AbstractSet[str]
     ) -> Steps[tuple[list[str], list[RejectedName]]]:
-        """Stop sending names; returns those that were sent, and the rejections."""
+        """End names; returns those that had subscriptions, and the rejections."""
         gone: list[str] = []
         rejected = list(selection.rejected)
         several: list[str] = []
         ended: set[str] = set()
         for count, (name, wanted) in enumerate(selection.wanted.items(), 1):
-            # What an earlier name has ended is not subscribed to any more.
+            # Patterns that an earlier name has ended are no longer subscribed.
             patterns = [pattern for pattern in wanted if pattern not in ended]
             if self._has_any(patterns) or not waited.isdisjoint(patterns):
                 gone.append(name)
@@ -156,7 +156,7 @@ class Subscriptions:
         return gone, rejected
 
     def _has_any(self, patterns: Collection[str]) -> bool:
-        """Whether any of these is live, or on its way to be."""
+        """Whether one of these is live or replaying."""
         if not self._subscriber.patterns.isdisjoint(patterns):
             return True
         coming = () if self._replay is None else self._replay.patterns
@@ -168,8 +168,8 @@ class Subscriptions:
             self._replay.drop(patterns)
 
     async def restrict(self, time_slice: TimeSlice) -> None:
-        """End what a new token does not grant any more, also what is on its way to be live."""
-        # A command that was judged by the token before is carried out first, and then ended.
+        """End subscriptions that a new JWT does not grant, also replaying ones."""
+        # A command admitted by the previous JWT is executed first and then ended.
         await self._settled()
         subscriber, replay = self._subscriber, self._replay
         patterns = subscriber.patterns.union(replay.patterns if replay else ())
@@ -193,10 +193,10 @@ class Subscriptions:
             yield
         return gone
 
-    # ---- what takes time: one after the other, in a task of the connection's
+    # ---- long work: one job after the other, in a task of the connection
 
     async def _work(self, job: Job | None) -> None:
-        """Do a job, then what has come meanwhile."""
+        """Run a job, then the commands that arrived meanwhile."""
         time_slice = TimeSlice(self._context.scans.wait_for_work_slice)
         while job is not None:
             await job()
@@ -212,7 +212,7 @@ class Subscriptions:
                     prepared.set()
 
     async def _job(self, command: StartCommand, time_slice: TimeSlice) -> Job | None:
-        """Carry a command out where that takes no time; else return what is to be done for it."""
+        """Execute a command if it takes no time; otherwise return its job."""
         match command:
             case Subscribe(snapshot=False, since_ms=None) if self._can_tell(command):
                 is_plain = command.where is None and command.max_rate is None
@@ -228,7 +228,7 @@ class Subscriptions:
                 return self._replaying(await time_slice.run(self._replay_responses(command)))
 
     def _replaying(self, past: ReplayResponses) -> Job:
-        # It can be unsubscribed from now on, not only when its task has had a turn.
+        # It can be unsubscribed from now on, not only when its task has started.
         self._replay = Replay(self._context, self._client, past.start_position, past)
         return partial(self._run, self._replay, past.command)
 
@@ -241,16 +241,16 @@ class Subscriptions:
         finally:
             self._replay = None
 
-    # ---- what takes none
+    # ---- immediate work
 
     def _can_tell(self, command: Subscribe) -> bool:
-        """Whether we know where we are, where the client wants to know it."""
+        """Whether the positions are known, if the client requests them."""
         return not command.positions or self._hub.stream.history_loaded.is_set()
 
     def _subscribe(
         self, command: Subscribe, admitted: Admitted, options: SubscriptionOptions
     ) -> None:
-        """Make names live, all at once, and answer before any message of theirs comes."""
+        """Make names live together, and respond before their first message."""
         subscriber, hub = self._subscriber, self._hub
         names = admitted.names
         patterns = patterns_in(names)
@@ -272,7 +272,7 @@ class Subscriptions:
         self._responder.went_live(topics)
 
     def _replay_responses(self, command: Subscribe | Resume) -> Steps[ReplayResponses]:
-        """What was sent already is not sent again: nothing comes twice."""
+        """Replay only messages that were not sent already, so that none comes twice."""
         options = self.admission.options(command)
         admitted = yield from self._admit(command.selection)
         self.admission.spend(command, admitted.memory + REPLAY_BYTES)
@@ -313,9 +313,9 @@ class Subscriptions:
         )
 
     def _on_begun(self, command: Subscribe | Resume | Reconnect) -> None:
-        """What takes effect with a command's subscriptions; a reconnect changes nothing else."""
+        """Apply the options of a command with its subscriptions; a reconnect has none."""
         if not isinstance(command, Reconnect):
-            # Who resumes keeps positions, and has to be told of them as before.
+            # A client that resumes keeps positions, and gets them periodically as before.
             self._subscriber.wants_positions |= isinstance(command, Resume) or command.positions
             _set_delivery(self._client, self._hub, self._limits, command.delivery)
             if command.frames is not None:
@@ -325,14 +325,14 @@ class Subscriptions:
 def _set_delivery(
     client: SubscriberConnection, hub: Hub, limits: SubscriptionLimits, delivery: Delivery | None
 ) -> None:
-    """Send everything, or only the latest of each channel while behind; None leaves it."""
+    """Set delivery to everything or to the latest while behind; None keeps it."""
     subscriber, send_queue = client.subscriber, client.send_queue
     if delivery is Delivery.LATEST and subscriber.conflation is None:
         mark = limits.threshold_bytes
         subscriber.conflation = Conflation(
             lambda: send_queue.backlog > mark, limits.held_bytes, client.close_as_slow
         )
-        # It is not late as long as it takes something: what is old is replaced.
+        # It is not slow as long as it reads something: old messages are replaced.
         send_queue.check_slow(limits.stuck, by_progress=True)
     elif delivery is Delivery.ALL and subscriber.conflation is not None:
         hub.flush(subscriber)
