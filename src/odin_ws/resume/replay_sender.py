@@ -36,7 +36,7 @@ class ReplaySender:
         self._pin: Pin | None = None
 
     def pin(self, pin: Pin | None) -> None:
-        """Hold a pin of the history, or none; the one before is given back."""
+        """Hold a pin of the history, or none; releases the previous one."""
         before, self._pin = self._pin, pin
         if before is not None:
             self._hub.history.unpin(before, trio.current_time())

@@ -1,4 +1,4 @@
-"""The state of a replay, and what it needs of its client and of the session."""
+"""The state of a replay, and its interfaces to the client and to the session."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["ReplayClient", "ReplayObserver", "ReplayState", "ReplayUnavailable"]
 
 
 class ReplayState(IntEnum):
-    """What a replay does, in the order in which it comes."""
+    """The states of a replay, in order."""
 
     STARTING = 0
     """It finds its start and counts; the client has no answer yet."""
@@ -35,14 +35,14 @@ class ReplayClient(Protocol):
 
 
 class ReplayObserver(Protocol):
-    """The part of a session that answers the client."""
+    """The part of a session that responds to the client."""
 
     def begun(self, replayed: Replayed, start: Mapping[TopicPartition, int]) -> None:
         """Called once, before the first message; the replay begins after the offsets of `start`."""
         ...
 
     def lost(self, count: int, lost: Lost) -> None:
-        """Called after `count` replayed messages if more records are lost than `begun` was told."""
+        """Called after `count` replayed messages if more records are lost than `begun` reported."""
         ...
 
     def ended(self, count: int) -> None:
@@ -51,4 +51,4 @@ class ReplayObserver(Protocol):
 
 
 class ReplayUnavailable(Exception):
-    """A replay cannot begin, because the log does not answer. Nothing has changed."""
+    """A replay cannot begin, because the log does not respond. Nothing has changed."""

@@ -28,7 +28,7 @@ __all__ = ["ReplayResponses", "Responder"]
 
 
 class Responder(Protocol):
-    """Who speaks to the client."""
+    """Sends responses to the client."""
 
     def respond(self, payload: bytes) -> None:
         """Answer, after everything that is due."""
@@ -39,7 +39,7 @@ class Responder(Protocol):
         ...
 
     def charge(self, messages: int) -> None:
-        """Count what a command has brought, which is known afterwards only."""
+        """Charge the messages of a command, known only afterwards."""
         ...
 
     def went_live(self, topics: Sequence[str]) -> None:
@@ -47,18 +47,18 @@ class Responder(Protocol):
         ...
 
     def count_rejected_names(self, names: Iterable[RejectedName]) -> None:
-        """Count names that do not take effect; the answer says why."""
+        """Count rejected names; the response has the reasons."""
         ...
 
 
 @attrs.define
 class ReplayResponses:
-    """What a command asks for, and how it is told how that goes. See resume.Listener.
+    """The responses to a command that starts a replay. See ReplayObserver.
 
-    `names` (with their patterns) and `rejected`: of the command's, as the client wrote them.
-    `topics`: what the names read.
-    `on_begun`: what else takes effect with them.
-    `has_other_subscriptions`: whether the client has other subscriptions, which go on meanwhile.
+    `names` (with their patterns) and `rejected`: as the client wrote them.
+    `topics`: of the names.
+    `on_begun`: applies the command's other options.
+    `has_other_subscriptions`: whether the client has others, which continue meanwhile.
     """
 
     command: Subscribe | Resume | Reconnect
@@ -77,10 +77,10 @@ class ReplayResponses:
         """Say what follows."""
         command, dialect = self.command, self.subscriber.form.dialect
         self._announced = replayed.messages
-        # The ack's positions are to be the client's, also beside what a rate holds back.
+        # The ack's positions must be the client's, also with messages delayed by a rate.
         self.hub.settle(self.subscriber)
         self.on_begun()
-        # Where it begins: whoever is cut off before the end of it can resume from there.
+        # The start: a client that disconnects before the end can resume from there.
         begins = self.hub.stream.positions_of(self.topics)
         for key, offset in start.items():
             begins.setdefault(key.topic, {})[key.partition] = offset
@@ -91,8 +91,8 @@ class ReplayResponses:
                 for partition, span in spans.items() if self._is_same(command, topic) else ():
                     # A partition that does not exist has no other position.
                     begins.setdefault(topic, {}).setdefault(partition, span.last)
-            # Only what the client does not know: the others are where it said. Beside other
-            # subscriptions it may be further than that.
+            # Only positions that the client does not know. With other
+            # subscriptions the client may be further.
             known = {} if self.has_other_subscriptions else self._known(command, replayed)
             news = _without(known, begins)
             ack = resume_ack(command.id, dialect, self._accepted(news), replayed)
@@ -103,14 +103,14 @@ class ReplayResponses:
         self.responder.respond(ack)
 
     def lost(self, count: int, lost: Lost) -> None:
-        """Say what was lost on the way, before what is behind it comes."""
+        """Report lost records before the messages after them."""
         self.responder.respond(replay_incomplete(self.command.id, count, lost))
 
     def ended(self, count: int) -> None:
-        """Say how many messages it was, where the answer said something else or nothing.
+        """Report the number of messages, unless the ack had it.
 
-        Messages of other subscriptions may have passed those of the replay. So a client that has
-        some is told the end of every replay, and where it is then.
+        Messages of other subscriptions may have overtaken those of the replay. So a client with
+        others gets the end of every replay, with positions.
         """
         self.responder.charge(count)
         self.responder.went_live(self.topics)
@@ -144,7 +144,7 @@ class ReplayResponses:
 
     def _accepted(self, positions: Mapping[str, Mapping[int, int]] | None) -> Accepted:
         hub, topics = self.hub, self.topics
-        # Some may have been unsubscribed while the log was asked.
+        # Some may have been unsubscribed during the request to the log.
         patterns = self.subscriber.patterns.union(self.start_position.resume_cursor.patterns)
         return Accepted(
             [name for name, several in self.names.items() if not patterns.isdisjoint(several)],
@@ -160,7 +160,7 @@ class ReplayResponses:
 def _without(
     known: Mapping[TopicPartition, int], positions: Mapping[str, Mapping[int, int]]
 ) -> dict[str, dict[int, int]]:
-    """The positions that are not known; of topics of which none is known, also if there is none."""
+    """Return the unknown positions; topics without known positions are kept, even if empty."""
     topics = {key.topic for key in known}
     found = {}
     for topic, partitions in positions.items():

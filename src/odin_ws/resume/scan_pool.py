@@ -229,7 +229,7 @@ class ScanPool:
 
     async def _retry(self, scan: Scan, failed: WaitingGroup) -> None:
         """Put the cursors of a failed scan into groups by the topics that they need."""
-        # A cursor that joined now would not be told of the failure.
+        # A cursor that joined now would miss the failure.
         scan.close()
         has_read = bool(scan.reads)
         backoff = Backoff(*_BACKOFF_SECONDS)

@@ -32,7 +32,7 @@ __all__ = ["ReplayContext", "ResumeTopics", "StartPosition", "StartPositionFinde
 
 T = TypeVar("T")
 
-# Another instance may be ahead of this one by a moment; only then is the log asked who is right.
+# How long to wait if another instance may be ahead of this one, before the log is queried.
 _AHEAD_SECONDS: Final = 1.0
 
 # Another instance may have noticed a recreated topic before this one: sources compare topic ids
@@ -56,11 +56,11 @@ class ReplayContext:
 
 @attrs.frozen
 class StartPosition:
-    """The patterns that are to become live, and from where on.
+    """The patterns that become live, and their start.
 
-    The positions in `resume_cursor` say it. In partitions that have none there, `since`: with the
-    messages of that time (epoch ms); `live`: with what is newest; `resume_topics`: as that says.
-    `snapshot`: and the last message of each channel that is not among what comes then. `options`:
+    `resume_cursor` has the positions. For partitions without one, `since`: the
+    messages of that time (epoch ms); `live`: new messages; `resume_topics`: see there.
+    `snapshot`: also the last message of each channel that is not replayed. `options`:
     of the subscriptions.
     """
 
@@ -81,8 +81,8 @@ class StartPosition:
 class ResumeTopics:
     """The fields of a `resume` besides its positions.
 
-    `topics`: those that its positions name, with partitions or without. `ids`: the ids that topics
-    had for it.
+    `topics`: those in its positions, with or without partitions. `ids`: the topic ids of
+    the client.
     """
 
     topics: frozenset[str]
@@ -100,7 +100,7 @@ class StartPositionFinder:
         self._log_reader = context.log_reader
         self._maximum = context.limits.records
         self._resume_cursor = resume_cursor
-        # Of all patterns that were wanted at first: a thousand are looked through once.
+        # Of the initial patterns: a thousand are searched once.
         self._topics = self._stream.catalogue.topics_of(resume_cursor.patterns)
         # As of the last look: see `_follow`.
         self._version = 0
@@ -136,17 +136,17 @@ class StartPositionFinder:
     def snapshot(
         self, start_position: StartPosition, beside: Callable[[ChannelMessage], bool] | None
     ) -> Steps[list[Chunk]]:
-        """The last message of each channel that is not among what comes then.
+        """Return the last message of each channel that is not replayed.
 
-        `beside`: tells which of them the client is sent anyway, or does not want; None where there
-        are none.
+        `beside`: returns whether the client gets a message anyway, or does not want it; None if
+        there are none.
         """
         stream = self._stream
         until = stream.order
         last = yield from self._hub.snapshots.matching(list(self._resume_cursor.patterns), until)
         includes = self._resume_cursor.includes
         if start_position.live and until == self._order:
-            # Nothing has come since: all of it is before what is new.
+            # No message has arrived since: all of it precedes new messages.
             leave_out = beside
         elif beside is None:
             leave_out = includes
@@ -172,7 +172,7 @@ class StartPositionFinder:
                 self.lost_spans.add(LossReason.TRUNCATED, key, cut)
 
     async def _compare_ids(self, ids: Mapping[str, str]) -> None:
-        """Begin recreated topics anew, once it is known that the client's id is the older one."""
+        """Restart recreated topics, once it is known that the client's id is the older one."""
         unknown = [
             topic for topic in self._others(ids) if not self._changes.had_before(topic, ids[topic])
         ]
@@ -197,11 +197,11 @@ class StartPositionFinder:
         self._resume_cursor.begin(dict.fromkeys(self._live(topics), -1))
 
     def _begin_unnamed(self, named: Collection[str], topics: Iterable[str]) -> None:
-        """Begin partitions without a position: the client named those there were on its connection.
+        """Start partitions without a position: the client named those of its last connection.
 
-        So a partition of a named topic came into being later, and all of it is news. From a topic
-        that it did not name the client gets new records, and is told that the rest does not come.
-        The same holds for a member of a group, which cannot know what another one has sent.
+        So a partition of a named topic was added later, and all of it is new. From a topic
+        that it did not name the client gets new records, and a report that the rest is missing.
+        The same holds for a group member, which does not know what another one has sent.
         """
         positions = self._resume_cursor.positions()
         begins: dict[TopicPartition, int] = {}
@@ -227,9 +227,9 @@ class StartPositionFinder:
         return self._live(self._topics).keys()
 
     async def apply_log_bounds(self) -> bool:
-        """Give up what the log does not have any more, or what is too much.
+        """Drop records that the log no longer has, and those over the limit.
 
-        Returns False if the log has changed meanwhile: its bounds say nothing of the positions.
+        Returns False if the log has changed meanwhile: its bounds do not apply to the positions.
         """
         if needed := self.missing_from_history():
             bounds = await self._bounds(needed)
@@ -285,21 +285,21 @@ class StartPositionFinder:
         return moved
 
     def catch_up(self, *, announced: bool) -> Mapping[TopicPartition, int]:
-        """Go on in the log as it is now.
+        """Continue in the log as it is now.
 
-        Partitions that appeared meanwhile are wanted from where they began. Returns those that
+        Partitions that appeared meanwhile are read from their beginning. Returns those that
         were recreated or truncated, with the last offset up to which the log has what it had.
-        `announced`: the client has its answer, so a notice has told it of them.
+        `announced`: the client has its ack, so a notice has reported them.
         """
         return self._follow(announced=announced) if self.is_outdated else {}
 
     async def wait_until_reached(self) -> None:
-        """Wait until we are where the client is, unless nobody ever was, or the log changes."""
+        """Wait until this instance has reached the client, unless the log changes."""
         await self._wait_for_partitions()
         stream = self._stream
         while not self.is_outdated and (ahead := self._ahead()):
             with trio.move_on_after(_AHEAD_SECONDS) as scope:
-                # Only what was ahead is looked at again: positions move often, and many may wait.
+                # Only partitions that were ahead are compared again: positions move often.
                 while ahead := self._not_reached(ahead):
                     await stream.wait_moved()
             if scope.cancelled_caught:
@@ -314,10 +314,10 @@ class StartPositionFinder:
                 )
 
     async def _wait_for_partitions(self) -> None:
-        """Wait for partitions that the log has and we have not noticed yet; give up the others."""
+        """Wait for partitions of the log that are not noticed yet; drop the others."""
         stream = self._stream
         unknown = [key for key in self._resume_cursor.positions() if stream.position(key) is None]
-        # A member of a group leaves those of others to them.
+        # A group member ignores partitions of other members.
         if unknown and not stream.is_partial:
             bounds = await self._bounds(unknown)
             highest = self._resume_cursor.highest()
@@ -330,7 +330,7 @@ class StartPositionFinder:
                 await stream.wait_moved()
         gone = {key for key in unknown if stream.position(key) is None}
         self._resume_cursor.forget(gone)
-        # Those that come again are new.
+        # Returning partitions are new.
         self._known -= gone
 
     def _ahead(self) -> dict[TopicPartition, int]:
@@ -362,5 +362,5 @@ def _either(
 
 
 async def pause() -> None:
-    """Wait before the log is asked again."""
+    """Wait before the next request to the log."""
     await trio.sleep(random.uniform(*_RETRY_SECONDS))  # noqa: S311 -- jitter, not a secret

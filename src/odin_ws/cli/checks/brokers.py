@@ -40,7 +40,7 @@ _UNKNOWN_TOPIC: Final = 3
 _TOPIC_DENIED: Final = 29
 _NO_COORDINATOR: Final = {14, 15, 16}
 
-# Before the coordinator of a group is asked for again.
+# Interval of requests for the coordinator of a group.
 _RETRY_SECONDS: Final = 0.2
 
 _ACLS: Final = "kafka-acls --add --allow-principal User:… --operation"
@@ -63,7 +63,7 @@ async def check_kafka(
         try:
             await client.metadata([])
         except KafkaUnavailable as failure:
-            # An answer a moment ago, and none now.
+            # It responded a moment ago, and does not now.
             findings.fail("Kafka", str(failure), "see docs/kafka.md, Outages")
             return
         node = await _check_brokers(findings, client)
@@ -74,7 +74,7 @@ async def check_kafka(
 
 
 async def _check_addresses(findings: Findings, security: KafkaSecurity) -> bool:
-    """Check each address of KAFKA_BROKERS; returns whether one of them answers."""
+    """Check each address of KAFKA_BROKERS; returns whether one responds."""
     results: dict[str, str | None] = {}
 
     async def connect(address: str) -> None:
@@ -111,7 +111,7 @@ async def _check_addresses(findings: Findings, security: KafkaSecurity) -> bool:
 
 
 async def _check_brokers(findings: Findings, client: KafkaClient) -> int | None:
-    """Check each broker at its advertised address; returns one that answers, if any."""
+    """Check each broker at its advertised address; returns one that responds, if any."""
     failures: dict[int, str] = {}
 
     async def ask(node: int) -> None:
@@ -140,7 +140,7 @@ async def _check_brokers(findings: Findings, client: KafkaClient) -> int | None:
 
 @attrs.define
 class _ClusterCheck:
-    """Checks of what one broker knows about the whole cluster."""
+    """Checks of the cluster by the responses of one broker."""
 
     findings: Findings
     client: KafkaClient
@@ -341,7 +341,7 @@ def _is_compacted(config: TopicConfig) -> bool:
 
 
 def _seconds(text: str | None) -> float | None:
-    """Seconds of `retention.ms`; None without a limit, or if the broker does not tell it."""
+    """Return `retention.ms` in seconds; None without a limit or if not returned."""
     if text is None or not text.isdecimal():
         # -1 stands for no limit.
         return None

@@ -26,7 +26,7 @@ _CORRECT: Final = "correct the setting; `odin-ws config` prints all of them"
 
 @attrs.frozen
 class Configuration:
-    """What the settings say, as far as it can be used. None: it cannot."""
+    """The usable parts of the settings; None for unusable ones."""
 
     settings: Settings
     catalogue: Catalogue | None

@@ -32,8 +32,8 @@ class Finding:
     Args:
         check: what was checked.
         outcome: the outcome.
-        text: what was found.
-        action: what to do about it; empty if nothing has to be done.
+        text: the finding.
+        action: the remedy; empty if none is needed.
     """
 
     check: str

@@ -26,7 +26,7 @@ _RAISE: Final = "raise the limit: ulimit -n, LimitNOFILE= of the unit, or ulimit
 
 
 def check_machine(findings: Findings, settings: Settings) -> None:
-    """Check what this process would have; the server's own limits count where it runs."""
+    """Check the limits of this process; the server may run with others."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     check_descriptors(findings, settings, _UNLIMITED if hard == resource.RLIM_INFINITY else hard)
     # Without the settings' own limits: what there is.
@@ -51,7 +51,7 @@ def check_descriptors(findings: Findings, settings: Settings, hard: int) -> None
 
 
 def check_memory(findings: Findings, settings: Settings, allowed: int) -> None:
-    """Check that what the settings allow fits into nine tenths of the memory that there is."""
+    """Check that the maximum by the settings fits into nine tenths of the memory."""
     check = "memory"
     limit = settings.ws_memory_limit or allowed
     if settings.ws_memory_limit > allowed:

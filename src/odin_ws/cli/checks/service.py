@@ -47,7 +47,7 @@ class InvalidUrl(ValueError):
 
 @attrs.frozen
 class ServiceAddress:
-    """Where a service is, as its URL says."""
+    """The address of a service, from its URL."""
 
     host: str
     port: int

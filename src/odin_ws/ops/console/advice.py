@@ -10,11 +10,11 @@ __all__ = ["ADVICE", "GENERAL", "advise"]
 
 _PAGE: Final = "docs/monitoring.md#health-checks"
 
-# Of a line that has none of its own; a test sees to it that there is no such line.
+# The default advice; a test checks that every line has its own.
 GENERAL: Final = ("The log has more.", _PAGE)
 
-# By the beginning of a line of `warnings` or `errors`, behind the worker's name; the first that
-# matches. Where a page of docs/ has more of it, that is named.
+# By the beginning of a line of `warnings` or `errors`, after the worker's name; the first
+# match counts. Names the page of docs/ with details.
 ADVICE: Final[Sequence[tuple[str, str, str]]] = (
     (
         "kafka: starting",

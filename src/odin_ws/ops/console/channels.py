@@ -1,6 +1,6 @@
-"""The busiest channels and the most subscribed patterns, found when somebody looks.
+"""The busiest channels and the most subscribed patterns, computed on request.
 
-The hot path counts nothing for it: rates come from the newest messages of the history.
+The hot path counts nothing for them: rates come from the newest messages of the history.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def busiest_channels(hub: Hub) -> dict[str, Any]:
     sizes: Counter[str] = Counter()
     last: dict[str, ChannelMessage] = {}
     for _, message in newest:
-        # What was published before the start is in the history too, as if it had come just now.
+        # Records from before the start are in the history too, as if they had just arrived.
         if message.order <= hub.stream.contiguous_since:
             break
         counts[message.channel] += 1

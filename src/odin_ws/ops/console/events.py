@@ -1,4 +1,4 @@
-"""The stream of the console: what a page shows, as Server-Sent Events (docs/console.md)."""
+"""The console's data as Server-Sent Events (docs/console.md)."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ _MAX_TIME: Final = 1 << 53
 
 
 class _InvalidQuery(ValueError):
-    """What stands behind the `?` cannot be used; the message names the parameter."""
+    """The query string is invalid; the message names the parameter."""
 
 
 @attrs.frozen
 class SubscribersPort:
-    """What the console has to know of the port that subscribers connect to."""
+    """The port of subscribers, for the console."""
 
     host: str = ""
-    """Where it listens; empty for everywhere."""
+    """Its host; empty for every interface."""
     origins: Origins = attrs.field(factory=lambda: Origins(["*"]))
     """Of which origins web pages may connect."""
 
@@ -63,13 +63,13 @@ class _Query:
 
 
 class ConsoleEvents:
-    """The stream and its parts, shared by all pages that are open.
+    """The stream and its parts, shared by all open pages.
 
     Args:
-        build: builds what is sent.
-        workers: how many there are; 0 for a process of its own.
-        seconds: for how long a report is shared at least.
-        origins: of which pages may connect to the subscribers' port.
+        build: builds a report.
+        workers: their number; 0 for a single process.
+        seconds: for how long a report is cached.
+        origins: of pages that may connect to the subscribers' port.
     """
 
     def __init__(self, build: BuildReport, workers: int, seconds: float, origins: Origins) -> None:
@@ -80,7 +80,7 @@ class ConsoleEvents:
         self._shared: dict[tuple[str, int | None], PageCache[Any]] = {}
 
     async def report(self, request: Request) -> Response:
-        """Answer with the parts asked for as JSON, once."""
+        """Respond with the requested parts as JSON, once."""
         try:
             query = self._read(request.query_params)
         except _InvalidQuery as problem:
@@ -100,7 +100,7 @@ class ConsoleEvents:
         )
 
     async def _events(self, query: _Query) -> AsyncIterator[bytes]:
-        """Everything there is, then what has changed: a sample and the state each second."""
+        """Yield everything, then changes: a sample and the state each second."""
         began = trio.current_time()
         tables_due = began + _TABLES_SECONDS
         report = await self._report(PARTS, query)
@@ -119,7 +119,7 @@ class ConsoleEvents:
             report = await self._report(parts, query)
 
     async def _report(self, parts: Collection[str], query: _Query) -> dict[str, Any]:
-        """Build parts; what costs is taken from a report that others have just had."""
+        """Build parts; expensive ones come from a cached report."""
         worker = query.worker
         report: dict[str, Any] = {}
         if "setup" in parts:

@@ -29,14 +29,14 @@ _TYPES: Final = {
 
 _INDEX: Final = "index.html"
 
-# Paths that a page needs before it can send a token; the files are the same for everybody.
+# Paths that a page needs before it can send a token; the files have nothing confidential.
 CONSOLE_PATHS: Final = frozenset(
     f"/console/{path.relative_to(_FOLDER).as_posix()}"
     for path in _FOLDER.rglob("*")
     if path.suffix in _TYPES and path.name != _INDEX
 )
 
-# A name or an IPv4 address, which are what a policy can name.
+# A name or an IPv4 address: the forms that a policy can contain.
 _HOST: Final = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", re.ASCII)
 
 _HEADERS: Final = {

@@ -1,4 +1,4 @@
-"""What the console shows of one process: setup, state, samples and tables, as JSON."""
+"""The console report of one process: setup, state, samples and tables, as JSON."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from odin_ws.service import Service
 
 __all__ = ["PARTS", "ConsoleReport"]
 
-# What can be asked for.
+# The parts of a report.
 PARTS: Final = ("setup", "state", "samples", "tables")
 
 # What names are completed from, in the channels that changed last.
@@ -37,7 +37,7 @@ class ConsoleReport:
         self._stats = stats
 
     async def build(self, parts: Collection[str], after: int) -> dict[str, Any]:
-        """Build the parts asked for; of the samples those after a time (epoch seconds)."""
+        """Build the requested parts; samples after a time (epoch seconds)."""
         report: dict[str, Any] = {}
         if "setup" in parts:
             report["setup"] = self._setup()

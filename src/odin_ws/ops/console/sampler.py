@@ -1,4 +1,4 @@
-"""Samples what the service has counted, once a second, for the charts of the console."""
+"""Samples the service's counters once per second, for the charts of the console."""
 
 from __future__ import annotations
 
@@ -58,16 +58,16 @@ class _Counts:
 
 
 class Sampler:
-    """Keeps the last quarter of an hour of a service.
+    """Keeps the samples of the last quarter of an hour.
 
     Args:
-        service: what is sampled.
+        service: the sampled service.
         clock: the wall clock.
 
     Attributes:
         series: the samples.
-        drained_from: how many connections there were when the drain began; None before.
-        draining_since: when that was, by Trio's clock.
+        drained_from: the connections at the start of the drain; None before.
+        draining_since: the start of the drain, by Trio's clock.
     """
 
     def __init__(self, service: Service, clock: Callable[[], float] = time.time) -> None:
@@ -141,7 +141,7 @@ class Sampler:
 
 
 def _more(kind: str, now: Mapping[Any, int], before: Mapping[Any, int]) -> dict[str, float]:
-    """What was counted since, by `kind:label`; a label without is left out."""
+    """Return the increases by `kind:label`; labels without are left out."""
     return {
         f"{kind}:{label}": count - before.get(label, 0)
         for label, count in now.items()

@@ -13,7 +13,7 @@ __all__ = ["SERIES_SAMPLES", "Series"]
 # A sample a second for 15 minutes: a series takes 7 KiB, and a process has some 50.
 SERIES_SAMPLES: Final = 900
 
-# The oldest samples are deleted together: a list of 900 is moved once in so many samples.
+# The oldest samples are deleted together, so that a list of 900 is rarely moved.
 _TRIM: Final = 60
 
 
@@ -64,7 +64,7 @@ class Series:
                 self._missing[name] = missing
 
     def _trim(self) -> None:
-        """Delete what is beyond the limit, and the series that have had no value for so long."""
+        """Delete samples beyond the limit, and series without a recent value."""
         del self._times[: -self._samples]
         for name, column in list(self._columns.items()):
             del column[: -self._samples]

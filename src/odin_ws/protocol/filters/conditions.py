@@ -47,7 +47,7 @@ def negated(test: Test) -> Test:
 
 
 def exists(name: str, path: Path) -> Test:
-    """The field is there, be it null."""
+    """Return a test that the field exists, even if null."""
 
     def matches(fields: Fields) -> bool:
         return fields.get(name, path) is not MISSING

@@ -14,7 +14,7 @@ Number = Decimal | int
 MAX_NUMBER_LENGTH: Final = 128
 """Characters of a number. Longer ones are text: no amount needs them, and all of them are read."""
 
-# As RFC 8259 has it. ASCII digits only: Decimal would take others too.
+# The number syntax of RFC 8259. ASCII digits only: Decimal accepts others too.
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
 

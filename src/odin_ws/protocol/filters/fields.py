@@ -52,7 +52,7 @@ class Fields:
             return number
 
     def text(self, name: str, path: Path) -> str | None:
-        """Return the string in a field; None for what is a number or no string."""
+        """Return the string in a field; None for other types."""
         value = self.get(name, path)
         return value if isinstance(value, str) and self.number(name, path) is None else None
 
@@ -60,7 +60,7 @@ class Fields:
         if isinstance(value, str):
             return read_number(value)
         if isinstance(value, float):
-            # A double is not what the publisher wrote: 0.1, 1e400, an integer beyond 64 bits.
+            # A double may differ from the text: 0.1, 1e400, an integer beyond 64 bits.
             return self._exact_number(path)
         return value if isinstance(value, int) and not isinstance(value, bool) else None
 

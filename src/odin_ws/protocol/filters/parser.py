@@ -19,7 +19,7 @@ MAX_TERMS: Final = 16
 """Comparisons in one filter. Each takes 0.3 us of every record that the subscription matches."""
 
 MAX_DEPTH: Final = 8
-"""Levels of and, or and not; what one writes by hand has three."""
+"""Limit of nested and, or and not; handwritten filters have about three."""
 
 MAX_LISTED: Final = 64
 """Constants of one `in`, which is one comparison: they are looked up by their hash."""
@@ -182,7 +182,7 @@ def _read_constant(value: Any, place: str) -> _Constant:
         number = read_number(text)
         return text if number is None else number
     if isinstance(value, int) or (isinstance(value, float) and not isinf(value)):
-        # A float as it is usually written: 0.1, and not what is next to it in binary.
+        # The usual decimal form of a float: 0.1, not its binary neighbour.
         return Decimal(repr(value))
     raise InvalidFilter(
         place,
