@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
-from collections.abc import AsyncIterator
+import ssl
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
+import odin_ws_client.asyncio
+import odin_ws_client.trio
+from odin_ws.settings import Settings
+from odin_ws.testing.local_server import open_local_server
 from odin_ws.testing.ports import LOOPBACK
+from odin_ws_client import ConnectFailed, Disconnected, Item, Subscribed, Subscription
 from tests.client_js.following import Said
 from tests.client_js.instances import ALL, Instance, memory_log, restart_twice
 from tests.client_python.applications import EXTRAS, build_wheel, follow, install
 from tests.integration.events import event
-from tests.integration.running_source import Publisher
+from tests.integration.running_source import PATIENCE, Publisher
 from tests.integration.servers import Server, serving
+from tests.listener.certificates import Authority
 
 # Seconds between two records: a restart lasts for a hundred of them.
 PACE = 0.02
@@ -108,3 +117,36 @@ async def _pass_on(source: trio.SocketStream, sink: trio.SocketStream) -> None:
     with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
         async for data in source:
             await sink.send_all(data)
+
+
+@each_shell
+async def test_client_checks_the_certificate(shell: str, tmp_path: Path) -> None:
+    """Over TLS it subscribes to a server that it trusts, and to no other; that does not change."""
+    authority = Authority(tmp_path)
+    tls = Settings(ws_tls_cert=authority.chain, ws_tls_key=authority.key)
+    async with open_local_server(tls) as server:
+        url = server.url.replace("ws:", "wss:")
+        trusted = await first_item(shell, url, authority.client_context())
+        assert isinstance(trusted, Subscribed)
+        with pytest.raises(ConnectFailed, match="certificate") as caught:
+            await first_item(shell, url, None)
+        assert caught.value.permanent
+
+
+async def first_item(shell: str, url: str, tls: ssl.SSLContext | None) -> Item:
+    """The first item that is not the end of a client of a shell."""
+    wanted = Subscription(channels=["*.trade"])
+
+    async def follow(open_client: Callable[..., Any]) -> Item:
+        async with open_client(url, wanted, tls=tls) as client:
+            async for item in client:
+                if not isinstance(item, Disconnected):
+                    assert isinstance(item, Item)
+                    return item
+        raise AssertionError("the client has ended without an error")
+
+    if shell == "trio":
+        with trio.fail_after(PATIENCE):
+            return await follow(odin_ws_client.trio.open_client)
+    there = follow(odin_ws_client.asyncio.open_client)
+    return await trio.to_thread.run_sync(asyncio.run, asyncio.wait_for(there, PATIENCE))
