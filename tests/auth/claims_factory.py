@@ -1,4 +1,4 @@
-"""Claims as a token has them."""
+"""Claims of a JWT."""
 
 from __future__ import annotations
 

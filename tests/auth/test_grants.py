@@ -1,4 +1,4 @@
-"""What is granted covers what is delivered: no pattern brings more than its bearer may read."""
+"""A covered pattern delivers only granted channels."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def may_read(token: str, category: str, channels: list[str] | None, private: set
 
 
 @given(channels=CLAIMS, private=PRIVATE, pattern=PATTERNS)
-def test_a_covered_pattern_delivers_nothing_else(
+def test_covered_pattern_matches_only_granted_channels(
     channels: list[str] | None, private: set[str], pattern: str
 ) -> None:
-    """Each channel that a covered pattern matches is one that the token grants."""
+    """For any grant and pattern."""
     if granted(channels, private).covers(pattern):
         for token in [*TOKENS, "NEW"]:
             for category in CATEGORIES:
@@ -66,10 +66,10 @@ def test_a_covered_pattern_delivers_nothing_else(
 
 
 @given(channels=CLAIMS, private=PRIVATE, pattern=PATTERNS)
-def test_a_pattern_that_is_not_covered_would_deliver_more(
+def test_pattern_not_covered_matches_other_channels(
     channels: list[str] | None, private: set[str], pattern: str
 ) -> None:
-    """Nobody is rejected what is granted: some channel, maybe a token's not seen yet, is not."""
+    """Possibly of a token without records so far."""
     if not granted(channels, private).covers(pattern):
         assert any(
             not may_read(token, category, channels, private)
@@ -80,8 +80,10 @@ def test_a_pattern_that_is_not_covered_would_deliver_more(
 
 
 @given(channels=CLAIMS, private=PRIVATE, name=NAMES)
-def test_what_is_missing_is_named(channels: list[str] | None, private: set[str], name: str) -> None:
-    """Every missing channel is one of the pattern's, and is itself not covered."""
+def test_missing_patterns_belong_to_the_request(
+    channels: list[str] | None, private: set[str], name: str
+) -> None:
+    """Each is part of the pattern and not covered itself."""
     one = granted(channels, private)
     missing = one.missing([name] if "." in name and name != "." else [])
     for channel in missing:
@@ -89,8 +91,8 @@ def test_what_is_missing_is_named(channels: list[str] | None, private: set[str],
 
 
 @given(pattern=PATTERNS)
-def test_everything_is_granted_where_nobody_is_asked(pattern: str) -> None:
-    """With WS_AUTH=none, to nobody in particular."""
+def test_full_grant_has_everything_and_no_user(pattern: str) -> None:
+    """For WS_AUTH=none."""
     one = full_grant(CATALOGUE)
     assert one.covers(pattern)
     assert (one.user, one.expires_at, one.max_subscriptions) == (None, None, None)
@@ -109,17 +111,17 @@ def test_everything_is_granted_where_nobody_is_asked(pattern: str) -> None:
 def test_without_a_claim_the_private_category_is_missing(
     patterns: list[str], missing: list[str]
 ) -> None:
-    """And is the only one; each is named once."""
+    """Only that one, listed once."""
     assert grant().missing(patterns) == missing
 
 
-def test_a_category_of_no_catalogue_is_not_granted() -> None:
-    """Also not to somebody who may read everything."""
+def test_unknown_category_is_not_granted() -> None:
+    """Even to a user who may read everything."""
     assert not full_grant(CATALOGUE).covers("BTC.foo")
 
 
-def test_a_rejection_is_a_short_sentence() -> None:
-    """However many tokens were asked for."""
+def test_rejection_text_is_short() -> None:
+    """However many tokens were requested."""
     assert not_granted(["*.balances"]) == "not granted: *.balances"
     assert not_granted([f"T{n}.balances" for n in range(4)]).endswith("T3.balances")
     assert not_granted([f"T{n}.balances" for n in range(1000)]) == (

@@ -1,4 +1,4 @@
-"""Keys change without a restart; where they cannot be read, the old ones go on."""
+"""Keys change without a restart; if they cannot be fetched, the old ones stay."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -86,7 +86,7 @@ async def lets_in(one: JwtVerifier, by: Issuer) -> bool:
 
 
 async def test_keys_are_rotated_without_a_restart(autojump_clock: MockClock) -> None:
-    """The new one is known after the interval at the latest; the old one is good until it goes."""
+    """A new key is known after the interval; an old one is valid until it is removed."""
     publisher = Publisher(OLD)
     async with jwt_verifier(publisher) as one:
         assert await lets_in(one, OLD)
@@ -100,8 +100,8 @@ async def test_keys_are_rotated_without_a_restart(autojump_clock: MockClock) -> 
         assert await lets_in(one, NEW)
 
 
-async def test_an_unknown_key_is_asked_for_at_once(autojump_clock: MockClock) -> None:
-    """The first token that is signed with a new key gets in, and only waits for the answer."""
+async def test_unknown_key_id_is_fetched_at_once(autojump_clock: MockClock) -> None:
+    """The first client with a new key waits for the fetch and is accepted."""
     publisher = Publisher(OLD)
     async with jwt_verifier(publisher) as one:
         assert await lets_in(one, OLD)
@@ -119,10 +119,10 @@ def gaps(publisher: Publisher) -> list[float]:
 
 
 @pytest.mark.parametrize("takes", [0, 0.03, 0.5, 4])
-async def test_made_up_key_ids_cause_no_more_than_one_reading_in_ten_seconds(
+async def test_forged_key_ids_cause_one_fetch_in_ten_seconds(
     autojump_clock: MockClock, takes: float
 ) -> None:
-    """Also those that come while a reading is under way: 5 strangers, a token each 200 ms."""
+    """Also those that arrive during a fetch: 5 clients, a token each 200 ms."""
     publisher = Publisher(OLD)
     publisher.takes = takes
     numbers = itertools.count()
@@ -145,10 +145,10 @@ async def test_made_up_key_ids_cause_no_more_than_one_reading_in_ten_seconds(
     assert len(gaps(publisher)) >= 2
 
 
-async def test_failed_readings_are_not_repeated_before_the_floor(
+async def test_failed_fetch_is_retried_after_the_minimum_time(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The pause after a failure has jitter, which must not make it shorter."""
+    """Jitter does not shorten it."""
     monkeypatch.setattr("random.uniform", lambda low, _high: low)
     publisher = Publisher(OLD)
     publisher.broken = True
@@ -157,8 +157,8 @@ async def test_failed_readings_are_not_repeated_before_the_floor(
     assert min(gaps(publisher)) == pytest.approx(FLOOR)
 
 
-async def test_nobody_waits_for_the_floor(autojump_clock: MockClock) -> None:
-    """An unknown key right after a reading: the token is rejected at once, and may come again."""
+async def test_unknown_key_id_after_a_fetch_is_rejected_at_once(autojump_clock: MockClock) -> None:
+    """The client may retry later."""
     publisher = Publisher(OLD)
     async with jwt_verifier(publisher) as one:
         await trio.sleep(1)
@@ -167,8 +167,10 @@ async def test_nobody_waits_for_the_floor(autojump_clock: MockClock) -> None:
         assert trio.current_time() == before
 
 
-async def test_key_id_that_readings_do_not_bring_is_remembered(autojump_clock: MockClock) -> None:
-    """Whoever comes back with it causes readings ever more seldom, and does not wait for them."""
+async def test_key_id_without_a_key_causes_fewer_and_fewer_fetches(
+    autojump_clock: MockClock,
+) -> None:
+    """Its clients do not wait for them."""
     publisher = Publisher(OLD)
     publisher.takes = 1
     async with jwt_verifier(publisher) as one:
@@ -179,8 +181,8 @@ async def test_key_id_that_readings_do_not_bring_is_remembered(autojump_clock: M
     assert gaps(publisher) == pytest.approx([10, 10, 20, 40, 80], abs=4)
 
 
-async def test_key_ids_that_are_remembered_are_bounded(autojump_clock: MockClock) -> None:
-    """However many are made up; an id that is longer than any causes no reading."""
+async def test_remembered_key_ids_are_limited(autojump_clock: MockClock) -> None:
+    """Ids that are too long cause no fetch."""
     publisher = Publisher(OLD)
     async with jwt_verifier(publisher) as one:
         assert one.jwks is not None
@@ -195,8 +197,8 @@ async def test_key_ids_that_are_remembered_are_bounded(autojump_clock: MockClock
         assert len(publisher.asked) == before + 1
 
 
-async def test_change_of_the_keys_forgets_what_was_not_there(autojump_clock: MockClock) -> None:
-    """An issuer that begins to rotate is asked for each of its keys at once."""
+async def test_new_keys_reset_remembered_key_ids(autojump_clock: MockClock) -> None:
+    """An issuer that rotates gets a fetch for each new key at once."""
     publisher = Publisher(OLD)
     async with jwt_verifier(publisher) as one:
         await trio.sleep(FLOOR)
@@ -212,8 +214,8 @@ async def test_change_of_the_keys_forgets_what_was_not_there(autojump_clock: Moc
         assert await lets_in(one, NEW)
 
 
-async def test_many_who_wait_ask_once(autojump_clock: MockClock) -> None:
-    """A thousand clients that come back with the new key are one request."""
+async def test_waiting_clients_share_one_fetch(autojump_clock: MockClock) -> None:
+    """A thousand clients with the new key cause one request."""
     publisher = Publisher(OLD)
     async with jwt_verifier(publisher) as one:
         await trio.sleep(FLOOR)
@@ -225,8 +227,8 @@ async def test_many_who_wait_ask_once(autojump_clock: MockClock) -> None:
         assert len(publisher.asked) == 2
 
 
-async def test_an_unknown_key_is_asked_for_without_waiting(autojump_clock: MockClock) -> None:
-    """A live connection's new token is rejected meanwhile, and good a moment later."""
+async def test_auth_command_requests_a_fetch_without_waiting(autojump_clock: MockClock) -> None:
+    """The new token is rejected now and valid a moment later."""
     publisher = Publisher(OLD)
     async with jwt_verifier(publisher) as one:
         await trio.sleep(FLOOR)
@@ -237,8 +239,8 @@ async def test_an_unknown_key_is_asked_for_without_waiting(autojump_clock: MockC
         one.verify(NEW.token())
 
 
-async def test_where_keys_cannot_be_read_the_old_ones_stay(autojump_clock: MockClock) -> None:
-    """It is logged once, counted each time, tried every ten seconds or so, and told when over."""
+async def test_failed_fetch_keeps_the_old_keys(autojump_clock: MockClock) -> None:
+    """Logged once, counted each time, retried about every ten seconds; the end is logged."""
     publisher = Publisher(OLD)
     async with jwt_verifier(publisher) as one:
         assert await lets_in(one, OLD)
@@ -258,8 +260,8 @@ async def test_where_keys_cannot_be_read_the_old_ones_stay(autojump_clock: MockC
 
 
 @pytest.mark.parametrize("text", [b"<html>", b'{"keys":[]}', b"{}"])
-async def test_an_answer_without_keys_is_a_failure(autojump_clock: MockClock, text: bytes) -> None:
-    """A login page with status 200 does not lock everybody out."""
+async def test_response_without_keys_is_a_failure(autojump_clock: MockClock, text: bytes) -> None:
+    """A login page with status 200 does not remove the keys."""
     publisher = Publisher(OLD)
     async with jwt_verifier(publisher) as one:
         assert await lets_in(one, OLD)
@@ -268,8 +270,8 @@ async def test_an_answer_without_keys_is_a_failure(autojump_clock: MockClock, te
         assert await lets_in(one, OLD)
 
 
-async def test_without_any_keys_nobody_can_be_judged(autojump_clock: MockClock) -> None:
-    """Not good, but not bad either: who asks has waited for an answer, and may come again."""
+async def test_without_keys_verification_is_unavailable(autojump_clock: MockClock) -> None:
+    """The client has waited for a fetch, and may retry."""
     publisher = Publisher(OLD)
     publisher.broken = True
     publisher.takes = 3
@@ -282,8 +284,8 @@ async def test_without_any_keys_nobody_can_be_judged(autojump_clock: MockClock) 
         assert await lets_in(one, OLD)
 
 
-async def test_a_change_is_told_once(autojump_clock: MockClock) -> None:
-    """The log has a line when there are other keys, and none for each reading."""
+async def test_changed_keys_are_logged_once(autojump_clock: MockClock) -> None:
+    """Not each fetch."""
     publisher = Publisher(OLD)
     with structlog.testing.capture_logs() as lines:
         async with jwt_verifier(publisher):
@@ -296,8 +298,8 @@ async def test_a_change_is_told_once(autojump_clock: MockClock) -> None:
     ]
 
 
-def test_a_file_is_read_as_it_is_now(tmp_path: Path) -> None:
-    """What replaces it is found by its name."""
+def test_key_file_is_read_by_name(tmp_path: Path) -> None:
+    """A replaced file is found."""
     file = tmp_path / "jwks.json"
     file.write_bytes(b"first")
     assert read_keys(file) == b"first"
@@ -305,8 +307,8 @@ def test_a_file_is_read_as_it_is_now(tmp_path: Path) -> None:
     assert read_keys(file) == b"second"
 
 
-def test_a_file_that_is_gone_or_large_is_told(tmp_path: Path) -> None:
-    """With the system's reason, or with the limit."""
+def test_missing_or_large_key_file_is_reported(tmp_path: Path) -> None:
+    """With the system's reason or the limit."""
     file = tmp_path / "jwks.json"
     with pytest.raises(Unreachable, match="No such file"):
         read_keys(file)
@@ -330,8 +332,8 @@ def test_a_file_that_is_gone_or_large_is_told(tmp_path: Path) -> None:
     ],
     ids=["good", "missing", "elsewhere", "large", "nonsense", "nothing"],
 )
-async def test_a_url_is_fetched_within_limits(answer: bytes, problem: str | None) -> None:
-    """What is no plain answer of moderate size is a failure, and nothing is followed anywhere."""
+async def test_fetch_has_limits(answer: bytes, problem: str | None) -> None:
+    """Other statuses and large responses are failures; redirects are not followed."""
     requests: list[bytes] = []
 
     async def serve(stream: trio.SocketStream) -> None:
@@ -354,8 +356,8 @@ async def test_a_url_is_fetched_within_limits(answer: bytes, problem: str | None
     assert len(requests) == 1
 
 
-async def test_an_answer_without_end_is_not_read_on() -> None:
-    """What is under way when the limit is noticed may be a few megabytes; the rest is not read."""
+async def test_endless_response_is_not_read() -> None:
+    """A few megabytes may be in flight; the rest is not read."""
     sent = 0
 
     async def serve(stream: trio.SocketStream) -> None:
@@ -376,8 +378,8 @@ async def test_an_answer_without_end_is_not_read_on() -> None:
     assert sent < 8 << 20
 
 
-async def test_nobody_at_home_is_a_failure() -> None:
-    """Told in a word, without a traceback."""
+async def test_refused_connection_is_a_failure() -> None:
+    """A short text without a traceback."""
     (port,) = free_ports(1)
     with pytest.raises(Unreachable, match="ConnectError"):
         await fetch_keys(f"http://{LOOPBACK}:{port}/")()

@@ -1,4 +1,4 @@
-"""A token is good if its signature, times, audience, issuer and claims are; else nobody gets in."""
+"""A JWT is valid if its signature, times, audience, issuer and claims are."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def one(request: pytest.FixtureRequest) -> Issuer:
     return issuer(str(request.param))
 
 
-def test_a_good_token_is_read(one: Issuer) -> None:
-    """Whatever it is signed with, its claims are what the issuer wrote."""
+def test_valid_token_is_read(one: Issuer) -> None:
+    """With each algorithm."""
     end = int(time.time()) + 60
     token = one.sign(
         {
@@ -58,14 +58,14 @@ def test_a_good_token_is_read(one: Issuer) -> None:
     assert claims.all["tokens"] == ["BTC"]
 
 
-def test_claims_that_are_left_out_are_none(one: Issuer) -> None:
-    """Only `sub` and `exp` are needed."""
+def test_missing_optional_claims_are_none(one: Issuer) -> None:
+    """Only `sub` and `exp` are required."""
     claims = verify_jwt(one.token(), keys_of(one), RULES)
     assert (claims.token_id, claims.channels, claims.max_subscriptions) == (None, None, None)
 
 
-def test_another_key_of_the_same_kind_is_no_good(one: Issuer) -> None:
-    """The signature decides, not what the token says of itself."""
+def test_signature_of_another_key_is_rejected(one: Issuer) -> None:
+    """Whatever the header says."""
     other = (
         Issuer("HS256", SECRET[::-1]) if one.algorithm == "HS256" else issuer(one.algorithm, "x")
     )
@@ -73,8 +73,8 @@ def test_another_key_of_the_same_kind_is_no_good(one: Issuer) -> None:
 
 
 @pytest.mark.parametrize("part", [0, 1, 2])
-def test_a_changed_token_is_no_good(one: Issuer, part: int) -> None:
-    """In whichever of its parts."""
+def test_modified_token_is_rejected(one: Issuer, part: int) -> None:
+    """In any of its parts."""
     keys = keys_of(one)
     parts = one.token().split(".")
     middle = len(parts[part]) // 2
@@ -88,8 +88,8 @@ def test_a_changed_token_is_no_good(one: Issuer, part: int) -> None:
 
 
 @pytest.mark.parametrize("alg", ["none", "None", "NONE", "nOnE", "", None, 0, [], {}], ids=repr)
-def test_no_signature_is_no_good(one: Issuer, alg: Any) -> None:
-    """`none` in any writing is not an algorithm here (CVE-2015-9235)."""
+def test_alg_none_is_rejected(one: Issuer, alg: Any) -> None:
+    """In any spelling (CVE-2015-9235)."""
     payload = {"sub": "ann", "exp": time.time() + 60}
     assert fault_of(raw_token({"alg": alg, "typ": "JWT"}, payload), keys_of(one)) in {
         JwtFault.ALGORITHM,
@@ -99,8 +99,8 @@ def test_no_signature_is_no_good(one: Issuer, alg: Any) -> None:
 
 @pytest.mark.parametrize("of", ["RS256", "ES256", "EdDSA"])
 @pytest.mark.parametrize("hashed", ["HS256", "HS384"])
-def test_a_public_key_is_no_secret(of: str, hashed: str) -> None:
-    """Whoever signs with the public key as an HMAC's secret gets nowhere (CVE-2016-5431)."""
+def test_hmac_with_the_public_key_is_rejected(of: str, hashed: str) -> None:
+    """CVE-2016-5431."""
     one = issuer(of)
     unsigned = raw_token({"alg": hashed, "typ": "JWT"}, {"sub": "ann", "exp": time.time() + 60})
     head = unsigned.rpartition(".")[0]
@@ -120,8 +120,8 @@ def _jwks(*issuers: Issuer) -> bytes:
 
 @pytest.mark.parametrize("of", ALGORITHMS)
 @pytest.mark.parametrize("by", ALGORITHMS)
-def test_a_key_is_only_used_with_its_own_algorithm(of: str, by: str) -> None:
-    """A token of another kind is rejected before any of its signature is looked at."""
+def test_key_is_used_only_with_its_algorithm(of: str, by: str) -> None:
+    """Other tokens are rejected before the signature is checked."""
     if of != by:
         assert fault_of(issuer(by).token(), keys_of(issuer(of))) is JwtFault.ALGORITHM
 
@@ -185,10 +185,8 @@ def test_a_key_is_only_used_with_its_own_algorithm(of: str, by: str) -> None:
     ],
     ids=lambda one: str(one)[:40],
 )
-def test_a_claim_that_is_not_what_it_should_be_is_no_good(
-    claims: dict[str, Any], fault: JwtFault
-) -> None:
-    """A grant that is not understood grants nothing, though its signature is good."""
+def test_invalid_claim_is_rejected(claims: dict[str, Any], fault: JwtFault) -> None:
+    """Even with a valid signature."""
     payload = {"sub": "ann", "exp": time.time() + 60, **claims}
     given = {name: value for name, value in payload.items() if value is not None}
     assert fault_of(_sign_anything(given), shared_secret(SECRET)) is fault
@@ -207,8 +205,8 @@ def test_a_claim_that_is_not_what_it_should_be_is_no_good(
     ],
     ids=lambda text: text[:8],
 )
-def test_payload_that_is_no_json_object_is_no_good(text: str) -> None:
-    """Whoever has the key may sign anything; nothing of it is an error of ours."""
+def test_payload_that_is_no_json_object_is_rejected(text: str) -> None:
+    """The issuer may sign anything."""
     token = jwt.PyJWS().encode(text.encode("latin-1"), SECRET, "HS256")
     assert fault_of(token, shared_secret(SECRET)) in {JwtFault.CLAIMS, JwtFault.MALFORMED}
 
@@ -228,8 +226,8 @@ def test_payload_that_is_no_json_object_is_no_good(text: str) -> None:
     ],
     ids=lambda one: str(one)[:40],
 )
-def test_claim_at_its_limit_is_good(claims: dict[str, Any]) -> None:
-    """And what other services put into their tokens is no matter."""
+def test_claim_at_its_limit_is_accepted(claims: dict[str, Any]) -> None:
+    """Claims of other services are ignored."""
     token = _sign_anything({"sub": "ann", "exp": 4102444800, **claims})
     assert verify_jwt(token, shared_secret(SECRET), RULES).expires_at >= 4102444800
 
@@ -244,10 +242,10 @@ def test_claim_at_its_limit_is_good(claims: dict[str, Any]) -> None:
         (60, {"iat": 15}, JwtFault.NOT_YET_VALID),
     ],
 )
-def test_times_are_judged_with_leeway(
+def test_times_have_a_leeway(
     seconds: float, claims: dict[str, float], fault: JwtFault | None
 ) -> None:
-    """Within the ten seconds here the issuer's clock may be wrong; beyond them the token is."""
+    """Clocks may differ by ten seconds here."""
     times = {name: int(time.time() + value) for name, value in claims.items()}
     token = issuer("ES256").token(seconds, **times)
     rules = JwtRules(None, None, leeway=10)
@@ -272,8 +270,8 @@ def test_times_are_judged_with_leeway(
         (None, None, True),
     ],
 )
-def test_a_token_must_be_for_us(wanted: str | None, claim: Any, *, good: bool) -> None:
-    """One for another service is as bad as a stolen one."""
+def test_wrong_audience_is_rejected(wanted: str | None, claim: Any, *, good: bool) -> None:
+    """A token for another service must not work here."""
     token = issuer("HS256").token(aud=claim)
     rules = JwtRules(wanted, None, 0)
     if good:
@@ -293,8 +291,8 @@ def test_a_token_must_be_for_us(wanted: str | None, claim: Any, *, good: bool) -
         (None, "anybody", True),
     ],
 )
-def test_a_token_must_be_from_our_issuer(wanted: str | None, claim: Any, *, good: bool) -> None:
-    """Letter by letter, where one is set."""
+def test_wrong_issuer_is_rejected(wanted: str | None, claim: Any, *, good: bool) -> None:
+    """Exact comparison, if set."""
     payload = {"sub": "ann", "exp": time.time() + 60} | ({"iss": claim} if claim else {})
     token = _sign_anything(payload)
     rules = JwtRules(None, wanted, 0)
@@ -327,8 +325,8 @@ def _sign_anything(payload: dict[str, Any]) -> str:
     ],
     ids=str,
 )
-def test_a_header_that_is_not_understood_is_no_good(header: Any) -> None:
-    """Extensions that must be understood and are not, and what is no header at all."""
+def test_invalid_header_is_rejected(header: Any) -> None:
+    """Unknown critical extensions, and malformed headers."""
     token = raw_token(header, {"sub": "ann", "exp": time.time() + 60}, b"x" * 32)
     assert fault_of(token, shared_secret(SECRET)) is JwtFault.MALFORMED
 
@@ -349,15 +347,15 @@ ANYTHING = st.text(max_size=200) | st.tuples(
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @given(token=ANYTHING)
-def test_whatever_is_no_token_is_rejected(algorithm: str, token: str) -> None:
-    """Nothing but InvalidJwt comes of it, and nothing of the token is in its words."""
+def test_any_text_is_valid_or_raises_invalid_jwt(algorithm: str, token: str) -> None:
+    """The error does not contain the token."""
     with pytest.raises(InvalidJwt) as caught:
         verify_jwt(token, keys_of(issuer(algorithm)), RULES)
     assert str(caught.value) == "the token is not valid"
 
 
-def test_the_key_is_found_by_its_id() -> None:
-    """Of a set, whatever the order; an id that is not there has none."""
+def test_key_is_found_by_id() -> None:
+    """In any order; an unknown id has none."""
     issuers = [issuer("RS256", "r"), issuer("ES256", "e"), issuer("EdDSA", "d")]
     keys = key_set(_jwks(*issuers))
     for one in issuers:
@@ -369,7 +367,7 @@ def test_the_key_is_found_by_its_id() -> None:
     assert fault_of(nameless.token(), keys) is JwtFault.UNKNOWN_KEY
 
 
-def test_a_token_without_an_id_is_for_the_only_key() -> None:
+def test_token_without_id_uses_the_only_key() -> None:
     """Issuers with one key need not name it."""
     one = issuer("EdDSA", "d")
     nameless = Issuer("EdDSA", one.key)
@@ -377,7 +375,7 @@ def test_a_token_without_an_id_is_for_the_only_key() -> None:
 
 
 def test_keys_of_two_kinds_may_share_an_id() -> None:
-    """RFC 7517, 4.5: then the kind decides."""
+    """RFC 7517, 4.5: the type decides."""
     issuers = [issuer("RS256", "same"), issuer("ES256", "same")]
     keys = key_set(_jwks(*issuers))
     for one in issuers:
@@ -386,7 +384,7 @@ def test_keys_of_two_kinds_may_share_an_id() -> None:
     assert fault_of(third.token(), keys) is JwtFault.ALGORITHM
 
 
-def test_a_single_key_is_for_every_id() -> None:
-    """A PEM file has none to compare with."""
+def test_single_key_matches_every_id() -> None:
+    """A PEM file has no id."""
     one = issuer("RS256", "named")
     assert verify_jwt(one.token(), public_key(one.pem), RULES).user == "ann"

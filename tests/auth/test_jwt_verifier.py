@@ -1,4 +1,4 @@
-"""What the settings name is read at the start, and what cannot be used stops it with a line."""
+"""Files of the settings are read at the start; unusable ones stop it with a line."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "file"
 
 
-def test_a_secret_is_used() -> None:
-    """Its tokens are good."""
+def test_secret_verifies_tokens() -> None:
+    """Tokens signed with it are valid."""
     assert opened(jwt_settings()).verify(issuer("HS256").token()).user == "ann"
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
-def test_a_public_key_is_read_from_its_file(algorithm: str, file: Path) -> None:
-    """Tokens of its private key are good, whatever kind it is."""
+def test_public_key_file_verifies_tokens(algorithm: str, file: Path) -> None:
+    """For each type of key."""
     one = issuer(algorithm)
     file.write_bytes(one.pem)
     jwt_verifier = opened(jwt_settings(ws_jwt_public_key=file))
@@ -55,15 +55,15 @@ def test_a_public_key_is_read_from_its_file(algorithm: str, file: Path) -> None:
     assert jwt_verifier.key_count == 1
 
 
-def test_a_key_set_is_read_from_its_file(file: Path) -> None:
-    """At the start, so that the first caller need not wait."""
+def test_key_set_file_verifies_tokens(file: Path) -> None:
+    """It is read at the start."""
     one = issuer("EdDSA", "k")
     file.write_bytes(orjson.dumps({"keys": [one.jwk]}))
     assert opened(jwt_settings(ws_jwks=file)).verify(one.token()).user == "ann"
 
 
-def test_a_policy_is_read_from_its_file(file: Path) -> None:
-    """Here balances are their owner's."""
+def test_policy_file_is_applied(file: Path) -> None:
+    """Here balances are for their owners."""
     file.write_text(OWNER, "utf-8")
     grant = opened(jwt_settings(ws_policy=file)).verify(issuer("HS256").token(tokens=["BTC"]))
     assert grant.covers("BTC.balances")
@@ -82,10 +82,10 @@ def test_a_policy_is_read_from_its_file(file: Path) -> None:
     ],
     ids=["secret", "key", "no set", "useless set", "policy", "not UTF-8"],
 )
-def test_what_cannot_be_used_is_named(
+def test_unusable_file_is_reported(
     settings: Mapping[str, Any] | str, content: bytes | None, problem: str, file: Path
 ) -> None:
-    """The setting, the file and what is wrong with it; nothing of a secret."""
+    """The setting, the file and the reason, without secrets."""
     if isinstance(settings, str):
         file.write_bytes(content or b"")
         said = problem_of(jwt_settings(**{settings: file}))
@@ -97,15 +97,15 @@ def test_what_cannot_be_used_is_named(
 
 
 @pytest.mark.parametrize("name", ["ws_jwt_public_key", "ws_jwks", "ws_policy"])
-def test_a_file_that_has_gone_is_told(name: str, file: Path) -> None:
-    """Also between the reading of the settings and of the file."""
+def test_file_removed_after_the_settings_is_reported(name: str, file: Path) -> None:
+    """Between reading the settings and the file."""
     said = problem_of(jwt_settings(**{name: file}))
     assert said.startswith(f"{name.upper()}={file}: ")
     assert "No such file" in said
 
 
-def test_private_categories_have_to_be_in_the_catalogue() -> None:
-    """A misspelt one would be everybody's; another catalogue has to say which are private."""
+def test_unknown_private_category_stops_the_start() -> None:
+    """A misspelt category would be open to everyone."""
     said = problem_of(jwt_settings(ws_private_categories=("balance", "social")))
     assert said.startswith("WS_PRIVATE_CATEGORIES=balance,social: the catalogue has no balance;")
     said = problem_of(jwt_settings(), WEATHER)
@@ -114,12 +114,12 @@ def test_private_categories_have_to_be_in_the_catalogue() -> None:
     assert open_jwt_verifier(settings, load_catalogue(WEATHER)).key_count == 1
 
 
-def test_a_key_set_behind_a_url_is_not_read_at_the_start() -> None:
-    """An issuer that is down must not keep an instance from starting."""
+def test_key_set_url_is_not_fetched_at_the_start() -> None:
+    """An issuer that is down must not prevent the start."""
     jwt_verifier = opened(jwt_settings(ws_jwks="https://id.example.com/jwks.json"))
     assert jwt_verifier.keys is None
 
 
-def test_nothing_of_the_secret_is_shown() -> None:
-    """Whoever prints the authority."""
+def test_verifier_prints_no_secret() -> None:
+    """In its representation."""
     assert SECRET not in repr(opened(jwt_settings()))

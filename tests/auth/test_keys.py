@@ -1,4 +1,4 @@
-"""What can check a token is taken, and what cannot, or must not, is rejected."""
+"""Usable keys are accepted, others rejected."""
 
 from __future__ import annotations
 
@@ -33,29 +33,29 @@ def jwks(*rows: Any) -> bytes:
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
-def test_the_kind_of_a_public_key_says_the_algorithm(algorithm: str) -> None:
-    """In a PEM file and in a set; nobody has to set it, and nobody can get it wrong."""
+def test_algorithm_follows_from_the_key(algorithm: str) -> None:
+    """In a PEM file and in a set."""
     one = issuer(algorithm, "k")
     for keys in (public_key(one.pem), key_set(jwks(one.jwk))):
         assert [key.algorithm for key in keys.keys] == [algorithm]
 
 
-def test_a_secret_has_a_least_length() -> None:
-    """RFC 7518, 3.2: 32 bytes for HS256; a shorter one can be guessed from one token."""
+def test_short_secret_is_rejected() -> None:
+    """RFC 7518, 3.2: at least 32 bytes for HS256."""
     (key,) = shared_secret("x" * 32).keys
     assert key.algorithm == "HS256"
     with pytest.raises(InvalidKey, match="32 bytes or more are needed, it has 31"):
         shared_secret("x" * 31)
 
 
-def test_a_public_key_is_no_secret() -> None:
-    """A PEM text in the wrong setting would be a secret that everybody knows."""
+def test_public_key_as_secret_is_rejected() -> None:
+    """In the wrong setting it would be a secret that everybody knows."""
     with pytest.raises(InvalidKey, match="not a public key"):
         shared_secret(issuer("ES256").pem.decode())
 
 
-def test_nothing_of_a_secret_is_shown() -> None:
-    """Neither in the key's words nor in the error's."""
+def test_key_prints_no_secret() -> None:
+    """Neither in its representation nor in errors."""
     (key,) = shared_secret(SECRET).keys
     assert SECRET not in repr(key)
     with pytest.raises(InvalidKey) as caught:
@@ -78,8 +78,8 @@ def test_nothing_of_a_secret_is_shown() -> None:
     ],
     ids=["nothing", "text", "broken", "short RSA", "P-384", "Ed448", "private"],
 )
-def test_another_file_is_no_key(text: bytes) -> None:
-    """Broken, weak, of another kind, or one that should not lie here; the error says what is."""
+def test_unusable_key_file_is_rejected(text: bytes) -> None:
+    """Malformed, weak, of another type, or private; the error says what is allowed."""
     with pytest.raises(InvalidKey, match="RSA key of 2048 bits or more, a P-256 or an Ed25519 key"):
         public_key(text)
 
@@ -117,8 +117,8 @@ BAD: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
-def test_of_a_set_the_keys_that_can_be_used_are(bad: Any) -> None:
-    """One of another kind, or a broken one, does not take the others with it."""
+def test_usable_keys_of_a_set_are_used(bad: Any) -> None:
+    """Others are skipped."""
     keys = key_set(jwks(bad, GOOD, bad))
     assert [key.id for key in keys.keys] == ["good"]
     with pytest.raises(InvalidKey, match="none of the 1 keys can be used"):
@@ -128,13 +128,13 @@ def test_of_a_set_the_keys_that_can_be_used_are(bad: Any) -> None:
 @pytest.mark.parametrize(
     "extra", [{"alg": "ES256"}, {"use": "sig"}, {"key_ops": ["verify"]}, {"x5c": ["A"]}], ids=str
 )
-def test_what_a_key_says_of_itself_may_agree(extra: dict[str, Any]) -> None:
-    """Issuers say more or less of their keys."""
+def test_optional_fields_of_a_key_are_compatible(extra: dict[str, Any]) -> None:
+    """Issuers include more or less of them."""
     assert key_set(jwks(GOOD | extra)).keys
 
 
 def test_ed25519_has_two_names() -> None:
-    """RFC 9864 calls the algorithm by its curve; RFC 8037 did not."""
+    """RFC 9864 names the algorithm by its curve; RFC 8037 did not."""
     row = issuer("EdDSA").jwk
     for name in ("EdDSA", "Ed25519"):
         (key,) = key_set(jwks(row | {"alg": name})).keys
@@ -142,8 +142,8 @@ def test_ed25519_has_two_names() -> None:
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"{}", b'{"keys":{}}', b'{"keys":[]}', b"7"])
-def test_what_is_no_set_is_told(text: bytes) -> None:
-    """A page that says something else, with status 200."""
+def test_invalid_key_set_is_reported(text: bytes) -> None:
+    """For example another page with status 200."""
     with pytest.raises(InvalidKey):
         key_set(text)
 
@@ -155,13 +155,13 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from([*GOOD, *RSA, "use", "alg", "key_ops", "d", "k"]), JSON))
-def test_no_entry_breaks_a_set(changes: dict[str, Any]) -> None:
-    """Whatever an entry has in its fields, it is used or passed by."""
+def test_any_entry_of_a_set_is_used_or_skipped(changes: dict[str, Any]) -> None:
+    """Whatever its fields are."""
     for row in (GOOD, RSA):
         assert key_set(jwks(row | changes, GOOD)).keys
 
 
-def test_the_same_key_again_is_no_problem() -> None:
+def test_duplicate_key_is_accepted() -> None:
     """Rotations overlap."""
     one = Issuer("ES256", issuer("ES256", "good").key, "good")
     assert len(key_set(jwks(one.jwk, one.jwk)).keys) == 2

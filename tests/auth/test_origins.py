@@ -1,4 +1,4 @@
-"""Pages of the listed origins may connect, and no others that only look like them."""
+"""Pages of the listed origins may connect, similar ones may not."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ LISTED = Origins(["https://example.com", "https://*.example.org", "http://localh
         "http://localhost:8080",
     ],
 )
-def test_a_listed_origin_may_connect(origin: str | None) -> None:
-    """Exactly, or below a domain; who sends none is no browser."""
+def test_listed_origin_may_connect(origin: str | None) -> None:
+    """Exact, or a subdomain; without the header it is no browser."""
     assert LISTED.allows(origin)
 
 
@@ -54,19 +54,19 @@ def test_a_listed_origin_may_connect(origin: str | None) -> None:
         "http://localhost",
     ],
 )
-def test_another_origin_may_not(origin: str) -> None:
-    """Other schemes, ports, and names that begin or end like a listed one."""
+def test_other_origins_may_not_connect(origin: str) -> None:
+    """Other schemes, ports, and names with a listed prefix or suffix."""
     assert not LISTED.allows(origin)
 
 
 @pytest.mark.parametrize("origin", [None, "", "null", "https://anything.example"])
-def test_a_star_is_for_all(origin: str | None) -> None:
-    """Also for pages that have none to tell, which say null."""
+def test_star_allows_every_origin(origin: str | None) -> None:
+    """Also the origin null."""
     assert Origins(["*"]).allows(origin)
     assert Origins(["https://example.com", "*"]).allows(origin)
 
 
-def test_a_listed_default_port_is_no_other_origin() -> None:
-    """Browsers leave it out."""
+def test_default_port_is_optional() -> None:
+    """Browsers omit it."""
     assert Origins(["https://example.com:443"]).allows("https://example.com")
     assert Origins(["http://*.example.com:80"]).allows("http://a.example.com")

@@ -1,4 +1,4 @@
-"""Rules say what a token without a `channels` claim may read; a claim says all of it."""
+"""The policy for JWTs without a `channels` claim; the claim is complete."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.auth.claims_factory import grant
 OWNER = '[categories.balances]\nwho = "owner"\nclaim = "tokens"\n'
 
 
-def test_without_rules_all_but_the_private_is_everyones() -> None:
-    """A token only has to be good."""
+def test_without_rules_all_but_private_categories_are_granted() -> None:
+    """To every valid token."""
     one = grant()
     assert one.covers("*.trade")
     assert not one.covers("BTC.balances")
@@ -36,10 +36,8 @@ def test_without_rules_all_but_the_private_is_everyones() -> None:
         (["other.service:read", "*.nope"], "BTC.trade", False),
     ],
 )
-def test_a_claim_says_all_that_is_granted(
-    channels: list[str], pattern: str, *, covered: bool
-) -> None:
-    """Private or not, and nothing besides; what the catalogue does not have grants nothing."""
+def test_channels_claim_is_complete(channels: list[str], pattern: str, *, covered: bool) -> None:
+    """Private or not; names that are not in the catalogue grant nothing."""
     assert grant(channels=channels).covers(pattern) is covered
     assert grant(OWNER, channels=channels, tokens=["ETH"]).covers(pattern) is covered
 
@@ -60,34 +58,34 @@ def test_a_claim_says_all_that_is_granted(
     ],
     ids=repr,
 )
-def test_an_owner_may_read_what_is_his(value: object, owned: set[str]) -> None:
-    """The channels of the tokens in the claim; no value of it, not even `*`, is all of them."""
+def test_owner_may_read_own_channels(value: object, owned: set[str]) -> None:
+    """The tokens of the claim; no value of it, not even `*`, grants all."""
     one = grant(OWNER, tokens=value)
     assert {token for token in ("BTC", "ETH", "SOL") if one.covers(f"{token}.balances")} == owned
     assert not one.covers("*.balances")
     assert one.covers("*.trade")
 
 
-def test_an_owner_is_known_by_sub_unless_a_claim_is_named() -> None:
-    """Where channels are named after users."""
+def test_owner_is_sub_by_default() -> None:
+    """For channels named after users."""
     one = grant('[categories.balances]\nwho = "owner"\n')
     assert one.covers("ann.balances")
     assert not one.covers("bob.balances")
 
 
-def test_a_rule_can_make_a_private_category_everyones() -> None:
-    """The policy says more than the list of private categories."""
+def test_rule_can_open_a_private_category() -> None:
+    """The policy overrides the list of private categories."""
     assert grant('[categories.balances]\nwho = "everyone"\n').covers("*.*")
 
 
-def test_a_rule_can_make_any_category_private() -> None:
-    """For whom it is granted only."""
+def test_rule_can_make_a_category_private() -> None:
+    """Then only `channels` grants it."""
     one = grant('[categories.social]\nwho = "granted"\n')
     assert one.missing(["BTC.*"]) == ["BTC.social", "BTC.balances"]
 
 
-def test_what_else_a_token_says_is_in_the_grant() -> None:
-    """Who it is, which token, until when, how much."""
+def test_grant_has_user_id_expiry_and_limit() -> None:
+    """From the claims."""
     one = grant(jti="t-1", max_subscriptions=3)
     assert (one.user, one.token_id, one.expires_at) == ("ann", "t-1", 2_000_000_000)
     assert one.max_subscriptions == 3
@@ -112,14 +110,14 @@ def test_what_else_a_token_says_is_in_the_grant() -> None:
         ("[categories.balances]\nwho = 'granted'\nclaim = 'x'", "only allowed with who = owner"),
     ],
 )
-def test_a_policy_that_makes_no_sense_is_told_where(text: str, problem: str) -> None:
-    """A misspelt rule would leave a category to everyone."""
+def test_invalid_policy_is_reported_with_its_place(text: str, problem: str) -> None:
+    """A misspelt rule would open a category."""
     with pytest.raises(PolicyError, match=re.escape(problem)):
         load_policy(text, default_catalogue(), ())
 
 
-def test_rules_are_read_as_they_are_written() -> None:
-    """Those of the file over those of the private categories."""
+def test_rules_of_the_file_override_private_categories() -> None:
+    """Each as written."""
     policy = load_policy(OWNER, default_catalogue(), ("balances", "social"))
     assert policy.rules == {
         "balances": Rule(Subject.OWNER, "tokens"),

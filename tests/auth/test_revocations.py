@@ -1,4 +1,4 @@
-"""Who is revoked is so until the end, and the list does not grow for ever."""
+"""Revocations last until their end, and the list is bounded."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ NAMELESS = grant()
 TOKEN = Revocation(token_id=ANN.token_id)
 
 
-def test_a_user_is_revoked_with_every_token() -> None:
-    """And nobody else."""
+def test_user_revocation_covers_every_token() -> None:
+    """And no other user."""
     revocations = Revocations()
     revocations.add(Revocation(user="ann"), until=100, now=0)
     for one in (ANN, ANN_AGAIN, NAMELESS):
@@ -27,8 +27,8 @@ def test_a_user_is_revoked_with_every_token() -> None:
     assert not Revocation(user="ann").concerns(BOB)
 
 
-def test_one_token_can_be_revoked() -> None:
-    """The user's others stay good; a token without an id cannot be meant."""
+def test_token_revocation_covers_one_token() -> None:
+    """A token without an id cannot be revoked alone."""
     revocations = Revocations()
     revocations.add(TOKEN, until=100, now=0)
     assert revocations.cover(ANN, 99)
@@ -37,15 +37,15 @@ def test_one_token_can_be_revoked() -> None:
         assert not TOKEN.concerns(other)
 
 
-def test_a_name_is_not_taken_for_an_id() -> None:
-    """A user may be called as a token is."""
+def test_user_name_and_token_id_are_separate() -> None:
+    """They may be equal."""
     revocations = Revocations()
     revocations.add(Revocation(user="t-1"), until=100, now=0)
     assert not revocations.cover(ANN, 0)
 
 
-def test_a_revocation_can_be_changed_and_taken_back() -> None:
-    """The last word counts; an end that has passed is the way back."""
+def test_revocation_can_be_changed_and_removed() -> None:
+    """The last one counts; an end in the past removes it."""
     revocations = Revocations()
     revocations.add(Revocation(user="ann"), until=100, now=0)
     revocations.add(Revocation(user="ann"), until=50, now=0)
@@ -56,8 +56,8 @@ def test_a_revocation_can_be_changed_and_taken_back() -> None:
     assert len(revocations) == 0
 
 
-def test_a_full_list_forgets_nobody() -> None:
-    """One more is rejected: to make room would let somebody in; those that are over make room."""
+def test_full_list_rejects_more() -> None:
+    """Dropping one would readmit a user; expired ones free room."""
     revocations = Revocations(maximum=2)
     revocations.add(Revocation(user="a"), until=10, now=0)
     revocations.add(Revocation(user="ann"), until=100, now=0)

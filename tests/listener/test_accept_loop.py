@@ -1,4 +1,4 @@
-"""Ports of our own, shared ones, and what becomes of callers when one is given up."""
+"""Listening ports, shared and reserved ones, and connections when a port closes."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def accepted(listening: socket.socket) -> int:
 
 
 @pytest.mark.parametrize("host", [LOOPBACK, "", "::1"])
-def test_callers_are_spread_over_those_who_share_a_port(host: str) -> None:
-    """The kernel gives about as many to each, and every caller to somebody."""
+def test_connections_are_spread_over_sockets_of_a_shared_port(host: str) -> None:
+    """The kernel gives each about as many, and every connection to one of them."""
     with (
         reserve_port(Address(host, 0)) as address,
         open_listening_socket(address, reuse_port=True) as one,
@@ -54,8 +54,8 @@ def test_callers_are_spread_over_those_who_share_a_port(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", [LOOPBACK, ""])
-def test_accepted_socket_sends_small_writes_at_once(host: str) -> None:
-    """The option is set once, at the listening socket, and inherited."""
+def test_accepted_socket_has_nodelay(host: str) -> None:
+    """The option is set at the listening socket and inherited."""
     with (
         open_listening_socket(Address(host, 0)) as listening,
         socket.create_connection((LOOPBACK, bound_address(listening).port)),
@@ -64,8 +64,8 @@ def test_accepted_socket_sends_small_writes_at_once(host: str) -> None:
         assert caller.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
-def test_a_reserved_port_is_nobody_elses() -> None:
-    """Neither one who wants it alone, nor one who would share it."""
+def test_reserved_port_cannot_be_bound_by_others() -> None:
+    """Neither alone nor shared."""
     with reserve_port(ANY) as address:
         with pytest.raises(CannotListen, match="Address already in use"), reserve_port(address):
             pytest.fail("it is shared")
@@ -79,7 +79,7 @@ def test_a_reserved_port_is_nobody_elses() -> None:
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="IPv4 only")
 def test_every_interface_is_reserved_in_both_families() -> None:
-    """Nobody else gets the IPv4 half of an address that stands for both."""
+    """Other processes cannot get the IPv4 half of the address."""
     with (
         reserve_port(Address("", 0)) as address,
         pytest.raises(CannotListen, match="Address already in use"),
@@ -88,8 +88,8 @@ def test_every_interface_is_reserved_in_both_families() -> None:
         pytest.fail("it is shared")
 
 
-def test_a_port_in_use_cannot_be_reserved() -> None:
-    """The line says which, also while those who have it share it among them."""
+def test_port_in_use_cannot_be_reserved() -> None:
+    """The error names it, also while other processes share it."""
     with open_listening_socket(ANY, reuse_port=True) as listening:
         address = bound_address(listening)
         with (
@@ -99,14 +99,14 @@ def test_a_port_in_use_cannot_be_reserved() -> None:
             pytest.fail("it is reserved")
 
 
-def test_a_reserved_port_takes_no_callers() -> None:
-    """Where nobody listens they are rejected, and do not wait for an answer."""
+def test_reserved_port_rejects_connections() -> None:
+    """Without a listener they are rejected at once."""
     with reserve_port(ANY) as address, pytest.raises(ConnectionRefusedError):
         socket.create_connection(address)
 
 
-async def test_who_was_let_in_is_served_though_the_port_closes() -> None:
-    """The kernel has answered them: they get a connection, and not a reset."""
+async def test_queued_connections_are_served_when_the_port_closes() -> None:
+    """The kernel has accepted them: they are not reset."""
     served: list[str] = []
 
     async def serve(transport: Transport, peer: str) -> None:

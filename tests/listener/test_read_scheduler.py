@@ -1,4 +1,4 @@
-"""Turns: how much is done for clients between two passes of the loop, and in which order."""
+"""Turns: the work for clients per pass of the event loop, and its order."""
 
 import socket
 
@@ -25,8 +25,8 @@ from odin_ws.testing.ports import LOOPBACK
 from odin_ws.time_slice import SLICE_SECONDS
 
 
-async def test_nobody_waits_where_few_come() -> None:
-    """The first ones have their turn without so much as a checkpoint."""
+async def test_few_reads_do_not_wait() -> None:
+    """The first ones have their turn without a checkpoint."""
     read_scheduler = ReadScheduler(lambda: 0.0)
     async with running_read_scheduler(read_scheduler):
         with trio.CancelScope() as scope:
@@ -36,8 +36,8 @@ async def test_nobody_waits_where_few_come() -> None:
         assert not scope.cancelled_caught
 
 
-async def test_who_comes_first_is_served_first() -> None:
-    """All of many have a turn, in the order of coming but for those of the same pass."""
+async def test_turns_are_first_come_first_served() -> None:
+    """Within a pass the order may differ."""
     served: list[int] = []
 
     async def come(number: int) -> None:
@@ -57,8 +57,8 @@ async def test_who_comes_first_is_served_first() -> None:
 
 
 @pytest.mark.parametrize("hub", [0.0, 0.005])
-async def test_others_run_between_turns_that_take_long(mock_clock: MockClock, hub: float) -> None:
-    """A pass has as many turns as fit, however many wait; more where the hub takes more of it."""
+async def test_other_tasks_run_between_long_turns(mock_clock: MockClock, hub: float) -> None:
+    """A pass has as many turns as fit; more if the hub uses more of it."""
     works, busy, passes, done = 0.0002, 0.0, 0, 0
 
     async def flood() -> None:
@@ -95,8 +95,8 @@ async def test_others_run_between_turns_that_take_long(mock_clock: MockClock, hu
     assert 0.3 * fitting <= turns_each <= 1.5 * fitting, turns_each
 
 
-async def test_who_leaves_while_it_waits_takes_no_turn() -> None:
-    """A connection that is cancelled in the queue is forgotten, and the others go on."""
+async def test_cancelled_waiter_uses_no_turn() -> None:
+    """The others continue."""
     read_scheduler = ReadScheduler(lambda: 0.0)
     async with running_read_scheduler(read_scheduler):
         for _ in range(_MOST):
@@ -109,8 +109,8 @@ async def test_who_leaves_while_it_waits_takes_no_turn() -> None:
             await read_scheduler.wait_for_read()
 
 
-async def test_it_is_known_how_many_wait() -> None:
-    """Nobody while there are turns left; who leaves does not wait any more, nor who has had one."""
+async def test_waiting_counts_waiting_connections() -> None:
+    """None while turns are left; neither cancelled ones nor those that had a turn."""
     read_scheduler = ReadScheduler(lambda: 0.0)
     for _ in range(_MOST):
         await read_scheduler.wait_for_read()
@@ -131,8 +131,8 @@ async def test_it_is_known_how_many_wait() -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_bytes_are_read_and_callers_accepted_in_turn() -> None:
-    """Where all turns are taken nobody is heard and nobody is let in, until there are more."""
+async def test_reads_and_accepts_share_the_turns() -> None:
+    """Without turns left nothing is read or accepted."""
     served: list[str] = []
 
     async def serve(transport: Transport, _peer: str) -> None:
@@ -165,10 +165,10 @@ async def test_bytes_are_read_and_callers_accepted_in_turn() -> None:
 
 
 @pytest.mark.parametrize("readers", [0, 500])
-async def test_work_has_its_share_of_each_pass(  # noqa: C901 -- three kinds of tasks
+async def test_time_slices_have_their_share_of_each_pass(  # noqa: C901 -- three kinds of tasks
     mock_clock: MockClock, readers: int
 ) -> None:
-    """However many wait for a time slice: half of the clients' time, a quarter beside readers."""
+    """Half of the clients' time, a quarter beside reads."""
     hub, reading, busy, passes = 0.008, 0.00005, 0.0, 0
     done = {"slices": 0, "reads": 0}
 
@@ -216,7 +216,7 @@ async def test_work_has_its_share_of_each_pass(  # noqa: C901 -- three kinds of 
 
 @pytest.mark.parametrize("readers", [0, 500])
 async def test_replays_have_their_share_of_each_pass(mock_clock: MockClock, readers: int) -> None:
-    """Replays that wait to send have all of the clients' time, and a quarter beside readers."""
+    """All of the clients' time, a quarter beside reads."""
     reading, sending, begun = 0.00005, 0.0004, trio.current_time()
     used = {"replays": 0.0, "reads": 0.0}
 
@@ -247,8 +247,8 @@ async def test_replays_have_their_share_of_each_pass(mock_clock: MockClock, read
     assert (0.2 < share < 0.6) if readers else share == 1
 
 
-async def test_work_goes_on_in_the_order_in_which_it_waits(mock_clock: MockClock) -> None:
-    """Nobody's work has a second slice before all others that waited had their first."""
+async def test_time_slices_are_round_robin(mock_clock: MockClock) -> None:
+    """No work has a second slice before all waiting work had its first."""
     slices: list[int] = []
 
     async def work(number: int) -> None:

@@ -1,4 +1,4 @@
-"""TLS whose sending side never waits: nothing is lost, doubled or kept without bound."""
+"""TLS whose send never waits: nothing is lost, duplicated or buffered without limit."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -77,10 +77,10 @@ async def read_all(client: trio.SSLStream[ClientStream], size: int) -> bytes:
     return data
 
 
-async def test_both_sides_understand_each_other(
+async def test_handshake_and_transfer(
     authority: Authority, certificate: Certificate, autojump_clock: MockClock
 ) -> None:
-    """The newest version, no protocol but HTTP/1.1, and bytes both ways."""
+    """The newest version, HTTP/1.1 only, and bytes in both directions."""
 
     def offer(context: ssl.SSLContext) -> None:
         context.set_alpn_protocols(["h2", "http/1.1"])
@@ -95,10 +95,10 @@ async def test_both_sides_understand_each_other(
         assert client.selected_alpn_protocol() == "http/1.1"
 
 
-async def test_an_old_version_is_not_spoken(
+async def test_tls_before_1_2_is_rejected(
     authority: Authority, certificate: Certificate, autojump_clock: MockClock
 ) -> None:
-    """1.2 is, what is older is rejected before anything is said."""
+    """During the handshake."""
 
     def only(version: ssl.TLSVersion) -> Adjust:
         def adjust(context: ssl.SSLContext) -> None:
@@ -126,10 +126,10 @@ async def test_an_old_version_is_not_spoken(
         (b"SSH-2.0-OpenSSH_9.6\r\n", False),
     ],
 )
-async def test_what_is_no_tls_is_told_apart(
+async def test_plain_http_is_recognized(
     certificate: Certificate, autojump_clock: MockClock, data: bytes, *, plain_http: bool
 ) -> None:
-    """HTTP without TLS can be answered in its own words."""
+    """It can get an HTTP response."""
     wire = FakeTransport([data, b""])
     with pytest.RaisesGroup(HandshakeFailed) as caught:
         async with open_tls(wire, certificate.context) as server:
@@ -139,10 +139,10 @@ async def test_what_is_no_tls_is_told_apart(
     assert error.plain_http == plain_http
 
 
-async def test_what_the_kernel_does_not_take_is_kept_of_one_record_only(
+async def test_unsent_bytes_are_buffered_for_one_record_only(
     authority: Authority, certificate: Certificate, autojump_clock: MockClock
 ) -> None:
-    """More is not taken until that is sent, and then all comes in order."""
+    """Further bytes are not taken until it is sent, and all arrive in order."""
     async with connected(authority, certificate, capacity=1000) as (server, client):
         data = bytes(range(256)) * 1000
         taken = server.send_nowait(data)
@@ -160,10 +160,10 @@ async def test_what_the_kernel_does_not_take_is_kept_of_one_record_only(
             assert await read_all(client, len(data)) == data
 
 
-async def test_the_last_words_come_before_the_end(
+async def test_close_sends_buffered_bytes_first(
     authority: Authority, certificate: Certificate, autojump_clock: MockClock
 ) -> None:
-    """Also where the kernel has not taken them yet; then the peer is told that it was the end."""
+    """Then the peer gets the end of the stream."""
     async with connected(authority, certificate, capacity=3000) as (server, client):
         assert server.send_nowait(b"x" * 10_000) == 10_000
         server.send_eof()
@@ -174,10 +174,10 @@ async def test_the_last_words_come_before_the_end(
         assert await server.receive_some(100)
 
 
-async def test_who_does_not_read_is_not_waited_for_for_ever(
+async def test_close_has_a_timeout(
     authority: Authority, certificate: Certificate, autojump_clock: MockClock
 ) -> None:
-    """The end of a connection has a bound."""
+    """A peer that does not read does not block it."""
     started = trio.current_time()
     async with connected(authority, certificate, capacity=3000) as (server, _):
         server.send_nowait(b"x" * 10_000)
@@ -185,10 +185,10 @@ async def test_who_does_not_read_is_not_waited_for_for_ever(
 
 
 @pytest.mark.parametrize("goodbye", [True, False])
-async def test_the_end_of_the_stream_is_seen(
+async def test_end_of_stream_is_returned(
     authority: Authority, certificate: Certificate, autojump_clock: MockClock, *, goodbye: bool
 ) -> None:
-    """Whether the peer says goodbye in TLS or just leaves."""
+    """With or without a close_notify."""
     async with (
         connected(authority, certificate) as (server, client),
         trio.open_nursery() as nursery,
@@ -201,20 +201,20 @@ async def test_the_end_of_the_stream_is_seen(
         server.send_eof()
 
 
-async def test_garbage_breaks_the_connection(
+async def test_garbage_ends_the_connection(
     authority: Authority, certificate: Certificate, autojump_clock: MockClock
 ) -> None:
-    """What was not sent by the peer is not read."""
+    """Bytes that the peer did not send are not read."""
     async with connected(authority, certificate) as (server, client):
         await client.transport_stream.send_all(b"\x17\x03\x03\x00\x20" + b"x" * 32)
         with pytest.raises(trio.BrokenResourceError):
             await server.receive_some(100)
 
 
-async def test_a_lost_connection_is_told(
+async def test_lost_connection_is_raised(
     authority: Authority, certificate: Certificate, autojump_clock: MockClock
 ) -> None:
-    """At once, or when what was kept could not be sent."""
+    """At once, or when buffered bytes could not be sent."""
     async with connected(authority, certificate, capacity=3000) as (server, client):
         server.send_nowait(b"x" * 10_000)
         client.transport_stream.break_off()
@@ -225,10 +225,10 @@ async def test_a_lost_connection_is_told(
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.binary(min_size=1, max_size=60_000), max_size=8), st.integers(1, 40_000))
-def test_an_send_queue_over_tls_loses_and_doubles_nothing(
+def test_send_queue_over_tls_loses_and_duplicates_nothing(
     authority: Authority, certificate: Certificate, writes: list[bytes], capacity: int
 ) -> None:
-    """Whatever is written while the kernel takes whatever it likes."""
+    """Whatever the kernel takes."""
 
     async def main(_: MockClock) -> None:
         async with (
@@ -256,8 +256,8 @@ def test_an_send_queue_over_tls_loses_and_doubles_nothing(
 # ---- the certificate
 
 
-def test_a_certificate_that_cannot_be_used_is_told(authority: Authority, tmp_path: Path) -> None:
-    """A missing file, another key, no PEM at all: one line that names the settings."""
+def test_unusable_certificate_is_reported(authority: Authority, tmp_path: Path) -> None:
+    """A missing file, another key, no PEM: one line with the settings."""
     other, empty = Authority(tmp_path), tmp_path / "empty.pem"
     empty.touch()
     for chain, key in [
@@ -273,8 +273,8 @@ def test_a_certificate_that_cannot_be_used_is_told(authority: Authority, tmp_pat
         assert "\n" not in str(caught.value)
 
 
-def test_a_certificate_is_read_again(tmp_path: Path) -> None:
-    """For those who come then; files that cannot be used change nothing but the log."""
+def test_certificate_is_reloaded(tmp_path: Path) -> None:
+    """For new connections; unusable files only log a line."""
     authority = Authority(tmp_path)
     certificate = Certificate(authority.chain, authority.key)
     first = certificate.context
@@ -288,8 +288,8 @@ def test_a_certificate_is_read_again(tmp_path: Path) -> None:
     assert certificate.context is not first
 
 
-def test_it_is_known_when_a_certificate_expires(tmp_path: Path) -> None:
-    """The first of its chain; what could not be read again changes nothing."""
+def test_expiry_is_that_of_the_first_certificate_to_expire(tmp_path: Path) -> None:
+    """A failed reload does not change it."""
     authority = Authority(tmp_path)
     soon, later = (datetime(2099, month, 1, tzinfo=UTC) for month in (1, 6))
     authority.issue(expires=soon)
@@ -311,8 +311,8 @@ def test_it_is_known_when_a_certificate_expires(tmp_path: Path) -> None:
     assert certificate.expires == soon.timestamp()
 
 
-def test_a_certificate_that_only_openssl_can_read_is_served(tmp_path: Path) -> None:
-    """When it expires is not known then, which the log says."""
+def test_certificate_readable_only_by_openssl_is_served(tmp_path: Path) -> None:
+    """Its expiry is unknown, and the log says so."""
     authority = Authority(tmp_path)
     pem = authority.chain.read_bytes().replace(b" CERTIFICATE", b" TRUSTED CERTIFICATE")
     authority.chain.write_bytes(pem)
@@ -330,10 +330,10 @@ NOT_YET = {"begins": NOW + timedelta(days=1), "expires": NOW + timedelta(days=9)
 
 
 @pytest.mark.parametrize("times", [EXPIRED, NOT_YET])
-def test_an_invalid_certificate_at_reload_keeps_the_good_one(
+def test_reload_keeps_a_valid_certificate_over_an_invalid_one(
     tmp_path: Path, times: dict[str, datetime]
 ) -> None:
-    """Every client would reject it; the log says why, and the good one goes on being served."""
+    """Every client would reject the new one; the log has the reason."""
     authority = Authority(tmp_path)
     certificate = Certificate(authority.chain, authority.key)
     good, expires = certificate.context, certificate.expires
@@ -355,10 +355,10 @@ def test_an_invalid_certificate_at_reload_keeps_the_good_one(
 @pytest.mark.parametrize(
     ("times", "said"), [(EXPIRED, "has expired on"), (NOT_YET, "is not valid before")]
 )
-def test_an_invalid_certificate_at_the_start_is_served_and_warned_of(
+def test_invalid_certificate_at_the_start_is_served_with_a_warning(
     tmp_path: Path, times: dict[str, datetime], said: str
 ) -> None:
-    """There is no better one. Another bad one may take its place, and a good one does."""
+    """There is no better one; a reload replaces it."""
     authority = Authority(tmp_path)
     authority.issue(**times)
     with structlog.testing.capture_logs() as lines:
@@ -377,8 +377,8 @@ def test_an_invalid_certificate_at_the_start_is_served_and_warned_of(
     assert certificate.warning is None
 
 
-def test_a_certificate_near_its_end_is_warned_of(tmp_path: Path) -> None:
-    """From the set time before its end on, and not before."""
+def test_certificate_near_expiry_is_a_warning(tmp_path: Path) -> None:
+    """From the set time before its expiry on."""
     authority = Authority(tmp_path)
     authority.issue(expires=NOW + timedelta(days=5))
     for days, expected in [(4, None), (6, "the certificate expires in 5.0 days")]:
@@ -387,8 +387,8 @@ def test_a_certificate_near_its_end_is_warned_of(tmp_path: Path) -> None:
         assert (certificate.warning is None) == (expected is None)
 
 
-def test_days_of_the_warning_are_a_setting(tmp_path: Path) -> None:
-    """A server that is started with it."""
+def test_warning_time_is_a_setting(tmp_path: Path) -> None:
+    """Of a server that is started with it."""
     authority = Authority(tmp_path)
     authority.issue(expires=NOW + timedelta(days=5))
     for days, warned in [(4, False), (6, True)]:
@@ -403,10 +403,10 @@ def test_days_of_the_warning_are_a_setting(tmp_path: Path) -> None:
         assert (certificate.warning is not None) is warned
 
 
-def test_a_certificate_that_expires_while_it_is_served_is_warned_of(
+def test_certificate_that_expires_while_served_is_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a reading in between: health looks at the time."""
+    """Without a reload: health compares the time."""
     authority = Authority(tmp_path)
     authority.issue(expires=NOW + timedelta(days=5))
     certificate = Certificate(authority.chain, authority.key)

@@ -1,4 +1,4 @@
-"""Workers that are no processes: they do what a test says, in virtual time."""
+"""Workers without processes, in virtual time."""
 
 from __future__ import annotations
 

@@ -62,8 +62,8 @@ def program(tmp_path: Path, text: str) -> AbstractAsyncContextManager[Child]:
     return open_child([sys.executable, str(file)], os.environ, 3)
 
 
-async def test_a_worker_is_asked_and_told(tmp_path: Path) -> None:
-    """It gets its number and its orders, is asked as soon as it lives, and has its own group."""
+async def test_worker_gets_requests_and_commands(tmp_path: Path) -> None:
+    """It gets its number, responds when it runs, and has its own process group."""
     with trio.fail_after(PATIENCE):
         async with program(tmp_path, OBEDIENT) as child:
             answer = await child.request("/health")
@@ -79,8 +79,8 @@ async def test_a_worker_is_asked_and_told(tmp_path: Path) -> None:
                 await child.request("/health")
 
 
-async def test_leaving_stops_the_worker(tmp_path: Path) -> None:
-    """Also when the block is cancelled, there is no process left."""
+async def test_end_of_block_stops_the_worker(tmp_path: Path) -> None:
+    """Also by cancellation."""
     with trio.fail_after(PATIENCE):
         with trio.CancelScope() as scope:
             async with program(tmp_path, OBEDIENT) as child:
@@ -90,8 +90,10 @@ async def test_leaving_stops_the_worker(tmp_path: Path) -> None:
         assert await child.wait() == 7
 
 
-async def test_who_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that takes no orders ends all the same."""
+async def test_worker_that_ignores_stop_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a timeout."""
     monkeypatch.setattr("odin_ws.workers.child._STOP_SECONDS", 0.1)
     with trio.fail_after(PATIENCE):
         async with program(tmp_path, DEAF) as child:
@@ -99,8 +101,8 @@ async def test_who_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.M
         assert await child.wait() == -signal.SIGKILL
 
 
-async def test_a_worker_that_dies_breaks_off_the_question(tmp_path: Path) -> None:
-    """Whoever waits for its answer is told that there is none."""
+async def test_exit_of_worker_ends_the_request(tmp_path: Path) -> None:
+    """The caller gets NoResponse."""
     with trio.fail_after(PATIENCE):
         async with program(tmp_path, DEAF) as child:
             async with trio.open_nursery() as nursery:
@@ -115,15 +117,15 @@ async def _expect_no_answer(child: Child) -> None:
         await child.request("/metrics")
 
 
-async def test_the_place_of_a_dead_worker_can_be_taken(tmp_path: Path) -> None:
-    """What the one before left of its socket is no obstacle."""
+async def test_killed_worker_can_be_replaced(tmp_path: Path) -> None:
+    """Its socket leaves nothing behind."""
     with trio.fail_after(PATIENCE):
         for _ in range(2):
             async with program(tmp_path, OBEDIENT) as child:
                 assert (await child.request("/health")).status == 503
 
 
-async def test_question_without_descriptors_says_nothing_of_the_worker(tmp_path: Path) -> None:
+async def test_request_without_descriptors_is_not_sent(tmp_path: Path) -> None:
     """RequestNotSent is raised, and the next request succeeds."""
     with trio.fail_after(PATIENCE):
         async with program(tmp_path, OBEDIENT) as child:
@@ -151,8 +153,8 @@ def no_more_descriptors() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
-async def test_a_program_that_does_not_exist_is_told(tmp_path: Path) -> None:
-    """The reason is the system's own."""
+async def test_missing_program_is_reported(tmp_path: Path) -> None:
+    """With the system's reason."""
     with pytest.raises(CannotStart, match="No such file or directory"):
         async with open_child([str(tmp_path / "nothing")], os.environ, 1):
             pytest.fail("it runs")

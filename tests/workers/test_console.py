@@ -1,4 +1,4 @@
-"""The console of several workers: all together and each, and the past of those that are gone."""
+"""The console of several workers: all together and each, and the history of replaced ones."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -30,7 +30,7 @@ def tell(child: FakeChild, times: list[int], connections: int, after: int = 0) -
 
 
 async def test_report_is_of_all_or_of_one(autojump_clock: MockClock) -> None:
-    """`worker` chooses; each is told of in the state of all."""
+    """Chosen by `worker`; the state of all lists each."""
     async with ops() as seen:
         for number in (1, 2):
             tell(seen.crew.now(number), [1, 2], connections=10 * number)
@@ -59,8 +59,8 @@ async def test_report_is_of_all_or_of_one(autojump_clock: MockClock) -> None:
         )
 
 
-async def test_past_of_a_worker_stays_when_it_is_replaced(autojump_clock: MockClock) -> None:
-    """The supervisor has looked at it before."""
+async def test_samples_of_a_replaced_worker_are_kept(autojump_clock: MockClock) -> None:
+    """The supervisor had requested them before."""
     async with ops() as seen:
         for number in (1, 2):
             tell(seen.crew.now(number), [1, 2], connections=number)
@@ -74,8 +74,8 @@ async def test_past_of_a_worker_stays_when_it_is_replaced(autojump_clock: MockCl
         assert found["gauges"]["connections"] == [3] * 4 + [2] * 15 + [3]
 
 
-async def test_supervisor_looks_when_nobody_else_does(autojump_clock: MockClock) -> None:
-    """Every five seconds, so that a page that is opened later has the past."""
+async def test_supervisor_requests_samples_without_a_page(autojump_clock: MockClock) -> None:
+    """Every five seconds, so that a later page has them."""
     async with ops() as seen:
         for number in (1, 2):
             tell(seen.crew.now(number), [1], connections=1)
@@ -90,10 +90,10 @@ async def test_supervisor_looks_when_nobody_else_does(autojump_clock: MockClock)
 
 
 @pytest.mark.parametrize("worker", [None, 1])
-async def test_worker_that_does_not_answer_is_left_out(
+async def test_silent_worker_is_left_out_with_a_warning(
     autojump_clock: MockClock, worker: int | None
 ) -> None:
-    """The others are shown, in time, and it is warned of."""
+    """The others are shown in time."""
     async with ops() as seen:
         for number in (1, 2):
             tell(seen.crew.now(number), [1], connections=1)
@@ -108,7 +108,7 @@ async def test_worker_that_does_not_answer_is_left_out(
 async def test_page_that_is_opened_at_the_start_waits_for_a_worker(
     autojump_clock: MockClock,
 ) -> None:
-    """Until the first one answers."""
+    """Until the first one responds."""
     async with ops() as seen:
         for number in (1, 2):
             seen.crew.now(number).rejects = True

@@ -1,4 +1,4 @@
-"""What the console shows of several workers together."""
+"""The merged console report of several workers."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def samples(times: list[int], gauges: Any, counts: Any = None) -> dict[str, Any]
     return {"t": times, "gauges": gauges, "counts": counts or {}}
 
 
-def test_connections_add_up_and_lag_is_that_of_the_worst() -> None:
-    """Every worker reads everything, and each has clients of its own."""
+def test_connections_are_summed_and_lag_is_the_worst() -> None:
+    """Every worker reads everything and has its own clients."""
     one = samples([1, 2], {"connections": [3, 4], "lag:a": [10, 0], "records_in:a": [5, 5]})
     two = samples([1, 2], {"connections": [1, 1], "lag:a": [2, 7], "records_in:a": [5, 6]})
     assert merge_samples([one, two], 0)["gauges"] == {
@@ -26,16 +26,16 @@ def test_connections_add_up_and_lag_is_that_of_the_worst() -> None:
     }
 
 
-def test_newest_second_comes_when_every_worker_has_told_it() -> None:
-    """Else a sum would dip at the end of each chart."""
+def test_newest_second_waits_for_every_worker() -> None:
+    """Otherwise each sum would dip at the end."""
     one = samples([1, 2, 3], {"connections": [3, 3, 3]})
     two = samples([1, 2], {"connections": [1, 1]})
     assert merge_samples([one, two], 0)["t"] == [1, 2]
     assert merge_samples([one, two], 1)["gauges"] == {"connections": [4]}
 
 
-def test_worker_that_is_gone_does_not_hold_the_others_up() -> None:
-    """Its past stays in the sums."""
+def test_exited_worker_does_not_delay_the_others() -> None:
+    """Its samples stay in the sums."""
     one = samples([1, 2, 3, 4, 5, 6], {"connections": [1] * 6})
     gone = samples([1, 2], {"connections": [2, 2]})
     found = merge_samples([one, gone], 0)
@@ -43,8 +43,8 @@ def test_worker_that_is_gone_does_not_hold_the_others_up() -> None:
     assert found["gauges"]["connections"] == [3, 3, 3, 3, 1, 1]
 
 
-def test_second_that_a_worker_has_left_out_has_its_last_value() -> None:
-    """Of a gauge; what is counted is counted once."""
+def test_missing_sample_of_a_gauge_repeats_the_last_value() -> None:
+    """Counters count once."""
     one = samples([1, 2, 3], {"connections": [1, 1, 1]}, {"closed:slow": [1, 0, 2]})
     two = samples([1, 3], {"connections": [5, 5]}, {"closed:slow": [4, 0]})
     found = merge_samples([one, two], 0)
@@ -53,7 +53,7 @@ def test_second_that_a_worker_has_left_out_has_its_last_value() -> None:
 
 
 def test_unknown_values_are_left_out() -> None:
-    """Null where no worker knows one."""
+    """Null if no worker has one."""
     one = samples([1, 2], {"age_p99_ms": [None, 20.0]})
     two = samples([1, 2], {"age_p99_ms": [None, None], "memory_bytes": [7, None]})
     assert merge_samples([one, two], 0)["gauges"] == {
@@ -78,8 +78,8 @@ def state(**other: Any) -> dict[str, Any]:
     return usual | other
 
 
-async def test_state_is_that_of_those_who_serve_and_the_feed_that_of_the_worst() -> None:
-    """A worker that starts anew does not make all of it start."""
+async def test_state_is_of_serving_workers_and_feed_of_the_worst() -> None:
+    """A restarting worker does not make all of it starting."""
     stalled = FEED | {"status": "stalled"}
     topic = state()["topics"][0] | {"status": "stalled", "lag": 9, "problems": ["a 1: no leader"]}
     found = merge_state(
@@ -94,8 +94,8 @@ async def test_state_is_that_of_those_who_serve_and_the_feed_that_of_the_worst()
     assert found["topics"] == [topic]
 
 
-async def test_worker_without_an_answer_is_warned_of() -> None:
-    """With what to do about it; where none answers that is all there is."""
+async def test_worker_without_response_is_a_warning() -> None:
+    """With advice; without any response that is all."""
     found = merge_state({1: state()}, {2: "does not answer"})
     assert [one["text"] for one in found["advice"]] == ["worker 2: does not answer"]
     none = merge_state({}, {1: "does not answer"})
@@ -103,7 +103,7 @@ async def test_worker_without_an_answer_is_warned_of() -> None:
     assert (none["topics"], none["feed"]) == ([], None)
 
 
-async def test_drains_add_up() -> None:
+async def test_drains_are_summed() -> None:
     """They begin together and end with the last."""
     drain = {"begun_with": 10, "left": 4, "seconds": 2.0, "seconds_at_most": 9.0}
     found = merge_state(
@@ -130,7 +130,7 @@ def tables(**other: Any) -> dict[str, Any]:
 
 
 def test_tables_are_added_up_by_name() -> None:
-    """Rates of a channel are the same in each worker, its subscribers are not."""
+    """The rate of a channel is equal in all workers, its subscribers are summed."""
     row = {"channel": "BTC.trade", "bytes_per_second": 100, "subscribers": 1}
     channels = [
         {"seconds": 10, "messages": 5, "rows": [row | {"messages_per_second": rate}]}

@@ -1,4 +1,4 @@
-"""Health of several workers is one report, and says which of them is not well."""
+"""The merged health report of several workers."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def names(way: tuple[str, ...]) -> set[str]:
 
 
 async def test_every_value_of_a_report_has_a_rule() -> None:
-    """Who adds one says what several of it are together; no rule is left of one that went."""
+    """And no rule is left of a removed value."""
     one = report()
     ways = [way for part in ("checks", "observability") for way in leaves({part: one[part]})]
     assert [way for way in ways if not names(way) & RULES.keys()] == []
@@ -61,7 +61,7 @@ async def test_every_value_of_a_report_has_a_rule() -> None:
 
 
 async def test_healthy_workers_are_a_healthy_instance() -> None:
-    """The form is that of one, the limits are those of all."""
+    """In the form of one worker, with the limits of all."""
     one = report()
     merged = merge_health({1: one, 2: copy.deepcopy(one)}, {})
     assert (merged["status"], merged["healthy"]) == ("healthy", True)
@@ -79,7 +79,7 @@ async def test_healthy_workers_are_a_healthy_instance() -> None:
 
 
 async def test_one_worker_without_kafka_makes_the_instance_unhealthy() -> None:
-    """Its subscribers get nothing; the error says whose they are."""
+    """The error names the worker."""
     ill = report(status="stopped", healthy=False, feed="stalled")
     ill |= {"status": "unhealthy", "healthy": False, "errors": ["kafka: stalled for 7 s: away"]}
     merged = merge_health({1: report(), 2: ill}, {})
@@ -89,24 +89,24 @@ async def test_one_worker_without_kafka_makes_the_instance_unhealthy() -> None:
     assert (kafka["status"], kafka["healthy"], kafka["feed"]) == ("stopped", False, "stalled")
 
 
-async def test_a_warning_of_one_is_a_warning() -> None:
-    """It says whose it is."""
+async def test_warning_of_one_worker_degrades() -> None:
+    """It names the worker."""
     warned = report() | {"status": "degraded", "warnings": ["cpu: 95%"]}
     merged = merge_health({1: warned, 2: report()}, {})
     assert (merged["status"], merged["healthy"]) == ("degraded", True)
     assert merged["warnings"] == ["worker 1: cpu: 95%"]
 
 
-async def test_a_missing_worker_degrades() -> None:
-    """The others serve its clients too."""
+async def test_missing_worker_degrades() -> None:
+    """The others serve its clients."""
     merged = merge_health({1: report()}, {2: "is being replaced"})
     assert (merged["status"], merged["healthy"]) == ("degraded", True)
     assert merged["warnings"] == ["worker 2: is being replaced"]
     assert merged["checks"]["capacity"]["max"] == 50
 
 
-def test_without_any_worker_nothing_is_well() -> None:
-    """Nobody is served."""
+def test_without_any_worker_the_report_is_unhealthy() -> None:
+    """No client is served."""
     merged = merge_health({}, {1: "does not respond", 2: "is being replaced"})
     assert (merged["status"], merged["healthy"]) == ("unhealthy", False)
     assert merged["errors"] == ["worker 1: does not respond", "worker 2: is being replaced"]
@@ -117,8 +117,8 @@ backlogs = st.lists(st.lists(st.integers(0, 100), max_size=8), min_size=1, max_s
 
 
 @given(backlogs, st.integers(1, 10))
-def test_the_fullest_clients_of_all_come_first(parts: list[list[int]], limit: int) -> None:
-    """As many as asked for, the same as if one worker had all, each with its worker."""
+def test_clients_are_merged_by_backlog(parts: list[list[int]], limit: int) -> None:
+    """Up to the limit, each with its worker."""
     pages = {number: page(sorted(part, reverse=True)) for number, part in enumerate(parts, 1)}
     merged = merge_clients(pages, limit)
     everybody = sorted((backlog for part in parts for backlog in part), reverse=True)

@@ -1,4 +1,4 @@
-"""What all may have is shared out without a rest."""
+"""Connection limits are divided completely."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from odin_ws.workers.limits import max_worker_connections, worker_settings
 
 
 @given(st.integers(1, 64), st.integers(0, 100_000))
-def test_the_shares_are_the_whole(workers: int, more: int) -> None:
-    """Together they are the limit, no two differ by more than one, and everybody has one."""
+def test_shares_sum_to_the_limit(workers: int, more: int) -> None:
+    """They differ by at most one, and each worker has at least one."""
     settings = Settings(ws_workers=workers, ws_max_connections=workers + more)
     shares = [worker_settings(settings, n).ws_max_connections for n in range(1, workers + 1)]
     assert sum(shares) == settings.ws_max_connections
@@ -20,7 +20,7 @@ def test_the_shares_are_the_whole(workers: int, more: int) -> None:
     assert max(shares) == max_worker_connections(settings)
 
 
-def test_everything_else_is_everybodys() -> None:
-    """Each worker reads all of Kafka, and keeps the past that any client may ask for."""
+def test_other_settings_are_not_divided() -> None:
+    """Each worker reads all of Kafka and keeps the whole history."""
     settings = Settings(ws_workers=3, ws_max_connections=12)
     assert worker_settings(settings, 2) == Settings(ws_workers=3, ws_max_connections=4)

@@ -1,4 +1,4 @@
-"""Metrics of several workers are one, by rules, and what ended workers counted stays."""
+"""Merged metrics, and counters of exited workers."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def value(found: Iterable[Metric], name: str, **labels: str) -> float:
 
 
 async def test_every_gauge_of_a_worker_has_a_rule(tmp_path: Path) -> None:
-    """Who adds a gauge says what several of it are together; no rule is left of one that went."""
+    """And no rule is left of a removed gauge."""
     catalogue = default_catalogue()
     log = MemoryLog(catalogue.topics)
     authority = Authority(tmp_path)
@@ -61,8 +61,8 @@ async def test_every_gauge_of_a_worker_has_a_rule(tmp_path: Path) -> None:
     assert gauges == GAUGES.keys()
 
 
-async def test_only_known_kinds_are_added_up() -> None:
-    """Counters, gauges and histograms can be merged; a summary could not."""
+async def test_only_known_metric_types_are_merged() -> None:
+    """Counters, gauges and histograms, no summaries."""
     catalogue = default_catalogue()
     log = MemoryLog(catalogue.topics)
     service = build(Settings(), catalogue, Upstream(MemorySource(log), MemoryLogReader(log)))
@@ -70,8 +70,8 @@ async def test_only_known_kinds_are_added_up() -> None:
     assert kinds <= {"counter", "gauge", "histogram"}
 
 
-def test_the_rule_of_a_gauge_holds() -> None:
-    """Connections are added, shares of equal parts averaged; of lags and CPU the worst tells."""
+def test_gauges_are_merged_by_rule() -> None:
+    """Sums, means of shares, the worst lag and CPU."""
     parts = [
         families(gauges={ACTIVE: 5, HEADROOM: 40, CPU: 40, "ws_kafka_lag_records": 3}),
         families(gauges={ACTIVE: 7, HEADROOM: 60, CPU: 60, "ws_kafka_lag_records": 9}),
@@ -83,8 +83,8 @@ def test_the_rule_of_a_gauge_holds() -> None:
     assert value(merged, "ws_kafka_lag_records") == 9
 
 
-def test_those_who_wait_for_a_turn_are_added_and_the_first_certificate_expires() -> None:
-    """A worker that has not read the new certificate yet is the one to look at."""
+def test_waiting_is_summed_and_earliest_expiry_counts() -> None:
+    """A worker without the new certificate matters."""
     expires = "ws_tls_certificate_expires_timestamp_seconds"
     parts = [
         families(gauges={"ws_read_scheduler_waiting": 5, expires: 2e9}),
@@ -96,19 +96,19 @@ def test_those_who_wait_for_a_turn_are_added_and_the_first_certificate_expires()
 
 
 def test_one_worker_without_kafka_is_not_connected() -> None:
-    """Some subscribers get nothing then, so the instance does not say that all is well."""
+    """Some subscribers get nothing then."""
     parts = [families(gauges={"ws_kafka_connected": state}) for state in (1, 0)]
     assert value(merge_families(parts), "ws_kafka_connected") == 0
 
 
-def test_a_gauge_without_a_rule_is_a_bug() -> None:
-    """It is not guessed what it could mean."""
+def test_gauge_without_a_rule_raises() -> None:
+    """No default is assumed."""
     with pytest.raises(KeyError, match="ws_of_tomorrow"):
         merge_families([families(gauges={"ws_of_tomorrow": 1})])
 
 
-def test_labels_are_kept_apart() -> None:
-    """Samples with the same labels are added, and one that only one worker has is kept."""
+def test_samples_are_merged_by_labels() -> None:
+    """A sample of one worker is kept."""
     parts = []
     for topics in ({"a": 1, "b": 2}, {"b": 3, "c": 4}):
         family = Metric("ws_kafka_messages_received", "Records read", "counter")
@@ -121,7 +121,7 @@ def test_labels_are_kept_apart() -> None:
 
 
 def test_histograms_are_added_bucket_by_bucket() -> None:
-    """Buckets, count and sum of all workers together are those of one that saw everything."""
+    """Buckets, counts and sums equal those of a single process."""
     parts: list[list[Metric]] = [
         [HistogramMetricFamily("h", "h", buckets=[("1.0", low), ("+Inf", both)], sum_value=both)]
         for low, both in ((2, 5), (4, 4))
@@ -133,8 +133,8 @@ def test_histograms_are_added_bucket_by_bucket() -> None:
 
 
 @given(moves)
-def test_counters_never_go_back(sequence: list[tuple[int, int | None]]) -> None:
-    """Whoever counts and whoever ends: the total is everything that was ever seen."""
+def test_counters_never_decrease(sequence: list[tuple[int, int | None]]) -> None:
+    """Whatever workers exit."""
     totals = MergedMetrics()
     now = dict.fromkeys((1, 2, 3), 0)
     expected = 0
@@ -151,8 +151,8 @@ def test_counters_never_go_back(sequence: list[tuple[int, int | None]]) -> None:
 
 
 @given(moves)
-def test_gauges_are_of_those_that_run(sequence: list[tuple[int, int | None]]) -> None:
-    """A worker that has ended has no connections any more."""
+def test_gauges_exclude_exited_workers(sequence: list[tuple[int, int | None]]) -> None:
+    """They have no connections."""
     totals = MergedMetrics()
     now: dict[int, int] = {}
     for worker, connections in sequence:
@@ -167,8 +167,8 @@ def test_gauges_are_of_those_that_run(sequence: list[tuple[int, int | None]]) ->
         assert totals.of(worker, ACTIVE) == now.get(worker, 0)
 
 
-def test_the_supervisors_own_process_counts() -> None:
-    """What it uses itself is added to what the workers use."""
+def test_supervisor_process_is_included() -> None:
+    """Its resources are added."""
     own = CollectorRegistry()
     ProcessCollector(registry=own)
     totals = MergedMetrics()

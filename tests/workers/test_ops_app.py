@@ -76,8 +76,8 @@ def not_ready(child: FakeChild) -> None:
     child.says("/health/ready", "not ready: kafka: no broker\n", 503)
 
 
-async def test_ready_when_all_are(autojump_clock: MockClock) -> None:
-    """No client lands on a worker that has nothing to say yet; the reason names the worker."""
+async def test_not_ready_until_all_workers_are(autojump_clock: MockClock) -> None:
+    """The reason names the worker."""
     async with ops() as seen:
         not_ready(seen.crew.now(2))
         answer = await seen.get("/health/ready")
@@ -90,8 +90,8 @@ async def test_ready_when_all_are(autojump_clock: MockClock) -> None:
         assert (answer.status_code, answer.text) == (200, "ready\n")
 
 
-async def test_after_that_one_is_enough(autojump_clock: MockClock) -> None:
-    """A worker that is replaced does not take the instance out of the load balancer."""
+async def test_stays_ready_while_one_worker_is(autojump_clock: MockClock) -> None:
+    """A replaced worker does not remove the instance from the load balancer."""
     async with ops() as seen:
         assert (await seen.get("/health/ready")).status_code == 200
         not_ready(seen.crew.now(2))
@@ -100,8 +100,8 @@ async def test_after_that_one_is_enough(autojump_clock: MockClock) -> None:
         assert (await seen.get("/health/ready")).status_code == 503
 
 
-async def test_a_drain_is_seen_at_once(autojump_clock: MockClock) -> None:
-    """Not ready from the first moment on, whatever workers say, and alive until the end."""
+async def test_drain_is_not_ready_at_once(autojump_clock: MockClock) -> None:
+    """And alive until the end."""
     async with ops() as seen:
         for number in (1, 2):
             seen.crew.now(number).drains = False
@@ -113,8 +113,8 @@ async def test_a_drain_is_seen_at_once(autojump_clock: MockClock) -> None:
             seen.crew.now(number).exit(0)
 
 
-async def test_health_tells_of_each_worker(autojump_clock: MockClock) -> None:
-    """Who it is, how it is, and how often it was replaced."""
+async def test_health_lists_each_worker(autojump_clock: MockClock) -> None:
+    """With process id, status and restarts."""
     async with ops() as seen:
         answer = await seen.get("/health")
         assert answer.status_code == 200
@@ -130,8 +130,8 @@ def worker(pid: int, **other: Any) -> dict[str, Any]:
     return {"pid": pid} | usual | other
 
 
-async def test_a_worker_that_does_not_answer_is_told_of(autojump_clock: MockClock) -> None:
-    """Health comes in time all the same, and is degraded."""
+async def test_silent_worker_degrades_health(autojump_clock: MockClock) -> None:
+    """The report comes in time."""
     async with ops() as seen:
         seen.crew.now(1).hangs = True
         answer = await seen.get("/health")
@@ -144,8 +144,8 @@ async def test_a_worker_that_does_not_answer_is_told_of(autojump_clock: MockCloc
         assert await seen.metric("ws_worker_up", worker="2") == 1
 
 
-async def test_a_worker_that_is_replaced_is_told_of(autojump_clock: MockClock) -> None:
-    """Between two of its processes, and afterwards by a count."""
+async def test_replaced_worker_is_listed(autojump_clock: MockClock) -> None:
+    """Between two processes, and afterwards by its restarts."""
     async with ops() as seen:
         seen.crew.fate = 1
         seen.crew.now(1).exit(1)
@@ -158,7 +158,7 @@ async def test_a_worker_that_is_replaced_is_told_of(autojump_clock: MockClock) -
         assert await seen.metric("ws_worker_restarts_total", worker="2") == 0
 
 
-async def test_an_unhealthy_worker_is_a_503(autojump_clock: MockClock) -> None:
+async def test_unhealthy_worker_makes_503(autojump_clock: MockClock) -> None:
     """Its report is read in spite of its status."""
     async with ops() as seen:
         ill = report() | {"errors": ["kafka: away"], "healthy": False, "uptime": 1.0}
@@ -168,8 +168,8 @@ async def test_an_unhealthy_worker_is_a_503(autojump_clock: MockClock) -> None:
         assert answer.json()["errors"] == ["worker 2: kafka: away"]
 
 
-async def test_metrics_are_those_of_all(autojump_clock: MockClock) -> None:
-    """As they are now, not as they were when the workers were last looked at."""
+async def test_metrics_are_merged_and_current(autojump_clock: MockClock) -> None:
+    """Not those of the last check."""
     async with ops() as seen:
         seen.crew.now(1).counts(100, connections=3)
         seen.crew.now(2).counts(10, connections=4)
@@ -180,7 +180,7 @@ async def test_metrics_are_those_of_all(autojump_clock: MockClock) -> None:
         assert await seen.metric("process_open_fds") > 0
 
 
-async def test_clients_are_those_of_all(autojump_clock: MockClock) -> None:
+async def test_clients_are_merged(autojump_clock: MockClock) -> None:
     """The limit is for all together."""
     async with ops() as seen:
         for number, backlog in ((1, 5), (2, 9)):
@@ -195,8 +195,8 @@ async def test_clients_are_those_of_all(autojump_clock: MockClock) -> None:
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=many", "order=seq"])
-async def test_a_wrong_question_is_answered(autojump_clock: MockClock, query: str) -> None:
-    """As one worker would, and without asking any."""
+async def test_invalid_query_is_rejected(autojump_clock: MockClock, query: str) -> None:
+    """Like by one worker, without a request to any."""
     async with ops() as seen:
         answer = await seen.get(f"/clients?{query}")
         assert answer.status_code == 400
@@ -206,8 +206,8 @@ async def test_a_wrong_question_is_answered(autojump_clock: MockClock, query: st
 ORDER = b'{"user":"ann"}'
 
 
-async def test_a_revocation_reaches_every_worker(autojump_clock: MockClock) -> None:
-    """As it was posted; the answer counts what all of them have closed."""
+async def test_revocation_is_sent_to_every_worker(autojump_clock: MockClock) -> None:
+    """The response has the sum of closed connections."""
     async with ops(token=OPS_TOKEN) as one:
         children = [one.crew.now(number) for number in (1, 2)]
         for closed, child in enumerate(children, 1):
@@ -217,10 +217,10 @@ async def test_a_revocation_reaches_every_worker(autojump_clock: MockClock) -> N
         assert [child.posted for child in children] == [[ORDER], [ORDER]]
 
 
-async def test_a_worker_that_does_not_answer_a_revocation_is_told(
+async def test_revocation_without_a_response_asks_to_repeat(
     autojump_clock: MockClock,
 ) -> None:
-    """Who posted it has to do so again, or somebody could still be let in there."""
+    """Otherwise the user could still connect there."""
     async with ops(token=OPS_TOKEN) as one:
         one.crew.now(1).says("/revocations", {"user": "ann", "until": 7, "closed": 1})
         one.crew.now(2).rejects = True
@@ -231,8 +231,8 @@ async def test_a_worker_that_does_not_answer_a_revocation_is_told(
         )
 
 
-async def test_what_a_worker_says_of_a_revocation_is_passed_on(autojump_clock: MockClock) -> None:
-    """All say the same of what was posted."""
+async def test_rejection_of_a_revocation_is_passed_on(autojump_clock: MockClock) -> None:
+    """All workers send the same."""
     async with ops(token=OPS_TOKEN) as one:
         for number in (1, 2):
             one.crew.now(number).says("/revocations", "until: a number, epoch seconds\n", 400)
@@ -240,8 +240,8 @@ async def test_what_a_worker_says_of_a_revocation_is_passed_on(autojump_clock: M
         assert (answer.status_code, answer.text) == (400, "until: a number, epoch seconds\n")
 
 
-async def test_without_a_token_no_worker_is_asked_to_revoke(autojump_clock: MockClock) -> None:
-    """A crowd that posts costs the workers nothing."""
+async def test_revocation_without_ops_token_reaches_no_worker(autojump_clock: MockClock) -> None:
+    """A flood of posts costs the workers nothing."""
     async with ops() as one:
         answer = await one.client.post("/revocations", content=ORDER)
         assert (answer.status_code, answer.text) == (
@@ -251,8 +251,8 @@ async def test_without_a_token_no_worker_is_asked_to_revoke(autojump_clock: Mock
         assert one.crew.now(1).posted == []
 
 
-async def test_with_a_token_the_pages_want_it(autojump_clock: MockClock) -> None:
-    """As those of one process do; probes need none."""
+async def test_pages_require_the_ops_token(autojump_clock: MockClock) -> None:
+    """Probes need none."""
     async with ops(token=OPS_TOKEN) as one:
         for path in ("/health", "/metrics", "/clients"):
             assert (await one.get(path)).status_code == 401
@@ -263,8 +263,8 @@ async def test_with_a_token_the_pages_want_it(autojump_clock: MockClock) -> None
         assert (await one.client.get("/health", headers=BEARER)).status_code == 200
 
 
-async def test_workers_are_asked_once_a_second_whoever_asks(autojump_clock: MockClock) -> None:
-    """For each page; a crowd at the supervisor's port costs the workers nothing more."""
+async def test_workers_get_one_request_per_page_and_second(autojump_clock: MockClock) -> None:
+    """However many clients the supervisor's port has."""
     async with ops(seconds=1) as seen:
         for number in (1, 2):
             seen.crew.now(number).says("/clients?limit=20", {"totals": {}, "clients": []})
@@ -280,8 +280,8 @@ async def test_workers_are_asked_once_a_second_whoever_asks(autojump_clock: Mock
             assert worker.asked > before
 
 
-async def test_drain_is_seen_at_once_though_pages_are_shared(autojump_clock: MockClock) -> None:
-    """A load balancer has to notice within WS_DRAIN_DELAY_SECONDS."""
+async def test_drain_is_visible_despite_cached_pages(autojump_clock: MockClock) -> None:
+    """Load balancers must notice within WS_DRAIN_DELAY_SECONDS."""
     async with ops(seconds=1) as seen:
         assert (await seen.get("/health/ready")).status_code == 200
         for number in (1, 2):
@@ -292,10 +292,10 @@ async def test_drain_is_seen_at_once_though_pages_are_shared(autojump_clock: Moc
             seen.crew.now(number).exit(0)
 
 
-async def test_version_and_rejected_requests_are_the_supervisors_too(
+async def test_supervisor_metrics_are_included(
     autojump_clock: MockClock,
 ) -> None:
-    """Also where no worker answers."""
+    """Also if no worker responds."""
     async with ops() as seen:
         for number in (1, 2):
             seen.crew.now(number).rejects = True

@@ -1,4 +1,4 @@
-"""The supervisor keeps its workers running, and ends when it is told to; in virtual time."""
+"""The supervisor keeps its workers running, and stops them; in virtual time."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -20,7 +20,7 @@ from tests.workers.fakes import DRAIN_SECONDS, Crew, supervising
 
 
 async def test_all_workers_are_started_at_once(autojump_clock: MockClock) -> None:
-    """Each place has one worker, and none waits for another."""
+    """None waits for another."""
     crew = Crew()
     async with supervising(crew, workers=3) as run:
         assert sorted(number for _, number, _ in crew.starts) == [1, 2, 3]
@@ -28,10 +28,10 @@ async def test_all_workers_are_started_at_once(autojump_clock: MockClock) -> Non
         assert all(worker.child is not None for worker in run.supervisor.workers)
 
 
-async def test_a_crashed_worker_is_replaced_and_the_others_are_left_alone(
+async def test_crashed_worker_is_replaced_at_once(
     autojump_clock: MockClock,
 ) -> None:
-    """The replacement comes within a moment; nobody else is told anything."""
+    """The others continue."""
     crew = Crew()
     async with supervising(crew) as run:
         other = crew.now(2)
@@ -44,10 +44,10 @@ async def test_a_crashed_worker_is_replaced_and_the_others_are_left_alone(
         assert other.told == []
 
 
-async def test_a_worker_that_crashes_again_and_again_does_not_spin(
+async def test_repeated_crashes_back_off(
     autojump_clock: MockClock,
 ) -> None:
-    """The pauses grow up to half a minute, and it is tried for ever."""
+    """Up to half a minute, for ever."""
     crew = Crew()
     async with supervising(crew):
         crew.fate = 1
@@ -59,10 +59,10 @@ async def test_a_worker_that_crashes_again_and_again_does_not_spin(
         assert all(later - sooner < 31 for sooner, later in pairwise(times))
 
 
-async def test_a_worker_that_has_run_well_is_replaced_soon_again(
+async def test_back_off_resets_after_a_good_run(
     autojump_clock: MockClock,
 ) -> None:
-    """Old crashes do not count against one that has served for a while."""
+    """Old crashes do not count."""
     crew = Crew()
     async with supervising(crew):
         crew.fate = 1
@@ -80,7 +80,7 @@ async def test_a_worker_that_has_run_well_is_replaced_soon_again(
 async def test_worker_that_a_signal_ends_before_it_serves_is_replaced(
     autojump_clock: MockClock, number: signal.Signals
 ) -> None:
-    """Somebody has ended this one: that says nothing of the next."""
+    """Another process sent the signal."""
     crew = Crew()
     crew.fate = -number
     async with supervising(crew, workers=1) as run:
@@ -91,10 +91,10 @@ async def test_worker_that_a_signal_ends_before_it_serves_is_replaced(
 
 # The last is a real-time signal, which has no name of its own.
 @pytest.mark.parametrize("status", [0, 1, WRONG_SETTINGS, -9, -40])
-async def test_a_worker_that_never_served_ends_everything(
+async def test_failed_first_start_ends_the_supervisor(
     autojump_clock: MockClock, status: int
 ) -> None:
-    """What fails at the first start would fail at the next: its status is passed on."""
+    """With the worker's status."""
     crew = Crew()
     crew.fate = status
     with pytest.RaisesGroup(
@@ -106,10 +106,10 @@ async def test_a_worker_that_never_served_ends_everything(
     assert len(crew.starts) == 1
 
 
-async def test_one_that_fails_at_the_start_takes_the_others_with_it(
+async def test_failed_first_start_stops_the_others(
     autojump_clock: MockClock,
 ) -> None:
-    """They are stopped in good order, and have ended when the failure is told."""
+    """They have exited when the error is raised."""
     crew = Crew()
     with pytest.RaisesGroup(WorkerFailed, flatten_subgroups=True):
         async with supervising(crew) as run:
@@ -119,8 +119,8 @@ async def test_one_that_fails_at_the_start_takes_the_others_with_it(
     assert crew.now(2).told == [STOP]
 
 
-async def test_a_stop_drains_all_at_the_same_time(autojump_clock: MockClock) -> None:
-    """Each is told once, none is started again, and the run ends when the last has ended."""
+async def test_stop_drains_all_workers_at_once(autojump_clock: MockClock) -> None:
+    """Each gets one command, none is restarted, and the run ends with the last."""
     crew = Crew()
     async with supervising(crew) as run:
         crew.now(2).drains = False
@@ -133,8 +133,8 @@ async def test_a_stop_drains_all_at_the_same_time(autojump_clock: MockClock) -> 
     assert len(crew.starts) == 2
 
 
-async def test_who_does_not_drain_in_time_is_killed(autojump_clock: MockClock) -> None:
-    """The run ends after the time for it, and says that not all went well."""
+async def test_slow_drain_is_killed(autojump_clock: MockClock) -> None:
+    """The run ends after the timeout and returns False."""
     crew = Crew()
     async with supervising(crew) as run:
         crew.now(1).drains = False
@@ -145,8 +145,8 @@ async def test_who_does_not_drain_in_time_is_killed(autojump_clock: MockClock) -
     assert run.ended_at == pytest.approx(begun + DRAIN_SECONDS)
 
 
-async def test_a_crash_while_draining_is_told(autojump_clock: MockClock) -> None:
-    """A worker that ends badly then is not replaced, and the run says so."""
+async def test_crash_during_drain_returns_false(autojump_clock: MockClock) -> None:
+    """The worker is not replaced."""
     crew = Crew()
     async with supervising(crew) as run:
         crew.now(1).drains = False
@@ -157,8 +157,8 @@ async def test_a_crash_while_draining_is_told(autojump_clock: MockClock) -> None
     assert len(crew.starts) == 2
 
 
-async def test_a_stop_does_not_wait_for_a_restart(autojump_clock: MockClock) -> None:
-    """A worker that is not there has nothing to drain."""
+async def test_stop_does_not_wait_for_a_restart(autojump_clock: MockClock) -> None:
+    """A worker that is not running has nothing to drain."""
     crew = Crew()
     async with supervising(crew) as run:
         crew.fate = 1
@@ -170,8 +170,8 @@ async def test_a_stop_does_not_wait_for_a_restart(autojump_clock: MockClock) -> 
     assert len(crew.starts) == count
 
 
-async def test_cancelling_stops_all_at_once(autojump_clock: MockClock) -> None:
-    """Also in the middle of a drain: every worker is told so."""
+async def test_cancellation_stops_all_workers(autojump_clock: MockClock) -> None:
+    """Also during a drain."""
     crew = Crew()
     async with supervising(crew) as run:
         for number in (1, 2):
@@ -184,10 +184,8 @@ async def test_cancelling_stops_all_at_once(autojump_clock: MockClock) -> None:
 
 
 @pytest.mark.parametrize("how", ["hangs", "rejects"])
-async def test_a_worker_that_does_not_answer_any_more_is_replaced(
-    autojump_clock: MockClock, how: str
-) -> None:
-    """After half a minute of silence it is killed: its clients come back to others."""
+async def test_unresponsive_worker_is_replaced(autojump_clock: MockClock, how: str) -> None:
+    """It is killed after half a minute: its clients reconnect to others."""
     crew = Crew()
     async with supervising(crew):
         silent = crew.now(1)
@@ -202,7 +200,7 @@ async def test_a_worker_that_does_not_answer_any_more_is_replaced(
 async def test_supervisor_without_descriptors_kills_no_healthy_worker(
     autojump_clock: MockClock,
 ) -> None:
-    """However long it cannot ask; a worker that is silent after that has its half minute."""
+    """Time without a sent request does not count."""
     crew = Crew()
     async with supervising(crew):
         first = crew.now(1)
@@ -221,8 +219,8 @@ async def test_supervisor_without_descriptors_kills_no_healthy_worker(
     ]
 
 
-async def test_a_page_that_fails_is_not_the_workers_end(autojump_clock: MockClock) -> None:
-    """A bug in the metrics costs the metrics, and nobody's connection."""
+async def test_failing_page_does_not_kill_the_worker(autojump_clock: MockClock) -> None:
+    """A bug in the metrics costs only the metrics."""
     crew = Crew()
     async with supervising(crew) as run:
         first = crew.now(1)
@@ -232,10 +230,10 @@ async def test_a_page_that_fails_is_not_the_workers_end(autojump_clock: MockCloc
         assert await run.supervisor.check() == {1: False, 2: True}
 
 
-async def test_a_machine_without_room_for_processes_is_tried_again(
+async def test_failed_process_start_is_retried(
     autojump_clock: MockClock,
 ) -> None:
-    """The other workers go on meanwhile, and there are as many as before in the end."""
+    """The other workers continue meanwhile."""
     crew = Crew()
     async with supervising(crew) as run:
         crew.no_processes = True
@@ -248,8 +246,8 @@ async def test_a_machine_without_room_for_processes_is_tried_again(
         assert run.supervisor.workers[0].child is not None
 
 
-async def test_a_page_does_not_wait_for_who_does_not_answer(autojump_clock: MockClock) -> None:
-    """After two seconds it has the answers of the others."""
+async def test_page_does_not_wait_for_a_silent_worker(autojump_clock: MockClock) -> None:
+    """After two seconds it has the other responses."""
     crew = Crew()
     async with supervising(crew, workers=3) as run:
         crew.now(1).hangs = True
@@ -264,8 +262,8 @@ async def test_a_page_does_not_wait_for_who_does_not_answer(autojump_clock: Mock
         ]
 
 
-async def test_totals_do_not_go_back_when_a_worker_is_replaced(autojump_clock: MockClock) -> None:
-    """What the dead one had counted when it was last looked at still counts; its gauges do not."""
+async def test_counters_of_a_replaced_worker_are_kept(autojump_clock: MockClock) -> None:
+    """As of its last check; its gauges are dropped."""
     crew = Crew()
     async with supervising(crew) as run:
         crew.now(1).counts(100, connections=7)
@@ -281,8 +279,8 @@ async def test_totals_do_not_go_back_when_a_worker_is_replaced(autojump_clock: M
         assert total(run.supervisor.merged_metrics.families(), "ws_connections_active") == 3
 
 
-async def test_who_does_not_answer_keeps_its_last_numbers(autojump_clock: MockClock) -> None:
-    """A busy worker makes no dent in the sums, and is told of as not up."""
+async def test_silent_worker_keeps_its_last_metrics(autojump_clock: MockClock) -> None:
+    """It is reported as not up."""
     crew = Crew()
     async with supervising(crew) as run:
         crew.now(1).counts(100)
