@@ -119,6 +119,19 @@ async def test_another_filter_for_the_same_pattern_replaces_the_first(
     assert client.positions == ["0-1", "0-3"]
 
 
+async def test_filters_that_the_same_messages_meet_share_their_bytes(
+    autojump_clock: MockClock,
+) -> None:
+    """However many filters there are, what is the same is encoded once."""
+    hub = make_hub()
+    filters = [{"field": "data.amount", "gte": number} for number in (1, 10, 100, 5000)]
+    clients = [join_where(hub, where, "*.trade", "BTC.*") for where in filters]
+    async with dispatching(hub) as feeder:
+        await feeder.publish(trade("2000", 0), trade("300", 1))
+    assert len({id(client.writes[0]) for client in clients[:3]}) == 1
+    assert [client.positions for client in clients] == [["0-0", "0-1"]] * 3 + [[]]
+
+
 async def test_filters_are_let_go_of_with_their_subscribers(autojump_clock: MockClock) -> None:
     """By unsubscribing, or by leaving."""
     hub = make_hub()

@@ -245,6 +245,8 @@ class Connections:
         # A server of another version may not support `frames`.
         if plan.frames != "single":
             data["frames"] = plan.frames
+        if filters := plan.workload.filters:
+            data["where"] = {"field": "data.n", "gt": -1 - (plan.first + number) % filters}
         if number not in self._returning:
             return orjson.dumps(
                 {"type": "subscribe", "data": {**data, "positions": plan.positions}}

@@ -360,6 +360,15 @@ CASES: Final[Mapping[str, Sequence[Case]]] = {
         ),
         Case("no connections", (_IDLE,), (_IDLE_CPU,)),
         Case(
+            "filters: 1,000 x 200/s, 50 distinct filters",
+            SCENARIOS["filters"].runs,
+            (
+                Figure("CPU against no filter", _against("cpu_us", 1), "{:.2f} x", most=1.3),
+                _LATENCY,
+                _RIGHT,
+            ),
+        ),
+        Case(
             "slow: 1% of 1,000 stop reading",
             SCENARIOS["slow"].runs,
             (

@@ -49,7 +49,8 @@ class Workload:
     `each`: channels per subscriber. `zipf`: popularity falls with the rank, in publishing and
     subscribing; otherwise all channels are equal. `patterned`: the share of subscribers with a
     pattern among their subscriptions, alternately `{token}.*` and `*.{category}`. `everything`: all
-    subscribe to `*.*`.
+    subscribe to `*.*`. `filters`: how many distinct filters there are, one per subscriber in turn;
+    every record meets all of them, so the messages are those of a run without filters.
     """
 
     tokens: int = 1
@@ -58,6 +59,7 @@ class Workload:
     zipf: bool = False
     patterned: float = 0.0
     everything: bool = False
+    filters: int = 0
 
     @property
     def channels(self) -> int:
@@ -342,6 +344,13 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "patterns": Scenario(
         "800 channels, one pattern per subscriber.",
         (Run("patterns", workload=Workload(tokens=100, topics=8, patterned=1.0)),),
+    ),
+    "filters": Scenario(
+        "1,000 subscribers with 50 distinct filters, compared with none.",
+        (
+            Run("no filter", rate=200),
+            Run("50 filters", rate=200, workload=Workload(filters=50)),
+        ),
     ),
     "slow": Scenario(
         "Latency of the others while 1% of the clients stop reading.",

@@ -39,6 +39,7 @@ class FanOut:
         self._pacer = pacer
         self._matching = index.matching
         self._subscriber_sets: list[SubscriberSet] = []
+        self._filtered: list[SubscriberSet] = []
         self._paced: list[SubscriberSet] = []
 
     @property
@@ -68,7 +69,7 @@ class FanOut:
                     self._paced.append(subscriber_set)
             else:
                 if not subscriber_set.pending:
-                    self._subscriber_sets.append(subscriber_set)
+                    self._filtered.append(subscriber_set)
                 if not is_measured:
                     self.messages.append(message)
                     is_measured = True
@@ -101,7 +102,25 @@ class FanOut:
                 else:
                     pending.receivers -= 1
                     subscriber.pending = merger.merge(subscriber.pending, pending)
+        if self._filtered:
+            self._distribute_filtered(subscribers, merger)
         if self._paced:
             self._pacer.hold(self._paced, merger)
         self._pacer.mark()
         return subscribers
+
+    def _distribute_filtered(self, subscribers: list[Subscriber], merger: Merger) -> None:
+        """As `distribute`: filters that the same messages meet share one list too."""
+        # By the ids of the messages, which live as long as the lists.
+        shared: dict[tuple[int, ...], Due] = {}
+        for subscriber_set in self._filtered:
+            own, subscriber_set.pending = subscriber_set.pending, Due()
+            own.receivers = 0
+            pending = shared.setdefault(tuple(map(id, own)), own)
+            for subscriber in subscriber_set.members:
+                if subscriber.pending is None:
+                    subscriber.pending = pending
+                    subscribers.append(subscriber)
+                    pending.receivers += 1
+                elif subscriber.pending is not pending:
+                    subscriber.pending = merger.merge(subscriber.pending, pending)
