@@ -229,9 +229,9 @@ def test_command_checks_our_client() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--case", "nope", "true"], "no case nope: one of resume, unknown, "),
+        (["--case", "nope", "true"], "--case nope: must be one of resume, unknown, "),
         (["/nowhere/client"], "/nowhere/client: No such file or directory"),
-        ([], "the client's COMMAND is missing"),
+        ([], "COMMAND is missing: the command line "),
     ],
 )
 def test_command_that_cannot_begin(arguments: list[str], message: str) -> None:
