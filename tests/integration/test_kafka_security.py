@@ -159,8 +159,10 @@ def access_to(settings: dict[str, str]) -> KafkaSecurity:
 
 
 @pytest.mark.parametrize("way", LET_IN)
-async def test_source_and_archive_are_let_in(way: str, secured: Secured, tmp_path: Path) -> None:
-    """What is published arrives, live and from the past, by every mechanism there is."""
+async def test_source_and_log_reader_authenticate(
+    way: str, secured: Secured, tmp_path: Path
+) -> None:
+    """Live records and replayed records arrive, with every mechanism."""
     (topic,) = topics = new_topics()
     await kafka.create_topics(secured.broker.bootstrap, topics, 1)
     reading = options("", security=access_to(LET_IN[way](secured, tmp_path)))
@@ -173,8 +175,10 @@ async def test_source_and_archive_are_let_in(way: str, secured: Secured, tmp_pat
 
 
 @pytest.mark.parametrize("way", REJECTED)
-async def test_a_rejection_says_why(way: str, secured: Secured, tmp_path: Path) -> None:
-    """The feed keeps starting, and tells the broker's reason and not aiokafka's."""
+async def test_rejection_is_logged_with_the_brokers_reason(
+    way: str, secured: Secured, tmp_path: Path
+) -> None:
+    """The source stays in its start phase; the reason is the broker's, not aiokafka's."""
     settings, reason = REJECTED[way]
     reading = options("", security=access_to(settings(secured, tmp_path)))
     async with feeding(kafka.TOPICS, reading, live=False) as source_status:
@@ -183,7 +187,7 @@ async def test_a_rejection_says_why(way: str, secured: Secured, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("way", ["certificate", "scram-512", "token"])
-async def test_commands_are_let_in(way: str, secured: Secured, tmp_path: Path) -> None:
+async def test_commands_authenticate(way: str, secured: Secured, tmp_path: Path) -> None:
     """`topics` and `publish` use the settings of the server."""
     settings = LET_IN[way](secured, tmp_path)
     listed = await run_command("topics", "list", **settings)
@@ -193,8 +197,8 @@ async def test_commands_are_let_in(way: str, secured: Secured, tmp_path: Path) -
     assert published.returncode == 0, published.stderr
 
 
-async def test_a_command_that_is_rejected_says_why(secured: Secured, tmp_path: Path) -> None:
-    """In one line, with the status of a failure and without the password."""
+async def test_rejected_command_prints_the_reason(secured: Secured, tmp_path: Path) -> None:
+    """One line, exit status 1, without the password."""
     rejected = await run_command("topics", "list", **by_plain(WRONG)(secured, tmp_path))
     assert rejected.returncode == 1
     (line,) = rejected.stderr.splitlines()
@@ -202,10 +206,10 @@ async def test_a_command_that_is_rejected_says_why(secured: Secured, tmp_path: P
     assert WRONG["KAFKA_SASL_PASSWORD"] not in line
 
 
-async def test_a_server_that_is_rejected_waits_until_it_is_not(
+async def test_rejected_server_retries_until_the_token_file_is_valid(
     secured: Secured, tmp_path: Path
 ) -> None:
-    """A token that is written later lets it in; until then there is one line and no traceback."""
+    """Until then the log has one line and no traceback."""
     settings = by_token(token_for(USER, -1000))(secured, tmp_path)
     async with serving("", settings, ready=False, LOG_LEVEL="debug") as server:
         await eventually(lambda: server.events("Kafka unavailable, retrying"))
@@ -218,8 +222,8 @@ async def test_a_server_that_is_rejected_waits_until_it_is_not(
         assert "Traceback" not in server.output
 
 
-async def test_a_token_is_fetched_anew_when_it_is_not_taken(secured: Secured) -> None:
-    """The server's reasons are told one after the other, without a secret; then we are let in."""
+async def test_rejected_token_is_fetched_again(secured: Secured) -> None:
+    """The log has the token server's and the broker's reasons, and no secret."""
     tokens = [token_for(USER, -1000), token_for(USER)]
     given: list[str] = []
 
@@ -252,7 +256,7 @@ async def test_a_token_is_fetched_anew_when_it_is_not_taken(secured: Secured) ->
 
 
 @pytest.mark.parametrize("way", ["plain", "scram"])
-async def test_a_server_prints_no_secret(way: str, secured: Secured, tmp_path: Path) -> None:
+async def test_server_logs_no_secret(way: str, secured: Secured, tmp_path: Path) -> None:
     """Neither the password nor what is made of it is in its log or health, at any level."""
     settings, _ = REJECTED[way]
     async with serving("", settings(secured, tmp_path), ready=False, LOG_LEVEL="debug") as server:
@@ -262,15 +266,17 @@ async def test_a_server_prints_no_secret(way: str, secured: Secured, tmp_path: P
         assert "wrong horse" not in server.output + health
 
 
-async def test_the_clear_is_warned_of_once(secured: Secured, tmp_path: Path) -> None:
-    """A password that anybody may read is allowed, and told at the start."""
+async def test_unencrypted_password_is_warned_about_once(secured: Secured, tmp_path: Path) -> None:
+    """The setting is allowed; the start logs the warning."""
     async with serving("", in_the_clear(secured, tmp_path)) as server:
-        warned = [line for line in server.lines if "is sent in the clear" in line]
+        warned = [line for line in server.lines if "is sent unencrypted" in line]
         assert len(warned) == 1
 
 
-async def test_a_password_that_is_changed_while_we_run(tmp_path: Path, token: str) -> None:
-    """The feed stalls with the reason, tells it once, and goes on when we are let in again."""
+async def test_changed_password_stalls_the_feed_until_it_is_restored(
+    tmp_path: Path, token: str
+) -> None:
+    """The log has the reason once; then records arrive again."""
     async with secured_kafka(tmp_path) as own:
         settings = by_scram("SCRAM-SHA-256", LOGIN)(own, tmp_path)
         async with serving("", settings) as server, connected(server) as client:
@@ -303,10 +309,8 @@ async def change_password(secured: Secured, password: str) -> None:
     await trio.to_thread.run_sync(future.result)
 
 
-async def test_certificates_that_are_renewed_are_read_again(
-    secured: Secured, tmp_path: Path
-) -> None:
-    """A server whose certificate was wrong is let in once the files have the right one."""
+async def test_renewed_certificates_are_read_again(secured: Secured, tmp_path: Path) -> None:
+    """A server with a wrong certificate connects once the files hold the right one."""
     certificate, key = tmp_path / "our.pem", tmp_path / "our.key"
     foreign = trustme.CA().issue_cert("odin-ws")
     foreign.cert_chain_pems[0].write_to_path(certificate)
@@ -320,8 +324,8 @@ async def test_certificates_that_are_renewed_are_read_again(
         await server.answers("/health/ready")
 
 
-async def test_a_key_of_another_certificate_stops_the_start(secured: Secured) -> None:
-    """The line names both settings, and the status is that of a usage error."""
+async def test_key_of_another_certificate_prevents_the_start(secured: Secured) -> None:
+    """The line names both settings; the exit status is that of a usage error."""
     key = str(secured.key.with_name("broker.pem"))
     settings = secured.settings("tls", "SSL", **secured.identity | {"KAFKA_SSL_KEYFILE": key})
     with started(settings) as server:

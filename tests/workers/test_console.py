@@ -101,7 +101,7 @@ async def test_silent_worker_is_left_out_with_a_warning(
         query = "" if worker is None else f"&worker={worker}"
         found = (await seen.get(f"{REPORT}?parts=state,tables{query}")).json()
         texts = [one["text"] for one in found["state"]["advice"]]
-        assert texts == ["worker 1: does not answer"]
+        assert texts == ["worker 1: does not respond"]
         assert found["tables"]["clients"]["totals"] == ({"connections": 1} if not worker else {})
 
 

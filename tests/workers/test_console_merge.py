@@ -96,9 +96,9 @@ async def test_state_is_of_serving_workers_and_feed_of_the_worst() -> None:
 
 async def test_worker_without_response_is_a_warning() -> None:
     """With advice; without any response that is all."""
-    found = merge_state({1: state()}, {2: "does not answer"})
-    assert [one["text"] for one in found["advice"]] == ["worker 2: does not answer"]
-    none = merge_state({}, {1: "does not answer"})
+    found = merge_state({1: state()}, {2: "does not respond"})
+    assert [one["text"] for one in found["advice"]] == ["worker 2: does not respond"]
+    none = merge_state({}, {1: "does not respond"})
     assert none["advice"][0]["level"] == "error"
     assert (none["topics"], none["feed"]) == ([], None)
 

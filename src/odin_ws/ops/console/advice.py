@@ -83,7 +83,7 @@ ADVICE: Final[Sequence[tuple[str, str, str]]] = (
         "docs/shutdown.md",
     ),
     (
-        "does not answer",
+        "does not respond",
         "The other workers serve. A worker that is silent for 30 s is killed and replaced.",
         "docs/operations.md#several-workers",
     ),
