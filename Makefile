@@ -52,7 +52,7 @@ coverage: setup ## make quick, with the branches that it takes, and the floor
 	$(BIN)/pytest -q -n auto --cov --cov-report=term:skip-covered $(QUICK) $(ARGS)
 
 test: setup packages $(JARS) $(OLDEST_JARS) $(KFAKE) $(GO_CLIENT) $(NODE_WS) $(PLAYWRIGHT) ## all tests, with a real Apache Kafka; ARGS="-k name" goes to pytest
-	$(BIN)/pytest $(ARGS)
+	@bash tools/test.sh $(BIN)/pytest $(ARGS)
 
 pythons: ## an import and a short demo with each other supported Python on this machine
 	@bash tools/pythons.sh

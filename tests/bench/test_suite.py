@@ -14,7 +14,14 @@ def test_every_set_has_cases() -> None:
     assert CASES.keys() == SUITES.keys()
 
 
-@pytest.mark.parametrize("case", [case for cases in CASES.values() for case in cases], ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=f"{name}: {case.name}")
+        for name, cases in CASES.items()
+        for case in cases
+    ],
+)
 def test_figures(case: Case) -> None:
     """The figures of each case can be taken from measurements of its runs."""
     baselines = [measurement()] if case.baseline else []
