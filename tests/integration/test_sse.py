@@ -120,7 +120,7 @@ async def test_curl_reads_events_snapshots_and_probes(topics: str, token: str) -
         parser, events = EventParser(), list[Event]()
         with trio.fail_after(20):
             async for data in curl.stdout:
-                events += parser.feed(data)
+                events += parser.feed(bytes(data))
                 if [one.name for one in events] == ["subscription_ack"]:
                     await Publisher(topics).publish([event(token, "trade", 7)])
                 if messages_of(events):
