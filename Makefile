@@ -22,10 +22,10 @@ CONSOLE := tests/console/node
 PLAYWRIGHT := $(CONSOLE)/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo stack stack-long quick test newest coverage pythons chaos bench bench-all bench-hot autobahn fuzz hostile bundle pictures check format packages clean
+.PHONY: help setup demo stack stack-long quick test newest coverage pythons chaos bench bench-all bench-hot autobahn fuzz hostile bundle pictures check image-files format packages clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 11
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
 setup: $(DEV) ## .venv with odin-ws (editable) and all that development needs, pinned
 
@@ -92,6 +92,9 @@ check: setup ## what needs no test run: format, lint, types, import contracts, c
 	$(BIN)/lint-imports
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose/compose.yaml
 	bash tools/check_js.sh
+
+image-files: setup ## hashes and bill of materials (SBOM) of what the image installs, for deploy/image
+	$(BIN)/python tools/image_files.py
 
 format: setup ## writes the format and the lint fixes that are safe
 	$(BIN)/ruff format .

@@ -86,7 +86,8 @@ def test_server_is_installed_together_with_its_client() -> None:
     named = ("Dockerfile", "tools/environment.sh", "deploy/odin-ws.service", "README.md")
     files = [*(ROOT / name for name in named), *(ROOT / "docs").glob("*.md")]
     joined = [file.read_text("utf-8").replace("\\\n", " ") for file in files]
-    lines = [line for text in joined for line in text.splitlines() if "pip install" in line]
+    every = (line for text in joined for line in text.splitlines())
+    lines = [line for line in every if "pip install" in line or "pip wheel" in line]
     # `.` or ".[extra]" as a word: this folder.
     found = [line for line in lines if re.search(r"""[ "']\.(?=[\["' ]|$)""", line)]
     assert len(found) >= 4
