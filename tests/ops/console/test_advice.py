@@ -31,7 +31,7 @@ LINES = [
     "draining",
     "worker 2: does not respond",
     "worker 12: is being replaced",
-    "worker 1: has ended",
+    "worker 1: has exited",
     "worker 3: cpu: 97%",
 ]
 
@@ -60,7 +60,7 @@ def test_every_line_that_health_can_have_is_among_these() -> None:
         inspect.getsource(ops_app._Pages._state),  # noqa: SLF001
     ]
     told = {text for source in sources for text in re.findall(r'f?"([a-z]+[: ][^"{]*)', source)}
-    told -= {"does not respond", "has ended", "is being replaced"}
+    told -= {"does not respond", "has exited", "is being replaced"}
     assert {text.split()[0] for text in told} <= {line.split()[0] for line in LINES}
 
 

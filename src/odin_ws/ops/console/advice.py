@@ -92,7 +92,7 @@ ADVICE: Final[Sequence[tuple[str, str, str]]] = (
         "The other workers serve. The log says why this one ended.",
         "docs/operations.md#several-workers",
     ),
-    ("has ended", "The server is shutting down.", "docs/shutdown.md"),
+    ("has exited", "The server is shutting down.", "docs/shutdown.md"),
 )
 
 _WORKER: Final = re.compile(r"worker \d+: ")
