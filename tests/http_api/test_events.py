@@ -148,6 +148,21 @@ async def test_since_ms_begins_in_the_past(odin_scenario: Scenario) -> None:
     assert [one.json["data"]["data"] for one in await again.messages(1)] == [2]
 
 
+async def test_filter_is_that_of_subscribe(odin_scenario: Scenario) -> None:
+    """As JSON; ids move past what it leaves out."""
+    query = {"channels": "*.trade", "where": '{"field":"data","gte":2}'}
+    source = await EventSource.open(odin_scenario, query)
+    await source.event()
+    for n in (1, 2, 1, 3, 1):
+        odin_scenario.publish("BTC", "trade", n)
+    first, second = await source.messages(2)
+    assert [one.json["data"]["data"] for one in (first, second)] == [2, 3]
+    again = await EventSource.open(odin_scenario, query, last_event_id=first.last_event_id)
+    ack = await again.event()
+    assert (ack.json["recovered"], ack.json["replayed"]) == (True, 1)
+    assert [one.json["data"]["data"] for one in await again.messages(1)] == [3]
+
+
 async def test_query_has_the_id_to_begin_with_and_the_header_is_newer(
     odin_scenario: Scenario,
 ) -> None:
@@ -179,7 +194,11 @@ async def test_query_has_the_id_to_begin_with_and_the_header_is_newer(
         ("channels=*.trade&frames=all", "frames: single or batch"),
         ("channels=*.trade&delivery=some", "data.delivery: one of all, latest"),
         ("channels=*.trade&last_event_id=17", "Last-Event-ID: '17' is no event id"),
-        ("channels=*.trade&since_ms=1&since_ms=2", "a field twice"),
+        ("channels=*.trade&since_ms=1&since_ms=2", "a parameter twice"),
+        ("channels=*.trade&where=x", "where: JSON is needed"),
+        ("channels=*.trade&where={}", "data.where"),
+        ("channels=*.trade&max_rate=fast", "max_rate: messages per second, not 'fast'"),
+        ("channels=*.trade&max_rate=900", "data.max_rate: a number from"),
         ("channels=BTC.trade&tokens=ETH", "data.tokens: narrows topics and bundles"),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Mapping
 from typing import Any, Final
@@ -13,6 +12,7 @@ from odin_ws.catalogue import Catalogue
 from odin_ws.handshake.request import HandshakeRequest, bad_request
 from odin_ws.protocol.errors import shown
 from odin_ws.protocol.event_id import EventId, InvalidEventId, parse_event_id
+from odin_ws.protocol.json_text import InvalidJson, dump_json, load_json
 from odin_ws.protocol.selection import NAMES
 from odin_ws.protocol.wire_format import Frames
 
@@ -30,6 +30,7 @@ _FIELDS: Final = (
     "max_rate",
     "snapshot",
     "since_ms",
+    "where",
     _LAST_EVENT_ID,
 )
 
@@ -67,6 +68,8 @@ def read_event_query(request: HandshakeRequest, catalogue: Catalogue) -> EventQu
         data["delivery"] = query["delivery"]
     if "max_rate" in query:
         data["max_rate"] = _rate(query["max_rate"])
+    if "where" in query:
+        data["where"] = _json(query, "where")
     snapshot = _flag(query, "snapshot")
     # A browser sends its last id; the query has that of the page's start.
     text = request.headers.get("last-event-id") or query.get(_LAST_EVENT_ID, "")
@@ -107,7 +110,7 @@ def _check_fields(query: Mapping[str, str], allowed: Collection[str]) -> None:
 
 
 def _command(kind: str, data: Mapping[str, Any]) -> str:
-    return json.dumps({"type": kind, "data": data})
+    return dump_json({"type": kind, "data": data}).decode()
 
 
 def _start(text: str) -> EventId:
@@ -122,6 +125,13 @@ def _flag(query: Mapping[str, str], field: str) -> bool:
     if text not in _FLAGS:
         raise bad_request(f"{field}: true or false, not {shown(text)!r}")
     return _FLAGS[text]
+
+
+def _json(query: Mapping[str, str], field: str) -> Any:
+    try:
+        return load_json(query[field])
+    except InvalidJson as error:
+        raise bad_request(f"{field}: JSON is needed: {error}") from error
 
 
 def _rate(text: str) -> float:
