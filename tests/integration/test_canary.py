@@ -40,8 +40,9 @@ def nowhere() -> str:
 
 
 async def canary_of(server: Server) -> dict[str, Any]:
-    """What health says of it."""
-    found: dict[str, Any] = (await server.health())["checks"]["canary"]
+    """What health says of it; nothing before a worker has answered."""
+    report = await server.health()
+    found: dict[str, Any] = report.get("checks", {}).get("canary", {"tries": 0, "healthy": False})
     return found
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import psutil
 import pytest
@@ -117,3 +119,80 @@ async def test_ops_connections_that_never_read_are_closed() -> None:
             return process.num_fds() <= before
 
         await until(is_free)
+
+
+# The flood of the issue, and how often a probe asks beside it.
+FLOOD = 500
+PROBES = 15
+
+# Opens so many connections a second to a port, says something on each, and keeps the last 300. A
+# process of its own, without an event loop: what it takes of the machine is the server's.
+FLOODER = """
+import collections, socket, sys, time
+port, rate, said = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3].encode()
+kept, begun, count = collections.deque(maxlen=300), time.monotonic(), 0
+while True:
+    while count < rate * (time.monotonic() - begun):
+        count += 1
+        one = socket.socket()
+        one.setblocking(False)
+        one.connect_ex(("127.0.0.1", port))
+        if len(kept) == kept.maxlen:
+            kept.popleft().close()
+        kept.append(one)
+        try:
+            one.send(said)
+        except OSError:
+            pass
+    time.sleep(0.005)
+"""
+
+
+async def live(port: int) -> bool:
+    """Whether a liveness probe is answered; without httpx, which takes longer than the answer."""
+    received = b""
+    async with await trio.open_tcp_stream(LOOPBACK, port) as stream:
+        await stream.send_all(b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n")
+        while not received.endswith(b"live\n"):
+            data = await stream.receive_some(1000)
+            if not data:
+                return False
+            received += bytes(data)
+    return received.startswith(b"HTTP/1.1 200 ")
+
+
+@contextmanager
+def flooded(port: int, said: str) -> Iterator[None]:
+    """Have a flood for the length of the block."""
+    command = [sys.executable, "-c", FLOODER, str(port), str(FLOOD), said]
+    with subprocess.Popen(command) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("said", ["", "GET /metrics", "GET /health/ready", "GET /health/live"])
+async def test_liveness_is_answered_beside_500_connections_a_second(said: str) -> None:
+    """From the same address, which is the hard case; a subscriber stays prompt too."""
+    request = f"{said} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" if said else ""
+    async with idle_server() as server, connected(server) as client:
+        done = trio.Event()
+        slowest: list[float] = []
+
+        async def beat() -> None:
+            slowest.append(await slowest_heartbeat(client, done))
+
+        async with trio.open_nursery() as nursery:
+            with flooded(server.ops_port, request):
+                await trio.sleep(1)
+                nursery.start_soon(beat)
+                for _ in range(PROBES):
+                    begun = time.monotonic()
+                    assert await live(server.ops_port)
+                    assert time.monotonic() - begun < PROMPT_SECONDS
+                    await trio.sleep(0.2)
+                done.set()
+        assert max(slowest) < PROMPT_SECONDS
+        rejected = await server.metric("ws_ops_requests_rejected_total", reason="rate")
+        assert (rejected > 0) is (said != "GET /health/live")

@@ -112,6 +112,7 @@ async def test_a_report_has_the_originals_fields(autojump_clock: MockClock) -> N
     assert report["checks"].keys() == {
         "kafka",
         "capacity",
+        "canary",
         "history",
         "replays",
         "tasks",

@@ -8,8 +8,11 @@ import errno
 import os
 import socket
 from collections.abc import Iterator
-from typing import Any
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import Any, Final
 
+import attrs
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -250,18 +253,90 @@ def open_listening() -> Iterator[socket.socket]:
         yield listening
 
 
-async def test_connections_are_accepted_at_a_bounded_rate(listening: socket.socket) -> None:
-    """A burst at once, and then no more than the rate; the others wait and are served."""
+async def _status(port: int, request: bytes) -> bytes:
+    """The status of an answer, and nothing where the connection was closed without one."""
+    async with await trio.open_tcp_stream(LOOPBACK, port) as client:
+        await client.send_all(request)
+        received = b""
+        with suppress(trio.BrokenResourceError):
+            while data := await client.receive_some(1000):
+                received += bytes(data)
+    return received[9:12]
+
+
+# One connection, and then none for a day.
+ONE: Final = OpsLimits(rate=0.00001, rate_per_address=0.00001, burst=1, ready_rate=0.00001)
+
+PROBED: Final = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+async def test_beyond_the_rate_pages_get_429_and_liveness_probes_an_answer(
+    listening: socket.socket,
+) -> None:
+    """A probe from the address of a flood is answered too, whatever its headers are."""
     async with trio.open_nursery() as nursery:
         ops = Ops(nursery)
-        limits = OpsLimits(rate=20, burst=5)
+        port = listening.getsockname()[1]
+        async with serve_ops(ops.app, listening, ops.stats, ONE):
+            assert await _status(port, GET) == b"200"
+            assert await _status(port, GET) == b"429"
+            assert await _status(port, PROBED) == b"200"
+            assert await _status(port, PROBED.replace(b"GET", b"HEAD")) == b"200"
+            assert await _status(port, PROBED.replace(b"live", b"live?a=b")) == b"200"
+            assert await _status(port, PROBED.replace(b"GET", b"POST")) == b"429"
+            assert await _status(port, PROBED.replace(b"live", b"alive")) == b"429"
+            assert await _status(port, PROBED.replace(b"live", b"live/")) == b"429"
+            # The app has this page or not; that one is served is the point.
+            assert await _status(port, PROBED.replace(b"live", b"ready")) == b"404"
+            assert await _status(port, PROBED.replace(b"live", b"ready")) == b"429"
+        assert ops.asked == 1
+        assert ops.stats.rejected == {"rate": 5}
+
+
+async def test_silent_connections_beyond_the_rate_keep_no_place(listening: socket.socket) -> None:
+    """The oldest loses its place to a newcomer, which is answered at once."""
+    limits = attrs.evolve(ONE, over_rate=2)
+    async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
+        ops = Ops(nursery)
+        port = listening.getsockname()[1]
         async with serve_ops(ops.app, listening, ops.stats, limits):
+            assert await _status(port, GET) == b"200"
+            silent = [
+                await stack.enter_async_context(await trio.open_tcp_stream(LOOPBACK, port))
+                for _ in range(2)
+            ]
+            await wait_all_tasks_blocked(0.05)
             begun = trio.current_time()
-            async with trio.open_nursery() as crowd:
-                for _ in range(15):
-                    crowd.start_soon(_ask_socket, listening.getsockname()[1])
-            assert trio.current_time() - begun > 0.4
-        assert ops.asked == 15
+            assert await _status(port, PROBED) == b"200"
+            # For a quarter of a second nobody's place is taken.
+            assert trio.current_time() - begun > 0.1
+            await stack.enter_async_context(await trio.open_tcp_stream(LOOPBACK, port))
+            # The first one was closed for the third one that says nothing.
+            with trio.fail_after(1), suppress(trio.BrokenResourceError):
+                assert await silent[0].receive_some(1) == b""
+
+
+async def test_a_supervisor_is_never_over_the_rate(tmp_path: Path) -> None:
+    """Nobody else asks at a worker's socket, and a 429 would say that the worker is broken."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "ops"))
+        listening.listen()
+        async with trio.open_nursery() as nursery:
+            ops = Ops(nursery)
+            limits = OpsLimits(rate=20, rate_per_address=1, burst=5)
+            async with serve_ops(ops.app, listening, ops.stats, limits):
+                begun = trio.current_time()
+                async with trio.open_nursery() as crowd:
+                    for _ in range(15):
+                        crowd.start_soon(_ask_unix, str(tmp_path / "ops"))
+                assert trio.current_time() - begun > 0.4
+            assert ops.asked == 15
+
+
+async def _ask_unix(path: str) -> None:
+    async with await trio.open_unix_socket(path) as client:
+        await client.send_all(GET)
+        assert bytes(await client.receive_some(1000)).startswith(b"HTTP/1.1 200 ")
 
 
 async def test_request_in_flight_at_the_end_is_answered(listening: socket.socket) -> None:

@@ -6,6 +6,7 @@ serves one request.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import struct
@@ -20,7 +21,9 @@ import structlog
 import trio
 from starlette.types import ASGIApp
 
+from odin_ws.ops.accept_rate import AcceptRate
 from odin_ws.ops.http_exchange import BadRequest, HttpExchange, StreamRules
+from odin_ws.ops.over_rate import Probe, answer_live, answer_too_many, read_probe
 from odin_ws.ops.stats import OpsStats
 from odin_ws.token_bucket import TokenBucket
 
@@ -30,6 +33,20 @@ log = structlog.get_logger("odin_ws.ops")
 
 # At the end of the service a request in flight gets this long.
 _FAREWELL_SECONDS: Final = 1.0
+
+# Connections accepted per pass of the event loop: a pass of a busy loop takes milliseconds.
+_AT_ONCE: Final = 32
+
+# Beyond the rate a probe gets this long to say what it is.
+_OVER_RATE_SECONDS: Final = 2.0
+_LINE_SECONDS: Final = 0.05
+
+# It keeps its place for so long, whoever comes; accepting waits, and looks again after a moment.
+_REQUEST_SECONDS: Final = 0.25
+_CROWDED_SECONDS: Final = 0.02
+
+# A connection that is served in full keeps its place for so long.
+_PLACE_SECONDS: Final = 1.0
 
 # Out of descriptors or buffers: retrying at once would only spin.
 _EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -59,12 +76,24 @@ class OpsLimits:
     """Limit of streams; one more ends the oldest stream of the address with most of them, so that
     forgotten consoles do not lock out an operator."""
     rate: float = 200.0
-    """Connections accepted per second; the rest waits in the kernel's queue."""
-    burst: float = 64.0
-    """Connections accepted in a burst."""
-    queue: int = 128
-    """Backlog of the kernel's queue; beyond it the kernel makes clients retry. It is emptied within
-    a second, so a probe does not wait behind thousands of silent connections."""
+    """Connections served per second; of those beyond it only probes are answered."""
+    rate_per_address: float = 100.0
+    """Those of one address, so that a flood from one leaves the others their part."""
+    burst: float = 32.0
+    """Connections served at once, of all and of each address: half of the places, so that a burst
+    takes no place from a connection whose request is on its way."""
+    accepts: float = 1000.0
+    """Connections accepted per second; the others wait in the kernel's queue. To look at one and to
+    answer it a few bytes takes a twentieth of a millisecond."""
+    ready_rate: float = 20.0
+    """Readiness probes per second that are answered beyond the rate: they are built by the app."""
+    over_rate: int = 128
+    """Connections beyond the rate whose request has not come yet; one more closes the oldest of the
+    address with most, or waits in the kernel's queue until that has had a quarter of a second."""
+    queue: int = 512
+    """Connections that wait in the kernel's queue; the kernel lets the others try again, after a
+    second. It is emptied in half a second, so a probe is not behind thousands that say nothing; and
+    it holds what a flood of 500 a second brings while the process does not run."""
 
 
 class OpsServer:
@@ -76,8 +105,17 @@ class OpsServer:
         self._limits = limits or OpsLimits()
         # In the order of their accept, each with the address it came from.
         self._open: dict[trio.CancelScope, str] = {}
+        # When each of those came.
+        self._opened: dict[trio.CancelScope, float] = {}
         # The connections with a stream, oldest stream first.
         self._streams: dict[trio.CancelScope, str] = {}
+        # Connections beyond the rate, as in `_open`.
+        self._over_rate: dict[trio.CancelScope, str] = {}
+        # When each of those came.
+        self._since: dict[trio.CancelScope, float] = {}
+        now, limits = trio.current_time(), self._limits
+        self._rate = AcceptRate(limits.rate, limits.rate_per_address, limits.burst)
+        self._ready = TokenBucket(limits.ready_rate, limits.ready_rate, now)
 
     @property
     def connections(self) -> int:
@@ -87,17 +125,28 @@ class OpsServer:
     async def accept(self, listening: socket.socket, nursery: trio.Nursery) -> None:
         """Accept connections until cancelled; each is served in a task of `nursery`."""
         limits = self._limits
-        bucket = TokenBucket(limits.rate, limits.burst, trio.current_time())
+        # A worker's pages are asked by its supervisor alone, which waits for them.
+        trusted = listening.family is socket.AF_UNIX
+        rate = limits.rate if trusted else limits.accepts
+        bucket = TokenBucket(rate, limits.burst, trio.current_time())
         exhausted = False
         while True:
             await trio.lowlevel.wait_readable(listening)
-            if not bucket.available(trio.current_time()):
-                await trio.sleep(1 / limits.rate)
+            now = trio.current_time()
+            available = bucket.available(now)
+            if not available or self._is_crowded(now):
+                await trio.sleep(max(1 / rate, _CROWDED_SECONDS * (available > 0)))
                 continue
             try:
-                accepted, _ = listening.accept()
-            except (BlockingIOError, ConnectionAbortedError):
-                continue
+                for accepted, peer in _accept_some(listening, min(available, _AT_ONCE)):
+                    exhausted = False
+                    bucket.spend(1)
+                    accepted.setblocking(False)  # noqa: FBT003 -- the standard library's signature
+                    if trusted or (self._has_place(now) and self._rate.admit(peer, now)):
+                        sock = trio.socket.from_stdlib_socket(accepted)
+                        nursery.start_soon(self._serve_socket, sock, peer)
+                    else:
+                        self._answer_over_rate(accepted, peer, nursery)
             except OSError as error:
                 if error.errno not in _EXHAUSTED:
                     raise
@@ -108,15 +157,66 @@ class OpsServer:
                     )
                 exhausted = True
                 await trio.sleep(_EXHAUSTED_SECONDS)
-                continue
-            exhausted = False
-            bucket.spend(1)
-            nursery.start_soon(self._serve_socket, trio.socket.from_stdlib_socket(accepted))
 
-    async def _serve_socket(self, accepted: trio.socket.SocketType) -> None:
+    def _has_place(self, now: float) -> bool:
+        """Whether a newcomer takes no place of a connection that has had no time for its request.
+
+        Beyond that it is over the rate: a probe is answered without a place.
+        """
+        if len(self._open) < self._limits.connections:
+            return True
+        return now - next(iter(self._opened.values())) >= _PLACE_SECONDS
+
+    def _is_crowded(self, now: float) -> bool:
+        """Whether a newcomer would take the place of one that has had no time for its request."""
+        if len(self._over_rate) < self._limits.over_rate:
+            return False
+        return now - next(iter(self._since.values())) < _REQUEST_SECONDS
+
+    def _answer_over_rate(self, accepted: socket.socket, peer: str, nursery: trio.Nursery) -> None:
+        """Answer a connection beyond the rate at once, if its request is there."""
+        with contextlib.suppress(OSError):  # it is gone
+            found = read_probe(accepted)
+            if found is None:
+                nursery.start_soon(self._wait_over_rate, accepted, peer, nursery)
+                return
+            probe, head = found
+            if probe is Probe.LIVE:
+                answer_live(accepted, head=head)
+            elif probe is Probe.READY and self._ready.available(trio.current_time()):
+                self._ready.spend(1)
+                sock = trio.socket.from_stdlib_socket(accepted)
+                nursery.start_soon(self._serve_socket, sock, peer)
+                return
+            else:
+                self._stats.rejected["rate"] += 1
+                answer_too_many(accepted)
+        accepted.close()
+
+    async def _wait_over_rate(
+        self, accepted: socket.socket, peer: str, nursery: trio.Nursery
+    ) -> None:
+        """Wait a little for the request of a connection beyond the rate."""
+        there = False
+        with contextlib.ExitStack() as stack:
+            stack.callback(accepted.close)
+            with self._place_over_rate(peer), trio.move_on_after(_OVER_RATE_SECONDS):
+                await trio.lowlevel.wait_readable(accepted)
+                with contextlib.suppress(OSError):  # it is gone, which the next look finds too
+                    if read_probe(accepted) is None:
+                        # The rest of a request line; of a client that sends it in crumbs no more.
+                        await trio.sleep(_LINE_SECONDS)
+                    there = read_probe(accepted) is not None
+            if there:
+                stack.pop_all()
+                self._answer_over_rate(accepted, peer, nursery)
+            else:
+                self._stats.rejected["rate"] += 1
+
+    async def _serve_socket(self, accepted: trio.socket.SocketType, peer: str) -> None:
         async with trio.SocketStream(accepted) as stream:
             try:
-                peer, server = _address(accepted.getpeername()), _address(accepted.getsockname())
+                server = _address(accepted.getsockname())
                 # A client that vanished while it was sent a stream: the kernel would try for long.
                 if _USER_TIMEOUT is not None and accepted.family != socket.AF_UNIX:
                     accepted.setsockopt(
@@ -124,7 +224,7 @@ class OpsServer:
                     )
             except OSError:  # it is gone already
                 return
-            if not await self.serve(stream, peer[0], server):
+            if not await self.serve(stream, peer, server):
                 # The client may never read what is in the kernel's buffer.
                 accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
 
@@ -174,12 +274,26 @@ class OpsServer:
             _end_oldest(self._open)
             self._stats.rejected["max_connections"] += 1
         with trio.CancelScope() as scope:
-            self._open[scope] = peer
+            self._open[scope], self._opened[scope] = peer, trio.current_time()
             try:
                 yield scope
             finally:
                 self._open.pop(scope, None)
+                del self._opened[scope]
                 self._streams.pop(scope, None)
+
+    @contextmanager
+    def _place_over_rate(self, peer: str) -> Iterator[None]:
+        """Hold a place among the connections beyond the rate, as `_place` does."""
+        if len(self._over_rate) >= self._limits.over_rate:
+            _end_oldest(self._over_rate)
+        with trio.CancelScope() as scope:
+            self._over_rate[scope], self._since[scope] = peer, trio.current_time()
+            try:
+                yield
+            finally:
+                self._over_rate.pop(scope, None)
+                del self._since[scope]
 
     def _begin_stream(self, place: trio.CancelScope, peer: str) -> None:
         """Count a connection among the streams."""
@@ -192,6 +306,18 @@ class OpsServer:
         """End all streams: unlike a page, a stream has no end to wait for."""
         for place in self._streams:
             place.cancel()
+
+
+def _accept_some(listening: socket.socket, maximum: int) -> Iterator[tuple[socket.socket, str]]:
+    """Accept connections that wait, each with its address. Raises OSError."""
+    for _ in range(maximum):
+        try:
+            accepted, name = listening.accept()
+        except BlockingIOError:
+            return
+        except ConnectionAbortedError:
+            continue
+        yield accepted, _address(name)[0]
 
 
 def _end_oldest(places: dict[trio.CancelScope, str]) -> None:

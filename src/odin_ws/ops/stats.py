@@ -19,6 +19,7 @@ OPS_REJECTIONS: Final = (
     "max_connections",
     "max_streams",
     "not_found",
+    "rate",
     "revocation",
     "timeout",
     "unauthorized",

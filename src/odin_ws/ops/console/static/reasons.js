@@ -54,6 +54,7 @@ export const REASONS = {
     max_connections: "the oldest of 64 connections",
     max_streams: "the oldest of 16 streams",
     not_found: "no such page",
+    rate: "more than 100 connections per second from one address, or 200 from all",
     revocation: "a revocation that was not carried out",
     timeout: "a client slower than 10 s",
     unauthorized: "no token, or not WS_OPS_TOKEN",
