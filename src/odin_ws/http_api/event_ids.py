@@ -54,15 +54,11 @@ class LiveEventIds:
         is, but in the partition of that message only right before its offset.
         """
         self._follow()
-        writer, found = self._writer, []
+        writer, found = self._writer.copy(), []
         for message in reversed(messages):
             found.append(writer.text)
             record = message.record
             writer.move(record.topic, record.partition, record.offset - 1)
-        for message in messages:
-            record = message.record
-            key = record.topic, record.partition
-            writer.move(*key, self._offsets[key])
         found.reverse()
         return found
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from copy import copy
 from typing import Final
 
 import attrs
@@ -81,6 +82,12 @@ class EventIdWriter:
                 parts.append(_ABSENT.encode("ascii") if offset is None else _written(offset))
         self._parts = parts
         self._places = places
+
+    def copy(self) -> EventIdWriter:
+        """One that is here now, and moves apart from this one."""
+        other = copy(self)
+        other._parts = self._parts.copy()  # noqa: SLF001 -- of the same class
+        return other
 
     @property
     def text(self) -> bytes:

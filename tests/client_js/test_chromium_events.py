@@ -1,0 +1,68 @@
+"""Server-Sent Events in Chromium: its own EventSource, and the client where it needs them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from odin_ws.settings import Secret
+from tests.client_js.following import OPTIONS
+from tests.client_js.instances import ALL, TOPICS, Instance, memory_log, restart_twice
+from tests.client_js.refusing import refusing_proxy
+from tests.client_js.test_chromium import PAGE, browse, chromium
+from tests.jwt_issuer import SECRET, issuer
+
+__all__ = ["chromium"]
+
+# An EventSource of the browser; the page is of another origin than the server.
+EVENTS: Final = """<!doctype html>
+<script type="module">
+const source = new EventSource("%(url)s");
+let posted = Promise.resolve();
+const post = (kind, item) => {
+  const body = JSON.stringify({ kind, item, positions: {}, duplicates: 0 });
+  posted = posted.then(() => fetch("/said", { method: "POST", body }));
+};
+source.onmessage = ({ data }) => post("message", JSON.parse(data));
+for (const name of ["subscription_ack", "resume_ack", "reconnect", "close"])
+  source.addEventListener(name, ({ data }) => post("notice", JSON.parse(data)));
+</script>
+"""
+
+
+async def test_event_source_of_a_browser_follows_through_restarts(
+    nursery: trio.Nursery, chromium: str, tmp_path: Path
+) -> None:
+    """With nothing but its own Last-Event-ID and `retry`, every record comes once and in order."""
+    instance = Instance(memory_log())
+    address = await nursery.start(instance.run)
+    page = EVENTS % {"url": f"http://{address}/sse?topics={','.join(TOPICS)}"}
+    async with browse(chromium, page, tmp_path) as callbacks:
+        await callbacks.notice("subscription_ack")
+        await restart_twice(nursery, address, instance, callbacks)
+
+
+async def test_client_in_a_browser_changes_to_events_with_a_token(
+    nursery: trio.Nursery, chromium: str, tmp_path: Path
+) -> None:
+    """From another origin and with an Authorization header, which the browser asks for first."""
+    instance = Instance(memory_log(), ws_auth="jwt", ws_jwt_secret=Secret(SECRET))
+    address = await nursery.start(instance.run)
+    token = issuer("HS256").token(3600, channels=["*.trade", "*.balances"])
+    options = {**OPTIONS, "fallback": True, "token": token}
+    async with refusing_proxy(address) as proxy:
+        page = PAGE % {
+            "module": "/src/index.js",
+            "url": f"ws://{proxy.address}/ws",
+            "subscription": json.dumps(ALL),
+            "options": json.dumps(options),
+        }
+        async with browse(chromium, page, tmp_path) as callbacks:
+            while (said := await callbacks.said()).item["type"] != "subscription_ack":
+                assert said.item["type"] == "disconnected"
+            assert proxy.upgrades == 3
+            assert proxy.streams == 1
+    await instance.cancel()
