@@ -35,7 +35,7 @@ demo: $(DEMO) ## a broker, a publisher, the server and a client, on this machine
 stack: setup packages ## three instances behind HAProxy, Prometheus with the alerts, a broker, a publisher; ARGS="--help"
 	$(BIN)/python -m tests.stack $(ARGS)
 
-stack-long: setup packages $(JARS) ## a rolling restart with 500 clients behind HAProxy, then alerts; 3 minutes
+stack-long: setup packages $(JARS) ## a rolling restart with 500 clients behind HAProxy, then alerts; 5 minutes
 	$(BIN)/python -m tests.stack --course $(ARGS)
 
 # No network, no Kafka, no processes: what needs only this one, and virtual time.
