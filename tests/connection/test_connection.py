@@ -1,4 +1,4 @@
-"""A connection goes through its states in order, with one reason to end and one task at a time."""
+"""A connection has ordered states, one reason to end, and one task at a time."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -54,8 +54,8 @@ async def run(connection: Connection) -> None:
     await connection.run(ANSWER, Silent(), FrameReader(1000, 10), b"")
 
 
-async def test_states_come_in_order(autojump_clock: MockClock) -> None:
-    """Each with what may be sent in it; the first reason to close stands."""
+async def test_states_are_entered_in_order(autojump_clock: MockClock) -> None:
+    """Each allows its own frames; the first close reason stays."""
     transport = FakeTransport()
     connection = new(transport)
     assert (connection.state, connection.closing) == (ConnectionState.HANDSHAKE, None)
@@ -79,8 +79,8 @@ async def test_states_come_in_order(autojump_clock: MockClock) -> None:
     assert (connection.state, connection.closing) == (ConnectionState.CLOSED, DisconnectReason.SLOW)
 
 
-async def test_connection_that_is_abandoned_in_its_handshake_is_sent_nothing() -> None:
-    """No close frame may come before the answer to the handshake."""
+async def test_connection_closed_within_its_handshake_is_sent_nothing() -> None:
+    """No close frame may precede the handshake's answer."""
     transport = FakeTransport()
     connection = new(transport)
     connection.abandon()
@@ -91,8 +91,8 @@ async def test_connection_that_is_abandoned_in_its_handshake_is_sent_nothing() -
     )
 
 
-async def test_second_task_of_a_connection_is_a_bug(autojump_clock: MockClock) -> None:
-    """Replays come one after the other; when one has ended the next may start."""
+async def test_second_task_of_a_connection_is_an_error(autojump_clock: MockClock) -> None:
+    """The next replay may start when the previous one has ended."""
     transport = FakeTransport()
     connection = new(transport)
     async with trio.open_nursery() as nursery:

@@ -1,4 +1,4 @@
-"""The table of reasons is closed, unambiguous, and what clients are told."""
+"""The table of close reasons: complete, unambiguous, and as clients read it."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ CODES = {
 every_close = pytest.mark.parametrize("close", list(DisconnectReason), ids=lambda close: close.name)
 
 
-def test_the_codes_are_the_protocols() -> None:
-    """Clients decide by these codes, dashboards by these labels."""
+def test_codes_and_labels_are_pinned() -> None:
+    """Clients decide by the codes, dashboards by the labels."""
     assert {close.value.label: close.value.code for close in DisconnectReason} == CODES
 
 
-def test_a_label_means_one_reason() -> None:
-    """Metrics and logs tell every reason from every other; no member is another's alias."""
+def test_labels_are_unique() -> None:
+    """No member of the enumeration is another's alias."""
     assert (
         len({close.value.label for close in DisconnectReason})
         == len(DisconnectReason)
@@ -48,22 +48,22 @@ def test_a_label_means_one_reason() -> None:
     )
 
 
-def test_reasons_of_one_code_differ_in_their_text() -> None:
-    """Where the code alone does not say it, the close frame's reason does."""
+def test_reasons_with_one_code_differ_in_their_text() -> None:
+    """The close frame's text distinguishes them."""
     assert len({(close.value.code, close.value.text) for close in DisconnectReason}) == len(
         DisconnectReason
     )
 
 
 @every_close
-def test_a_label_can_stand_in_a_metric(close: DisconnectReason) -> None:
-    """Labels are plain words, so that queries need no quoting and logs no escapes."""
+def test_labels_are_plain_words(close: DisconnectReason) -> None:
+    """Queries need no quoting, logs no escapes."""
     assert re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", close.value.label)
 
 
 @every_close
-def test_a_client_learns_what_to_do(close: DisconnectReason) -> None:
-    """Every reason has advice, and a text where we are the ones who say it."""
+def test_every_reason_has_advice(close: DisconnectReason) -> None:
+    """Each close by the server also has a text."""
     assert close.value.advice
     assert bool(close.value.text) is (close.value.by is Initiator.SERVER)
 
@@ -80,8 +80,8 @@ def test_failing_19_a_close_frame_carries_code_and_reason(close: DisconnectReaso
     ]
 
 
-def test_only_those_who_do_not_or_must_not_read_are_spared_the_flush() -> None:
-    """Nor is who met a bug of ours sent its backlog before the close, or may not read any more."""
+def test_reasons_that_close_without_a_flush() -> None:
+    """A slow client, an internal error, and a client that may no longer read."""
     unflushed = {close for close in DisconnectReason if not close.value.flush}
     assert unflushed == {
         DisconnectReason.SLOW,
@@ -92,7 +92,7 @@ def test_only_those_who_do_not_or_must_not_read_are_spared_the_flush() -> None:
 
 
 @pytest.mark.parametrize("fault", list(Fault), ids=lambda fault: fault.name)
-def test_a_clients_fault_has_a_close_of_its_own(fault: Fault) -> None:
-    """Each fault ends the connection by us, with a code that tells it from the others."""
+def test_each_client_fault_has_its_own_close(fault: Fault) -> None:
+    """The server ends the connection with a code that distinguishes the fault."""
     assert disconnect_reason_for(fault).value.by is Initiator.SERVER
     assert [disconnect_reason_for(one) for one in Fault].count(disconnect_reason_for(fault)) == 1

@@ -1,4 +1,4 @@
-"""Every connection is pinged in its turn, and who says nothing for too long is closed."""
+"""The keepalive pings each connection once an interval, and closes silent ones."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -79,8 +79,10 @@ async def test_pings_are_spread_over_the_interval(autojump_clock: MockClock) -> 
     assert len(at_once) >= 100
 
 
-async def test_failing_14_who_answers_pings_stays_for_ever(autojump_clock: MockClock) -> None:
-    """A subscriber that only listens is not cut off."""
+async def test_failing_14_client_that_answers_pings_stays_connected(
+    autojump_clock: MockClock,
+) -> None:
+    """A subscriber that only reads is not closed."""
     keepalive = Keepalive(INTERVAL, TIMEOUT)
     connection = FakeConnection()
     with keepalive.watch(connection):
@@ -88,8 +90,8 @@ async def test_failing_14_who_answers_pings_stays_for_ever(autojump_clock: MockC
     assert connection.closed == []
 
 
-async def test_failing_14_any_byte_counts_as_life(autojump_clock: MockClock) -> None:
-    """Who never answers a ping but says something else in time stays too."""
+async def test_failing_14_any_received_byte_extends_the_timeout(autojump_clock: MockClock) -> None:
+    """A client that sends anything in time stays, without pongs."""
     keepalive = Keepalive(INTERVAL, TIMEOUT)
     connection = FakeConnection(answers=False)
 
@@ -107,8 +109,8 @@ async def test_failing_14_any_byte_counts_as_life(autojump_clock: MockClock) -> 
     assert len(connection.pinged_at) == 4 * TIMEOUT / INTERVAL
 
 
-async def test_who_is_silent_is_closed_after_the_timeout(autojump_clock: MockClock) -> None:
-    """Not before the time-out, and within one round after it."""
+async def test_silent_client_is_closed_after_the_timeout(autojump_clock: MockClock) -> None:
+    """Not earlier, and within one round after it."""
     keepalive = Keepalive(INTERVAL, TIMEOUT)
     silent, lively = FakeConnection(answers=False), FakeConnection()
     with keepalive.watch(silent), keepalive.watch(lively):
@@ -122,8 +124,8 @@ async def test_who_is_silent_is_closed_after_the_timeout(autojump_clock: MockClo
     assert lively.closed == []
 
 
-async def test_who_has_left_is_not_pinged(autojump_clock: MockClock) -> None:
-    """The watch ends with its block, also by an exception."""
+async def test_ended_connection_is_not_pinged(autojump_clock: MockClock) -> None:
+    """Its block ends the watch, also by an exception."""
     keepalive = Keepalive(INTERVAL, TIMEOUT)
     connection = FakeConnection()
     with pytest.raises(ZeroDivisionError), keepalive.watch(connection):
@@ -132,10 +134,10 @@ async def test_who_has_left_is_not_pinged(autojump_clock: MockClock) -> None:
     assert connection.pinged_at == []
 
 
-async def test_one_may_leave_and_another_come_while_its_group_is_pinged(
+async def test_connections_may_end_and_begin_during_a_round(
     autojump_clock: MockClock,
 ) -> None:
-    """A ping that ends connections or lets new ones in does not stop the round."""
+    """A ping that ends or adds connections does not stop the round."""
     keepalive = Keepalive(INTERVAL, TIMEOUT)
     connections = [FakeConnection() for _ in range(1000)]
     late = FakeConnection()
@@ -159,10 +161,10 @@ async def test_one_may_leave_and_another_come_while_its_group_is_pinged(
     assert late.pinged_at
 
 
-async def test_a_late_keepalive_gives_every_connection_the_whole_timeout(
+async def test_delayed_keepalive_gives_every_connection_the_whole_timeout(
     mock_clock: MockClock,
 ) -> None:
-    """What clients answered while the server stood still was not read; then they are judged."""
+    """The answers of the delay are unread; they are read before any close."""
     keepalive = Keepalive(INTERVAL, TIMEOUT)
     lively, silent = FakeConnection(), FakeConnection(answers=False)
     async with trio.open_nursery() as nursery:

@@ -1,4 +1,4 @@
-"""The send queue sends everything in order, and ends with the last word whole."""
+"""The send queue writes everything in order, and ends with a whole last frame."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -24,10 +24,10 @@ from tests.wire_decoder import frames
     at_most=st.none() | st.integers(20_000, 80_000),
 )
 @example(writes=[b"abc", b"", b"defg"], rooms=[1], at_most=1)
-def test_failing_16_what_comes_out_is_what_went_in(
+def test_failing_16_partial_writes_keep_all_bytes_in_order(
     writes: list[bytes], rooms: list[int], at_most: int | None
 ) -> None:
-    """However little the kernel takes at a time, no byte is lost, doubled, or out of its place."""
+    """No byte is lost, duplicated or moved, however few the kernel accepts."""
 
     async def main(_: MockClock) -> None:
         async with trio.open_nursery() as nursery:
@@ -49,8 +49,8 @@ def test_failing_16_what_comes_out_is_what_went_in(
     in_virtual_time(main)
 
 
-async def test_while_the_kernel_takes_all_no_task_wakes_up(autojump_clock: MockClock) -> None:
-    """On the fast path a write is one call to the kernel and is sent when it returns."""
+async def test_accepted_write_wakes_no_task(autojump_clock: MockClock) -> None:
+    """The fast path is one call to the kernel."""
     async with trio.open_nursery() as nursery:
         sender = Sender(nursery)
         for number in range(5):
@@ -61,8 +61,8 @@ async def test_while_the_kernel_takes_all_no_task_wakes_up(autojump_clock: MockC
         assert sender.send_queue.backlog == 0
 
 
-async def test_one_task_drains_at_a_time(autojump_clock: MockClock) -> None:
-    """A second drain would be a second writer on one socket."""
+async def test_second_drain_is_an_error(autojump_clock: MockClock) -> None:
+    """It would be a second writer on one socket."""
     async with trio.open_nursery() as nursery:
         sender = Sender(nursery, room=5)
         for number in range(5):
@@ -78,10 +78,10 @@ async def test_one_task_drains_at_a_time(autojump_clock: MockClock) -> None:
     assert numbers(sender.transport.sent) == [0, 1, 2, 3, 4, 5]
 
 
-async def test_small_writes_that_wait_go_to_the_kernel_together(
+async def test_small_waiting_writes_are_joined(
     autojump_clock: MockClock,
 ) -> None:
-    """A hundred waiting messages cost one system call, not a hundred."""
+    """A hundred waiting messages need one system call."""
     async with trio.open_nursery() as nursery:
         sender = Sender(nursery, room=0, limit=1 << 20)
         for number in range(100):
@@ -95,10 +95,10 @@ async def test_small_writes_that_wait_go_to_the_kernel_together(
 # ---- the end
 
 
-async def test_finishing_with_a_flush_sends_all_and_then_the_last(
+async def test_finish_with_a_flush_sends_all_then_the_last_frame(
     autojump_clock: MockClock,
 ) -> None:
-    """What was due before a polite close is delivered before it."""
+    """Queued messages precede the close frame."""
     async with trio.open_nursery() as nursery:
         sender = Sender(nursery, room=5)
         for number in range(3):
@@ -147,10 +147,10 @@ def test_failing_16_a_last_frame_never_follows_half_of_another(
     in_virtual_time(main)
 
 
-async def test_finishing_without_a_flush_throws_away_what_was_not_begun(
+async def test_finish_without_a_flush_discards_unsent_frames(
     autojump_clock: MockClock,
 ) -> None:
-    """Who does not read is not sent its backlog first: the close is the next thing it can read."""
+    """The close frame is the next one that a slow client reads."""
     async with trio.open_nursery() as nursery:
         sender = Sender(nursery, room=5)
         for number in range(5):
@@ -161,18 +161,18 @@ async def test_finishing_without_a_flush_throws_away_what_was_not_begun(
     assert bytes(sender.transport.sent) == frame(0) + CLOSE
 
 
-async def test_finishing_an_empty_send_queue_sends_the_last_at_once(
+async def test_finish_of_an_empty_queue_sends_the_last_frame_at_once(
     autojump_clock: MockClock,
 ) -> None:
-    """A close frame needs no task where the kernel takes it."""
+    """Without a task, if the kernel accepts it."""
     async with trio.open_nursery() as nursery:
         sender = Sender(nursery)
         sender.send_queue.finish(CLOSE, flush=True)
         assert bytes(sender.transport.sent) == CLOSE
 
 
-async def test_after_the_end_nothing_more_is_sent(autojump_clock: MockClock) -> None:
-    """Messages, pings and a second close after the close are ignored, waiting or not."""
+async def test_writes_after_the_end_are_ignored(autojump_clock: MockClock) -> None:
+    """Messages, pings and a second close, queued or not."""
     async with trio.open_nursery() as nursery:
         sender = Sender(nursery, room=5)
         sender.send_queue.write(frame(0))
@@ -186,8 +186,8 @@ async def test_after_the_end_nothing_more_is_sent(autojump_clock: MockClock) -> 
     assert bytes(sender.transport.sent) == frame(0) + CLOSE
 
 
-async def test_a_broken_connection_takes_writes_in_silence(autojump_clock: MockClock) -> None:
-    """The dispatcher does not stumble over who has gone; the reader ends the connection."""
+async def test_writes_to_a_broken_connection_are_ignored(autojump_clock: MockClock) -> None:
+    """The dispatcher gets no exception; the reader ends the connection."""
     async with trio.open_nursery() as nursery:
         sender = Sender(nursery)
         sender.transport.break_off()
@@ -200,10 +200,10 @@ async def test_a_broken_connection_takes_writes_in_silence(autojump_clock: MockC
         assert not sender.slow_at
 
 
-async def test_a_connection_that_breaks_while_something_waits_ends_the_drain(
+async def test_broken_connection_ends_the_drain(
     autojump_clock: MockClock,
 ) -> None:
-    """Nothing waits any more, and nobody is called slow."""
+    """Nothing is left in the queue, and the client is not slow."""
     async with trio.open_nursery() as nursery:
         sender = Sender(nursery, room=5)
         for number in range(3):

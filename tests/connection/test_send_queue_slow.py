@@ -1,4 +1,4 @@
-"""The send queue says when a subscriber is too slow, and when it has taken everything."""
+"""The send queue reports when a subscriber is too slow, and when it is empty."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -14,10 +14,10 @@ from tests.connection.send_queues import CLOSE, GRACE, LIMIT, Sender, frame, num
 from tests.wire_decoder import frames
 
 
-async def test_failing_12_a_write_over_the_limit_makes_slow_once(
+async def test_failing_12_a_write_over_the_limit_reports_slow_once(
     autojump_clock: MockClock,
 ) -> None:
-    """A subscriber with too much waiting is told by a close, not by missing messages."""
+    """A slow subscriber is closed; no message is dropped silently."""
     async with trio.open_nursery() as nursery:
         sender = Sender(nursery, room=0)
         sender.send_queue.write(frame(0, LIMIT))
@@ -29,8 +29,8 @@ async def test_failing_12_a_write_over_the_limit_makes_slow_once(
     assert [payload for _, payload in frames(bytes(sender.transport.sent))][1:] == [(1008, "slow")]
 
 
-async def test_at_the_limit_a_subscriber_is_not_slow_yet(autojump_clock: MockClock) -> None:
-    """Only what passes the limit does."""
+async def test_backlog_of_exactly_the_limit_is_not_slow(autojump_clock: MockClock) -> None:
+    """The limit is inclusive."""
     async with trio.open_nursery() as nursery:
         sender = Sender(nursery, room=0)
         sender.send_queue.write(b"x" * LIMIT)
@@ -41,8 +41,8 @@ async def test_at_the_limit_a_subscriber_is_not_slow_yet(autojump_clock: MockClo
         sender.transport.make_room(1000)
 
 
-async def test_one_large_write_alone_makes_nobody_slow(autojump_clock: MockClock) -> None:
-    """A burst larger than the limit is the server's doing; a subscriber that reads it may stay."""
+async def test_single_large_write_is_not_slow(autojump_clock: MockClock) -> None:
+    """A subscriber that reads a burst over the limit stays."""
     async with trio.open_nursery() as nursery:
         sender = Sender(nursery, room=0)
         sender.send_queue.write(frame(0, 50 * LIMIT))
@@ -54,8 +54,8 @@ async def test_one_large_write_alone_makes_nobody_slow(autojump_clock: MockClock
     assert numbers(sender.transport.sent) == [0, 1]
 
 
-async def test_who_takes_nothing_for_the_grace_is_slow(autojump_clock: MockClock) -> None:
-    """A subscriber far below the limit is slow when its oldest byte has waited for too long."""
+async def test_oldest_byte_older_than_the_grace_is_slow(autojump_clock: MockClock) -> None:
+    """Also with a backlog far below the limit."""
     async with trio.open_nursery() as nursery:
         sender = Sender(nursery, room=0)
         await trio.sleep(1)
@@ -67,8 +67,8 @@ async def test_who_takes_nothing_for_the_grace_is_slow(autojump_clock: MockClock
         sender.transport.make_room(1000)
 
 
-async def test_who_keeps_up_with_what_is_old_is_not_slow(autojump_clock: MockClock) -> None:
-    """It is the age of the oldest waiting write that counts, not how long something waits."""
+async def test_old_backlog_with_young_bytes_is_not_slow(autojump_clock: MockClock) -> None:
+    """The age of the oldest waiting write counts."""
     size = len(frame(0))
     async with trio.open_nursery() as nursery:
         sender = Sender(nursery, room=0)
@@ -84,8 +84,10 @@ async def test_who_keeps_up_with_what_is_old_is_not_slow(autojump_clock: MockClo
     assert numbers(sender.transport.sent) == list(range(20))
 
 
-async def test_who_takes_all_but_the_newest_byte_is_not_slow(autojump_clock: MockClock) -> None:
-    """The rest of writes that were offered together is as old as the write it belongs to."""
+async def test_rest_of_joined_writes_has_the_age_of_its_own_write(
+    autojump_clock: MockClock,
+) -> None:
+    """Not the age of the first of them."""
     size = len(frame(0))
     async with trio.open_nursery() as nursery:
         sender = Sender(nursery, room=0)
@@ -112,10 +114,10 @@ async def test_who_takes_all_but_the_newest_byte_is_not_slow(autojump_clock: Moc
     ],
     ids=str,
 )
-async def test_the_grace_can_change_while_something_waits(
+async def test_changed_grace_applies_to_waiting_writes(
     autojump_clock: MockClock, changes: list[tuple[float, float]], slow_at: float | None
 ) -> None:
-    """It holds from then on, also for what waits already; at each time it is another one."""
+    """The check reads the grace each time."""
     async with trio.open_nursery() as nursery:
         sender = Sender(nursery, room=0)
         sender.send_queue.write(frame(0))
@@ -128,10 +130,10 @@ async def test_the_grace_can_change_while_something_waits(
         sender.transport.make_room(1000)
 
 
-async def test_by_progress_the_grace_begins_anew_with_each_byte(
+async def test_progress_restarts_the_grace(
     autojump_clock: MockClock,
 ) -> None:
-    """Who takes something is not slow, however old what waits is; who takes nothing at all is."""
+    """With the grace by progress, only a client that reads nothing is slow."""
     async with trio.open_nursery() as nursery:
         sender = Sender(nursery, room=0)
         sender.send_queue.check_slow(GRACE, by_progress=True)
@@ -146,8 +148,8 @@ async def test_by_progress_the_grace_begins_anew_with_each_byte(
         sender.transport.make_room(1000)
 
 
-async def test_who_takes_its_time_after_the_end_is_not_slow(autojump_clock: MockClock) -> None:
-    """Also where the send queue was waiting for it already: the close has a deadline of its own."""
+async def test_backlog_after_the_end_is_not_slow(autojump_clock: MockClock) -> None:
+    """The close has its own timeout."""
     async with trio.open_nursery() as nursery:
         sender = Sender(nursery, room=0)
         sender.send_queue.write(frame(0))
@@ -161,8 +163,8 @@ async def test_who_takes_its_time_after_the_end_is_not_slow(autojump_clock: Mock
 # ---- idle: whoever waits until the peer has taken all is told
 
 
-async def test_it_is_idle_once_nothing_waits_any_more(autojump_clock: MockClock) -> None:
-    """Once for each time that something did; what the kernel takes at once is no event."""
+async def test_idle_event_follows_each_emptied_backlog(autojump_clock: MockClock) -> None:
+    """A write that the kernel accepts at once causes no event."""
     async with trio.open_nursery() as nursery:
         sender = Sender(nursery, room=5)
         assert sender.send_queue.empty
@@ -178,8 +180,8 @@ async def test_it_is_idle_once_nothing_waits_any_more(autojump_clock: MockClock)
         assert (sender.send_queue.empty, sender.idle) == (True, 1)
 
 
-async def test_a_broken_one_is_idle_too(autojump_clock: MockClock) -> None:
-    """Nobody waits for a peer that has gone."""
+async def test_broken_queue_is_idle(autojump_clock: MockClock) -> None:
+    """No task waits for an ended peer."""
     async with trio.open_nursery() as nursery:
         sender = Sender(nursery, room=5)
         sender.send_queue.write(frame(0))

@@ -1,4 +1,4 @@
-"""Who may come in is told before the upgrade, and every place is given back."""
+"""The handshake rejects a client before the upgrade, and releases its place when it ends."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -66,10 +66,10 @@ async def good_head(target: str = "/ws") -> HandshakeRequest:
         ("?v=0&x=1", Dialect.V0),
     ],
 )
-async def test_the_query_selects_the_dialect(
+async def test_query_selects_the_dialect(
     autojump_clock: MockClock, query: str, dialect: Dialect
 ) -> None:
-    """The original envelope is for those who ask for it; unknown parameters are nobody's harm."""
+    """`v=0` selects the original envelope; unknown parameters are ignored."""
     with Guard().admission.admit(await good_head("/ws" + query)) as form:
         assert form is wire_format(dialect)
 
@@ -97,8 +97,8 @@ async def test_unknown_frames_are_rejected(autojump_clock: MockClock, frames: st
 @pytest.mark.parametrize(
     "version", ["2", "", "00", "1.0", "v1", "%00", "%0d%0aX:%20y", "%F0%9F%98%80"]
 )
-async def test_another_version_is_rejected(autojump_clock: MockClock, version: str) -> None:
-    """A client that wants what there is not is told what there is, in one line."""
+async def test_unknown_version_is_rejected(autojump_clock: MockClock, version: str) -> None:
+    """The body lists the versions in one line."""
     guard = Guard()
     rejection = guard.rejection(await good_head("/ws?v=" + version))
     assert (rejection.status, rejection.label) == (400, "bad_request")
@@ -107,8 +107,8 @@ async def test_another_version_is_rejected(autojump_clock: MockClock, version: s
     assert guard.admission.active == 0
 
 
-async def test_places_are_limited_and_given_back(autojump_clock: MockClock) -> None:
-    """No more than the limit are in at once; who leaves makes room, however it leaves."""
+async def test_connection_limit_counts_open_connections_only(autojump_clock: MockClock) -> None:
+    """Each end of a connection, of any kind, releases its place."""
     guard = Guard()
     request = await good_head()
     with ExitStack() as inside:
@@ -126,8 +126,8 @@ async def test_places_are_limited_and_given_back(autojump_clock: MockClock) -> N
         assert guard.admission.active == 1
 
 
-async def test_a_draining_server_lets_nobody_in(autojump_clock: MockClock) -> None:
-    """Clients are sent elsewhere, and those inside keep their places."""
+async def test_draining_server_rejects_new_clients(autojump_clock: MockClock) -> None:
+    """Open connections stay."""
     guard = Guard()
     request = await good_head()
     with guard.admission.admit(request):
@@ -137,8 +137,8 @@ async def test_a_draining_server_lets_nobody_in(autojump_clock: MockClock) -> No
         assert guard.admission.active == 1
 
 
-async def test_an_overloaded_server_says_what_it_is_short_of(autojump_clock: MockClock) -> None:
-    """The limit that is passed stands in the answer and in the label, as long as it is passed."""
+async def test_overloaded_server_rejects_with_the_limit(autojump_clock: MockClock) -> None:
+    """The body and the metric's label name the limit while it is exceeded."""
     guard = Guard()
     request = await good_head()
     guard.overload = "memory"
@@ -150,8 +150,8 @@ async def test_an_overloaded_server_says_what_it_is_short_of(autojump_clock: Moc
         pass
 
 
-async def test_those_turned_away_come_back_spread(autojump_clock: MockClock) -> None:
-    """Retry-After is given in whole seconds, not the same to all."""
+async def test_retry_after_of_rejections_varies(autojump_clock: MockClock) -> None:
+    """Retry-After has whole seconds, not the same for all."""
     guard = Guard()
     guard.admission.lifecycle.enter(ServiceState.CLOSING)
     request = await good_head()
@@ -160,8 +160,8 @@ async def test_those_turned_away_come_back_spread(autojump_clock: MockClock) -> 
     assert len(waits) > 1
 
 
-async def test_what_is_no_upgrade_is_judged_first(autojump_clock: MockClock) -> None:
-    """A wrong path is 404 on a full server too: coming back later would not help."""
+async def test_invalid_request_is_rejected_before_the_limits(autojump_clock: MockClock) -> None:
+    """A wrong path is 404 on a full server too: a retry would not help."""
     guard = Guard()
     guard.admission.lifecycle.enter(ServiceState.CLOSING)
     guard.overload = "memory"

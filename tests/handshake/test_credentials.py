@@ -1,4 +1,4 @@
-"""A token is found where it may stand, and never selected as the subprotocol."""
+"""A token is read from each allowed place, and is never selected as the subprotocol."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ def request(query: str = "", **headers: str) -> HandshakeRequest:
         ("Bearer a, Bearer b", "a, Bearer b"),
     ],
 )
-def test_the_header_has_it(authorization: str, token: str | None) -> None:
-    """The scheme's case does not matter (RFC 9110, 11.1); another scheme is no token."""
+def test_token_of_the_authorization_header(authorization: str, token: str | None) -> None:
+    """The scheme is case-insensitive (RFC 9110, 11.1); another scheme has no token."""
     assert bearer_token(request(authorization=authorization), in_query=False) == token
 
 
-def test_a_subprotocol_has_it() -> None:
-    """Wherever in the list, with or without spaces."""
+def test_token_of_a_subprotocol() -> None:
+    """At any position of the list, with or without spaces."""
     for offered in ("odin.v1, bearer.a.b.c", "bearer.a.b.c,odin.v1", "x ,  bearer.a.b.c , odin.v1"):
         one = request(sec_websocket_protocol=offered)
         assert bearer_token(one, in_query=False) == "a.b.c"
         assert select_subprotocol(one) == "odin.v1"
 
 
-def test_the_query_has_it_only_where_that_is_allowed() -> None:
-    """Else it is nobody's parameter."""
+def test_token_of_the_query_requires_the_setting() -> None:
+    """Without the setting the parameter is ignored."""
     one = request("token=a.b.c&v=1")
     assert bearer_token(one, in_query=True) == "a.b.c"
     assert bearer_token(one, in_query=False) is None
 
 
-def test_two_tokens_are_too_many() -> None:
-    """RFC 6750, 2: whose permissions would hold?"""
+def test_two_tokens_are_rejected() -> None:
+    """RFC 6750, 2: the permissions would be ambiguous."""
     twice = [
         request(authorization="Bearer a", sec_websocket_protocol="odin.v1, bearer.a"),
         request(sec_websocket_protocol="bearer.a, bearer.b"),
@@ -80,20 +80,20 @@ def test_two_tokens_are_too_many() -> None:
         ("", "", None),
     ],
 )
-def test_ours_is_selected_where_it_is_offered(
+def test_offered_subprotocol_of_the_version_is_selected(
     query: str, offered: str, selected: str | None
 ) -> None:
-    """The one of the version that is asked for, letter by letter (RFC 6455, 11.3.4)."""
+    """The comparison is case-sensitive (RFC 6455, 11.3.4)."""
     assert select_subprotocol(request(query, sec_websocket_protocol=offered)) == selected
 
 
-def test_without_an_offer_nothing_is_selected() -> None:
-    """A client that gets what it did not offer must hang up (RFC 6455, 4.1)."""
+def test_no_subprotocol_is_selected_without_an_offer() -> None:
+    """A client must close if it did not offer the selected one (RFC 6455, 4.1)."""
     assert select_subprotocol(request()) is None
 
 
-def test_a_token_alone_is_no_offer() -> None:
-    """A browser would fail without a word; here it is told what to offer beside it."""
+def test_token_as_the_only_subprotocol_is_rejected() -> None:
+    """A browser would fail without a reason; the body names the missing offer."""
     with pytest.raises(HTTPRejection) as caught:
         select_subprotocol(request(sec_websocket_protocol="bearer.a.b.c"))
     assert caught.value.status == 400

@@ -1,4 +1,4 @@
-"""Who a caller is behind proxies: what they have written is true from the right on."""
+"""The client's address behind proxies: headers of trusted proxies count, from the right."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def unnamed(proxy: str) -> ClientAddress:
         ("１92.0.2.1", None),  # noqa: RUF001 -- a digit of another script
     ],
 )
-def test_an_address_is_read_in_one_way(text: str, address: str | None) -> None:
-    """However it is written it is the same one; what is nearly one is none."""
+def test_notations_of_an_address_parse_to_the_same_address(text: str, address: str | None) -> None:
+    """An almost valid text is no address."""
     assert read_address(text) == address
 
 
@@ -72,8 +72,8 @@ def test_an_address_is_read_in_one_way(text: str, address: str | None) -> None:
         ("memory", "memory"),
     ],
 )
-def test_limits_count_what_one_owner_has(address: str, key: str) -> None:
-    """An address of IPv4, also within one of IPv6 (NAT64, 6to4, Teredo); a /64 of IPv6."""
+def test_address_limits_count_by_owner(address: str, key: str) -> None:
+    """An IPv4 address, also inside an IPv6 one (NAT64, 6to4, Teredo); an IPv6 /64."""
     assert limit_key(address) == key
 
 
@@ -96,10 +96,10 @@ def test_limits_count_what_one_owner_has(address: str, key: str) -> None:
         ("127.0.0.1", "127.0.0.1"),
     ],
 )
-def test_the_first_address_that_is_no_proxys_is_the_clients(
+def test_client_is_the_rightmost_address_outside_the_proxies(
     chain: str, client: str | ClientAddress
 ) -> None:
-    """From the right on; what cannot be read ends the search at the last proxy that is known."""
+    """An invalid entry ends the search at the last known proxy."""
     expected = ClientAddress(client) if isinstance(client, str) else client
     assert PROXIES.client(NEAR, {"x-forwarded-for": chain}) == expected
     # Nobody but a trusted proxy is asked.
@@ -129,8 +129,8 @@ def test_the_first_address_that_is_no_proxys_is_the_clients(
         ("for=", unnamed(NEAR)),
     ],
 )
-def test_the_standard_header_is_read_too(header: str, client: str | ClientAddress) -> None:
-    """RFC 7239, with its quotes; what is broken hides who asked."""
+def test_forwarded_header_is_parsed(header: str, client: str | ClientAddress) -> None:
+    """RFC 7239, with its quotes; an invalid one hides the client."""
     expected = ClientAddress(client) if isinstance(client, str) else client
     assert STANDARD.client(NEAR, {"forwarded": header}) == expected
 
@@ -150,8 +150,8 @@ def test_header_that_the_proxy_does_not_write_is_ignored(invented: str) -> None:
 
 
 @pytest.mark.parametrize("address", ["64:ff9b::a00:2", "2002:a00:2::1", "2001:0:1:1::f5ff:fffd"])
-def test_address_with_a_proxys_within_is_no_proxys(address: str) -> None:
-    """Else its owner would be believed about who has asked it."""
+def test_ipv6_address_that_embeds_a_proxys_is_not_trusted(address: str) -> None:
+    """Else its owner could forge client addresses."""
     assert address not in PROXIES
     chain = {"x-forwarded-for": f"192.0.2.9, {address}"}
     assert PROXIES.client(NEAR, chain) == ClientAddress(address)
@@ -162,15 +162,15 @@ def test_address_with_a_proxys_within_is_no_proxys(address: str) -> None:
     st.sampled_from(["x-forwarded-for", "forwarded"]),
     st.text(st.characters(max_codepoint=126)) | st.text('for=1.2:"\\;, []'),
 )
-def test_whatever_a_header_says_a_client_has_an_address(name: str, text: str) -> None:
-    """Never an error, and never a text that is none."""
+def test_any_header_results_in_a_client_address(name: str, text: str) -> None:
+    """Never an exception, and never an invalid address."""
     for proxies in (PROXIES, STANDARD):
         ip_address(proxies.client(NEAR, {name: text}).address)
 
 
 @given(st.text(st.characters(max_codepoint=126)), st.ip_addresses())
-def test_what_stands_left_of_the_client_changes_nothing(invented: str, client: object) -> None:
-    """A client can write whatever it likes into the header that it sends to its proxy."""
+def test_entries_left_of_the_client_are_ignored(invented: str, client: object) -> None:
+    """A client can send any header to its proxy."""
     if str(client) in PROXIES:
         return
     chain = f"{invented}, {client}"

@@ -1,4 +1,4 @@
-"""Callers are met in order: who it is, then TLS, then what it wants; who may not is told so."""
+"""The order of the handshake: PROXY header, TLS, HTTP head; each rejection gets its answer."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -91,10 +91,8 @@ async def say_hello(stream: ClientStream, authority: Authority) -> trio.SSLStrea
     return client
 
 
-async def test_a_proxy_header_comes_before_tls(
-    authority: Authority, autojump_clock: MockClock
-) -> None:
-    """Proxies that pass TLS on cannot write into it."""
+async def test_proxy_header_precedes_tls(authority: Authority, autojump_clock: MockClock) -> None:
+    """Proxies that pass TLS through cannot write into it."""
     door = Door(authority, proxied=True)
     wire, stream = transport_pair()
     async with trio.open_nursery() as nursery:
@@ -108,10 +106,10 @@ async def test_a_proxy_header_comes_before_tls(
     assert peer == CLIENT
 
 
-async def test_who_is_over_its_rate_costs_no_handshake(
+async def test_address_over_its_rate_is_closed_before_tls(
     authority: Authority, autojump_clock: MockClock
 ) -> None:
-    """It is cut off before TLS, where no answer could be read: only the end comes."""
+    """It could not read an answer there: it reads the end of the connection."""
     door = Door(authority, proxied=False, rate=1)
     labels: list[str] = []
     for _ in range(7):
@@ -129,10 +127,10 @@ async def test_who_is_over_its_rate_costs_no_handshake(
 
 
 @pytest.mark.parametrize("greeted", [False, True])
-async def test_a_caller_that_says_nothing_is_put_out_in_time(
+async def test_silent_connection_is_closed_after_the_timeout(
     authority: Authority, autojump_clock: MockClock, *, greeted: bool
 ) -> None:
-    """Before TLS and after it; the answer comes over what has been agreed on."""
+    """Before TLS and after it; the answer uses the negotiated encryption."""
     door = Door(authority, proxied=False)
     wire, stream = transport_pair()
     async with trio.open_nursery() as nursery:
@@ -149,10 +147,10 @@ async def test_a_caller_that_says_nothing_is_put_out_in_time(
     assert answer.startswith(b"HTTP/1.1 408 ") if greeted else not answer
 
 
-async def test_callers_are_bounded_before_tls_too(
+async def test_limit_of_handshakes_closes_the_oldest(
     authority: Authority, autojump_clock: MockClock
 ) -> None:
-    """The one that has waited longest makes room at once, and hears nothing it could not read."""
+    """At once, also before TLS, without an answer."""
     door = Door(authority, proxied=False)
     streams = []
     async with trio.open_nursery() as nursery:
@@ -170,8 +168,8 @@ async def test_callers_are_bounded_before_tls_too(
 
 
 @pytest.mark.parametrize("begun", [b"", b"GET", max_header_bytes()[:-1]])
-async def test_a_slow_head_is_answered_408(autojump_clock: MockClock, begun: bytes) -> None:
-    """Who sends nothing, or not enough, is not waited for longer than that."""
+async def test_slow_head_is_answered_408(autojump_clock: MockClock, begun: bytes) -> None:
+    """After the timeout, for no bytes or an incomplete head."""
     door = Door(None)
     wire, stream = transport_pair()
     async with trio.open_nursery() as nursery:
@@ -187,8 +185,8 @@ async def test_a_slow_head_is_answered_408(autojump_clock: MockClock, begun: byt
     assert answer.startswith(b"HTTP/1.1 408 ")
 
 
-async def test_a_trickle_does_not_prolong_the_time_for_a_head(autojump_clock: MockClock) -> None:
-    """The time is for the whole head, not for each byte of it."""
+async def test_trickled_bytes_do_not_extend_the_head_timeout(autojump_clock: MockClock) -> None:
+    """The timeout is for the whole head."""
     door = Door(None)
     wire, stream = transport_pair()
 
@@ -224,8 +222,8 @@ def canary_head(secret: str = CANARY.secret.reveal()) -> bytes:
     return max_header_bytes(**{CANARY_HEADER: secret})
 
 
-async def test_the_canary_asks_for_itself_where_proxies_are_required() -> None:
-    """It is no trusted proxy, and comes with the header of one that checks health."""
+async def test_canary_connects_without_the_required_proxy() -> None:
+    """It is no trusted proxy; its request has the canary's credential."""
     door = Door(None, proxied=True, canary=CANARY)
     assert isinstance(await met(door, LOCAL, PROXY_LOCAL, canary_head()), HandshakeRequest)
     assert door.canaries == 1
@@ -241,8 +239,8 @@ async def test_the_canary_asks_for_itself_where_proxies_are_required() -> None:
         (CLIENT, (PROXY_LOCAL, canary_head())),
     ],
 )
-async def test_nobody_else_does_without_a_trusted_proxy(peer: str, parts: tuple[bytes]) -> None:
-    """Not from this machine without the credential, not for somebody else, not from elsewhere."""
+async def test_other_clients_require_a_trusted_proxy(peer: str, parts: tuple[bytes]) -> None:
+    """Without the credential, with another client's address, or from another host."""
     door = Door(None, proxied=True, canary=CANARY)
     rejection = await met(door, peer, *parts)
     assert isinstance(rejection, HTTPRejection)
@@ -250,15 +248,15 @@ async def test_nobody_else_does_without_a_trusted_proxy(peer: str, parts: tuple[
     assert door.canaries == 0
 
 
-async def test_a_client_that_a_proxy_names_is_no_canary() -> None:
-    """Whatever stands in its head: the proxy passes it on."""
+async def test_client_behind_a_proxy_is_never_the_canary() -> None:
+    """The proxy passes on any header of its client."""
     door = Door(None, proxied=True, canary=CANARY)
     assert isinstance(await met(door, PROXY, proxy_header(), canary_head()), HandshakeRequest)
     assert door.canaries == 0
 
 
-async def test_the_rate_of_the_canarys_address_is_checked_after_the_head() -> None:
-    """Of all that come from there but the canary, which is charged nothing."""
+async def test_rate_of_the_canarys_address_is_checked_after_the_head() -> None:
+    """All its other connections count; the canary's do not."""
     door = Door(None, rate=1, canary=CANARY)
     for _ in range(5):
         assert isinstance(await met(door, LOCAL, max_header_bytes()), HandshakeRequest)

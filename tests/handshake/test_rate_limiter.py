@@ -1,4 +1,4 @@
-"""Addresses are counted as long as it matters, and forgotten then."""
+"""The rate limiter counts addresses, and forgets them when their count no longer matters."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -31,8 +31,8 @@ def knocks(limits: RateLimiter, address: str, count: int) -> int:
     return passed
 
 
-async def test_addresses_are_bounded(autojump_clock: MockClock) -> None:
-    """However many come at once; those that came last are still held to their rate."""
+async def test_number_of_addresses_is_bounded(autojump_clock: MockClock) -> None:
+    """The latest addresses keep their rate limit."""
     limits = RateLimiter(RateLimits(rate_per_address=PerAddressLimit(1)))
     for number in range(40_000):
         limits.check_rate(ClientAddress(f"192.0.{number // 256}.{number % 256}"))
@@ -40,8 +40,8 @@ async def test_addresses_are_bounded(autojump_clock: MockClock) -> None:
     assert knocks(limits, f"192.0.{39_999 // 256}.{39_999 % 256}", 10) == 4
 
 
-async def test_an_address_that_goes_on_is_not_forgotten(autojump_clock: MockClock) -> None:
-    """It has its rate and no more, whatever others come and go meanwhile."""
+async def test_active_address_keeps_its_count(autojump_clock: MockClock) -> None:
+    """It has its rate and no more, whichever addresses come and go."""
     limits = RateLimiter(RateLimits(rate_per_address=PerAddressLimit(2)))
     passed = 0
     for second in range(100):
@@ -52,8 +52,8 @@ async def test_an_address_that_goes_on_is_not_forgotten(autojump_clock: MockCloc
     assert len(limits) < 20
 
 
-async def test_places_are_given_back(autojump_clock: MockClock) -> None:
-    """However a connection ends, and nothing is remembered of an address without any."""
+async def test_ended_connection_releases_its_place(autojump_clock: MockClock) -> None:
+    """After any kind of end; an address without connections is forgotten."""
     limits = RateLimiter(RateLimits(connections_per_address=PerAddressLimit(2)))
     with ExitStack() as inside:
         for _ in range(2):
@@ -70,10 +70,10 @@ async def test_places_are_given_back(autojump_clock: MockClock) -> None:
     assert len(limits) == 0
 
 
-async def test_an_operator_hears_of_a_limit_that_bites_but_not_of_each_caller(
+async def test_exceeded_limit_is_logged_once(
     autojump_clock: MockClock,
 ) -> None:
-    """The line names the setting and the address: it may be a proxy's that names nobody."""
+    """The line names the setting and the address: it may be a proxy's that sends no header."""
     limits = RateLimiter(RateLimits(rate_per_address=PerAddressLimit(1)))
     with structlog.testing.capture_logs() as lines:
         for _ in range(7):
@@ -84,7 +84,7 @@ async def test_an_operator_hears_of_a_limit_that_bites_but_not_of_each_caller(
     assert (lines[0]["setting"], lines[0]["address"]) == ("WS_CONNECT_RATE_PER_IP", "203.0.113.5")
 
 
-async def test_those_turned_away_come_back_spread(autojump_clock: MockClock) -> None:
+async def test_retry_after_varies(autojump_clock: MockClock) -> None:
     """Retry-After is not the same for all."""
     limits = RateLimiter(RateLimits(rate=1))
     waits = set()
@@ -109,10 +109,10 @@ OTHERS += ["::1", "fd00::1", "fe80::1", "2001:db8::1", "::ffff:10.0.0.1", "", "u
 
 
 @pytest.mark.parametrize("address", OTHERS)
-async def test_without_a_setting_only_public_addresses_are_limited(
+async def test_default_limits_public_addresses_only(
     autojump_clock: MockClock, address: str
 ) -> None:
-    """Loopback, private networks and what is no address have no limit, and take no memory."""
+    """Loopback, private networks and unknown addresses have no limit and use no memory."""
     limits = RateLimiter(DEFAULTS)
     assert knocks(limits, address, 100) == 100
     with ExitStack() as inside:
@@ -128,10 +128,8 @@ PRIVATE_WITHIN = ["64:ff9b::10.0.0.1", "2002:a00:1::1", "2001:0:a00:1::f5ff:fffe
 
 
 @pytest.mark.parametrize("address", [*PUBLIC, *WITHIN, *PRIVATE_WITHIN])
-async def test_without_a_setting_a_public_address_is_limited(
-    autojump_clock: MockClock, address: str
-) -> None:
-    """Of IPv4 as it is and in IPv6's clothes, and of IPv6."""
+async def test_default_limits_each_public_address(autojump_clock: MockClock, address: str) -> None:
+    """IPv4, IPv4 inside IPv6, and IPv6."""
     limits = RateLimiter(DEFAULTS)
     assert knocks(limits, address, 100) == 10
     with ExitStack() as inside:
@@ -141,10 +139,10 @@ async def test_without_a_setting_a_public_address_is_limited(
             pass
 
 
-async def test_addresses_made_of_one_ipv4_address_share_its_limit(
+async def test_ipv6_addresses_that_embed_one_ipv4_address_share_its_limit(
     autojump_clock: MockClock,
 ) -> None:
-    """Of 6to4 alone it has 65,536 networks of a /64."""
+    """With 6to4 alone it has 65,536 /64 networks."""
     limits = RateLimiter(DEFAULTS)
     assert sum(knocks(limits, f"2002:808:808:{number:x}::1", 1) for number in range(100)) == 10
     for address in WITHIN:
@@ -153,10 +151,10 @@ async def test_addresses_made_of_one_ipv4_address_share_its_limit(
 
 
 @pytest.mark.parametrize("address", [*PUBLIC, *OTHERS])
-async def test_proxy_that_does_not_name_its_client_has_the_limit_of_a_public_address(
+async def test_proxy_without_a_client_address_has_the_public_limit(
     autojump_clock: MockClock, address: str
 ) -> None:
-    """Whatever its own address is, for strangers are behind it."""
+    """Whatever its own address: its clients are unknown."""
     limits = RateLimiter(DEFAULTS)
     client_address = ClientAddress(address, named=False)
     with ExitStack() as inside:
@@ -173,10 +171,10 @@ async def test_proxy_that_does_not_name_its_client_has_the_limit_of_a_public_add
 
 @pytest.mark.parametrize("address", [*PUBLIC, *OTHERS])
 @pytest.mark.parametrize("maximum", [0, 1])
-async def test_a_limit_that_is_set_holds_for_every_address(
+async def test_configured_limit_applies_to_every_address(
     autojump_clock: MockClock, address: str, maximum: int
 ) -> None:
-    """Public or not; and 0 lifts it for all."""
+    """Public or private; 0 is no limit for all."""
     limit = PerAddressLimit.of(maximum, 2)
     limits = RateLimiter(RateLimits(rate_per_address=limit, connections_per_address=limit))
     assert knocks(limits, address, 20) == (5 if maximum else 20)
@@ -189,8 +187,8 @@ async def test_a_limit_that_is_set_holds_for_every_address(
         pass
 
 
-async def test_who_meets_a_limit_of_one_address_may_be_a_proxy(autojump_clock: MockClock) -> None:
-    """The log says what is to be done with one; for the rate of all there is nothing of that."""
+async def test_log_line_of_an_address_limit_mentions_proxies(autojump_clock: MockClock) -> None:
+    """The line of the total rate does not."""
     with structlog.testing.capture_logs() as lines:
         knocks(RateLimiter(DEFAULTS), "8.8.8.8", 20)
         knocks(RateLimiter(RateLimits(rate=1)), "8.8.8.8", 20)
@@ -203,10 +201,10 @@ async def test_who_meets_a_limit_of_one_address_may_be_a_proxy(autojump_clock: M
     st.lists(st.tuples(st.booleans(), st.sampled_from(PUBLIC + OTHERS)), max_size=60),
     st.one_of(st.none(), st.integers(0, 4)),
 )
-def test_a_place_is_had_just_when_there_is_one(
+def test_place_is_granted_iff_one_is_free(
     calls: list[tuple[bool, str]], maximum: int | None
 ) -> None:
-    """Whoever comes and goes: each address has what is allowed it, and nothing is left after."""
+    """In any order of connects and ends; nothing is left after the last end."""
 
     async def come_and_go() -> None:
         limit = PerAddressLimit.of(maximum, 2)
@@ -232,10 +230,8 @@ def test_a_place_is_had_just_when_there_is_one(
 
 
 @given(st.ip_addresses(v=6), st.integers(0, (1 << 64) - 1))
-def test_a_network_of_one_owner_is_public_as_a_whole_or_not(
-    address: IPv6Address, other: int
-) -> None:
-    """No choice of the lower half passes the limit of a public /64."""
+def test_whole_network_of_an_owner_is_public_or_private(address: IPv6Address, other: int) -> None:
+    """No lower half of an address avoids the limit of a public /64."""
     # What a translator makes of IPv4 addresses is as many owners'.
     assume(address not in IPv6Network("64:ff9b::/64") and address not in IPv6Network("2002::/16"))
     # In the registry for protocols there are single addresses of each kind, and no hosts.

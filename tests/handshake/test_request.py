@@ -1,4 +1,4 @@
-"""The request has to ask for a WebSocket; it is answered with an upgrade or an HTTP error."""
+"""A WebSocket request is answered with an upgrade, any other with an HTTP error."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -64,8 +64,8 @@ async def checked(request: bytes) -> HTTPRejection:
         max_header_bytes(Origin="https://elsewhere.test", Sec_WebSocket_Protocol="chat"),
     ],
 )
-async def test_an_upgrade_is_recognised(autojump_clock: MockClock, data: bytes) -> None:
-    """All that RFC 6455 allows a client to write is let through."""
+async def test_valid_upgrade_is_accepted(autojump_clock: MockClock, data: bytes) -> None:
+    """In every form that RFC 6455 allows."""
     request = await read(data)
     assert request is not None
     check_upgrade(request)
@@ -117,17 +117,17 @@ async def test_an_upgrade_is_recognised(autojump_clock: MockClock, data: bytes) 
         (max_header_bytes(Sec_WebSocket_Key="not base64 at all!!!!!!"), 400, "bad_request", None),
     ],
 )
-async def test_what_is_no_upgrade_is_rejected_with_a_reason(
+async def test_invalid_upgrade_is_rejected_with_a_reason(
     autojump_clock: MockClock, data: bytes, status: int, label: str, header: tuple[str, str] | None
 ) -> None:
-    """Status and label say what is wrong, and a header what would be right where there is one."""
+    """By status and label, and by a header with the right value where one exists."""
     rejection = await checked(data)
     assert (rejection.status, rejection.label) == (status, label)
     assert list(rejection.headers) == ([] if header is None else [header])
 
 
-async def test_a_client_library_accepts_the_answer(autojump_clock: MockClock) -> None:
-    """Whatever a client wrote around its key, the answer is to that key and offers nothing else."""
+async def test_client_library_accepts_the_answer(autojump_clock: MockClock) -> None:
+    """Whatever surrounds the key, the answer is for that key and selects no extension unasked."""
     request = await read(
         max_header_bytes(
             "/ws?v=0",
@@ -166,8 +166,8 @@ async def test_a_client_library_accepts_the_answer(autojump_clock: MockClock) ->
     ],
     ids=lambda rejection: rejection.text,
 )
-def test_a_rejection_is_one_http_answer(rejection: HTTPRejection) -> None:
-    """A client's parser reads status, headers and one line of text, and then the end."""
+def test_rejection_is_one_http_response(rejection: HTTPRejection) -> None:
+    """A client's parser reads status, headers, one line of text, and the end."""
     client = h11.Connection(h11.CLIENT)
     client.send(h11.Request(method="GET", target="/ws", headers=[("Host", "odin.test")]))
     client.send(h11.EndOfMessage())

@@ -1,4 +1,4 @@
-"""The request head is read whole or rejected, whatever comes, however slowly and in what pieces."""
+"""The parser reads a whole head or rejects it, for any bytes in any pieces."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -52,8 +52,8 @@ async def rejection_of(*pieces: bytes) -> HTTPRejection:
 # ---- reading
 
 
-async def test_a_head_is_read(autojump_clock: MockClock) -> None:
-    """Method, path, query and headers are told apart; header names are lower case."""
+async def test_valid_head_is_parsed(autojump_clock: MockClock) -> None:
+    """Method, path, query and headers; header names are lower case."""
     request = await read(max_header_bytes("/ws?v=0&empty=&name=a%20b", Origin="https://odin.test"))
     assert request is not None
     assert request.method == "GET"
@@ -78,10 +78,8 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("case", FOREIGN)
-async def test_header_that_is_not_read_may_have_any_bytes_over_0x7f(
-    autojump_clock: MockClock, case: str
-) -> None:
-    """The head is read, and has nothing of a header that nothing looks at."""
+async def test_unused_header_may_have_bytes_over_0x7f(autojump_clock: MockClock, case: str) -> None:
+    """The parsed head does not contain it."""
     fields = {name.replace("-", "_"): value for name, value in FOREIGN[case].items()}
     request = await read(max_header_bytes(**fields))
     assert request is not None
@@ -103,10 +101,8 @@ READ = [
 
 @pytest.mark.parametrize("name", READ)
 @pytest.mark.parametrize("byte", ["\x80", "\xe9", "\xff"])
-async def test_header_that_is_read_has_to_be_ascii(
-    autojump_clock: MockClock, name: str, byte: str
-) -> None:
-    """400, with the header's name."""
+async def test_used_header_must_be_ascii(autojump_clock: MockClock, name: str, byte: str) -> None:
+    """Else 400, with the header's name."""
     value = UPGRADE.get(name, "x") + byte
     rejection = await rejection_of(max_header_bytes(**{name.replace("-", "_"): value}))
     assert (rejection.status, rejection.label) == (HTTPStatus.BAD_REQUEST, "bad_request")
@@ -115,20 +111,20 @@ async def test_header_that_is_read_has_to_be_ascii(
 
 @pytest.mark.parametrize("name", ["Cookie", "X_Any", "Origin", "Authorization"])
 @pytest.mark.parametrize("byte", [*"\x01\x02\x08\x0b\x0c\x0e\x1b\x1f\x7f"])
-async def test_no_header_may_have_a_control_character(
+async def test_control_character_in_a_header_is_rejected(
     autojump_clock: MockClock, name: str, byte: str
 ) -> None:
-    """Whether it is read or not: RFC 9110, 5.5 has no place for one."""
+    """In used and unused headers (RFC 9110, 5.5)."""
     assert (
         await rejection_of(max_header_bytes(**{name: f"a{byte}b"}))
     ).status == HTTPStatus.BAD_REQUEST
 
 
 @pytest.mark.parametrize("name", ["x-forwarded-for", "forwarded"])
-async def test_only_the_forwarded_header_that_is_asked_for_is_read(
+async def test_only_the_configured_forwarded_header_is_read(
     autojump_clock: MockClock, name: str
 ) -> None:
-    """It is held to ASCII then; the other one is not looked at."""
+    """It must be ASCII; the other one is ignored."""
     data = max_header_bytes(X_Forwarded_For="192.0.2.1", Forwarded="for=192.0.2.1")
     request = await read(data, forwarded=name)
     assert request is not None
@@ -138,8 +134,8 @@ async def test_only_the_forwarded_header_that_is_asked_for_is_read(
         await read(bad, forwarded=name)
 
 
-async def test_a_repeated_header_has_its_values_joined(autojump_clock: MockClock) -> None:
-    """A proxy may add a line of its own: no value hides another."""
+async def test_values_of_a_repeated_header_are_joined(autojump_clock: MockClock) -> None:
+    """A proxy may add its own line: no value hides another."""
     data = max_header_bytes(Connection="keep-alive").replace(
         b"\r\n\r\n", b"\r\nConnection: Upgrade\r\n\r\n"
     )
@@ -179,19 +175,19 @@ def test_failing_21_a_head_may_be_cut_anywhere_and_nothing_behind_it_is_lost(
 
 
 @pytest.mark.parametrize("pieces", [[], [b"GET /ws HT"], [max_header_bytes()[:-1]]])
-async def test_a_peer_that_leaves_before_the_head_is_whole_is_no_rejection(
+async def test_end_within_the_head_is_no_rejection(
     autojump_clock: MockClock, pieces: list[bytes]
 ) -> None:
-    """Nobody is there any more to be answered."""
+    """No peer is left to read an answer."""
     assert await read(*pieces, b"") is None
 
 
 @pytest.mark.parametrize("size", [MAX_BYTES - 1, MAX_BYTES])
 @pytest.mark.parametrize("piece", [1, 100, MAX_BYTES])
-async def test_a_head_up_to_the_limit_is_read(
+async def test_head_of_exactly_the_limit_is_parsed(
     autojump_clock: MockClock, size: int, piece: int
 ) -> None:
-    """The limit itself is still allowed."""
+    """The limit is inclusive."""
     data = max_header_bytes(X="y" * (size - len(max_header_bytes(X=""))))
     assert len(data) == size
     assert await read(*(data[at : at + piece] for at in range(0, size, piece))) is not None
@@ -211,18 +207,18 @@ async def test_failing_20_a_head_over_the_limit_is_answered_431(
     )
 
 
-async def test_a_head_without_an_end_is_answered_as_soon_as_it_is_too_large(
+async def test_head_without_an_end_is_rejected_at_the_limit(
     autojump_clock: MockClock,
 ) -> None:
-    """What is kept of it is bounded while it comes, not only when it is whole."""
+    """The buffered bytes are bounded while they arrive."""
     rejection = await rejection_of(b"GET /ws HTTP/1.1\r\nX: ", b"y" * (MAX_BYTES + 1))
     assert rejection.status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
 
 
-async def test_bytes_behind_the_head_do_not_count_against_its_limit(
+async def test_bytes_after_the_head_do_not_count_for_its_limit(
     autojump_clock: MockClock,
 ) -> None:
-    """A client that sends commands with its handshake is not rejected for them."""
+    """A client may send commands together with its handshake."""
     request = await read(max_header_bytes() + b"x" * (MAX_BYTES - len(max_header_bytes())))
     assert request is not None
     request = await read(max_header_bytes()[:-1], b"\n" + b"x" * (MAX_BYTES - 1))
@@ -231,7 +227,7 @@ async def test_bytes_behind_the_head_do_not_count_against_its_limit(
 
 
 @pytest.mark.parametrize("count", [100, 101])
-async def test_no_head_needs_more_than_a_hundred_headers(
+async def test_head_with_over_a_hundred_headers_is_rejected(
     autojump_clock: MockClock, count: int
 ) -> None:
     """Many small headers are rejected like one large one."""
@@ -281,8 +277,8 @@ async def test_no_head_needs_more_than_a_hundred_headers(
         max_header_bytes(version="HTTP/1.0", Host="a b"),
     ],
 )
-async def test_what_is_no_request_is_answered_400(autojump_clock: MockClock, data: bytes) -> None:
-    """Garbage, bytes that are not ASCII and other versions get an answer, not an exception."""
+async def test_invalid_request_is_answered_400(autojump_clock: MockClock, data: bytes) -> None:
+    """Random bytes, other encodings and other versions get an answer, not an exception."""
     rejection = await rejection_of(data)
     assert (rejection.status, rejection.label) == (HTTPStatus.BAD_REQUEST, "bad_request")
 
@@ -295,8 +291,8 @@ async def test_what_is_no_request_is_answered_400(autojump_clock: MockClock, dat
         lambda it: max_header_bytes()[: it[0]] + it[1] + max_header_bytes()[it[0] :]
     )
 )
-def test_no_bytes_bring_anything_but_a_head_or_a_rejection(data: bytes) -> None:
-    """Whatever a stranger sends, there is a head, an end, or an answer that is HTTP."""
+def test_any_bytes_result_in_a_head_an_end_or_a_rejection(data: bytes) -> None:
+    """Each rejection is valid HTTP."""
     answer = b"HTTP/1.1 4"
     try:
         request = read_now(data, b"")
@@ -375,14 +371,14 @@ def test_head_of_a_usual_client_is_parsed_in_one_pass(data: bytes) -> None:
         b" " + max_header_bytes(),
     ],
 )
-def test_head_with_anything_doubtful_is_left_to_h11(data: bytes) -> None:
-    """Whatever has to be joined, has a body, is rejected, or is not whole."""
+def test_unusual_head_is_parsed_by_h11(data: bytes) -> None:
+    """A repeated header, a body, an invalid or incomplete head."""
     for forwarded in None, "x-forwarded-for":
         assert parse_plain(data, MAX_BYTES, forwarded) is None
 
 
-def test_head_parsed_in_one_pass_is_what_h11_makes_of_it_over_the_corpus() -> None:
-    """All that fuzzing begins with and has found, from the byte after the one that cuts it."""
+def test_one_pass_parser_equals_h11_over_the_fuzzing_corpus() -> None:
+    """Each entry without the byte that selects its cut."""
     found = [path.read_bytes() for path in kept("head")]
     assert {check_both(data[1:]) for data in (*seeds("head"), *found)} == {False, True}
 
@@ -394,6 +390,6 @@ def test_head_parsed_in_one_pass_is_what_h11_makes_of_it_over_the_corpus() -> No
         lambda it: BROWSER[: it[0]] + it[2] + BROWSER[it[0] + it[1] :]
     )
 )
-def test_head_parsed_in_one_pass_is_what_h11_makes_of_it(data: bytes) -> None:
-    """Of heads with a few mistakes, and of anything."""
+def test_one_pass_parser_equals_h11(data: bytes) -> None:
+    """For heads with a few mistakes, and for any bytes."""
     check_both(data)
