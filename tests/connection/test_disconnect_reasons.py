@@ -74,7 +74,7 @@ def test_every_reason_has_advice(close: DisconnectReason) -> None:
     ids=lambda it: it.name,
 )
 def test_failing_19_a_close_frame_carries_code_and_reason(close: DisconnectReason) -> None:
-    """A client library reads the code and the text of the table from the frame."""
+    """A client library reads the table's code and text from the frame."""
     assert frames(close.value.frame) == [
         (Opcode.CLOSE, (CODES[close.value.label], close.value.text))
     ]

@@ -52,7 +52,7 @@ async def let_pass(keepalive: Keepalive, seconds: float) -> None:
 async def test_each_connection_is_pinged_once_an_interval(
     autojump_clock: MockClock, count: int
 ) -> None:
-    """Nobody is forgotten and nobody is pinged twice, however many there are."""
+    """For any number of connections."""
     keepalive = Keepalive(INTERVAL, TIMEOUT)
     connections = [FakeConnection() for _ in range(count)]
     with ExitStack() as watched:
@@ -67,7 +67,7 @@ async def test_each_connection_is_pinged_once_an_interval(
 
 
 async def test_pings_are_spread_over_the_interval(autojump_clock: MockClock) -> None:
-    """There is no moment at which all are pinged: that would be a burst of writes and answers."""
+    """Simultaneous pings would be a burst of writes and answers."""
     keepalive = Keepalive(INTERVAL, TIMEOUT)
     connections = [FakeConnection() for _ in range(1000)]
     with ExitStack() as watched:

@@ -123,7 +123,7 @@ async def test_finish_with_a_flush_sends_all_then_the_last_frame(
 def test_failing_16_a_last_frame_never_follows_half_of_another(
     sizes: list[int], rooms: list[int], *, flush: bool
 ) -> None:
-    """Wherever the kernel stopped, whole frames in order and then the last one come out."""
+    """After any partial write, whole frames and then the last one arrive."""
 
     async def main(_: MockClock) -> None:
         async with trio.open_nursery() as nursery:

@@ -81,14 +81,14 @@ async def test_query_selects_the_dialect(
 async def test_query_selects_the_frames(
     autojump_clock: MockClock, query: str, frames: Frames
 ) -> None:
-    """A client that cannot say it in a command yet says it in the URL."""
+    """Text or binary frames, before the client can send a command."""
     with Guard().admission.admit(await good_head("/ws" + query)) as form:
         assert form is wire_format(frames=frames)
 
 
 @pytest.mark.parametrize("frames", ["", "Batch", "batches", "%00"])
 async def test_unknown_frames_are_rejected(autojump_clock: MockClock, frames: str) -> None:
-    """The answer says what is allowed."""
+    """The body lists the allowed values."""
     rejection = Guard().rejection(await good_head(f"/ws?frames={frames}"))
     assert (rejection.status, rejection.label) == (400, "bad_request")
     assert rejection.text.startswith("frames: must be single or batch, not ")
@@ -175,7 +175,7 @@ async def test_invalid_request_is_rejected_before_the_limits(autojump_clock: Moc
 async def test_failing_22_a_rejection_is_an_http_answer_and_never_a_101(
     autojump_clock: MockClock, overload: str | None, *, draining: bool, places: int
 ) -> None:
-    """A client that may not come in reads a status; only one that may is upgraded."""
+    """A rejected client reads an HTTP status; only an admitted one is upgraded."""
     admission = Admission(places, lambda: overload)
     if draining:
         admission.lifecycle.enter(ServiceState.CLOSING)

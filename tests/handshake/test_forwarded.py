@@ -139,7 +139,7 @@ def test_forwarded_header_is_parsed(header: str, client: str | ClientAddress) ->
     "invented", [f"for={FAR}", "for=9.9.9.9", "for=127.0.0.1", "for=unknown", "", "\x00", ";,;"]
 )
 def test_header_that_the_proxy_does_not_write_is_ignored(invented: str) -> None:
-    """A proxy that writes one of the headers passes on what its client writes into the other."""
+    """A proxy that writes one header passes the client's other one on."""
     both = {"x-forwarded-for": CLIENT, "forwarded": invented}
     assert PROXIES.client(NEAR, both) == ClientAddress(CLIENT)
     assert PROXIES.client(NEAR, {"forwarded": invented}) == unnamed(NEAR)

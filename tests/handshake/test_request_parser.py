@@ -146,7 +146,7 @@ async def test_values_of_a_repeated_header_are_joined(autojump_clock: MockClock)
 
 
 async def test_upgrade_on_two_lines_is_one_list(autojump_clock: MockClock) -> None:
-    """RFC 9110, 5.3 and 7.8: the header is a list, so its lines are one."""
+    """RFC 9110, 5.3 and 7.8."""
     request = await read(
         max_header_bytes(Upgrade="h2c").replace(b"\r\n\r\n", b"\r\nUpgrade: websocket\r\n\r\n")
     )
@@ -163,7 +163,7 @@ async def test_upgrade_on_two_lines_is_one_list(autojump_clock: MockClock) -> No
 def test_failing_21_a_head_may_be_cut_anywhere_and_nothing_behind_it_is_lost(
     cuts: list[int], behind: bytes
 ) -> None:
-    """Bytes that came together with the end of the head are handed on; later ones are not read."""
+    """Bytes received together with the end of the head are passed on; later ones are not read."""
     data = max_header_bytes() + behind
     edges = sorted({0, *cuts, len(data)})
     pieces = [data[low:high] for low, high in itertools.pairwise(edges)]
@@ -198,7 +198,7 @@ async def test_head_of_exactly_the_limit_is_parsed(
 async def test_failing_20_a_head_over_the_limit_is_answered_431(
     autojump_clock: MockClock, size: int, piece: int
 ) -> None:
-    """Its size is bounded, in whatever pieces it comes and whether or not it ends."""
+    """In any pieces, with or without an end."""
     data = max_header_bytes(X="y" * (size - len(max_header_bytes(X=""))))
     rejection = await rejection_of(*(data[at : at + piece] for at in range(0, size, piece)))
     assert (rejection.status, rejection.label) == (
@@ -341,7 +341,7 @@ def check_both(data: bytes) -> bool:
     "data", [max_header_bytes(), BROWSER, BROWSER + b"\x81\x80", BROWSER.lower()]
 )
 def test_head_of_a_usual_client_is_parsed_in_one_pass(data: bytes) -> None:
-    """h11 would be the same and slower."""
+    """H11 would return the same, more slowly."""
     assert check_both(data) == (b"HTTP/1.1" in data)
 
 
