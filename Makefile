@@ -22,10 +22,10 @@ CONSOLE := tests/console/node
 PLAYWRIGHT := $(CONSOLE)/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo stack stack-long quick test newest coverage pythons chaos bench bench-all bench-hot autobahn fuzz hostile bundle pictures check image-files format packages clean
+.PHONY: help setup demo stack stack-long quick test newest coverage pythons chaos bench bench-all bench-hot autobahn fuzz hostile bundle pictures check image-files release-check docs format packages clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 setup: $(DEV) ## .venv with odin-ws (editable) and all that development needs, pinned
 
@@ -95,6 +95,12 @@ check: setup ## what needs no test run: format, lint, types, import contracts, c
 
 image-files: setup ## hashes and bill of materials (SBOM) of what the image installs, for deploy/image
 	$(BIN)/python tools/image_files.py
+
+docs: setup ## the documentation as a site in build/docs, its links and anchors checked
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
+
+release-check: setup ## wheels, sdists, changelog and version, installed in an empty environment; ARGS=0.2.0 for a dry run
+	$(BIN)/python tools/release.py check $(ARGS)
 
 format: setup ## writes the format and the lint fixes that are safe
 	$(BIN)/ruff format .

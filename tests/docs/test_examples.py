@@ -26,7 +26,7 @@ from tests.docs.pages import ROOT, blocks, page
 
 # How often the topic of the README's subscriber gets a record, and how long that may go on.
 PUBLISH_SECONDS = 0.1
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 100
 
 # Pages whose commands only read the files of the same page.
 TRANSCRIBED = ("docs/settings.md", "docs/catalogue.md")

@@ -22,7 +22,7 @@ import orjson
 from odin_ws.bench.messages import LoadPlan
 from odin_ws.bench.reader import CLOSE, PING, TEXT, TORN, Tables
 from odin_ws.bench.socket_drain import NOBODY, Ready
-from odin_ws.bench.workload import Subscription
+from odin_ws.bench.subscriptions import Subscription
 
 __all__ = ["Connections", "Phase"]
 

@@ -19,7 +19,7 @@ from odin_ws.bench.histogram import quantiles
 from odin_ws.bench.messages import LoadPlan, Reader, read_plan, send_event
 from odin_ws.bench.reader import UNKNOWN, Problem, Tables
 from odin_ws.bench.socket_drain import Ready, drain
-from odin_ws.bench.workload import subscriptions
+from odin_ws.bench.subscriptions import subscriptions
 
 __all__ = ["main"]
 

@@ -15,7 +15,8 @@ import orjson
 from confluent_kafka import KafkaError, Producer
 
 from odin_ws.bench.messages import PublishPlan, Reader, read_plan, send_event
-from odin_ws.bench.workload import catalogue_of, popularity
+from odin_ws.bench.subscriptions import popularity
+from odin_ws.bench.workload import catalogue_of
 from odin_ws.testing.events import EventGenerator
 from odin_ws.testing.record_formats import encode_key, value_prefix
 

@@ -1,5 +1,6 @@
-"""Channels, their popularity, and subscriptions: the same in all processes.
+"""The workloads of a benchmark: its channels, scenarios and suites.
 
+Without numpy: `odin-ws --help` imports it, also without the extra `bench`.
 Channel k is token k // topics in topic k % topics; the smaller its number, the more popular it is.
 """
 
@@ -9,11 +10,9 @@ import secrets
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import attrs
-import numpy as np
-from numpy.typing import NDArray
 
 from odin_ws.catalogue import Catalogue, default_catalogue, load_catalogue
 
@@ -26,20 +25,10 @@ __all__ = [
     "Names",
     "Run",
     "Scenario",
-    "Subscription",
     "Workload",
     "catalogue_of",
     "names_for",
-    "popularity",
-    "reach",
-    "subscriptions",
 ]
-
-# Any value; all processes must use the same.
-_SEED = 1
-
-# Enough samples for a mean.
-_SAMPLE = 500
 
 
 @attrs.frozen
@@ -115,61 +104,6 @@ def names_for(workload: Workload, catalogue_file: Path | None = None) -> Names:
         [topic.name for topic in topics],
         None if catalogue_file is None else str(catalogue_file),
     )
-
-
-class Subscription(NamedTuple):
-    """The names that one connection subscribes to, and the numbers of its channels, ascending."""
-
-    names: list[str]
-    channels: NDArray[np.int64]
-
-
-def popularity(workload: Workload) -> NDArray[np.float64]:
-    """Return the share of each channel, by number."""
-    ranks = np.arange(1, workload.channels + 1)
-    weights = 1 / ranks if workload.zipf else np.ones(workload.channels)
-    return np.asarray(weights / weights.sum())
-
-
-def subscriptions(workload: Workload, names: Names, connections: int) -> list[Subscription]:
-    """Return the subscription of each connection; the same ones each time."""
-    if workload.everything:
-        return [Subscription(["*.*"], np.arange(workload.channels))] * connections
-    random = np.random.default_rng(_SEED)
-    # The smallest of exponential times with these rates: a draw without replacement.
-    shares = popularity(workload)
-    every = round(1 / workload.patterned) if workload.patterned else 0
-    found = []
-    for number in range(connections):
-        times = random.standard_exponential(workload.channels) / shares
-        chosen = np.argpartition(times, workload.each - 1)[: workload.each]
-        turn, rest = divmod(number, every) if every else (0, 1)
-        found.append(_subscription(workload, names, chosen, turn if rest == 0 else None))
-    return found
-
-
-def _subscription(
-    workload: Workload, names: Names, chosen: NDArray[np.int64], turn: int | None
-) -> Subscription:
-    """Return a subscription; in turn, a pattern that matches the first channel replaces it."""
-    asked = [names.channel(int(channel)) for channel in chosen]
-    if turn is None:
-        return Subscription(asked, np.sort(chosen))
-    token, topic = divmod(int(chosen[0]), workload.topics)
-    if turn % 2:
-        asked[0] = f"*.{names.categories[topic]}"
-        matched = np.arange(topic, workload.channels, workload.topics)
-    else:
-        asked[0] = f"{names.token(token)}.*"
-        matched = np.arange(token * workload.topics, (token + 1) * workload.topics)
-    return Subscription(asked, np.union1d(chosen, matched))
-
-
-def reach(workload: Workload, names: Names, connections: int) -> float:
-    """Return the share of the connections that receive a record, on average."""
-    shares = popularity(workload)
-    sample = subscriptions(workload, names, min(connections, _SAMPLE))
-    return float(np.mean([shares[one.channels].sum() for one in sample]))
 
 
 class Disturbance(Enum):

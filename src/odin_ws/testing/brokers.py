@@ -121,7 +121,7 @@ class Broker:
 
         Raises:
             BrokerFailed: the port is in use, or the broker exited or was not ready in
-            `READY_SECONDS`.
+                `READY_SECONDS`.
         """
         # Otherwise the response of another process on the port would pass for this broker's.
         if not is_free(self.port):

@@ -58,16 +58,20 @@ async def open_local_server(
     catalogue: Catalogue | None = None,
     partitions: int = 12,
     log: MemoryLog | None = None,
+    port: int = 0,
 ) -> AsyncIterator[LocalServer]:
-    """Run a server on free ports for the length of the block, in real time.
+    """Run a server for the length of the block, in real time.
 
-    Several servers may share a `log`, as instances share a Kafka.
+    `port`: for subscribers; 0 for any free port. Several servers may share a `log`, as instances
+    share a Kafka.
     """
     catalogue = catalogue or default_catalogue()
     log = log or MemoryLog(catalogue.topics, partitions)
-    free = Address(LOOPBACK, 0)
     settings = attrs.evolve(
-        settings or Settings(), ws_addr=free, ws_ops_addr=free, ws_drain_delay_seconds=0
+        settings or Settings(),
+        ws_addr=Address(LOOPBACK, port),
+        ws_ops_addr=Address(LOOPBACK, 0),
+        ws_drain_delay_seconds=0,
     )
     source, log_reader = MemorySource(log), MemoryLogReader(log)
     async with trio.open_nursery() as nursery:

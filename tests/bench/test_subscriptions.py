@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from odin_ws.bench.workload import Names, Workload, popularity, reach, subscriptions
+from odin_ws.bench.subscriptions import popularity, reach, subscriptions
+from odin_ws.bench.workload import Names, Workload
 from odin_ws.catalogue import load_catalogue
 
 NAMES = Names("B1-", ["trade", "social"], ["odin.trades", "odin.social"])

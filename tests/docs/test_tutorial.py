@@ -1,0 +1,137 @@
+"""The steps of docs/tutorial.md, in Chromium, with a server whose log the test writes."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from odin_ws.catalogue import default_catalogue
+from odin_ws.testing.local_server import LocalServer, open_local_server
+from odin_ws.testing.memory_log import MemoryLog
+from odin_ws.testing.ports import LOOPBACK, free_ports
+from tests.docs.browser import Page, open_page
+from tests.docs.pages import blocks, page
+
+STEPS = {
+    int(found[1]): block.text
+    for block in blocks(page("docs/tutorial.md"), "html")
+    if (found := re.match(r"<!-- step (\d): index\.html -->\n", block.text)) is not None
+}
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """`python3 -m http.server` without its log."""
+
+    def log_message(self, *_arguments: object) -> None:
+        """Print nothing."""
+
+
+@contextmanager
+def served(directory: Path) -> Iterator[str]:
+    """Serve a folder as the page says; yields its address."""
+    handler = partial(Quiet, directory=str(directory))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@contextmanager
+def opened(step: int, url: str, directory: Path) -> Iterator[Page]:
+    """Open the page of a step, which connects to the server at `url`."""
+    text = STEPS[step]
+    assert text.count("ws://localhost:3002/ws") == 1
+    site = directory / "site"
+    site.mkdir()
+    (site / "index.html").write_text(text.replace("ws://localhost:3002/ws", url), "utf-8")
+    with served(site) as address, open_page(address, directory / "profile") as found:
+        yield found
+
+
+async def wait_for(found: Page, condition: str) -> Any:
+    """Wait in a thread, so that the server runs meanwhile."""
+    return await trio.to_thread.run_sync(found.wait_for, condition)
+
+
+def trade(server: LocalServer, price: float) -> None:
+    """Publish a trade of BTC, and one of another token."""
+    server.publish("ETH", "trade", {"price": 1})
+    server.publish("BTC", "trade", {"price": price})
+
+
+def test_there_are_four_steps() -> None:
+    """The first one is a command line; each other one is a whole page."""
+    assert sorted(STEPS) == [2, 3, 4]
+    headings = re.findall(r"(?m)^## (\d)\. ", page("docs/tutorial.md"))
+    assert headings == ["1", "2", "3", "4"]
+
+
+async def test_step_2_shows_messages(odin_server: LocalServer, tmp_path: Path) -> None:
+    """The ack and then a line for each trade of the token, with the fields that the page names."""
+    with opened(2, odin_server.url, tmp_path) as found:
+        await wait_for(found, 'log.textContent.includes("subscription_ack")')
+        trade(odin_server, 0.5)
+        await wait_for(found, 'log.textContent.includes("0.5")')
+        lines = await wait_for(found, 'log.textContent.trim().split("\\n").map(JSON.parse)')
+    assert [line["type"] for line in lines] == ["subscription_ack", "message"]
+    assert {"seq", "ts", "channel", "pos", "data"} <= lines[1].keys()
+
+
+async def test_step_3_draws_a_chart(odin_server: LocalServer, tmp_path: Path) -> None:
+    """Prices are drawn, and the last one is in the title."""
+    with opened(3, odin_server.url, tmp_path) as found:
+        await wait_for(found, "ws.readyState === 1")
+        while not await trio.to_thread.run_sync(found.value, "prices.length"):
+            trade(odin_server, 1)  # the subscription may not have begun yet
+        for number in range(1, 400):
+            trade(odin_server, number)
+        await wait_for(found, 'document.title === "BTC 399"')
+        assert await wait_for(found, "prices.length") == 300
+        drawn = 'chart.getContext("2d").getImageData(0, 0, 900, 300).data.some(Boolean)'
+        assert await wait_for(found, drawn)
+
+
+async def test_step_4_survives_restarts(tmp_path: Path) -> None:
+    """The page waits for the server, and after a restart it has each price once, in order."""
+    log = MemoryLog(default_catalogue().topics)
+    (port,) = free_ports(1)
+    with opened(4, f"ws://{LOOPBACK}:{port}/ws", tmp_path) as found:
+        async with open_local_server(log=log, port=port) as server:
+            await wait_for(found, "Object.keys(positions).length")
+            for price in (1, 2, 3):
+                trade(server, price)
+            await wait_for(found, "prices.length === 3")
+        await wait_for(found, 'state.textContent.startsWith("closed")')
+        trade(server, 4)
+        async with open_local_server(log=log, port=port) as server:
+            await wait_for(found, "prices.length === 4")
+            trade(server, 5)
+            await wait_for(found, 'document.title === "BTC 5"')
+        assert await wait_for(found, "prices") == [1, 2, 3, 4, 5]
+
+
+async def test_step_4_tells_what_is_lost(tmp_path: Path) -> None:
+    """With another log, as the demo has after a restart, the page goes on and says so."""
+    (port,) = free_ports(1)
+    with opened(4, f"ws://{LOOPBACK}:{port}/ws", tmp_path) as found:
+        async with open_local_server(port=port) as server:
+            await wait_for(found, "Object.keys(positions).length")
+            for price in (1, 2, 3):
+                trade(server, price)
+            await wait_for(found, "prices.length === 3")
+        async with open_local_server(port=port) as server:
+            await wait_for(found, 'state.textContent.startsWith("lost")')
+            trade(server, 4)
+            await wait_for(found, 'document.title === "BTC 4"')

@@ -1,0 +1,81 @@
+"""tools/release.py: one version in all places, a changelog, and the archives' contents."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tools import release
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A copy of the files that have the version, and of the changelog."""
+    for place in (*release.PLACES, "CHANGELOG.md"):
+        name = place.rstrip("#")
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def test_this_tree_has_one_version() -> None:
+    """All places name the version of pyproject.toml."""
+    release.check_versions(ROOT)
+
+
+@pytest.mark.parametrize("place", [one for one in release.PLACES if one != "pyproject.toml"])
+def test_another_version_is_named_with_its_place(tree: Path, place: str) -> None:
+    """A place that was forgotten is found."""
+    version = release.check_versions(tree)
+    path = tree / place.rstrip("#")
+    pattern = release.PLACES[place]
+    path.write_text(
+        re.sub(pattern, lambda found: found[0].replace(version, "9.9.9"), path.read_text())
+    )
+    with pytest.raises(release.ReleaseError, match=r"but .* says"):
+        release.check_versions(tree)
+
+
+def test_prepared_tree_is_ready(tree: Path) -> None:
+    """After `prepare` all places have the version, and what was Unreleased is its section."""
+    with pytest.raises(release.ReleaseError, match=r"no section `## \[9\.8\.7\]"):
+        release.check_changelog(tree, "9.8.7")
+    release.prepare(tree, "9.8.7", "2026-12-01")
+    assert release.check_versions(tree) == "9.8.7"
+    release.check_changelog(tree, "9.8.7")
+    text = (tree / "CHANGELOG.md").read_text("utf-8")
+    assert "## [Unreleased]\n\n## [9.8.7] - 2026-12-01\n" in text
+    release.prepare(tree, "9.8.7", "2026-12-02")
+    assert (tree / "CHANGELOG.md").read_text("utf-8") == text
+
+
+def test_section_without_an_entry_is_not_enough(tree: Path) -> None:
+    """A heading alone tells nobody what is new."""
+    (tree / "CHANGELOG.md").write_text(
+        "## [Unreleased]\n\n## [1.0.0] - 2026-12-01\n\n## [0.9.0]\n- x\n"
+    )
+    with pytest.raises(release.ReleaseError, match=r"no entry for 1\.0\.0"):
+        release.check_changelog(tree, "1.0.0")
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["odin_ws/other.py"], "has no odin_ws/py.typed"),
+        (["odin_ws/py.typed", "tests/conftest.py"], "installs tests too"),
+    ],
+)
+def test_wheel_with_wrong_contents(tmp_path: Path, names: list[str], said: str) -> None:
+    """A missing data file, or a package that is not ours, is no wheel to publish."""
+    path = tmp_path / "a.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, "")
+    with pytest.raises(release.ReleaseError, match=said):
+        release.check_wheel(path, ["odin_ws/py.typed"])
