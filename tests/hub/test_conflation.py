@@ -1,4 +1,4 @@
-"""Who asked for the latest only and is behind gets the newest of each channel, and how many not."""
+"""`delivery: latest`: a slow client gets the newest message of each channel."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -15,8 +15,8 @@ from tests.hub.joins import join
 
 
 @given(st.lists(st.lists(st.sampled_from("abc"), max_size=5), max_size=6))
-def test_the_newest_of_each_channel_waits_in_the_order_they_came(batches: list[list[str]]) -> None:
-    """What is replaced is counted; what is taken is gone."""
+def test_newest_message_of_each_channel_waits_in_order(batches: list[list[str]]) -> None:
+    """A replaced message is counted; a taken one is removed."""
     conflation = Conflation(lambda: False, 1 << 20, lambda: None)
     offset = 0
     waiting: dict[str, int] = {}
@@ -39,8 +39,8 @@ def test_the_newest_of_each_channel_waits_in_the_order_they_came(batches: list[l
     assert conflation.take() == ([], 0)
 
 
-def test_what_waits_is_bounded_in_bytes() -> None:
-    """A new channel each time replaces nothing; what was replaced or taken does not count."""
+def test_waiting_messages_are_bounded_in_bytes() -> None:
+    """A new channel each time replaces nothing; replaced and taken messages do not count."""
     overflows: list[int] = []
     size = len(message("a").value)
     conflation = Conflation(lambda: True, 3 * size, lambda: overflows.append(conflation.waiting))
@@ -67,8 +67,8 @@ class Slow(Client):
         return [(one["seq"], one.get("skipped", 0), one["pos"]) for one in self.messages]
 
 
-async def test_who_keeps_up_gets_everything(autojump_clock: MockClock) -> None:
-    """Nothing is replaced that was not behind anything."""
+async def test_fast_client_gets_every_message(autojump_clock: MockClock) -> None:
+    """Nothing is replaced while the send queue is empty."""
     hub = make_hub()
     client = Slow(hub, "*.*")
     async with dispatching(hub) as feeder:
@@ -78,8 +78,8 @@ async def test_who_keeps_up_gets_everything(autojump_clock: MockClock) -> None:
     assert hub.stats.messages_skipped == 0
 
 
-async def test_who_is_behind_is_told_how_many_were_skipped(autojump_clock: MockClock) -> None:
-    """The first of what comes then says it, and the numbers say the same."""
+async def test_slow_client_gets_the_number_skipped(autojump_clock: MockClock) -> None:
+    """In the next message, and in the sequence numbers."""
     hub = make_hub()
     client, other = Slow(hub, "*.*"), join(hub, "*.*")
     async with dispatching(hub) as feeder:
@@ -98,8 +98,8 @@ async def test_who_is_behind_is_told_how_many_were_skipped(autojump_clock: MockC
     assert other.positions == [f"0-{offset}" for offset in range(10)]
 
 
-async def test_what_waits_is_not_overtaken(autojump_clock: MockClock) -> None:
-    """While something waits, more of it waits too, although the client has taken all by then."""
+async def test_waiting_messages_are_not_overtaken(autojump_clock: MockClock) -> None:
+    """While messages wait, newer ones wait too, also once the client has read everything."""
     hub = make_hub()
     client = Slow(hub, "*.*")
     async with dispatching(hub) as feeder:
@@ -112,8 +112,8 @@ async def test_what_waits_is_not_overtaken(autojump_clock: MockClock) -> None:
     assert client.numbers() == [(1, 0, "0-0"), (2, 0, "0-1")]
 
 
-async def test_who_is_answered_gets_first_what_waits(autojump_clock: MockClock) -> None:
-    """An answer comes after everything before it, also for who is behind."""
+async def test_waiting_messages_precede_an_answer(autojump_clock: MockClock) -> None:
+    """For a slow client too."""
     hub = make_hub()
     client = Slow(hub, "*.*")
     client.behind = True
@@ -123,8 +123,10 @@ async def test_who_is_answered_gets_first_what_waits(autojump_clock: MockClock) 
     assert client.numbers() == [(2, 1, "0-1")]
 
 
-async def test_who_leaves_a_pattern_gets_first_what_waits_of_it(autojump_clock: MockClock) -> None:
-    """And nothing of it after that."""
+async def test_waiting_messages_precede_the_end_of_their_subscription(
+    autojump_clock: MockClock,
+) -> None:
+    """None of its messages follow."""
     hub = make_hub()
     client = Slow(hub, "*.trade")
     client.behind = True

@@ -1,4 +1,4 @@
-"""When the hub writes: at once as long as the rate allows, and not for long at a time."""
+"""The hub writes at once within the rate, and in bounded slices."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -40,10 +40,10 @@ class Slow(Client):
         self._journal.append(self)
 
 
-async def test_failing_7_the_first_record_after_a_pause_leaves_at_once(
+async def test_failing_7_first_record_after_a_pause_is_sent_at_once(
     autojump_clock: MockClock,
 ) -> None:
-    """A single record does not wait for others, nor for the rate."""
+    """A single record waits neither for others nor for the rate."""
     hub = make_hub(SLOT)
     client = join(hub, "*.*")
     async with dispatching(hub) as feeder:
@@ -53,8 +53,8 @@ async def test_failing_7_the_first_record_after_a_pause_leaves_at_once(
             await trio.sleep(SLOT)
 
 
-async def test_after_a_short_burst_records_share_a_write(autojump_clock: MockClock) -> None:
-    """Three records leave at once, those behind them together when the next cycle may begin."""
+async def test_records_of_a_burst_share_a_write(autojump_clock: MockClock) -> None:
+    """Three records are sent at once, later ones together in the next cycle."""
     hub = make_hub(SLOT)
     client = join(hub, "*.*")
     async with dispatching(hub) as feeder:
@@ -67,10 +67,10 @@ async def test_after_a_short_burst_records_share_a_write(autojump_clock: MockClo
     assert client.positions == [f"0-{offset}" for offset in range(8)]
 
 
-async def test_records_as_often_as_cycles_may_be_leave_at_once_also_when_some_are_late(
+async def test_records_at_the_cycle_rate_are_sent_at_once(
     autojump_clock: MockClock,
 ) -> None:
-    """A record that is late by less than a slot delays none behind it."""
+    """A record that is late by less than a slot delays none after it."""
     hub = make_hub(SLOT)
     client = join(hub, "*.*")
     async with dispatching(hub) as feeder:
@@ -81,10 +81,10 @@ async def test_records_as_often_as_cycles_may_be_leave_at_once_also_when_some_ar
             assert len(client.writes) == offset + 1
 
 
-async def test_any_second_has_two_cycles_more_than_the_rate_at_most(
+async def test_cycles_of_any_second_are_bounded(
     autojump_clock: MockClock,
 ) -> None:
-    """However records are spread in time, and none is lost: WS_MAX_BROADCAST_RATE and 2 more."""
+    """At most WS_MAX_BROADCAST_RATE + 2, for any times of records, and none is lost."""
     hub = make_hub(SLOT)
     starts: list[float] = []
 
@@ -108,10 +108,10 @@ async def test_any_second_has_two_cycles_more_than_the_rate_at_most(
     assert maximum == 1 / SLOT + 2
 
 
-async def test_without_an_interval_every_batch_is_written_at_once(
+async def test_rate_0_writes_every_batch_at_once(
     autojump_clock: MockClock,
 ) -> None:
-    """With WS_MAX_BROADCAST_RATE=0 nothing waits."""
+    """WS_MAX_BROADCAST_RATE=0: nothing waits."""
     hub = make_hub(0)
     client = join(hub, "*.*")
     async with dispatching(hub) as feeder:
@@ -121,10 +121,10 @@ async def test_without_an_interval_every_batch_is_written_at_once(
     assert trio.current_time() == 0
 
 
-async def test_all_that_waits_in_the_channel_leaves_in_one_cycle(
+async def test_all_waiting_batches_are_sent_in_one_cycle(
     autojump_clock: MockClock,
 ) -> None:
-    """A cycle takes every batch that has come, so a burst costs one write per subscriber."""
+    """A burst costs one write per subscriber."""
     hub = make_hub(SLOT)
     client = join(hub, "*.*")
     async with dispatching(hub) as feeder:
@@ -135,10 +135,10 @@ async def test_all_that_waits_in_the_channel_leaves_in_one_cycle(
     assert len(client.messages) == 10
 
 
-async def test_a_cycle_is_bounded_in_bytes_and_the_rest_is_the_next_ones(
+async def test_cycle_is_bounded_in_bytes(
     autojump_clock: MockClock,
 ) -> None:
-    """A backlog does not become one huge write, in one batch or in many; nothing of it is lost."""
+    """The rest of a backlog is sent in the next cycles, from one batch or many; nothing is lost."""
     value = b'{"data":"%b"}' % (b"x" * 1000)
     hub = make_hub(SLOT, cycle_bytes=4 * len(value))
     client = join(hub, "*.*")
@@ -151,8 +151,8 @@ async def test_a_cycle_is_bounded_in_bytes_and_the_rest_is_the_next_ones(
     assert client.positions == [f"0-{offset}" for offset in range(20)]
 
 
-async def test_a_long_cycle_lets_the_other_tasks_run(autojump_clock: MockClock) -> None:
-    """Readers, accepts and pongs get their turn between the writes of one cycle."""
+async def test_long_cycle_yields_to_other_tasks(autojump_clock: MockClock) -> None:
+    """Readers, accepts and pongs run between the writes of one cycle."""
     hub = make_hub()
     clients = [join(hub, "*.*", client=Slow(autojump_clock, [])) for _ in range(200)]
     written_meanwhile: list[int] = []
@@ -168,10 +168,10 @@ async def test_a_long_cycle_lets_the_other_tasks_run(autojump_clock: MockClock) 
     assert all(len(client.writes) == 1 for client in clients)
 
 
-async def test_who_subscribes_while_a_cycle_reads_gets_what_is_read_after_it(
+async def test_subscription_while_a_cycle_reads_begins_after_the_records_read(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A long backlog is read in steps; what was read before is not due, as positions say."""
+    """As its positions say; a long backlog is read in steps."""
     hub = make_hub()
     remember = hub.snapshots.remember
 
@@ -218,10 +218,10 @@ async def spend_burst(feeder: Feeder) -> None:
     await trio.sleep_until(1)
 
 
-async def test_what_comes_while_a_long_cycle_writes_is_in_it_for_who_is_still_to_come(
+async def test_records_during_a_long_cycle_join_it_for_unwritten_subscribers(
     autojump_clock: MockClock,
 ) -> None:
-    """And first in the next one for who was written already: nobody waits longer than a cycle."""
+    """The subscribers already written get them in the next cycle."""
     hub = make_hub(1.0)
     journal: list[Client] = []
     clients = [join(hub, "*.*", client=Slow(autojump_clock, journal)) for _ in range(200)]
@@ -244,8 +244,8 @@ async def test_what_comes_while_a_long_cycle_writes_is_in_it_for_who_is_still_to
         assert [one["seq"] for one in client.messages] == [1, 2, 3]
 
 
-async def test_an_age_is_taken_when_the_last_has_been_written(autojump_clock: MockClock) -> None:
-    """At the end of the cycle, or of the next one where somebody was written too early for it."""
+async def test_age_is_measured_after_the_last_write(autojump_clock: MockClock) -> None:
+    """At the end of the cycle, or of the next one if a subscriber was written too early for it."""
     hub = make_hub(1.0)
     for _ in range(200):
         join(hub, "BTC.trade", client=Slow(autojump_clock, []))
@@ -261,10 +261,10 @@ async def test_an_age_is_taken_when_the_last_has_been_written(autojump_clock: Mo
         assert hub.stats.age.samples == 3
 
 
-async def test_what_comes_while_a_cycle_writes_counts_for_its_size(
+async def test_records_during_a_cycle_count_for_its_size(
     autojump_clock: MockClock,
 ) -> None:
-    """Neither this cycle nor the next brings anybody more than there is room for."""
+    """Neither this cycle nor the next exceeds the bound for any subscriber."""
     value = b'{"data":"%b"}' % (b"x" * 1000)
     hub = make_hub(cycle_bytes=4 * len(value))
     clients = [join(hub, "*.*", client=Slow(autojump_clock, [])) for _ in range(200)]
@@ -283,10 +283,10 @@ async def test_what_comes_while_a_cycle_writes_counts_for_its_size(
 
 
 @pytest.mark.parametrize("clients", [1, 200], ids=["before a cycle", "within a cycle"])
-async def test_a_jump_is_told_behind_the_records_before_it(
+async def test_jump_is_reported_after_the_records_before_it(
     autojump_clock: MockClock, clients: int
 ) -> None:
-    """Who is told that positions did not go on has had all that came before."""
+    """The subscriber has every earlier record when it reads of the loss."""
     hub = make_hub()
     joined = [join(hub, "*.*", client=Slow(autojump_clock, [])) for _ in range(clients)]
     told: list[list[str]] = []
@@ -312,8 +312,8 @@ async def test_a_jump_is_told_behind_the_records_before_it(
     assert [client.positions for client in joined] == [["0-0", "0-1", "0-8"]] * clients
 
 
-async def test_under_load_cycles_stretch(autojump_clock: MockClock) -> None:
-    """After a cycle that took long, the dispatcher leaves the loop to the others for a share."""
+async def test_long_cycle_is_followed_by_a_pause(autojump_clock: MockClock) -> None:
+    """The dispatcher leaves a share of the time to other tasks."""
 
     class VerySlow(Client):
         def received(self) -> None:
@@ -330,8 +330,8 @@ async def test_under_load_cycles_stretch(autojump_clock: MockClock) -> None:
         assert len(client.writes) == 2
 
 
-async def test_the_dispatcher_ends_with_its_channel(autojump_clock: MockClock) -> None:
-    """A closed channel is the end of the run, after what was in it."""
+async def test_closed_channel_ends_the_dispatcher(autojump_clock: MockClock) -> None:
+    """After the batches in it."""
     hub = make_hub()
     client = join(hub, "*.*")
     send, receive = trio.open_memory_channel[Item](4)

@@ -25,10 +25,10 @@ from tests.hub.joins import join
         (["SOL.trade"], []),
     ],
 )
-async def test_a_subscriber_gets_what_its_patterns_name(
+async def test_subscriber_gets_the_records_of_its_patterns(
     autojump_clock: MockClock, patterns: list[str], expected: list[str]
 ) -> None:
-    """Each pattern brings the records of its channels, and no others."""
+    """And no others."""
     hub = make_hub()
     client = join(hub, *patterns)
     async with dispatching(hub) as feeder:
@@ -41,7 +41,7 @@ async def test_a_subscriber_gets_what_its_patterns_name(
     assert client.positions == expected
 
 
-async def test_failing_2_a_record_in_several_audiences_arrives_once(
+async def test_failing_2_record_of_several_audiences_arrives_once(
     autojump_clock: MockClock,
 ) -> None:
     """Overlapping patterns do not multiply a record."""
@@ -52,10 +52,10 @@ async def test_failing_2_a_record_in_several_audiences_arrives_once(
     assert client.positions == ["0-0", "0-1", "0-2"]
 
 
-async def test_records_of_several_channels_come_in_the_order_of_their_arrival(
+async def test_records_of_several_channels_keep_their_order(
     autojump_clock: MockClock,
 ) -> None:
-    """Merging a subscriber's audiences does not sort its records by channel."""
+    """The merge of audiences does not sort by channel."""
     hub = make_hub()
     channels = ["BTC.trade", "ETH.trade", "SOL.social", "ETH.trade", "BTC.trade", "SOL.social"]
     one_by_one = join(hub, "SOL.social", "BTC.trade", "ETH.trade")
@@ -75,10 +75,10 @@ async def test_records_of_several_channels_come_in_the_order_of_their_arrival(
     assert [one["channel"] for one in overlapping.messages] == channels
 
 
-async def test_failing_5_sequence_numbers_count_a_connections_messages_without_a_hole(
+async def test_failing_5_sequence_numbers_of_a_connection_have_no_gap(
     autojump_clock: MockClock,
 ) -> None:
-    """Whatever cycles and channels messages come from, they are numbered from 1 on, each once."""
+    """From 1 on, each once, over all cycles and channels."""
     hub = make_hub()
     early, late = join(hub, "*.*"), Client()
     async with dispatching(hub) as feeder:
@@ -89,8 +89,8 @@ async def test_failing_5_sequence_numbers_count_a_connections_messages_without_a
     assert [one["seq"] for one in late.messages] == [1, 2]
 
 
-async def test_failing_9_a_key_with_dots_reaches_its_channel(autojump_clock: MockClock) -> None:
-    """A token may contain dots, and even look like another token's channel."""
+async def test_failing_9_key_with_dots_reaches_its_channel(autojump_clock: MockClock) -> None:
+    """A token may contain dots, and may equal another token's channel."""
     hub = make_hub()
     dotted, other = join(hub, "a.b.trade"), join(hub, "a.trade", "b.trade", "a.b.social")
     async with dispatching(hub) as feeder:
@@ -99,8 +99,8 @@ async def test_failing_9_a_key_with_dots_reaches_its_channel(autojump_clock: Moc
     assert other.messages == []
 
 
-async def test_each_subscriber_is_spoken_to_in_its_dialect(autojump_clock: MockClock) -> None:
-    """Neighbours with the same records but other envelopes do not get each other's bytes."""
+async def test_each_subscriber_gets_its_dialect(autojump_clock: MockClock) -> None:
+    """Subscribers with the same records and different envelopes do not share bytes."""
     hub = make_hub()
     old, new = Client(wire_format(Dialect.V0)), Client(wire_format(Dialect.V1))
     for client in (old, new):
@@ -110,10 +110,10 @@ async def test_each_subscriber_is_spoken_to_in_its_dialect(autojump_clock: MockC
     assert [one["type"] for one in (*old.messages, *new.messages)] == ["price:update", "message"]
 
 
-async def test_failing_28_an_envelope_is_written_once_however_many_subscribers(
+async def test_failing_28_envelope_is_encoded_once_for_all_subscribers(
     autojump_clock: MockClock,
 ) -> None:
-    """Who gets the same records under the same numbers gets the very same bytes."""
+    """Subscribers with the same records and numbers get the same bytes object."""
     hub = make_hub()
     clients = [join(hub, "BTC.trade") for _ in range(100)]
     async with dispatching(hub) as feeder:
@@ -121,10 +121,10 @@ async def test_failing_28_an_envelope_is_written_once_however_many_subscribers(
     assert len({id(client.writes[0]) for client in clients}) == 1
 
 
-async def test_subscribers_of_the_same_overlapping_patterns_share_their_bytes_too(
+async def test_subscribers_of_the_same_overlapping_patterns_share_bytes(
     autojump_clock: MockClock,
 ) -> None:
-    """A merged list is made once for all who need it."""
+    """Their merged list is made once."""
     hub = make_hub()
     clients = [join(hub, "BTC.trade", "*.trade", "BTC.*") for _ in range(10)]
     async with dispatching(hub) as feeder:

@@ -1,4 +1,4 @@
-"""`where`: subscribers get the records that meet their filter, which is evaluated once for all."""
+"""`where`: a filter is evaluated once per record for all its subscribers."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -43,8 +43,8 @@ def trade(amount: str, offset: int, side: str = "buy", token: bytes = b"BTC") ->
     return record(token, value, offset=offset)
 
 
-async def test_only_what_meets_the_filter_comes(autojump_clock: MockClock) -> None:
-    """Numbered without holes; positions are the hub's, past all that does not come."""
+async def test_only_matching_records_are_sent(autojump_clock: MockClock) -> None:
+    """Numbers have no gap; positions also cover the records left out."""
     hub = make_hub()
     large, all_of_it = join_where(hub, LARGE, "*.trade"), join(hub, "*.trade")
     async with dispatching(hub) as feeder:
@@ -54,10 +54,10 @@ async def test_only_what_meets_the_filter_comes(autojump_clock: MockClock) -> No
     assert hub.sent_positions(large.subscriber, ["odin.trades"]) == {"odin.trades": {0: 3}}
 
 
-async def test_a_filter_is_evaluated_once_for_all_who_share_it(
+async def test_shared_filter_is_evaluated_once(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Over patterns, rates and clients; the value is parsed once, and only if a filter looks."""
+    """Over patterns, rates and clients; the value is parsed once, and only for a filter."""
     parsed: list[bytes] = []
     original = Fields.__init__
 
@@ -82,10 +82,10 @@ async def test_a_filter_is_evaluated_once_for_all_who_share_it(
     assert len(hub.filters) == 2
 
 
-async def test_several_subscriptions_bring_what_any_of_them_does(
+async def test_record_that_meets_any_filter_is_sent_once(
     autojump_clock: MockClock,
 ) -> None:
-    """Each record once and in order, whichever filters it meets."""
+    """In order, whichever filters it meets."""
     hub = make_hub()
     client = join_where(hub, LARGE, "*.trade")
     join_where(hub, BUYS, "BTC.trade", client=client)
@@ -102,10 +102,10 @@ async def test_several_subscriptions_bring_what_any_of_them_does(
     assert client.positions == ["0-1", "0-2", "0-3", "0-4"]
 
 
-async def test_another_filter_for_the_same_pattern_replaces_the_first(
+async def test_new_filter_of_a_pattern_replaces_the_old(
     autojump_clock: MockClock,
 ) -> None:
-    """And the first is forgotten with its last subscriber; without a filter all comes."""
+    """The old one is dropped with its last subscriber; without a filter every record is sent."""
     hub = make_hub()
     client = join_where(hub, LARGE, "*.trade")
     async with dispatching(hub) as feeder:
@@ -119,10 +119,10 @@ async def test_another_filter_for_the_same_pattern_replaces_the_first(
     assert client.positions == ["0-1", "0-3"]
 
 
-async def test_filters_that_the_same_messages_meet_share_their_bytes(
+async def test_filters_with_the_same_matches_share_bytes(
     autojump_clock: MockClock,
 ) -> None:
-    """However many filters there are, what is the same is encoded once."""
+    """The same list is encoded once for any number of filters."""
     hub = make_hub()
     filters = [{"field": "data.amount", "gte": number} for number in (1, 10, 100, 5000)]
     clients = [join_where(hub, where, "*.trade", "BTC.*") for where in filters]
@@ -132,8 +132,8 @@ async def test_filters_that_the_same_messages_meet_share_their_bytes(
     assert [client.positions for client in clients] == [["0-0", "0-1"]] * 3 + [[]]
 
 
-async def test_filters_are_let_go_of_with_their_subscribers(autojump_clock: MockClock) -> None:
-    """By unsubscribing, or by leaving."""
+async def test_filter_is_dropped_with_its_last_subscriber(autojump_clock: MockClock) -> None:
+    """After an unsubscribe or the end of the connection."""
     hub = make_hub()
     first, second = join_where(hub, LARGE, "*.trade"), join_where(hub, BUYS, "BTC.trade")
     assert (len(hub.filters), hub.patterns) == (2, 2)
@@ -144,10 +144,10 @@ async def test_filters_are_let_go_of_with_their_subscribers(autojump_clock: Mock
     assert not hub.has_subscriber("BTC.trade")
 
 
-async def test_at_a_rate_the_newest_that_meets_the_filter_comes(
+async def test_rate_sends_the_newest_matching_message(
     autojump_clock: MockClock,
 ) -> None:
-    """What does not meet it neither replaces anything nor counts as skipped."""
+    """A record that does not match replaces nothing and does not count as skipped."""
     hub = make_hub()
     client = join_where(hub, LARGE, "*.trade", max_rate=1)
     async with dispatching(hub) as feeder:
@@ -158,10 +158,10 @@ async def test_at_a_rate_the_newest_that_meets_the_filter_comes(
     assert client.messages[1]["skipped"] == 1
 
 
-async def test_what_is_held_back_is_skipped_when_a_newer_one_comes_by_a_filter(
+async def test_newer_message_by_a_filter_skips_the_held_one(
     autojump_clock: MockClock,
 ) -> None:
-    """A ticker does not go back: the message that replaces it says so."""
+    """A ticker does not go back: the newer message counts the held one as skipped."""
     hub = make_hub()
     client = join_where(hub, LARGE, "*.trade")
     hub.subscribe(client.subscriber, ["BTC.trade"], options=SubscriptionOptions.of(1))
@@ -178,8 +178,8 @@ async def test_what_is_held_back_is_skipped_when_a_newer_one_comes_by_a_filter(
     assert hub.stats.messages_skipped == 2
 
 
-async def test_what_was_sent_is_found_again_by_its_number(autojump_clock: MockClock) -> None:
-    """Without what the filter has left out."""
+async def test_sent_messages_are_found_by_number(autojump_clock: MockClock) -> None:
+    """Without the messages that the filter left out."""
     hub = make_hub()
     client = join_where(hub, LARGE, "*.trade")
     join(hub, "ETH.*", client=client)
@@ -190,8 +190,8 @@ async def test_what_was_sent_is_found_again_by_its_number(autojump_clock: MockCl
     assert again == {one["seq"]: one["pos"] for one in client.messages} == {1: "0-1", 2: "0-2"}
 
 
-async def test_expensive_filters_make_cycles_smaller(autojump_clock: MockClock) -> None:
-    """Comparisons count as bytes that a cycle reads, so other tasks have their turns."""
+async def test_comparisons_count_for_the_size_of_a_cycle(autojump_clock: MockClock) -> None:
+    """So expensive filters leave time to other tasks."""
     hub = make_hub(cycle_bytes=64 << 10)
     several = [{"field": f"a{number}", "eq": number} for number in range(16)]
     clients = [
@@ -210,8 +210,8 @@ async def test_expensive_filters_make_cycles_smaller(autojump_clock: MockClock) 
     assert not any(client.messages for client in clients)
 
 
-async def test_a_filter_is_an_object_for_its_life(autojump_clock: MockClock) -> None:
-    """The registry keeps none that nobody uses."""
+async def test_equal_filters_are_one_object_while_used(autojump_clock: MockClock) -> None:
+    """The registry keeps no unused filter."""
     hub = make_hub()
     shared = hub.filters.share(read_filter(LARGE))
     assert isinstance(shared, Filter)

@@ -1,4 +1,4 @@
-"""What the source hands on becomes news or memory, and positions say how far that is."""
+"""Records of the source become live messages or history; the positions follow them."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -85,8 +85,8 @@ def batch(*offsets: int, key: TopicPartition = FIRST, token: bytes = b"BTC") -> 
     )
 
 
-async def test_history_is_remembered_and_not_delivered(autojump_clock: MockClock) -> None:
-    """It may come among newer records of other partitions; those are delivered."""
+async def test_history_is_kept_and_not_delivered(autojump_clock: MockClock) -> None:
+    """Newer records of other partitions among it are delivered."""
     taker = Taker()
     assignment = Assignment({FIRST: 4, SECOND: -1}, history={FIRST: 1, SECOND: -1})
     assert taker.take(assignment) == []
@@ -101,8 +101,8 @@ async def test_history_is_remembered_and_not_delivered(autojump_clock: MockClock
     assert snapshots.record.offset == 6
 
 
-async def test_the_end_of_history_is_told(autojump_clock: MockClock) -> None:
-    """Until then nobody can be told what is remembered and what is not."""
+async def test_end_of_history_is_reported(autojump_clock: MockClock) -> None:
+    """Only then are the kept offsets known."""
     taker = Taker()
     for item in (Assignment({FIRST: 4}, history={FIRST: 1}), batch(2, 3, 4, 5)):
         taker.take(item)
@@ -111,8 +111,8 @@ async def test_the_end_of_history_is_told(autojump_clock: MockClock) -> None:
     assert taker.ingest.stream.history_loaded.is_set()
 
 
-async def test_what_comes_among_history_is_no_even_row(autojump_clock: MockClock) -> None:
-    """What subscribers were sent is only found again where all that came was news."""
+async def test_live_records_among_history_cannot_be_resent(autojump_clock: MockClock) -> None:
+    """Sent messages are found by number only in a row of live records."""
     taker = Taker()
     taker.take(Assignment({FIRST: 4, SECOND: -1}, history={FIRST: 1, SECOND: -1}))
     taker.take(batch(0, key=SECOND), batch(2, 3), batch(1, key=SECOND))
@@ -120,8 +120,8 @@ async def test_what_comes_among_history_is_no_even_row(autojump_clock: MockClock
     assert places(finish(history.since(["*.*"], even, MOST))) == ["1-1"]
 
 
-async def test_nothing_is_delivered_twice(autojump_clock: MockClock) -> None:
-    """Records at or before the position are no news, from the first assignment on."""
+async def test_record_at_or_before_the_position_is_not_delivered(autojump_clock: MockClock) -> None:
+    """From the first assignment on."""
     taker = Taker()
     taker.take(Assignment({FIRST: 4}))
     assert taker.take(batch(3, 4, 5)) == ["0-5"]
@@ -129,7 +129,7 @@ async def test_nothing_is_delivered_twice(autojump_clock: MockClock) -> None:
     assert taker.take(batch(9), batch(8, 10)) == ["0-9", "0-10"]
 
 
-async def test_records_without_an_assignment_are_news(autojump_clock: MockClock) -> None:
+async def test_records_without_an_assignment_are_delivered(autojump_clock: MockClock) -> None:
     """Positions begin with them."""
     taker = Taker()
     assert taker.take(batch(7, 8)) == ["0-7", "0-8"]
@@ -137,8 +137,8 @@ async def test_records_without_an_assignment_are_news(autojump_clock: MockClock)
     assert taker.ingest.stream.position(SECOND) is None
 
 
-async def test_a_jump_forward_is_a_loss(autojump_clock: MockClock) -> None:
-    """The log deleted what was to come next: it is told which, and what is kept begins anew."""
+async def test_jump_forward_is_reported_as_a_loss(autojump_clock: MockClock) -> None:
+    """The log deleted the next records: the report has their offsets, and history begins anew."""
     taker = Taker()
     taker.take(Assignment({FIRST: -1, SECOND: 7, SOCIAL: 2}), batch(0, 1, 2))
     taker.take(Assignment({FIRST: 9, SECOND: 7, SOCIAL: 3}))
@@ -148,8 +148,8 @@ async def test_a_jump_forward_is_a_loss(autojump_clock: MockClock) -> None:
     assert taker.take(batch(9, 10)) == ["0-10"]
 
 
-async def test_a_member_of_a_group_loses_nothing_by_a_jump(autojump_clock: MockClock) -> None:
-    """Another one served the partition meanwhile; but of its past this one has nothing."""
+async def test_jump_in_a_group_is_no_loss(autojump_clock: MockClock) -> None:
+    """Another member served the partition; this one has no history of that time."""
     taker = Taker()
     taker.take(Assignment({FIRST: -1}, partial=True), batch(0, 1))
     taker.take(Assignment({FIRST: 9}, partial=True))
@@ -159,8 +159,8 @@ async def test_a_member_of_a_group_loses_nothing_by_a_jump(autojump_clock: MockC
     assert taker.ingest.history.floor(FIRST) == 9
 
 
-async def test_an_assignment_without_a_jump_keeps_what_there_is(autojump_clock: MockClock) -> None:
-    """New partitions and other ones' jumps are no reason to forget."""
+async def test_assignment_without_a_jump_keeps_history(autojump_clock: MockClock) -> None:
+    """New partitions and jumps of others do not clear it."""
     taker = Taker()
     taker.take(Assignment({FIRST: -1}), batch(0, 1))
     taker.take(Assignment({FIRST: 1, SECOND: 5}))
@@ -170,8 +170,8 @@ async def test_an_assignment_without_a_jump_keeps_what_there_is(autojump_clock: 
     assert taker.ingest.history.floor(SECOND) == 5
 
 
-async def test_a_recreated_topic_is_another_one(autojump_clock: MockClock) -> None:
-    """Its past and its channels' last messages are forgotten; other topics' are not."""
+async def test_recreated_topic_clears_its_history(autojump_clock: MockClock) -> None:
+    """And its channels' last messages; other topics keep theirs."""
     taker = Taker()
     taker.take(Assignment({FIRST: 4, SOCIAL: 4}), batch(5, 6), batch(5, key=SOCIAL))
     taker.take(Assignment({FIRST: -1, SOCIAL: 5}))
@@ -184,8 +184,8 @@ async def test_a_recreated_topic_is_another_one(autojump_clock: MockClock) -> No
     assert taker.take(batch(0, 1)) == ["0-0", "0-1"]
 
 
-async def test_a_topic_that_has_something_again_tells_what(autojump_clock: MockClock) -> None:
-    """It was recreated and published to before we saw it; another partition jumps forward."""
+async def test_recreated_topic_with_records_reports_the_loss(autojump_clock: MockClock) -> None:
+    """Another partition's jump forward is reported too."""
     taker = Taker()
     taker.take(Assignment({FIRST: 4, SECOND: 3, SOCIAL: 7}))
     taker.take(Assignment({FIRST: 2, SECOND: 5, SOCIAL: 7}))
@@ -193,8 +193,8 @@ async def test_a_topic_that_has_something_again_tells_what(autojump_clock: MockC
     assert taker.gaps == [OffsetGaps(spans, {FIRST: 2})]
 
 
-async def test_a_topic_with_another_id_is_another_one(autojump_clock: MockClock) -> None:
-    """Whatever its offsets are, and also if it was missing in between."""
+async def test_new_topic_id_means_a_recreated_topic(autojump_clock: MockClock) -> None:
+    """At any offsets, also if the topic was missing in between."""
     taker = Taker()
     old, new = {"odin.trades": "a"}, {"odin.trades": "b"}
     taker.take(Assignment({FIRST: -1, SOCIAL: 4}, topic_ids=old), batch(0, 1, 2))
@@ -210,7 +210,7 @@ async def test_a_topic_with_another_id_is_another_one(autojump_clock: MockClock)
     assert taker.ingest.stream.changes.ids == {"odin.trades": "c"}
 
 
-async def test_a_jump_that_the_source_reports_is_one_where_offsets_are_equal(
+async def test_reported_jump_counts_at_equal_offsets(
     autojump_clock: MockClock,
 ) -> None:
     """History begins anew, also for a member of a group."""
@@ -221,8 +221,8 @@ async def test_a_jump_that_the_source_reports_is_one_where_offsets_are_equal(
     assert taker.kept(FIRST) == []
 
 
-async def test_a_truncated_partition_tells_what_is_gone(autojump_clock: MockClock) -> None:
-    """The offsets that were delivered and come again; a position among them is uncertain."""
+async def test_truncated_partition_reports_the_lost_offsets(autojump_clock: MockClock) -> None:
+    """Those delivered that will be reused; a position among them is uncertain."""
     taker = Taker()
     taker.take(Assignment({FIRST: -1}), batch(0, 1, 2, 3), batch(4, token=b"ETH"))
     taker.take(Assignment({FIRST: 2}, gaps={FIRST: TRUNCATED}))
@@ -236,8 +236,8 @@ async def test_a_truncated_partition_tells_what_is_gone(autojump_clock: MockCloc
     assert changes.cut(FIRST, 3) is None
 
 
-async def test_a_partition_that_was_taken_away_is_forgotten(autojump_clock: MockClock) -> None:
-    """It is told of no more; when it comes back it is no jump."""
+async def test_revoked_partition_is_removed(autojump_clock: MockClock) -> None:
+    """It is not reported any more; its return is no jump."""
     taker = Taker()
     taker.take(Assignment({FIRST: -1, SECOND: -1}), batch(0, 1), batch(0, key=SECOND))
     taker.take(Assignment({SECOND: 0}))
@@ -249,10 +249,10 @@ async def test_a_partition_that_was_taken_away_is_forgotten(autojump_clock: Mock
     assert taker.ingest.history.floor(FIRST) == 9
 
 
-async def test_an_assignment_is_a_new_beginning_for_what_can_be_sent_again(
+async def test_assignment_limits_what_can_be_resent(
     autojump_clock: MockClock,
 ) -> None:
-    """Some of what was sent may be forgotten with it."""
+    """It may have removed some of the sent messages."""
     taker = Taker()
     taker.take(Assignment({FIRST: -1}), batch(0, 1))
     taker.take(Assignment({FIRST: 1}))
@@ -262,8 +262,10 @@ async def test_an_assignment_is_a_new_beginning_for_what_can_be_sent_again(
 
 
 @pytest.mark.parametrize("room", [1, len(TRADE), len(TRADE) + 1, 3 * len(TRADE), 1 << 20])
-async def test_what_there_is_no_room_for_stays(autojump_clock: MockClock, room: int) -> None:
-    """A message that is begun is taken; positions are those of what was taken."""
+async def test_records_over_the_limit_stay_in_the_batch(
+    autojump_clock: MockClock, room: int
+) -> None:
+    """A message that begins within the limit is taken whole; positions cover the taken ones."""
     taker = Taker()
     left: deque[Item] = deque([batch(*range(5)), HistoryEnd()])
     messages: list[ChannelMessage] = []
@@ -280,8 +282,8 @@ async def test_what_there_is_no_room_for_stays(autojump_clock: MockClock, room: 
     assert left[-1] == HistoryEnd()
 
 
-async def test_what_nobody_wants_takes_little_room(autojump_clock: MockClock) -> None:
-    """A cycle is bounded by what it writes; what is only remembered must not hold it up."""
+async def test_unsubscribed_records_count_little(autojump_clock: MockClock) -> None:
+    """A cycle is bounded by what it writes; records for history only must not delay it."""
     taker = Taker()
     left: deque[Item] = deque([batch(*range(5))])
     size = taker.ingest.take(left, lambda _: UNWANTED_BYTES, 3 * len(TRADE))
@@ -290,8 +292,8 @@ async def test_what_nobody_wants_takes_little_room(autojump_clock: MockClock) ->
     assert taker.kept(FIRST) == ["0-0", "0-1", "0-2", "0-3"]
 
 
-async def test_a_tombstone_ends_a_channel(autojump_clock: MockClock) -> None:
-    """Its key was deleted: it has no state; positions move past it, nothing is delivered."""
+async def test_tombstone_removes_the_last_message_of_a_channel(autojump_clock: MockClock) -> None:
+    """Positions move past it; nothing is delivered."""
     taker = Taker()
     assert taker.take(batch(0), batch(1, token=b"ETH")) == ["0-0", "0-1"]
     assert taker.take(Batch([record(b"BTC", None, offset=2)])) == []
@@ -300,8 +302,8 @@ async def test_a_tombstone_ends_a_channel(autojump_clock: MockClock) -> None:
     assert taker.kept(FIRST) == ["0-0", "0-1"]
 
 
-async def test_who_waits_for_a_move_is_woken_by_it(autojump_clock: MockClock) -> None:
-    """By records and by assignments alike."""
+async def test_changed_positions_wake_waiting_tasks(autojump_clock: MockClock) -> None:
+    """By records and by assignments."""
     taker = Taker()
     moves: list[int | None] = []
 
@@ -319,7 +321,7 @@ async def test_who_waits_for_a_move_is_woken_by_it(autojump_clock: MockClock) ->
 
 
 async def test_offsets_without_records_move_positions(autojump_clock: MockClock) -> None:
-    """A transaction's marker, or what compaction left: behind the batch's last record, or alone."""
+    """A transaction's marker or a compacted offset, after the batch's last record or alone."""
     taker = Taker()
     taker.take(Assignment({FIRST: 9, SECOND: 4}))
     assert taker.take(Batch(batch(10, 11).records, {FIRST: 12, SECOND: 6})) == ["0-10", "0-11"]
@@ -330,10 +332,10 @@ async def test_offsets_without_records_move_positions(autojump_clock: MockClock)
     assert taker.take(batch(21)) == ["0-21"]
 
 
-async def test_offsets_without_records_wake_those_who_wait_for_positions(
+async def test_offsets_without_records_wake_waiting_tasks(
     autojump_clock: MockClock,
 ) -> None:
-    """A resume that waits for the end of a transaction goes on."""
+    """A resume that waits for the end of a transaction continues."""
     taker = Taker()
     taker.take(Assignment({FIRST: 9}))
     async with trio.open_nursery() as nursery:
@@ -342,10 +344,10 @@ async def test_offsets_without_records_wake_those_who_wait_for_positions(
         taker.take(Batch([], {FIRST: 10}))
 
 
-async def test_passed_offsets_never_move_positions_back_or_begin_a_partition(
+async def test_offsets_without_records_never_move_positions_back_or_add_a_partition(
     autojump_clock: MockClock,
 ) -> None:
-    """During a history they are behind the position; a partition that left is not ours."""
+    """During history they are behind the position; a revoked partition stays removed."""
     taker = Taker()
     taker.take(Assignment({FIRST: 9}, history={FIRST: 3}))
     taker.take(Batch(batch(4, 5).records, {FIRST: 6}))
@@ -355,8 +357,8 @@ async def test_passed_offsets_never_move_positions_back_or_begin_a_partition(
     assert taker.ingest.stream.position(SOCIAL) is None
 
 
-async def test_offsets_are_not_passed_before_the_records(autojump_clock: MockClock) -> None:
-    """Where there is room for one record only, the rest of the batch comes first."""
+async def test_offsets_are_not_passed_before_their_records(autojump_clock: MockClock) -> None:
+    """With room for one record only, the rest of the batch comes first."""
     taker = Taker()
     taker.take(Assignment({FIRST: 9}))
     left: deque[Item] = deque([Batch(batch(10, 11).records, {FIRST: 15})])
@@ -367,8 +369,8 @@ async def test_offsets_are_not_passed_before_the_records(autojump_clock: MockClo
     assert not left
 
 
-def test_partitions_that_a_group_takes_away_are_told_by_their_topics() -> None:
-    """A rebalance that takes a partition away names its topic; one that adds some names none."""
+def test_revoked_partitions_are_reported_by_topic() -> None:
+    """A rebalance that only adds partitions reports none."""
     taker = Taker()
     revoked_topics = taker.ingest.stream.revoked_topics
     taker.take(Assignment({FIRST: -1, SOCIAL: -1}, partial=True))
@@ -380,8 +382,8 @@ def test_partitions_that_a_group_takes_away_are_told_by_their_topics() -> None:
     assert revoked_topics.value == {FIRST.topic}
 
 
-def test_partitions_of_a_recreated_topic_send_nobody_elsewhere() -> None:
-    """An instance that reads everything has no other that could serve them."""
+def test_recreated_topic_without_a_group_revokes_nothing() -> None:
+    """No other instance could serve its partitions."""
     taker = Taker()
     taker.take(Assignment({FIRST: -1, SECOND: -1}))
     taker.take(Assignment({FIRST: -1}))

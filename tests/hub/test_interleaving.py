@@ -1,4 +1,4 @@
-"""Subscriptions, batches and pauses in any order: what was acknowledged is what arrives."""
+"""Any interleaving of subscriptions, batches and pauses delivers the acked records."""
 
 from __future__ import annotations
 
@@ -209,10 +209,10 @@ async def carry_out(
     # So long that more is read before the next one.
     st.sampled_from([0.0, 0.03]),
 )
-def test_any_interleaving_gives_each_subscriber_exactly_its_records(
+def test_any_interleaving_delivers_exactly_the_subscribed_records(
     steps: list[Join | Part | Publish | Pause], interval: float, write_seconds: float
 ) -> None:
-    """What lies behind a subscription's positions and up to its end arrives, once and in order."""
+    """Every record after a subscription's positions, up to its end, once and in order."""
 
     async def main(clock: MockClock) -> None:
         await play(steps, interval, partial(clock.jump, write_seconds))

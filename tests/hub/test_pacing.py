@@ -1,4 +1,4 @@
-"""`max_rate`: the newest message of each channel, at most so often, with the number skipped."""
+"""`max_rate`: the newest message of each channel at a bounded rate, with the number skipped."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -34,10 +34,10 @@ def ahead(client: Client) -> list[bool]:
     return [one.get("ahead", False) for one in client.messages]
 
 
-async def test_the_first_message_comes_at_once_and_then_the_newest_of_each_period(
+async def test_first_message_is_sent_at_once_then_the_newest_per_period(
     autojump_clock: MockClock,
 ) -> None:
-    """Eight records in a second, at two a second: three writes, and the rest was skipped."""
+    """Eight records in a second, at a rate of 2: three writes, the rest is skipped."""
     hub = make_hub()
     client = join_at(hub, 2, "*.trade")
     async with dispatching(hub) as feeder:
@@ -50,10 +50,10 @@ async def test_the_first_message_comes_at_once_and_then_the_newest_of_each_perio
     assert hub.stats.messages_sent == 3
 
 
-async def test_what_waits_comes_when_its_time_comes_though_nothing_else_does(
+async def test_held_message_is_sent_at_the_end_of_its_period(
     autojump_clock: MockClock,
 ) -> None:
-    """The dispatcher wakes up for it."""
+    """Without another record: the dispatcher wakes up for it."""
     hub = make_hub()
     client = join_at(hub, 0.1, "BTC.trade")
     async with dispatching(hub) as feeder:
@@ -66,8 +66,8 @@ async def test_what_waits_comes_when_its_time_comes_though_nothing_else_does(
         assert client.positions == ["0-0", "0-1"]
 
 
-async def test_after_a_pause_a_message_comes_at_once(autojump_clock: MockClock) -> None:
-    """Nobody waits for a period that has passed."""
+async def test_message_after_a_pause_is_sent_at_once(autojump_clock: MockClock) -> None:
+    """The period has passed."""
     hub = make_hub()
     client = join_at(hub, 1, "BTC.trade")
     async with dispatching(hub) as feeder:
@@ -77,8 +77,8 @@ async def test_after_a_pause_a_message_comes_at_once(autojump_clock: MockClock) 
             await trio.sleep(1.5)
 
 
-async def test_the_newest_of_all_channels_comes_in_one_write(autojump_clock: MockClock) -> None:
-    """A ticker of many channels at one a second is one write a second, in the hub's order."""
+async def test_newest_messages_of_all_channels_share_a_write(autojump_clock: MockClock) -> None:
+    """A ticker of many channels at a rate of 1 is one write a second, in the hub's order."""
     hub = make_hub()
     client = join_at(hub, 1, "BTC.trade", "ETH.trade", "SOL.social")
     async with dispatching(hub) as feeder:
@@ -98,8 +98,8 @@ async def test_the_newest_of_all_channels_comes_in_one_write(autojump_clock: Moc
     assert [skipped for _, skipped, _ in numbers(client)] == [0, 0, 0, 6, 0, 0]
 
 
-async def test_subscribers_at_the_same_rate_share_their_bytes(autojump_clock: MockClock) -> None:
-    """However many: what is held back is kept and encoded once."""
+async def test_subscribers_at_the_same_rate_share_bytes(autojump_clock: MockClock) -> None:
+    """Held messages are kept and encoded once."""
     hub = make_hub()
     clients = [join_at(hub, 1, "*.trade") for _ in range(20)]
     late = Client()
@@ -116,10 +116,10 @@ async def test_subscribers_at_the_same_rate_share_their_bytes(autojump_clock: Mo
 
 
 @pytest.mark.parametrize("others", [("BTC.trade",), ("BTC.*", "*.trade"), ("*.*",)])
-async def test_of_overlapping_subscriptions_the_one_without_a_rate_counts(
+async def test_overlapping_subscription_without_a_rate_wins(
     autojump_clock: MockClock, others: tuple[str, ...]
 ) -> None:
-    """BTC comes whole, each message once; nothing of it counts as skipped."""
+    """Every BTC message is sent once, and none counts as skipped."""
     hub = make_hub()
     client = join(hub, *others)
     join_at(hub, 1, "BTC.trade" if others != ("BTC.trade",) else "*.trade", client=client)
@@ -130,8 +130,8 @@ async def test_of_overlapping_subscriptions_the_one_without_a_rate_counts(
     assert numbers(client) == [(offset + 1, 0, f"0-{offset}") for offset in range(5)]
 
 
-async def test_of_overlapping_rates_the_highest_counts(autojump_clock: MockClock) -> None:
-    """BTC comes at its own rate, the other tokens at theirs."""
+async def test_highest_of_overlapping_rates_wins(autojump_clock: MockClock) -> None:
+    """BTC at its own rate, the other tokens at theirs."""
     hub = make_hub()
     client = join_at(hub, 10, "BTC.trade")
     join_at(hub, 1, "*.trade", client=client)
@@ -147,8 +147,8 @@ async def test_of_overlapping_rates_the_highest_counts(autojump_clock: MockClock
     assert numbers(client)[-1][0] == 40
 
 
-async def test_a_message_that_is_ahead_of_one_held_back_says_so(autojump_clock: MockClock) -> None:
-    """BTC passes ETH in their partition, and no other; after ETH's message all is sent."""
+async def test_message_ahead_of_a_held_one_is_marked(autojump_clock: MockClock) -> None:
+    """BTC passes ETH in their partition only; after ETH's message nothing is held."""
     hub = make_hub()
     client = join(hub, "BTC.*")
     join_at(hub, 1, "*.trade", client=client)
@@ -174,10 +174,10 @@ async def test_a_message_that_is_ahead_of_one_held_back_says_so(autojump_clock: 
     ]
 
 
-async def test_a_held_message_that_was_replaced_is_passed_without_a_mark(
+async def test_message_ahead_of_a_replaced_one_is_not_marked(
     autojump_clock: MockClock,
 ) -> None:
-    """What counts is the newest one: the others are skipped."""
+    """Only the newest held message counts: the others are skipped."""
     hub = make_hub()
     client = join(hub, "BTC.trade")
     join_at(hub, 1, "ETH.trade", client=client)
@@ -198,8 +198,10 @@ async def test_a_held_message_that_was_replaced_is_passed_without_a_mark(
 
 
 @pytest.mark.parametrize("frames", Frames)
-async def test_batches_and_version_0(autojump_clock: MockClock, frames: Frames) -> None:
-    """Both say what was skipped; only version 1 has positions, and so says what is ahead."""
+async def test_batches_and_version_0_have_the_number_skipped(
+    autojump_clock: MockClock, frames: Frames
+) -> None:
+    """Only version 1 has positions and so the mark."""
     hub = make_hub()
     clients = [Client(wire_format(dialect, frames)) for dialect in Dialect]
     for client in clients:
@@ -219,10 +221,10 @@ async def test_batches_and_version_0(autojump_clock: MockClock, frames: Frames) 
 
 
 @pytest.mark.parametrize("change", ["subscribe", "unsubscribe", "settle"])
-async def test_what_is_held_back_comes_before_a_change_is_acknowledged(
+async def test_held_messages_precede_the_ack_of_a_change(
     autojump_clock: MockClock, change: str
 ) -> None:
-    """The positions of an ack cover it; the period begins anew with it."""
+    """The ack's positions cover them; the period restarts."""
     hub = make_hub()
     client = join_at(hub, 1, "*.trade")
     async with dispatching(hub) as feeder:
@@ -245,8 +247,8 @@ async def test_what_is_held_back_comes_before_a_change_is_acknowledged(
     assert client.positions == ["0-0", "0-2", *([] if change == "unsubscribe" else ["0-3"])]
 
 
-async def test_an_answer_releases_nothing(autojump_clock: MockClock) -> None:
-    """Who asks for a pong often gets messages no more often for it."""
+async def test_answer_releases_no_held_message(autojump_clock: MockClock) -> None:
+    """Frequent pings do not raise the rate."""
     hub = make_hub()
     client = join_at(hub, 1, "*.trade")
     async with dispatching(hub) as feeder:
@@ -256,10 +258,10 @@ async def test_an_answer_releases_nothing(autojump_clock: MockClock) -> None:
         assert client.positions == ["0-0"]
 
 
-async def test_another_rate_for_the_same_pattern_replaces_the_first(
+async def test_new_rate_of_a_pattern_replaces_the_old(
     autojump_clock: MockClock,
 ) -> None:
-    """And no rate ends it."""
+    """A subscription without a rate ends it."""
     hub = make_hub()
     client = join_at(hub, 0.1, "*.trade")
     join_at(hub, 1, "*.trade", client=client)
@@ -277,8 +279,8 @@ async def test_another_rate_for_the_same_pattern_replaces_the_first(
     assert client.subscriber.patterns == {"*.trade"}
 
 
-async def test_what_is_held_back_is_bounded_in_bytes(autojump_clock: MockClock) -> None:
-    """A new channel each time replaces nothing: what is too much comes before its time."""
+async def test_held_messages_are_bounded_in_bytes(autojump_clock: MockClock) -> None:
+    """With a new channel each time, the excess is sent early."""
     hub = make_hub(cycle_bytes=1000)
     client = join_at(hub, 0.1, "*.trade")
     async with dispatching(hub) as feeder:
@@ -288,8 +290,8 @@ async def test_what_is_held_back_is_bounded_in_bytes(autojump_clock: MockClock) 
     assert sum(skipped for _, skipped, _ in numbers(client)) == 0
 
 
-async def test_who_is_behind_gets_the_newest_and_one_sum(autojump_clock: MockClock) -> None:
-    """With `latest`, what the rate and what the slow wire skipped are added up, in order."""
+async def test_slow_client_at_a_rate_gets_one_sum_of_skipped(autojump_clock: MockClock) -> None:
+    """With `latest`, the skips of the rate and of the send queue are added, in order."""
     hub = make_hub()
     client = join_at(hub, 1, "ETH.trade")
     join(hub, "BTC.trade", client=client)
@@ -309,10 +311,10 @@ async def test_who_is_behind_gets_the_newest_and_one_sum(autojump_clock: MockClo
     assert hub.stats.messages_skipped == 4
 
 
-async def test_who_is_behind_and_passes_what_is_held_back_is_told(
+async def test_conflated_message_ahead_of_a_held_one_is_marked(
     autojump_clock: MockClock,
 ) -> None:
-    """Conflation releases what is ahead of a held message with the mark."""
+    """Conflation keeps the mark."""
     hub = make_hub()
     client = join_at(hub, 1, "ETH.trade")
     join(hub, "BTC.trade", client=client)
@@ -328,10 +330,10 @@ async def test_who_is_behind_and_passes_what_is_held_back_is_told(
     ]
 
 
-async def test_by_number_nothing_is_sent_again_where_a_rate_holds_back(
+async def test_messages_at_a_rate_cannot_be_resent(
     autojump_clock: MockClock,
 ) -> None:
-    """What was held back has another number than its place in the hub's order would give it."""
+    """A held message's number differs from its place in the hub's order."""
     hub = make_hub()
     client = join_at(hub, 1, "*.trade")
     async with dispatching(hub) as feeder:
@@ -340,8 +342,8 @@ async def test_by_number_nothing_is_sent_again_where_a_rate_holds_back(
         assert finish(hub.sent(client.subscriber)) == (2, [])
 
 
-async def test_who_leaves_is_let_go_of(autojump_clock: MockClock) -> None:
-    """Nothing is written to it, and the dispatcher does not wake up for it."""
+async def test_ended_subscriber_is_dropped(autojump_clock: MockClock) -> None:
+    """It is not written to, and the dispatcher does not wake up for it."""
     hub = make_hub()
     client = join_at(hub, 1, "*.trade")
     async with dispatching(hub) as feeder:
@@ -355,8 +357,8 @@ async def test_who_leaves_is_let_go_of(autojump_clock: MockClock) -> None:
     assert hub.patterns == 0
 
 
-async def test_what_comes_while_a_cycle_writes_is_held_back_too(autojump_clock: MockClock) -> None:
-    """In the middle of a cycle a release that was written is not written again."""
+async def test_records_during_a_cycle_are_held_back(autojump_clock: MockClock) -> None:
+    """A release already written in this cycle is not written again."""
     hub = make_hub()
     client = Client()
     async with dispatching(hub) as feeder:

@@ -1,4 +1,4 @@
-"""What is compressed for whom: once for many, within a budget for few, in time slices."""
+"""Compression: once for many subscribers, within a budget for few, in time slices."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -59,10 +59,10 @@ def records(count: int) -> list[Record]:
     return [record(value=value(offset), offset=offset) for offset in range(count)]
 
 
-async def test_every_message_is_compressed_once(
+async def test_each_message_is_compressed_once(
     autojump_clock: MockClock, counting: type[Counting]
 ) -> None:
-    """30 subscribers with 30 different sequence numbers share 5 compressed tails."""
+    """30 subscribers with 30 sequence numbers share 5 compressed tails."""
     hub = make_hub()
     clients = [Client(DEFLATE) for _ in range(30)]
     for number, client in enumerate(clients):
@@ -78,10 +78,10 @@ async def test_every_message_is_compressed_once(
         assert client.writes[0][0] == 0xC1
 
 
-async def test_a_batch_is_compressed_once(
+async def test_batch_is_compressed_once(
     autojump_clock: MockClock, counting: type[Counting]
 ) -> None:
-    """All subscribers to the same patterns share one."""
+    """All subscribers of the same patterns share it."""
     hub = make_hub()
     clients = [Client(BATCHES) for _ in range(30)]
     for number, client in enumerate(clients):
@@ -96,10 +96,10 @@ async def test_a_batch_is_compressed_once(
     )
 
 
-async def test_lists_that_nobody_shares_are_not_compressed(
+async def test_unshared_lists_are_not_compressed(
     autojump_clock: MockClock, counting: type[Counting]
 ) -> None:
-    """Each of 40 subscribers has a combination of its own: to compress each would cost the loop."""
+    """40 subscribers with 40 combinations: compressing each would block the loop."""
     hub = make_hub()
     clients = [Client(BATCHES) for _ in range(40)]
     for number, client in enumerate(clients):
@@ -114,8 +114,10 @@ async def test_lists_that_nobody_shares_are_not_compressed(
     assert all(client.writes[0][0] == 0x81 for client in clients)
 
 
-async def test_few_share_a_budget(autojump_clock: MockClock, counting: type[Counting]) -> None:
-    """Of large batches that few get, a cycle compresses 64 KiB."""
+async def test_batches_of_few_subscribers_share_a_budget(
+    autojump_clock: MockClock, counting: type[Counting]
+) -> None:
+    """A cycle compresses 64 KiB of them."""
     hub = make_hub()
     clients = [Client(BATCHES) for _ in range(20)]
     for number, client in enumerate(clients):
@@ -134,7 +136,7 @@ async def test_few_share_a_budget(autojump_clock: MockClock, counting: type[Coun
 async def test_compression_yields_after_each_slice(
     autojump_clock: MockClock, counting: type[Counting]
 ) -> None:
-    """While 100 messages are compressed, 1 ms each, others run after each slice."""
+    """Other tasks run while 100 messages are compressed, 1 ms each."""
     counting.clock = autojump_clock
     hub = make_hub()
     clients = [Client(DEFLATE) for _ in range(20)]
@@ -160,10 +162,10 @@ async def test_compression_yields_after_each_slice(
 
 
 @pytest.mark.parametrize("act", ["flush", "unsubscribe", "batch"])
-async def test_a_client_that_acts_while_messages_are_compressed(
+async def test_command_during_compression_keeps_the_order(
     autojump_clock: MockClock, counting: type[Counting], act: str
 ) -> None:
-    """What is due comes before the answer, as ever: here without compression; nothing doubles."""
+    """Due messages precede the answer, uncompressed; none is duplicated."""
     counting.clock = autojump_clock
     hub = make_hub()
     clients = [Client(DEFLATE) for _ in range(20)]
@@ -190,8 +192,8 @@ async def test_a_client_that_acts_while_messages_are_compressed(
 
 
 @pytest.mark.parametrize("form", [DEFLATE, BATCHES, wire_format()])
-def test_a_list_is_encoded_once_a_cycle(form: WireFormat) -> None:
-    """Who has the same list and format gets the same object, until the cycle ends."""
+def test_list_is_encoded_once_a_cycle(form: WireFormat) -> None:
+    """Subscribers with the same list and format get the same object."""
     encoder = CycleEncoder(Compressors())
     pending = Due([message("BTC", offset=0)])
     pending.receivers = 20
@@ -202,8 +204,8 @@ def test_a_list_is_encoded_once_a_cycle(form: WireFormat) -> None:
     assert encoder.find(pending, form) is None
 
 
-def test_a_replayed_chunk_is_compressed_for_the_second_client(counting: type[Counting]) -> None:
-    """The first is not kept waiting; a crowd gets fewer bytes."""
+def test_replayed_chunk_is_compressed_for_the_second_client(counting: type[Counting]) -> None:
+    """The first client does not wait; the later ones get fewer bytes."""
     encoder = ReplayEncoder(Compressors())
     chunk = [message("BTC", offset=offset, value=value(offset)) for offset in range(10)]
     first, second, third = (encoder.encode(list(chunk), DEFLATE) for _ in range(3))

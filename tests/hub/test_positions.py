@@ -1,4 +1,4 @@
-"""The hub says what it reads and how far it is."""
+"""The hub reports what it reads and its positions."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -11,8 +11,8 @@ from tests.factories import record
 from tests.hub.hub_driver import dispatching, make_hub
 
 
-async def test_an_assignment_says_what_is_read_and_from_where(autojump_clock: MockClock) -> None:
-    """Positions and partitions are those of the last assignment: none of an earlier one is left."""
+async def test_assignment_replaces_positions_and_partitions(autojump_clock: MockClock) -> None:
+    """None of an earlier assignment is left."""
     hub = make_hub()
     async with dispatching(hub) as feeder:
         await feeder.publish(
@@ -32,10 +32,10 @@ async def test_an_assignment_says_what_is_read_and_from_where(autojump_clock: Mo
         assert hub.stream.is_partial
 
 
-async def test_positions_that_were_told_do_not_change_behind_ones_back(
+async def test_reported_positions_do_not_change(
     autojump_clock: MockClock,
 ) -> None:
-    """An acknowledgement holds the offsets of its moment."""
+    """An ack keeps the offsets of its moment."""
     hub = make_hub()
     async with dispatching(hub) as feeder:
         await feeder.publish(record(offset=1))

@@ -1,4 +1,4 @@
-"""What a subscriber was sent is found again under its numbers, or not at all."""
+"""Sent messages are found by their numbers, or reported as not kept."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -31,8 +31,8 @@ def received(client: Client) -> dict[int, str]:
     return {one["seq"]: one["pos"] for one in client.messages}
 
 
-async def test_all_that_was_sent_is_found(autojump_clock: MockClock) -> None:
-    """Of the client's own patterns, overlapping or not, and nothing else."""
+async def test_all_sent_messages_are_found(autojump_clock: MockClock) -> None:
+    """Of the client's patterns, overlapping or not, and no others."""
     hub = make_hub()
     client = join(hub, "BTC.*", "*.trade")
     async with dispatching(hub) as feeder:
@@ -50,8 +50,10 @@ async def test_all_that_was_sent_is_found(autojump_clock: MockClock) -> None:
 
 
 @pytest.mark.parametrize("change", ["subscribe", "unsubscribe", "replay", "skip", "assignment"])
-async def test_it_reaches_back_to_the_last_change(autojump_clock: MockClock, change: str) -> None:
-    """What was sent before cannot be told from what was not; all since then can."""
+async def test_search_ends_at_the_last_subscription_change(
+    autojump_clock: MockClock, change: str
+) -> None:
+    """All messages since then are found, none before."""
     hub = make_hub()
     client = join(hub, "BTC.trade", "ETH.trade")
     async with dispatching(hub) as feeder:
@@ -78,8 +80,8 @@ async def test_it_reaches_back_to_the_last_change(autojump_clock: MockClock, cha
     assert again.items() <= received(client).items()
 
 
-async def test_what_is_not_kept_is_not_found(autojump_clock: MockClock) -> None:
-    """The numbers of what is are right all the same."""
+async def test_messages_no_longer_kept_are_not_found(autojump_clock: MockClock) -> None:
+    """The numbers of the others stay right."""
     hub = make_hub()
     client = join(hub, "*.trade")
     async with dispatching(hub) as feeder:
@@ -91,8 +93,8 @@ async def test_what_is_not_kept_is_not_found(autojump_clock: MockClock) -> None:
     assert sent_again(hub, client) == {6: "0-5"}
 
 
-async def test_history_that_comes_meanwhile_was_not_sent(autojump_clock: MockClock) -> None:
-    """A client that subscribed before all of it had come was sent the news among it."""
+async def test_history_among_live_records_is_not_found(autojump_clock: MockClock) -> None:
+    """An early subscriber was sent only the live records among it."""
     hub = make_hub()
     async with dispatching(hub) as feeder:
         await feeder.publish(Assignment({FIRST: 4, SECOND: -1}, history={FIRST: -1, SECOND: -1}))
@@ -104,8 +106,8 @@ async def test_history_that_comes_meanwhile_was_not_sent(autojump_clock: MockClo
     assert sent_again(hub, client).items() <= received(client).items()
 
 
-async def test_what_the_running_cycle_owes_is_sent_first(autojump_clock: MockClock) -> None:
-    """Asked for in the middle of a cycle, its messages have their numbers already."""
+async def test_due_messages_of_the_running_cycle_are_sent_first(autojump_clock: MockClock) -> None:
+    """They have their numbers already."""
     hub = make_hub()
     asking = Client()
     found: list[dict[int, str]] = []
@@ -116,8 +118,8 @@ async def test_what_the_running_cycle_owes_is_sent_first(autojump_clock: MockClo
     assert found == [{1: "0-0", 2: "0-1"}] == [received(asking)]
 
 
-async def test_what_conflation_held_back_is_sent_first(autojump_clock: MockClock) -> None:
-    """And what it replaced is not found: it was never sent."""
+async def test_conflated_messages_are_sent_first(autojump_clock: MockClock) -> None:
+    """The replaced ones are not found: they were never sent."""
     hub = make_hub()
     client = join(hub, "*.*")
     behind = True

@@ -1,4 +1,4 @@
-"""Subscribing, leaving and being answered, between cycles and in the middle of one."""
+"""Subscribe, unsubscribe and answers, between cycles and within one."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -18,10 +18,10 @@ from tests.hub.hub_driver import Client, dispatching, make_hub
 from tests.hub.joins import Interrupting, join
 
 
-async def test_a_subscription_is_live_from_the_positions_it_is_told(
+async def test_subscription_is_live_from_its_acked_positions(
     autojump_clock: MockClock,
 ) -> None:
-    """Nothing at or before the acknowledged offsets comes, and everything after them."""
+    """No record at or before the acked offsets, and every one after them."""
     hub = make_hub()
     client = Client()
     async with dispatching(hub) as feeder:
@@ -32,10 +32,10 @@ async def test_a_subscription_is_live_from_the_positions_it_is_told(
     assert client.positions == ["0-8", "1-4"]
 
 
-async def test_subscribing_in_the_middle_of_a_cycle_joins_behind_it(
+async def test_subscription_within_a_cycle_begins_after_it(
     autojump_clock: MockClock,
 ) -> None:
-    """The acknowledged positions hold the running cycle already, and none of it is sent."""
+    """The acked positions include the cycle, and none of its records is sent."""
     hub = make_hub()
     late = Client()
     acknowledged: list[dict[str, dict[int, int]]] = []
@@ -54,10 +54,10 @@ async def test_subscribing_in_the_middle_of_a_cycle_joins_behind_it(
     assert [one["seq"] for one in late.messages] == [1]
 
 
-async def test_subscribing_to_more_in_the_middle_of_a_cycle_loses_nothing(
+async def test_second_subscription_within_a_cycle_loses_nothing(
     autojump_clock: MockClock,
 ) -> None:
-    """What the cycle still owed is written, and written once, before the new pattern is live."""
+    """The cycle's due messages are written once, before the new pattern is live."""
     hub = make_hub()
     late = Client()
     sent_before_the_answer: list[list[str]] = []
@@ -75,10 +75,10 @@ async def test_subscribing_to_more_in_the_middle_of_a_cycle_loses_nothing(
     assert late.positions == ["0-0", "0-2", "0-3"]
 
 
-async def test_nothing_is_sent_after_unsubscribing_between_cycles(
+async def test_nothing_is_sent_after_unsubscribe_between_cycles(
     autojump_clock: MockClock,
 ) -> None:
-    """Records that had come but were not dispatched yet are not sent either."""
+    """Received records that are not dispatched yet are not sent."""
     hub = make_hub()
     client = join(hub, "*.*")
     async with dispatching(hub) as feeder:
@@ -89,10 +89,10 @@ async def test_nothing_is_sent_after_unsubscribing_between_cycles(
     assert client.positions == ["0-0"]
 
 
-async def test_nothing_is_sent_after_unsubscribing_in_the_middle_of_a_cycle(
+async def test_nothing_is_sent_after_unsubscribe_within_a_cycle(
     autojump_clock: MockClock,
 ) -> None:
-    """What the running cycle owes is sent before the unsubscription returns, and nothing after."""
+    """The cycle's due messages are sent before the unsubscribe returns."""
     hub = make_hub()
     leaving = Client()
     sent_before_the_answer: list[int] = []
@@ -110,8 +110,8 @@ async def test_nothing_is_sent_after_unsubscribing_in_the_middle_of_a_cycle(
     assert sent_before_the_answer == [len(leaving.writes)] == [1]
 
 
-async def test_unsubscribing_from_one_pattern_leaves_the_others(autojump_clock: MockClock) -> None:
-    """A record that another pattern still asks for goes on coming."""
+async def test_unsubscribe_from_one_pattern_keeps_the_others(autojump_clock: MockClock) -> None:
+    """Records of another pattern still arrive."""
     hub = make_hub()
     client = join(hub, "BTC.trade", "*.trade")
     async with dispatching(hub) as feeder:
@@ -121,8 +121,8 @@ async def test_unsubscribing_from_one_pattern_leaves_the_others(autojump_clock: 
     assert client.positions == ["0-0"]
 
 
-async def test_a_flush_writes_what_is_due_at_once_and_once(autojump_clock: MockClock) -> None:
-    """An answer given in the middle of a cycle comes after the messages that were due before it."""
+async def test_flush_writes_due_messages_once(autojump_clock: MockClock) -> None:
+    """An answer within a cycle follows the messages due before it."""
     hub = make_hub()
     asking = Client()
     join(hub, "*.*", client=Interrupting(lambda: hub.flush(asking.subscriber)))
@@ -138,10 +138,10 @@ async def test_a_flush_writes_what_is_due_at_once_and_once(autojump_clock: MockC
     assert asking.positions == ["0-0"]
 
 
-async def test_who_leaves_in_the_middle_of_a_cycle_gets_nothing_more(
+async def test_subscriber_that_ends_within_a_cycle_is_not_written(
     autojump_clock: MockClock,
 ) -> None:
-    """A connection that ended is not written to, and its patterns are forgotten."""
+    """Its patterns are removed."""
     hub = make_hub()
     gone, stays = Client(), Client()
     join(hub, "BTC.trade", client=Interrupting(lambda: finish(hub.leave(gone.subscriber))))
@@ -155,10 +155,10 @@ async def test_who_leaves_in_the_middle_of_a_cycle_gets_nothing_more(
     assert stays.positions == ["0-0", "0-1"]
 
 
-async def test_leaving_twice_or_without_a_subscription_does_nothing(
+async def test_leave_twice_or_without_a_subscription_does_nothing(
     autojump_clock: MockClock,
 ) -> None:
-    """The end of a connection need not know what it had asked for."""
+    """The end of a connection need not know its subscriptions."""
     hub = make_hub()
     client = join(hub, "*.*")
     finish(hub.leave(client.subscriber))
@@ -168,10 +168,10 @@ async def test_leaving_twice_or_without_a_subscription_does_nothing(
 
 
 @pytest.mark.parametrize(("command", "answer"), [("heartbeat", "pong"), ("nonsense", "error")])
-async def test_an_answer_in_the_middle_of_a_cycle_comes_after_the_messages_of_that_cycle(
+async def test_answer_within_a_cycle_follows_its_messages(
     odin_scenario: Scenario, autojump_clock: MockClock, command: str, answer: str
 ) -> None:
-    """Also of a command that changes no subscription: clients rely on that order."""
+    """Also of a command that changes no subscription: clients rely on the order."""
     hub = odin_scenario.service.hub
     sessions = odin_scenario.service.server.stats.sessions
     carried_out: list[int] = []
@@ -197,8 +197,8 @@ async def test_an_answer_in_the_middle_of_a_cycle_comes_after_the_messages_of_th
     assert (carried_out[0], carried_out[-1]) == (1, 2)
 
 
-async def test_a_pattern_is_stored_once_for_all_its_subscribers(autojump_clock: MockClock) -> None:
-    """1,024 names of 126 bytes are 150 KB for each connection otherwise."""
+async def test_pattern_is_stored_once_for_all_subscribers(autojump_clock: MockClock) -> None:
+    """Else 1,024 names of 126 bytes are 150 KB per connection."""
     hub = make_hub()
     subscribers = [Subscriber(lambda _: None) for _ in range(3)]
     for subscriber in subscribers:

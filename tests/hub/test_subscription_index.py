@@ -1,4 +1,4 @@
-"""The index finds whom a naive search finds, and forgets what nobody wants."""
+"""The index finds the same subscribers as a naive search, and drops unused patterns."""
 
 from __future__ import annotations
 
@@ -82,16 +82,16 @@ TestIndexAgainstPairs.settings = settings(max_examples=25, stateful_step_count=3
 
 
 @pytest.mark.parametrize("token", TOKENS)
-def test_a_channel_has_at_most_four_audiences(token: str) -> None:
-    """A record costs four look-ups, however many patterns there are."""
+def test_channel_has_at_most_four_audiences(token: str) -> None:
+    """A record costs four look-ups for any number of patterns."""
     index = SubscriptionIndex()
     for pattern in PATTERNS:
         index.add(new_subscriber(), pattern)
     assert len(list(index.matching(message(token)))) == 4
 
 
-def test_an_audience_keeps_the_order_of_its_members() -> None:
-    """Neighbours joined together, so those who came first are written first."""
+def test_audience_keeps_the_order_of_its_members() -> None:
+    """The earlier subscribers are written first."""
     index = SubscriptionIndex()
     subscribers = [new_subscriber() for _ in range(20)]
     for subscriber in subscribers:
