@@ -82,7 +82,7 @@ function writtenOffset(offset) {
   return text;
 }
 
-// Server-Sent Events: https://html.spec.whatwg.org/multipage/server-sent-events.html
+// Server-Sent Events: section 9.2 of the HTML standard (html.spec.whatwg.org).
 
 const LINE_END = /\r\n|\n|\r/;
 
