@@ -57,6 +57,18 @@ async def test_the_first_examples(tmp_path: Path, example: str) -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_example_of_the_first_five_minutes(tmp_path: Path) -> None:
+    """The program of docs/start.md prints the trades of its token."""
+    (example,) = blocks(page("docs/start.md"), "python")
+    path = tmp_path / "first.py"
+    async with server() as (log, url), trio.open_nursery() as nursery:
+        path.write_text(example.text.replace("ws://localhost:3002/ws", url), "utf-8")
+        async with started([sys.executable, "-u", str(path)]) as program:
+            nursery.start_soon(_publish, log)
+            await program.says("BTC.trade", on="out")
+        nursery.cancel_scope.cancel()
+
+
 async def test_the_second_example(tmp_path: Path) -> None:
     """Two processes, one after the other, print every offset once."""
     words = [sys.executable, str(written("keep.py", tmp_path))]
