@@ -1,4 +1,4 @@
-"""The page of clients: who keeps up and who does not, the worst first."""
+"""The page of clients: who is slow, the largest backlog first."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ async def slow_client(scenario: Scenario, *channels: str, **data: Any) -> RawCli
     return client
 
 
-async def test_nobody_is_connected(odin_scenario: Scenario) -> None:
-    """There are totals, all 0, and no clients."""
+async def test_page_without_clients(odin_scenario: Scenario) -> None:
+    """Totals of 0 and an empty list."""
     assert await page(odin_scenario) == {
         "totals": dict.fromkeys(
             ["connections", "backlogged", "backlog_bytes", "replaying", "latest"], 0
@@ -40,8 +40,8 @@ async def test_nobody_is_connected(odin_scenario: Scenario) -> None:
     }
 
 
-async def test_a_client_that_keeps_up(odin_scenario: Scenario) -> None:
-    """What it has, what it was sent, how long it is there and when it last said something."""
+async def test_fast_client(odin_scenario: Scenario) -> None:
+    """Its subscriptions, messages sent, age and last received byte."""
     client = await odin_scenario.connect()
     await trio.sleep(2)
     await client.subscribe(channels=["BTC.trade", "ETH.*"])
@@ -77,8 +77,8 @@ async def test_a_client_that_keeps_up(odin_scenario: Scenario) -> None:
     assert connected == pytest.approx(7, abs=0.5)
 
 
-async def test_a_slow_client_is_seen(odin_scenario: Scenario) -> None:
-    """How much waits for it and for how long."""
+async def test_slow_client(odin_scenario: Scenario) -> None:
+    """The backlog and its age."""
     await slow_client(odin_scenario, "BTC.trade")
     await trio.sleep(5)
     odin_scenario.publish("BTC", "trade", "x" * 10_000)
@@ -94,8 +94,8 @@ async def test_a_slow_client_is_seen(odin_scenario: Scenario) -> None:
     assert found["totals"]["backlog_bytes"] == one["backlog_bytes"]
 
 
-async def test_the_most_bytes_come_first(odin_scenario: Scenario) -> None:
-    """Then who has been there longest; the totals are those of all, whatever the limit."""
+async def test_clients_are_sorted_by_backlog(odin_scenario: Scenario) -> None:
+    """Then by age; the totals cover all clients, whatever the limit."""
     clients = {}
     for token in ("A", "B", "C", "D"):
         clients[token] = await slow_client(odin_scenario, f"{token}.trade")
@@ -111,8 +111,8 @@ async def test_the_most_bytes_come_first(odin_scenario: Scenario) -> None:
     assert shorter["totals"] == found["totals"]
 
 
-async def test_twenty_are_listed(odin_scenario: Scenario) -> None:
-    """More where more are asked for."""
+async def test_default_limit_is_twenty(odin_scenario: Scenario) -> None:
+    """A higher limit lists more."""
     for _ in range(25):
         await RawClient.open(odin_scenario)
     assert len((await page(odin_scenario))["clients"]) == 20
@@ -120,8 +120,8 @@ async def test_twenty_are_listed(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.odin_settings(ws_conflation_threshold_bytes=1000)
-async def test_who_asked_for_the_latest_is_seen(odin_scenario: Scenario) -> None:
-    """With how many messages are held back for it."""
+async def test_latest_client(odin_scenario: Scenario) -> None:
+    """With the number of messages held back."""
     await slow_client(odin_scenario, "*.trade", delivery="latest")
     odin_scenario.publish("BTC", "trade", "x" * 10_000)
     await trio.sleep(1)
@@ -135,7 +135,7 @@ async def test_who_asked_for_the_latest_is_seen(odin_scenario: Scenario) -> None
 
 
 @pytest.mark.odin_settings(ws_history_bytes=0)
-async def test_who_is_replayed_is_seen(odin_scenario: Scenario) -> None:
+async def test_replayed_client(odin_scenario: Scenario) -> None:
     """From the command until it is live."""
     record = odin_scenario.publish("BTC", "trade")
     await trio.sleep(1)
@@ -156,20 +156,20 @@ async def test_who_is_replayed_is_seen(odin_scenario: Scenario) -> None:
 @pytest.mark.parametrize(
     ("query", "limit"), [({}, 20), ({"limit": "1"}, 1), ({"limit": "1000"}, 1000)]
 )
-def test_a_limit(query: Mapping[str, str], limit: int) -> None:
-    """Twenty where none is given; from one to a thousand."""
+def test_valid_limit(query: Mapping[str, str], limit: int) -> None:
+    """20 by default, 1 to 1,000."""
     assert read_limit(query) == limit
 
 
 @pytest.mark.parametrize("text", ["0", "1001", "-1", "", "ten", "1.5", "٣", "²", "9" * 5000])
-def test_a_bad_limit(text: str) -> None:
-    """It is told what is allowed."""
+def test_invalid_limit(text: str) -> None:
+    """The error names the allowed values."""
     with pytest.raises(InvalidQuery, match=r"^limit=.*: must be an integer, 1 to 1000$"):
         read_limit({"limit": text})
 
 
-async def test_bad_questions_are_answered_400(odin_scenario: Scenario) -> None:
-    """With a line that says what is wrong, also for a misspelt parameter."""
+async def test_invalid_query_is_answered_400(odin_scenario: Scenario) -> None:
+    """The line names the error, also for a misspelt parameter."""
     answer = await ask(odin_scenario, "/clients?limit=all")
     assert (answer.status_code, answer.text) == (
         400,

@@ -1,4 +1,4 @@
-"""Health says what is true of the running parts, with a reason for everything that is not well."""
+"""Health reports the state of the running parts, with a reason for each problem."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -58,8 +58,8 @@ async def running(
         yield service, log
 
 
-async def test_a_service_whose_records_flow_is_healthy(autojump_clock: MockClock) -> None:
-    """There is nothing to warn of, and every partition is read."""
+async def test_live_service_is_healthy(autojump_clock: MockClock) -> None:
+    """No warning, and every partition is read."""
     async with running() as (service, _):
         report = health_report(service)
     assert (report["status"], report["healthy"]) == ("healthy", True)
@@ -95,8 +95,8 @@ async def test_partition_that_is_not_read_degrades_health_and_is_named(
     ]
 
 
-async def test_a_report_has_the_originals_fields(autojump_clock: MockClock) -> None:
-    """Dashboards and scripts of the earlier server find what they look for; it is plain JSON."""
+async def test_report_has_the_originals_fields(autojump_clock: MockClock) -> None:
+    """Dashboards and scripts of the original server work; the report is plain JSON."""
     report = health_report(make_service())
     assert json.loads(json.dumps(report)) == report
     assert report.keys() == {
@@ -123,8 +123,8 @@ async def test_a_report_has_the_originals_fields(autojump_clock: MockClock) -> N
     assert report["observability"].keys() == {"disconnects", "slow", "send_queue"}
 
 
-async def test_failing_23_an_object_is_no_connection(autojump_clock: MockClock) -> None:
-    """Before the feed is live the service is unhealthy, and says since when and why."""
+async def test_failing_23_service_before_live_is_unhealthy(autojump_clock: MockClock) -> None:
+    """The report has the time and the reason."""
     service = make_service()
     await trio.sleep(7)
     report = health_report(service)
@@ -135,10 +135,10 @@ async def test_failing_23_an_object_is_no_connection(autojump_clock: MockClock) 
 
 
 @pytest.mark.parametrize("status", [SourceState.STALLED, SourceState.STOPPED])
-async def test_failing_23_a_feed_that_ended_is_unhealthy(
+async def test_failing_23_lost_broker_is_unhealthy(
     autojump_clock: MockClock, status: SourceState
 ) -> None:
-    """A dead broker is seen, and so is that it is back."""
+    """Until it is back."""
     async with running() as (service, _):
         service.source_status.transition(status, "no broker answers")
         await trio.sleep(12.4)
@@ -194,7 +194,7 @@ CONDITIONS: list[tuple[Callable[[Service], None], str]] = [
 async def test_each_condition_has_its_warning(
     autojump_clock: MockClock, condition: Callable[[Service], None], warning: str
 ) -> None:
-    """Degraded is still healthy to a load balancer, and is explained in one sentence."""
+    """Degraded is still healthy for a load balancer."""
     async with running() as (service, _):
         condition(service)
         report = health_report(service)
@@ -203,8 +203,8 @@ async def test_each_condition_has_its_warning(
     assert report["errors"] == []
 
 
-async def test_all_conditions_are_told_together(autojump_clock: MockClock) -> None:
-    """One does not hide another, and an error does not hide the warnings."""
+async def test_all_conditions_are_reported_together(autojump_clock: MockClock) -> None:
+    """No warning hides another, and an error hides no warning."""
     service = make_service()
     for condition, _ in CONDITIONS:
         condition(service)
@@ -216,10 +216,10 @@ async def test_all_conditions_are_told_together(autojump_clock: MockClock) -> No
 
 
 @pytest.mark.parametrize(("active", "healthy"), [(0, True), (89, True), (90, False), (100, False)])
-async def test_capacity_is_told_in_numbers(
+async def test_capacity_has_current_max_and_percentage(
     autojump_clock: MockClock, active: int, *, healthy: bool
 ) -> None:
-    """How many are in, how many may be, and the share of it."""
+    """Of connections."""
     service = make_service()
     service.server.admission.active = active
     assert health_report(service)["checks"]["capacity"] == {
@@ -230,8 +230,8 @@ async def test_capacity_is_told_in_numbers(
     }
 
 
-async def test_memory_is_told_in_mebibytes(autojump_clock: MockClock) -> None:
-    """What is used and what is allowed have one unit."""
+async def test_memory_is_in_mebibytes(autojump_clock: MockClock) -> None:
+    """Used and limit have one unit."""
     service = make_service(Settings(ws_memory_limit=400 << 20))
     service.resources.memory_bytes = 100 << 20
     assert health_report(service)["checks"]["memory"] == {
@@ -242,8 +242,8 @@ async def test_memory_is_told_in_mebibytes(autojump_clock: MockClock) -> None:
     }
 
 
-async def test_failing_26_the_limits_in_force_are_told(autojump_clock: MockClock) -> None:
-    """What was set is what health shows."""
+async def test_failing_26_limits_in_force_are_reported(autojump_clock: MockClock) -> None:
+    """They equal the settings."""
     settings = Settings(
         ws_max_kafka_rate=7,
         ws_max_broadcast_rate=3,
@@ -264,8 +264,8 @@ async def test_failing_26_the_limits_in_force_are_told(autojump_clock: MockClock
     }
 
 
-async def test_a_rate_that_binds_is_seen(autojump_clock: MockClock) -> None:
-    """Paced while records are held back, and not after."""
+async def test_paced_while_the_rate_holds_records_back(autojump_clock: MockClock) -> None:
+    """And not afterwards."""
     async with running(rate=10) as (service, log):
         for _ in range(30):
             log.append("odin.trades", b"BTC", b"{}")
@@ -277,8 +277,8 @@ async def test_a_rate_that_binds_is_seen(autojump_clock: MockClock) -> None:
         assert health_report(service)["status"] == "healthy"
 
 
-async def test_disconnects_are_told_by_reason(autojump_clock: MockClock) -> None:
-    """The labels are those of the metrics, and the slow are counted apart."""
+async def test_disconnects_are_counted_by_reason(autojump_clock: MockClock) -> None:
+    """With the labels of the metrics; slow clients have their own count."""
     service = make_service()
     service.server.stats.closed.update({DisconnectReason.SLOW: 2, DisconnectReason.CLIENT: 5})
     observability = health_report(service)["observability"]
@@ -292,8 +292,8 @@ async def test_disconnects_are_told_by_reason(autojump_clock: MockClock) -> None
     )
 
 
-async def test_lag_and_losses_are_told(autojump_clock: MockClock) -> None:
-    """What the source says of itself is passed on."""
+async def test_lag_and_lost_records_are_reported(autojump_clock: MockClock) -> None:
+    """As the source measures them."""
     service = make_service()
     service.source_status.lag = {"odin.trades": 5}
     service.source_status.lost_records = 3
@@ -311,10 +311,10 @@ async def test_uptime_counts_from_the_start(autojump_clock: MockClock) -> None:
 # ---- readiness
 
 
-async def test_a_service_is_ready_from_its_first_live_feed_until_it_drains(
+async def test_service_is_ready_from_the_first_live_feed_to_the_drain(
     autojump_clock: MockClock,
 ) -> None:
-    """A broker lost later sends nobody away: the other instances have lost it too."""
+    """A broker lost later keeps it ready: the other instances have lost it too."""
     service = make_service()
     ready = [service.ready]
     async with trio.open_nursery() as nursery:
@@ -328,10 +328,10 @@ async def test_a_service_is_ready_from_its_first_live_feed_until_it_drains(
     assert ready == [False, False, True, True, False]
 
 
-async def test_health_is_degraded_while_the_certificate_is_near_its_end(
+async def test_certificate_near_its_expiry_degrades_health(
     autojump_clock: MockClock, tmp_path: Path
 ) -> None:
-    """By the setting's days; the service is healthy all the same."""
+    """By the setting's days; the service stays healthy."""
     authority = Authority(tmp_path)
     authority.issue(expires=datetime.now(UTC) + timedelta(days=5))
     settings = attrs.evolve(ROOMY, ws_tls_cert=authority.chain, ws_tls_key=authority.key)

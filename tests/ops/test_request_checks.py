@@ -1,4 +1,4 @@
-"""The ops port checks token, Host and site; the two pages of probes are open."""
+"""The ops port checks token, Host and site; the two probe pages are open."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ async def status(scenario: Scenario, path: str, authorization: str | bytes | Non
         b"Bearer \xff\xfe",
     ],
 )
-async def test_without_the_token_nothing_is_told(
+async def test_request_without_the_token_is_401(
     odin_scenario: Scenario, path: str, authorization: str | bytes | None
 ) -> None:
-    """401 with a challenge and a line that names the setting."""
+    """With a challenge and a line that names the setting."""
     headers: Any = {} if authorization is None else {"Authorization": authorization}
     answer = await get(odin_scenario, path, headers=headers)
     assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
@@ -70,22 +70,22 @@ async def test_the_token_opens_every_page(odin_scenario: Scenario) -> None:
 
 @asked
 @pytest.mark.parametrize("path", OPEN)
-async def test_probes_need_none(odin_scenario: Scenario, path: str) -> None:
-    """Orchestrators and load balancers ask without secrets, and learn one word."""
+async def test_probes_need_no_token(odin_scenario: Scenario, path: str) -> None:
+    """Orchestrators and load balancers have no secret, and read one word."""
     await trio.sleep(1)
     assert await status(odin_scenario, path) == 200
 
 
 @asked
 @pytest.mark.parametrize("path", ["/health/live/../clients", "//health/live", "/health/live/x"])
-async def test_no_other_path_passes_for_a_probes(odin_scenario: Scenario, path: str) -> None:
-    """Only those two, letter by letter."""
+async def test_paths_similar_to_a_probes_need_the_token(odin_scenario: Scenario, path: str) -> None:
+    """The comparison is exact."""
     assert await status(odin_scenario, path) in {401, 404}
     assert (await get(odin_scenario, path)).text != "live\n"
 
 
-async def test_without_the_setting_nothing_is_asked(odin_scenario: Scenario) -> None:
-    """As on a port that only the inside reaches."""
+async def test_without_the_setting_no_token_is_needed(odin_scenario: Scenario) -> None:
+    """For a port that only the internal network reaches."""
     await trio.sleep(1)
     for path in (*PAGES, *OPEN):
         assert (await ask(odin_scenario, path)).status_code == 200

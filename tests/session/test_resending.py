@@ -1,4 +1,4 @@
-"""`replay`: what had certain numbers is sent again under them, and what is not kept is told."""
+"""`replay`: messages are sent again under their numbers; those not kept are reported."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -54,10 +54,10 @@ async def one_who_was_sent(house: House, count: int, forgotten: int = 0) -> Talk
     ],
     ids=str,
 )
-async def test_numbers_that_are_kept_come_again(
+async def test_kept_messages_are_sent_again(
     autojump_clock: MockClock, numbers: dict[str, int], expected: list[int]
 ) -> None:
-    """As they were, but for the mark; numbers there never were are no loss."""
+    """Unchanged but for the mark; numbers never used are no loss."""
     async with open_house() as house:
         client = await one_who_was_sent(house, 8)
         again, answer = await ask_again(client, **numbers)
@@ -81,13 +81,13 @@ async def test_numbers_that_are_kept_come_again(
     ],
     ids=str,
 )
-async def test_numbers_that_are_not_kept_are_told(
+async def test_messages_no_longer_kept_are_reported(
     autojump_clock: MockClock,
     numbers: dict[str, int],
     expected: list[int],
     missing: list[int] | None,
 ) -> None:
-    """Which of those asked for do not come, from the first to the last."""
+    """From the first number to the last."""
     async with open_house() as house:
         client = await one_who_was_sent(house, 10, forgotten=4)
         again, answer = await ask_again(client, **numbers)
@@ -97,7 +97,7 @@ async def test_numbers_that_are_not_kept_are_told(
         assert answer["type"] == kind
 
 
-async def test_who_was_sent_nothing_gets_nothing(autojump_clock: MockClock) -> None:
+async def test_replay_without_sent_messages_is_empty(autojump_clock: MockClock) -> None:
     """Neither messages nor a loss."""
     async with open_house() as house:
         client = Talker(house)
@@ -106,8 +106,8 @@ async def test_who_was_sent_nothing_gets_nothing(autojump_clock: MockClock) -> N
             assert (again, answer["type"]) == ([], "replay_complete")
 
 
-async def test_numbers_go_on_where_they_were(autojump_clock: MockClock) -> None:
-    """What is sent again takes no new ones."""
+async def test_resent_messages_take_no_new_numbers(autojump_clock: MockClock) -> None:
+    """The next live message continues the sequence."""
     async with open_house() as house:
         client = await one_who_was_sent(house, 4)
         await ask_again(client, since=0)
@@ -117,8 +117,8 @@ async def test_numbers_go_on_where_they_were(autojump_clock: MockClock) -> None:
         assert (await ask_again(client, since=3))[0] == [4, 5]
 
 
-async def test_a_slow_reader_gets_a_hundred_at_a_time(autojump_clock: MockClock) -> None:
-    """What is asked for again may be much; news comes in between, under its own numbers."""
+async def test_slow_client_gets_a_hundred_messages_at_a_time(autojump_clock: MockClock) -> None:
+    """Live messages come in between, under their own numbers."""
     async with open_house() as house:
         client = await one_who_was_sent(house, 250)
         before = len(client.received)
@@ -140,8 +140,8 @@ async def test_a_slow_reader_gets_a_hundred_at_a_time(autojump_clock: MockClock)
     assert rest[100]["seq"] == 251
 
 
-async def test_messages_that_are_sent_again_are_counted_as_sent(autojump_clock: MockClock) -> None:
-    """As those that were sent first: one place numbers, counts and delivers."""
+async def test_resent_messages_are_counted_as_sent(autojump_clock: MockClock) -> None:
+    """One function numbers, counts and delivers all messages."""
     async with open_house() as house:
         client = await one_who_was_sent(house, 8)
         assert house.hub.stats.messages_sent == 8

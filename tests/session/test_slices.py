@@ -1,4 +1,4 @@
-"""Commands that take several time slices: what happens between two slices does no harm."""
+"""Events between two time slices of a long command change no result."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -65,10 +65,10 @@ BEGINNINGS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
 
 
 @pytest.mark.parametrize("start_position", BEGINNINGS)
-async def test_replay_amid_which_messages_come_brings_each_once_and_in_order(
+async def test_messages_during_a_replay_arrive_once_in_order(
     autojump_clock: MockClock, start_position: str
 ) -> None:
-    """One comes between any two slices, up to the moment the client is live, and then some more."""
+    """One is published between any two slices until the client is live, and some after."""
     meanwhile = Meanwhile(100)
     async with open_house(patterns=2048, turn=meanwhile.turn) as house:
         await house.publish(*TOKENS)
@@ -87,8 +87,8 @@ async def test_replay_amid_which_messages_come_brings_each_once_and_in_order(
     assert [one["seq"] for one in client.received if "seq" in one] == list(range(1, len(came) + 1))
 
 
-async def test_snapshot_amid_which_messages_come_misses_none(autojump_clock: MockClock) -> None:
-    """Each channel's last message as it was, then what came meanwhile, then what is new."""
+async def test_messages_during_a_snapshot_all_arrive(autojump_clock: MockClock) -> None:
+    """First each channel's last message, then those of the meantime, then live ones."""
     meanwhile = Meanwhile(100)
     async with open_house(turn=meanwhile.turn) as house:
         await house.publish(*TOKENS)
@@ -102,10 +102,10 @@ async def test_snapshot_amid_which_messages_come_misses_none(autojump_clock: Moc
     assert offsets(client) == list(range(house.log.ends()[KEY]))
 
 
-async def test_what_is_unsubscribed_from_amid_a_snapshot_does_not_come(
+async def test_unsubscribe_during_a_snapshot_ends_its_names(
     autojump_clock: MockClock,
 ) -> None:
-    """Nothing of these names comes behind the answer; of the others all does."""
+    """None of their messages follow the answer; the others arrive."""
     meanwhile = Meanwhile(1)
     async with open_house(patterns=2048, turn=meanwhile.turn) as house:
         await house.publish(*TOKENS)
@@ -127,10 +127,10 @@ async def test_what_is_unsubscribed_from_amid_a_snapshot_does_not_come(
 
 
 @pytest.mark.parametrize("how", ["unsubscribe", "restrict"])
-async def test_command_that_is_begun_while_it_is_ended_is_ended(
+async def test_waiting_command_ended_while_it_begins_is_ended(
     autojump_clock: MockClock, how: str
 ) -> None:
-    """A command that has waited is half carried out when its names are ended, or not granted."""
+    """Its names are unsubscribed, or lose their grant, between two of its slices."""
     meanwhile = Meanwhile()
     async with open_house(patterns=2048, turn=meanwhile.turn) as house:
         house.log_reader.hold()

@@ -1,4 +1,4 @@
-"""`delivery` of a connection: what is conflated, what is held, and who is slow then."""
+"""`delivery` of a connection: conflated messages, held messages, and when it is slow."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -23,7 +23,7 @@ from tests.session.start_positions import BEGINNINGS
 async def test_delivery_can_be_changed_at_any_time(
     autojump_clock: MockClock, start_position: str
 ) -> None:
-    """By every command that subscribes; one that does not say it leaves it as it is."""
+    """By every subscribe command; one without the field changes nothing."""
     kind, data, _ = BEGINNINGS[start_position]
     async with open_house() as house:
         client = Talker(house)
@@ -35,10 +35,10 @@ async def test_delivery_can_be_changed_at_any_time(
     assert seen == [False, True, True, True, False, False]
 
 
-async def test_who_asked_for_the_latest_is_not_slow_while_it_takes_something(
+async def test_latest_client_that_reads_is_not_slow(
     autojump_clock: MockClock,
 ) -> None:
-    """With more waiting than the mark the rest is replaced; it comes when there is room."""
+    """Messages over the high-water mark are conflated, and sent when there is room."""
     async with open_house() as house:
         client = Talker(house, takes=0)
         client.say("subscribe", channels=["*.trade"], delivery="latest")
@@ -56,10 +56,10 @@ async def test_who_asked_for_the_latest_is_not_slow_while_it_takes_something(
     assert last["seq"] == 40
 
 
-async def test_who_asked_for_the_latest_and_takes_nothing_is_slow(
+async def test_latest_client_that_reads_nothing_is_slow(
     autojump_clock: MockClock,
 ) -> None:
-    """It would stay for ever: whether it answers pings says nothing of that."""
+    """Else it would stay for ever: its pongs prove no reads."""
     async with open_house() as house:
         client = Talker(house, takes=0)
         client.say("subscribe", channels=["*.trade"], delivery="latest")
@@ -71,8 +71,8 @@ async def test_who_asked_for_the_latest_and_takes_nothing_is_slow(
         client.take()
 
 
-async def test_the_latest_of_too_many_channels_makes_slow(autojump_clock: MockClock) -> None:
-    """What is held back replaces nothing where each message is of another channel."""
+async def test_latest_of_too_many_channels_is_slow(autojump_clock: MockClock) -> None:
+    """Messages of different channels replace nothing."""
     async with open_house() as house:
         client = Talker(house, takes=0)
         client.say("subscribe", channels=["*.trade"], delivery="latest")
@@ -87,8 +87,10 @@ async def test_the_latest_of_too_many_channels_makes_slow(autojump_clock: MockCl
         client.take()
 
 
-async def test_who_asks_for_all_again_gets_first_what_was_held(autojump_clock: MockClock) -> None:
-    """From then on nothing is replaced any more, and it may be slow again."""
+async def test_change_from_latest_to_all_sends_held_messages_first(
+    autojump_clock: MockClock,
+) -> None:
+    """Then no message is replaced, and the client may be slow again."""
     async with open_house() as house:
         client = Talker(house, takes=0)
         client.say("subscribe", 1, channels=["*.trade"], delivery="latest")

@@ -16,8 +16,10 @@ from tests.session.start_positions import BEGINNINGS, begin_a_long_replay
 
 
 @pytest.mark.parametrize("start_position", BEGINNINGS)
-async def test_only_so_many_may_wait(autojump_clock: MockClock, start_position: str) -> None:
-    """100 wait for the replay; one more is rejected and may be tried again; the others are done."""
+async def test_number_of_waiting_commands_is_bounded(
+    autojump_clock: MockClock, start_position: str
+) -> None:
+    """100 wait for the replay; the next one is rejected and may be retried."""
     kind, data, _ = BEGINNINGS[start_position]
     async with open_house(retention_bytes=0) as house:
         client = await begin_a_long_replay(house)
@@ -41,10 +43,10 @@ async def test_only_so_many_may_wait(autojump_clock: MockClock, start_position: 
 
 
 @pytest.mark.parametrize("start_position", ["resume", "snapshot", "since"])
-async def test_there_is_room_for_so_many_patterns(
+async def test_number_of_patterns_is_bounded(
     autojump_clock: MockClock, start_position: str
 ) -> None:
-    """Names are taken as long as there is; those live already take no more of it."""
+    """Names are accepted up to the limit; live ones do not count twice."""
     kind, data, answer = BEGINNINGS[start_position]
     channels = ["BTC.trade", "ETH.trade", "BTC.PRICE_ONLY", "SOL.trade", "DOGE.trade"]
     async with open_house(patterns=5) as house:
@@ -60,8 +62,10 @@ async def test_there_is_room_for_so_many_patterns(
 
 
 @pytest.mark.parametrize("count", [3, 4])
-async def test_a_reconnect_has_room_for_all_or_none(autojump_clock: MockClock, count: int) -> None:
-    """Its answer knows no names: 4 patterns with the one that is live are all there may be."""
+async def test_reconnect_over_the_limit_is_rejected_whole(
+    autojump_clock: MockClock, count: int
+) -> None:
+    """Its answer has no names; the limit is 4 patterns with the live one."""
     async with open_house(patterns=4) as house:
         client = Talker(house)
         await house.publish("BTC")
@@ -77,8 +81,8 @@ async def test_a_reconnect_has_room_for_all_or_none(autojump_clock: MockClock, c
             assert client.subscriber.patterns == {"BTC.trade"}
 
 
-async def test_one_large_command_may_wait_alone(autojump_clock: MockClock) -> None:
-    """It is bounded by its size already."""
+async def test_single_large_command_may_wait(autojump_clock: MockClock) -> None:
+    """The message size bounds it."""
     positions = {topic: {str(n): 0 for n in range(600)} for topic in CATALOGUE.topics}
     async with open_house() as house:
         client = Talker(house)
@@ -89,8 +93,8 @@ async def test_one_large_command_may_wait_alone(autojump_clock: MockClock) -> No
         assert [one["id"] for one in client.received] == [3]
 
 
-async def test_names_may_stand_for_the_same_at_the_limit(autojump_clock: MockClock) -> None:
-    """Also for what the client has already."""
+async def test_equal_patterns_count_once_for_the_limit(autojump_clock: MockClock) -> None:
+    """Also those the client has already."""
     async with open_house(patterns=1) as house:
         client = Talker(house)
         for number in (1, 2):
@@ -100,8 +104,8 @@ async def test_names_may_stand_for_the_same_at_the_limit(autojump_clock: MockClo
             assert (ack["subscribed"], ack["count"]) == (["*.trade", "odin.trades"], 1)
 
 
-async def test_what_waits_behind_a_replay_is_bounded(autojump_clock: MockClock) -> None:
-    """In all that its names stand for, not only in commands; one alone may be as large as ever."""
+async def test_patterns_of_waiting_commands_are_bounded(autojump_clock: MockClock) -> None:
+    """Their patterns count, not only the commands; a single command may have any size."""
     async with open_house(patterns=5000) as house:
         client = Talker(house)
         house.log_reader.hold()

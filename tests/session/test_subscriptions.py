@@ -1,4 +1,4 @@
-"""Commands that begin in the past take effect in turn, and end when the client says so."""
+"""Commands from a past position take effect in order, and end when the client unsubscribes."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -16,8 +16,8 @@ from tests.session.conversation import (
 from tests.session.start_positions import BEGINNINGS, NOTHING, begin_a_long_replay
 
 
-async def test_what_takes_no_time_is_done_at_once(autojump_clock: MockClock) -> None:
-    """A plain subscription is live, and answered, before anything else can happen."""
+async def test_plain_subscribe_is_answered_at_once(autojump_clock: MockClock) -> None:
+    """It is live before any other task runs."""
     async with open_house() as house:
         client = Talker(house)
         client.say("subscribe", 1, channels=["BTC.trade"], positions=True)
@@ -26,8 +26,8 @@ async def test_what_takes_no_time_is_done_at_once(autojump_clock: MockClock) -> 
         assert client.tasks == 0
 
 
-async def test_what_begins_meanwhile_waits_for_the_replay(autojump_clock: MockClock) -> None:
-    """Each in its turn, answered in the order they came."""
+async def test_commands_wait_for_a_running_replay(autojump_clock: MockClock) -> None:
+    """They are answered in the order they were received."""
     async with open_house(retention_bytes=0) as house:
         client = await begin_a_long_replay(house)
         client.say("subscribe", 2, channels=["ETH.trade"])
@@ -55,10 +55,10 @@ async def test_what_begins_meanwhile_waits_for_the_replay(autojump_clock: MockCl
     assert client.tasks == 1
 
 
-async def test_one_that_is_rejected_in_its_turn_does_not_stop_the_next(
+async def test_rejected_waiting_command_does_not_stop_the_next(
     autojump_clock: MockClock,
 ) -> None:
-    """What is wrong with it is only known then."""
+    """It is validated only when it begins."""
     async with open_house(retention_bytes=0, patterns=2) as house:
         client = await begin_a_long_replay(house)
         client.say("reconnect", 2, last_pos={"ETH.trade": "0-0", "SOL.trade": "0-0"})
@@ -70,10 +70,10 @@ async def test_one_that_is_rejected_in_its_turn_does_not_stop_the_next(
 
 
 @pytest.mark.parametrize("start_position", ["resume", "since", "reconnect"])
-async def test_where_the_log_does_not_answer_nothing_begins(
+async def test_replay_without_a_log_response_is_rejected(
     autojump_clock: MockClock, start_position: str
 ) -> None:
-    """After half a minute the client is told so, and that it may try again; others go on."""
+    """After 30 s, with the advice to retry; other commands proceed."""
     kind, data, _ = BEGINNINGS[start_position]
     async with open_house(retention_bytes=0) as house:
         await house.publish("BTC", "BTC")
@@ -96,8 +96,8 @@ async def test_where_the_log_does_not_answer_nothing_begins(
         assert house.context.stats.unavailable == 1
 
 
-async def test_positions_are_told_once_they_are_known(autojump_clock: MockClock) -> None:
-    """At a start the past is read first; who does not ask where it begins is live at once."""
+async def test_acks_with_positions_wait_for_the_history(autojump_clock: MockClock) -> None:
+    """At a start history is read first; a subscribe without positions is live at once."""
     async with open_house(history_loaded=False) as house:
         client = Talker(house)
         client.say("subscribe", 1, channels=["ETH.trade"])
@@ -114,10 +114,8 @@ async def test_positions_are_told_once_they_are_known(autojump_clock: MockClock)
 
 
 @pytest.mark.parametrize("begun", [True, False])
-async def test_what_is_on_its_way_can_be_unsubscribed(
-    autojump_clock: MockClock, *, begun: bool
-) -> None:
-    """Whether or not its task has had a turn: nothing of it comes after the answer."""
+async def test_unsubscribe_ends_a_running_replay(autojump_clock: MockClock, *, begun: bool) -> None:
+    """Before or after the task's first step: no message follows the answer."""
     async with open_house(retention_bytes=0) as house:
         await house.publish("BTC", "ETH")
         house.log_reader.hold()
@@ -138,7 +136,7 @@ async def test_what_is_on_its_way_can_be_unsubscribed(
 async def test_unsubscribe_of_a_waiting_name_is_answered_at_once(
     autojump_clock: MockClock,
 ) -> None:
-    """What waits is carried out without the name, and a later command may name it again."""
+    """The waiting command proceeds without the name, which a later command may use again."""
     async with open_house(retention_bytes=0) as house:
         client = await begin_a_long_replay(house)
         client.say("subscribe", 2, channels=["ETH.trade", "SOL.trade"])
@@ -155,8 +153,8 @@ async def test_unsubscribe_of_a_waiting_name_is_answered_at_once(
         assert client.subscriber.patterns == {"SOL.trade", "ETH.*"}
 
 
-async def test_of_what_was_held_already_the_rest_is_dropped(autojump_clock: MockClock) -> None:
-    """A client that reads slowly and unsubscribes is not sent what it does not want any more."""
+async def test_unsubscribe_drops_held_messages(autojump_clock: MockClock) -> None:
+    """A slow client gets no message that it no longer wants."""
     async with open_house(retention_bytes=0) as house:
         await house.publish(*["BTC"] * 20, *["ETH"] * 20)
         client = Talker(house, takes=100)
@@ -172,8 +170,8 @@ async def test_of_what_was_held_already_the_rest_is_dropped(autojump_clock: Mock
     assert client.kinds[-1] == "0-41"
 
 
-async def test_an_offset_without_a_partition_is_rejected(autojump_clock: MockClock) -> None:
-    """Where a topic has several it says nothing; the original's clients are told what to send."""
+async def test_offset_without_a_partition_is_rejected(autojump_clock: MockClock) -> None:
+    """For a topic with several partitions; the message says what to send."""
     async with open_house() as house:
         client = Talker(house)
         said = await client.ask("reconnect", 9, last_offset={"odin.trades": 3})
@@ -182,8 +180,8 @@ async def test_an_offset_without_a_partition_is_rejected(autojump_clock: MockClo
         assert house.hub.patterns == 0
 
 
-async def test_what_was_sent_does_not_come_again(autojump_clock: MockClock) -> None:
-    """Neither by its own name nor by a pattern around it; the end of the replay is told."""
+async def test_replayed_messages_are_not_sent_twice(autojump_clock: MockClock) -> None:
+    """Neither for the name nor for a pattern that covers it; the end of the replay is reported."""
     async with open_house() as house:
         client = Talker(house)
         await client.ask("subscribe", channels=["BTC.trade"])
@@ -201,7 +199,7 @@ async def test_what_was_sent_does_not_come_again(autojump_clock: MockClock) -> N
 async def test_name_whose_patterns_an_earlier_name_has_ended_is_rejected(
     autojump_clock: MockClock,
 ) -> None:
-    """In one command as in two."""
+    """In one command or in two."""
     async with open_house() as house:
         client = Talker(house)
         await client.ask("subscribe", channels=["BTC.trade"])
