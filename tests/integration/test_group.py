@@ -71,12 +71,12 @@ async def test_a_lone_member_serves_all_from_the_end(apache: str, group: str) ->
     partitions = every_partition(topics, 3)
     publisher = Publisher(apache)
     await publisher.publish(numbered(partitions, 20))
-    async with feeding(topics, options(apache, group=group)) as source_status:
+    async with feeding(topics, options(apache, group=group)) as running:
         await publisher.publish(numbered(partitions, 20, first=20))
-        await source_status.received(120)
-        assert source_status.offsets() == each(partitions, range(20, 40))
-        assert source_status.assignments[-1].partial
-        assert source_status.assignments[-1].positions == dict.fromkeys(partitions, 19)
+        await running.received(120)
+        assert running.offsets() == each(partitions, range(20, 40))
+        assert running.assignments[-1].partial
+        assert running.assignments[-1].positions == dict.fromkeys(partitions, 19)
 
 
 async def test_two_members_share_the_partitions(apache: str, group: str) -> None:
@@ -174,16 +174,16 @@ async def test_more_partitions_are_shared_out_too(apache: str, group: str) -> No
     """A new partition is given to a member and read from its first record; nothing comes twice."""
     (topic,) = topics = new_topics()
     await kafka.create_topics(apache, topics, 2)
-    async with feeding(topics, options(apache, group=group)) as source_status:
+    async with feeding(topics, options(apache, group=group)) as running:
         await Publisher(apache).publish(numbered(every_partition(topics, 2), 10))
-        await source_status.received(20)
+        await running.received(20)
         await add_partitions(apache, topic, 4)
         await eventually(lambda: count_partitions(apache, topic) == 4)
         partitions = every_partition(topics, 4)
         await Publisher(apache).publish(numbered(partitions, 10, first=10))
-        await source_status.received(60)
-        await source_status.probes(2)
-        assert source_status.offsets() == each(partitions[:2], range(20)) | each(
+        await running.received(60)
+        await running.probes(2)
+        assert running.offsets() == each(partitions[:2], range(20)) | each(
             partitions[2:], range(10)
         )
 
@@ -192,19 +192,19 @@ async def test_a_topic_that_appears_later_is_shared_out_too(apache: str, group: 
     """It is read from its first record; those that were there before go on without a duplicate."""
     here, later = topics = new_topics(2)
     await kafka.create_topics(apache, [here], 2)
-    async with feeding(topics, options(apache, group=group)) as source_status:
-        assert source_status.source_status.missing_topics == {later}
+    async with feeding(topics, options(apache, group=group)) as running:
+        assert running.source_status.missing_topics == {later}
         publisher = Publisher(apache)
         await publisher.publish(numbered(every_partition([here], 2), 10))
-        await source_status.received(20)
+        await running.received(20)
         await kafka.create_topics(apache, [later], 2)
         await publisher.publish(numbered(every_partition(topics, 2), 10, first=10))
-        await source_status.received(60)
-        await source_status.probes(2)
-        assert delivered(source_status) == once(every_partition([here], 2), 20) + once(
+        await running.received(60)
+        await running.probes(2)
+        assert delivered(running) == once(every_partition([here], 2), 20) + once(
             every_partition([later], 2), 10
         )
-        assert source_status.source_status.missing_topics == set()
+        assert running.source_status.missing_topics == set()
 
 
 async def test_more_members_than_partitions(apache: str, group: str) -> None:

@@ -166,10 +166,10 @@ async def test_source_and_log_reader_authenticate(
     (topic,) = topics = new_topics()
     await kafka.create_topics(secured.broker.bootstrap, topics, 1)
     reading = options("", security=access_to(LET_IN[way](secured, tmp_path)))
-    async with feeding(topics, reading) as source_status, running(reading) as log_reader:
+    async with feeding(topics, reading) as source, running(reading) as log_reader:
         await Publisher(secured.broker.bootstrap).publish([Sent(topic, value=b'{"n":1}')])
-        await source_status.received(1)
-        assert source_status.values == [b'{"n":1}']
+        await source.received(1)
+        assert source.values == [b'{"n":1}']
         partition = TopicPartition(topic, 0)
         assert await log_reader.bounds([partition]) == {partition: Bounds(0, 1)}
 
@@ -181,9 +181,9 @@ async def test_rejection_is_logged_with_the_brokers_reason(
     """The source stays in its start phase; the reason is the broker's, not aiokafka's."""
     settings, reason = REJECTED[way]
     reading = options("", security=access_to(settings(secured, tmp_path)))
-    async with feeding(kafka.TOPICS, reading, live=False) as source_status:
-        await eventually(lambda: reason in source_status.source_status.reason)
-        assert source_status.source_status.state.value is SourceState.STARTING
+    async with feeding(kafka.TOPICS, reading, live=False) as source:
+        await eventually(lambda: reason in source.source_status.reason)
+        assert source.source_status.state.value is SourceState.STARTING
 
 
 @pytest.mark.parametrize("way", ["certificate", "scram-512", "token"])

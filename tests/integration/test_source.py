@@ -50,13 +50,13 @@ async def test_11_a_backlog_is_not_delivered_as_live(bootstrap: str) -> None:
     # Asked for the end, the embedded broker counts a batch as one record.
     publisher = Publisher(bootstrap, together=1)
     await publisher.publish(numbered(partitions, 20))
-    async with feeding(topics, options(bootstrap)) as source_status:
-        positions = source_status.assignments[0].positions
+    async with feeding(topics, options(bootstrap)) as running:
+        positions = running.assignments[0].positions
         assert positions == dict.fromkeys(partitions, 19)
-        assert not source_status.assignments[0].partial
+        assert not running.assignments[0].partial
         await publisher.publish(numbered(partitions, 1, first=20))
-        await source_status.received(6)
-        assert source_status.offsets() == each(partitions, [20])
+        await running.received(6)
+        assert running.offsets() == each(partitions, [20])
 
 
 async def test_every_partition_in_the_order_of_offsets(bootstrap: str) -> None:
@@ -64,11 +64,11 @@ async def test_every_partition_in_the_order_of_offsets(bootstrap: str) -> None:
     topics = new_topics(3)
     await kafka.create_topics(bootstrap, topics, 4)
     partitions = every_partition(topics, 4)
-    async with feeding(topics, options(bootstrap)) as source_status:
+    async with feeding(topics, options(bootstrap)) as running:
         await Publisher(bootstrap).publish(numbered(partitions, 200))
-        await source_status.received(12 * 200)
-        assert source_status.offsets() == each(partitions, range(200))
-        assert all(record.value == b"%d" % record.offset for record in source_status.records)
+        await running.received(12 * 200)
+        assert running.offsets() == each(partitions, range(200))
+        assert all(record.value == b"%d" % record.offset for record in running.records)
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -77,10 +77,10 @@ async def test_compressed_records(bootstrap: str, codec: str) -> None:
     topics = new_topics()
     await kafka.create_topics(bootstrap, topics, 1)
     values = [b'{"number": %d, "padding": "%s"}' % (number, b"x" * 200) for number in range(50)]
-    async with feeding(topics, options(bootstrap)) as source_status:
+    async with feeding(topics, options(bootstrap)) as running:
         await Publisher(bootstrap, codec).publish([Sent(topics[0], value=one) for one in values])
-        await source_status.received(50)
-        assert source_status.values == values
+        await running.received(50)
+        assert running.values == values
 
 
 async def test_nothing_that_a_record_holds_stops_the_stream(bootstrap: str) -> None:
@@ -97,21 +97,21 @@ async def test_nothing_that_a_record_holds_stops_the_stream(bootstrap: str) -> N
         (b"BTC", b'{"padding":"' + b"x" * 900_000 + b'"}'),
         (b"BTC", LAST),
     ]
-    async with feeding([topic], options(bootstrap)) as source_status:
+    async with feeding([topic], options(bootstrap)) as running:
         await Publisher(bootstrap).publish([Sent(topic, key, value, 0) for key, value in odd])
-        await source_status.received(len(odd))
-        assert [(record.key, record.value) for record in source_status.records] == odd
+        await running.received(len(odd))
+        assert [(record.key, record.value) for record in running.records] == odd
 
 
 async def test_records_carry_the_time_of_their_publication(apache: str) -> None:
     """A record's timestamp is the broker's, in milliseconds."""
     topics = new_topics()
     await kafka.create_topics(apache, topics, 1)
-    async with feeding(topics, options(apache)) as source_status:
+    async with feeding(topics, options(apache)) as running:
         before = trio.current_time()
         await Publisher(apache).publish([Sent(topics[0]), Sent(topics[0])])
-        await source_status.received(2)
-        first, second = (record.timestamp for record in source_status.records)
+        await running.received(2)
+        first, second = (record.timestamp for record in running.records)
         assert 0 <= second - first <= (trio.current_time() - before) * 1000
 
 
@@ -119,15 +119,13 @@ async def test_a_transaction_leaves_the_feed_live(apache: str) -> None:
     """The markers of transactions take up offsets, and are no records that fail to come."""
     topics = new_topics()
     await kafka.create_topics(apache, topics, 1)
-    async with feeding(topics, options(apache)) as source_status:
+    async with feeding(topics, options(apache)) as running:
         await publish_in_transaction(apache, Sent(topics[0], value=LAST))
-        await source_status.received(1)
-        await source_status.probes(3)
-        assert source_status.source_status.state.value is SourceState.LIVE, (
-            source_status.source_status.reason
-        )
-        assert source_status.source_status.lag == {topics[0]: 0}
-        assert source_status.values == [LAST]
+        await running.received(1)
+        await running.probes(3)
+        assert running.source_status.state.value is SourceState.LIVE, running.source_status.reason
+        assert running.source_status.lag == {topics[0]: 0}
+        assert running.values == [LAST]
 
 
 # ---- topics and partitions that come and go
@@ -137,14 +135,14 @@ async def test_11_a_topic_that_appears_later_is_read_from_its_first_record(boots
     """The feed is live without it and says that it is missing; nothing of it is passed over."""
     here, later = topics = new_topics(2)
     await kafka.create_topics(bootstrap, [here], 2)
-    async with feeding(topics, options(bootstrap)) as source_status:
-        assert source_status.source_status.missing_topics == {later}
+    async with feeding(topics, options(bootstrap)) as running:
+        assert running.source_status.missing_topics == {later}
         await kafka.create_topics(bootstrap, [later], 2)
         await Publisher(bootstrap).publish(numbered(every_partition(topics, 2), 5))
-        await source_status.received(20)
-        assert source_status.offsets() == each(every_partition(topics, 2), [0, 1, 2, 3, 4])
-        assert source_status.source_status.missing_topics == set()
-        assert source_status.assignments[-1].positions.keys() == set(every_partition(topics, 2))
+        await running.received(20)
+        assert running.offsets() == each(every_partition(topics, 2), [0, 1, 2, 3, 4])
+        assert running.source_status.missing_topics == set()
+        assert running.assignments[-1].positions.keys() == set(every_partition(topics, 2))
 
 
 async def test_11_a_partition_that_appears_later_is_read_from_its_first_record(apache: str) -> None:
@@ -152,13 +150,13 @@ async def test_11_a_partition_that_appears_later_is_read_from_its_first_record(a
     (topic,) = topics = new_topics()
     await kafka.create_topics(apache, topics, 1)
     await Publisher(apache).publish(numbered(every_partition(topics, 1), 10))
-    async with feeding(topics, options(apache)) as source_status:
+    async with feeding(topics, options(apache)) as running:
         await add_partitions(apache, topic, 3)
         await eventually(lambda: count_partitions(apache, topic) == 3)
         # Another publisher, for the one above does not know of the new partitions yet.
         await Publisher(apache).publish(numbered(every_partition(topics, 3), 10, first=10))
-        await source_status.received(30)
-        assert source_status.offsets() == {
+        await running.received(30)
+        assert running.offsets() == {
             (topic, 0): list(range(10, 20)),
             (topic, 1): list(range(10)),
             (topic, 2): list(range(10)),
@@ -174,28 +172,26 @@ async def test_a_deleted_topic_does_not_harm_the_others(
     """
     stays, goes = topics = new_topics(2)
     await kafka.create_topics(apache, topics, 1)
-    async with feeding(topics, options(apache)) as source_status:
+    async with feeding(topics, options(apache)) as running:
         publisher = Publisher(apache)
         await publisher.publish([Sent(stays, value=b"1"), *[Sent(goes, value=b"old")] * 9])
-        await source_status.received(10)
+        await running.received(10)
         await kafka.delete_topics(apache, [goes])
-        await eventually(lambda: source_status.source_status.missing_topics == {goes})
-        await source_status.probes(1)
+        await eventually(lambda: running.source_status.missing_topics == {goes})
+        await running.probes(1)
         caplog.clear()
-        await source_status.probes(3)
+        await running.probes(3)
         assert caplog.records == []
-        assert source_status.source_status.state.value is SourceState.LIVE, (
-            source_status.source_status.reason
-        )
+        assert running.source_status.state.value is SourceState.LIVE, running.source_status.reason
         await publisher.publish([Sent(stays, value=b"2")])
-        await source_status.received(11)
+        await running.received(11)
         await kafka.create_topics(apache, [goes], 1)
         await Publisher(apache).publish([Sent(goes, value=b"new")])
-        await source_status.received(12)
-        assert source_status.values[10:] == [b"2", b"new"]
-        assert source_status.assignments[-1].positions[TopicPartition(goes, 0)] == -1
-        assert source_status.source_status.lost_records == 0
-        await eventually(lambda: not source_status.source_status.missing_topics)
+        await running.received(12)
+        assert running.values[10:] == [b"2", b"new"]
+        assert running.assignments[-1].positions[TopicPartition(goes, 0)] == -1
+        assert running.source_status.lost_records == 0
+        await eventually(lambda: not running.source_status.missing_topics)
 
 
 async def test_records_deleted_before_they_were_read_are_counted(apache: str) -> None:
@@ -203,26 +199,26 @@ async def test_records_deleted_before_they_were_read_are_counted(apache: str) ->
     (topic,) = topics = new_topics()
     await kafka.create_topics(apache, topics, 1)
     publisher = Publisher(apache)
-    async with feeding(topics, options(apache)) as source_status:
-        source_status.takes.value = False
+    async with feeding(topics, options(apache)) as running:
+        running.takes.value = False
         # Larger than what one fetch of a partition brings: most stay with the broker.
         large = b"x" * 400_000
         await publisher.publish([Sent(topic, value=large, partition=0)] * 40)
-        await eventually(lambda: source_status.batches)
+        await eventually(lambda: running.batches)
         await delete_records_before(apache, topic, 0, 30)
-        source_status.takes.value = True
+        running.takes.value = True
         await publisher.publish([Sent(topic, value=LAST, partition=0)])
-        await eventually(lambda: source_status.values[-1] == LAST)
-        (offsets,) = source_status.offsets().values()
+        await eventually(lambda: running.values[-1] == LAST)
+        (offsets,) = running.offsets().values()
         first_gap = next(n for n, offset in enumerate(offsets) if n != offset)
         assert offsets == [*range(first_gap), *range(30, 41)]
-        assert source_status.source_status.lost_records == 30 - first_gap
-        assert source_status.assignments[-1].positions == {(topic, 0): 29}
-        after = source_status.items[source_status.items.index(source_status.assignments[-1]) + 1]
+        assert running.source_status.lost_records == 30 - first_gap
+        assert running.assignments[-1].positions == {(topic, 0): 29}
+        after = running.items[running.items.index(running.assignments[-1]) + 1]
         assert isinstance(after, Batch)
         assert after.records[0].offset == 30
-        await source_status.probes(2)
-        assert source_status.source_status.state.value is SourceState.LIVE
+        await running.probes(2)
+        assert running.source_status.state.value is SourceState.LIVE
 
 
 # ---- a broker that is away
@@ -233,15 +229,15 @@ async def test_starts_with_the_broker_away() -> None:
     (port,) = free_ports(1)
     address = f"{LOOPBACK}:{port}"
     topics = new_topics()
-    async with feeding(topics, options(address), live=False) as source_status:
-        await eventually(lambda: "not connected yet" not in source_status.source_status.reason)
-        assert source_status.source_status.state.value is SourceState.STARTING
+    async with feeding(topics, options(address), live=False) as running:
+        await eventually(lambda: "not connected yet" not in running.source_status.reason)
+        assert running.source_status.state.value is SourceState.STARTING
         async with embedded_broker(port):
-            await source_status.live()
+            await running.live()
             await kafka.create_topics(address, topics, 2)
             await Publisher(address).publish(numbered(every_partition(topics, 2), 3))
-            await source_status.received(6)
-            assert source_status.offsets() == each(every_partition(topics, 2), [0, 1, 2])
+            await running.received(6)
+            assert running.offsets() == each(every_partition(topics, 2), [0, 1, 2])
 
 
 async def test_everything_arrives_once_over_a_crash_of_the_broker(
@@ -262,38 +258,36 @@ async def test_everything_arrives_once_over_a_crash_of_the_broker(
         ):
             publisher = Publisher(address)
             await publisher.publish(numbered(partitions, 50))
-            for source_status in reader, member:
-                await source_status.received(300)
+            for running in reader, member:
+                await running.received(300)
             await broker.kill()
-            for source_status in reader, member:
-                await source_status.stalled()
-                assert source_status.source_status.reason
+            for running in reader, member:
+                await running.stalled()
+                assert running.source_status.reason
             # The publisher keeps them until the broker is back.
             written: list[TopicPartition] = []
             publisher.queue(numbered(partitions, 50, first=50), written)
             await broker.start()
             await publisher.flush()
-            for source_status in reader, member:
-                await source_status.live()
+            for running in reader, member:
+                await running.live()
             await publisher.publish(numbered(partitions, 50, first=100))
             assert len(written) == 300
-            for source_status in reader, member:
-                await source_status.received(900)
-                await source_status.probes(2)
-                assert source_status.offsets() == each(partitions, range(150))
+            for running in reader, member:
+                await running.received(900)
+                await running.probes(2)
+                assert running.offsets() == each(partitions, range(150))
 
 
 async def test_23_a_patient_fetch_does_not_hold_up_the_probes(apache: str) -> None:
     """A broker answers a connection's questions in turn: a fetch that waits has one to itself."""
     topics = new_topics()
     await kafka.create_topics(apache, topics, 1)
-    async with feeding(topics, options(apache, max_wait=20)) as source_status:
+    async with feeding(topics, options(apache, max_wait=20)) as running:
         # One after the other, they would be answered in a minute.
         with trio.fail_after(15):
-            await source_status.probes(3)
-        assert source_status.source_status.state.value is SourceState.LIVE, (
-            source_status.source_status.reason
-        )
+            await running.probes(3)
+        assert running.source_status.state.value is SourceState.LIVE, running.source_status.reason
 
 
 async def test_23_a_frozen_broker_is_noticed() -> None:
@@ -301,16 +295,16 @@ async def test_23_a_frozen_broker_is_noticed() -> None:
     topics = new_topics()
     async with embedded_broker() as broker:
         await kafka.create_topics(broker.bootstrap, topics, 1)
-        async with feeding(topics, options(broker.bootstrap)) as source_status:
+        async with feeding(topics, options(broker.bootstrap)) as running:
             broker.pause()
             # What the last probe has found is allowed to be one interval old; the next one takes
             # its bound for each of its two questions.
-            await source_status.stalled(seconds=3 * 0.5 + 1)
-            assert source_status.source_status.reason.endswith(": no response within 0.5 s")
+            await running.stalled(seconds=3 * 0.5 + 1)
+            assert running.source_status.reason.endswith(": no response within 0.5 s")
             broker.unpause()
-            await source_status.live()
+            await running.live()
             await Publisher(broker.bootstrap).publish([Sent(topics[0], value=LAST)])
-            await source_status.received(1)
+            await running.received(1)
 
 
 # ---- back-pressure and pacing
@@ -322,24 +316,22 @@ async def test_8_a_full_channel_stops_the_fetching(apache: str) -> None:
     await kafka.create_topics(apache, topics, 2)
     partitions = every_partition(topics, 2)
     publisher = Publisher(apache)
-    async with feeding(topics, options(apache)) as source_status:
-        source_status.takes.value = False
+    async with feeding(topics, options(apache)) as running:
+        running.takes.value = False
         await publisher.publish(numbered(partitions, 3000))
-        await source_status.probes(3)
-        (lag,) = source_status.source_status.lag.values()
+        await running.probes(3)
+        (lag,) = running.source_status.lag.values()
         # One batch was taken before, and is all that has left Kafka.
-        assert len(source_status.batches) == 1
-        assert lag == 6000 - len(source_status.records)
+        assert len(running.batches) == 1
+        assert lag == 6000 - len(running.records)
         await publisher.publish(numbered(partitions, 3000, first=3000))
-        await source_status.probes(3)
-        assert source_status.source_status.lag == {topics[0]: lag + 6000}
-        assert source_status.source_status.state.value is SourceState.LIVE, (
-            source_status.source_status.reason
-        )
-        source_status.takes.value = True
-        await source_status.received(12_000)
-        assert source_status.offsets() == each(partitions, range(6000))
-        await eventually(lambda: source_status.source_status.lag == {topics[0]: 0})
+        await running.probes(3)
+        assert running.source_status.lag == {topics[0]: lag + 6000}
+        assert running.source_status.state.value is SourceState.LIVE, running.source_status.reason
+        running.takes.value = True
+        await running.received(12_000)
+        assert running.offsets() == each(partitions, range(6000))
+        await eventually(lambda: running.source_status.lag == {topics[0]: 0})
 
 
 async def test_8_a_rate_limit_delays_and_drops_nothing(apache: str) -> None:
@@ -347,37 +339,37 @@ async def test_8_a_rate_limit_delays_and_drops_nothing(apache: str) -> None:
     topics = new_topics()
     await kafka.create_topics(apache, topics, 2)
     partitions = every_partition(topics, 2)
-    async with feeding(topics, options(apache, rate=200)) as source_status:
+    async with feeding(topics, options(apache, rate=200)) as running:
         # A slot's worth may come at once: that many need not wait.
         started = trio.current_time()
         await Publisher(apache).publish(numbered(partitions, 200))
-        await eventually(lambda: source_status.source_status.paced)
-        await eventually(lambda: source_status.source_status.lag[topics[0]] > 0)
-        await source_status.received(400)
+        await eventually(lambda: running.source_status.paced)
+        await eventually(lambda: running.source_status.lag[topics[0]] > 0)
+        await running.received(400)
         assert trio.current_time() - started >= (400 - 10) / 200
-        assert source_status.offsets() == each(partitions, range(200))
-        await eventually(lambda: not source_status.source_status.paced)
+        assert running.offsets() == each(partitions, range(200))
+        await eventually(lambda: not running.source_status.paced)
 
 
 async def test_a_burst_of_what_is_allowed_is_not_paced_for_ever(apache: str) -> None:
     """When as many records came as are allowed at once, and no more, the feed is not paced."""
     topics = new_topics()
     await kafka.create_topics(apache, topics, 1)
-    async with feeding(topics, options(apache, rate=200)) as source_status:
+    async with feeding(topics, options(apache, rate=200)) as running:
         await Publisher(apache).publish(numbered(every_partition(topics, 1), 10))
-        await source_status.received(10)
-        await eventually(lambda: not source_status.source_status.paced)
+        await running.received(10)
+        await eventually(lambda: not running.source_status.paced)
 
 
 async def test_lag_is_told_by_topic(apache: str) -> None:
     """While nobody takes, each topic's lag is what was published to it and not handed on."""
     first, second = topics = new_topics(2)
     await kafka.create_topics(apache, topics, 2)
-    async with feeding(topics, options(apache)) as source_status:
-        assert source_status.source_status.lag == {first: 0, second: 0}
-        source_status.takes.value = False
+    async with feeding(topics, options(apache)) as running:
+        assert running.source_status.lag == {first: 0, second: 0}
+        running.takes.value = False
         publisher = Publisher(apache)
         await publisher.publish([Sent(first, partition=0)])
-        await eventually(lambda: source_status.batches)
+        await eventually(lambda: running.batches)
         await publisher.publish([Sent(first, partition=1)] * 7 + [Sent(second, partition=0)] * 3)
-        await eventually(lambda: source_status.source_status.lag == {first: 7, second: 3})
+        await eventually(lambda: running.source_status.lag == {first: 7, second: 3})

@@ -46,18 +46,18 @@ async def test_failing_13_a_header_key_that_is_not_utf8(bootstrap: str) -> None:
     topics = new_topics()
     await kafka.create_topics(bootstrap, topics, 1)
     odd = (BAD_HEADER, WITHOUT_TIME)
-    async with feeding(topics, options(bootstrap)) as source_status:
+    async with feeding(topics, options(bootstrap)) as running:
         for batch in odd:
             assert await produce(bootstrap, topics[0], batch) == 0
         await Publisher(bootstrap).publish([Sent(topics[0], value=b"last", partition=0)])
-        await source_status.received(3)
-        assert source_status.values == [TRADE, TRADE, b"last"]
-        assert source_status.source_status.state.value is SourceState.LIVE
+        await running.received(3)
+        assert running.values == [TRADE, TRADE, b"last"]
+        assert running.source_status.state.value is SourceState.LIVE
     past = options(bootstrap, history_seconds=600.0, history_records=1000)
-    async with feeding(topics, past) as source_status:
-        await source_status.received(1)
-        assert [record.value for record in source_status.history][-1] == b"last"
-        assert all(record.invalid is None for record in source_status.records)
+    async with feeding(topics, past) as running:
+        await running.received(1)
+        assert [record.value for record in running.history][-1] == b"last"
+        assert all(record.invalid is None for record in running.records)
 
 
 @pytest.mark.parametrize("kind", GARBAGE)
@@ -66,12 +66,12 @@ async def test_a_batch_of_garbage_is_skipped(embedded: str, kind: str) -> None:
     batch, reason = GARBAGE[kind]
     topics = new_topics()
     await kafka.create_topics(embedded, topics, 1)
-    async with feeding(topics, options(embedded)) as source_status:
+    async with feeding(topics, options(embedded)) as running:
         assert await produce(embedded, topics[0], batch) == 0
         await Publisher(embedded).publish([Sent(topics[0], value=b"last", partition=0)])
-        await eventually(lambda: source_status.values and source_status.values[-1] == b"last")
-        assert [record.invalid for record in source_status.records] == [reason, None]
-        assert source_status.source_status.state.value is SourceState.LIVE
+        await eventually(lambda: running.values and running.values[-1] == b"last")
+        assert [record.invalid for record in running.records] == [reason, None]
+        assert running.source_status.state.value is SourceState.LIVE
 
 
 async def test_a_server_delivers_counts_and_writes_dead_letters(token: str) -> None:

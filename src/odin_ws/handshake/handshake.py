@@ -113,7 +113,7 @@ class Handshaker:
         max_bytes = self._limits.max_header_bytes
         begun = await incoming.wire.receive_now(max_bytes)
         request = parse_plain(begun, max_bytes, forwarded) if begun else None
-        if waiting.put_out or (request is None and begun != b""):
+        if waiting.evicted or (request is None and begun != b""):
             # The request may still arrive.
             request = await self._wait(waiting, partial(self._read, incoming, forwarded, begun))
         return self._named(incoming, request, forwarded)
@@ -127,10 +127,10 @@ class Handshaker:
         limits = self._limits
         with trio.CancelScope() as scope:
             waiting.scope = scope
-            if waiting.put_out:
+            if waiting.evicted:
                 scope.cancel()
             return await hear(scope)
-        if waiting.put_out:
+        if waiting.evicted:
             text = f"too many handshakes: {limits.max_pending} newer ones are pending"
             raise HTTPRejection(
                 HTTPStatus.SERVICE_UNAVAILABLE, "max_pending_handshakes", text, [retry_after()]

@@ -11,15 +11,15 @@ __all__ = ["HandshakeLimiter", "Waiting"]
 class Waiting:
     """A pending handshake.
 
-    `scope`: the cancel scope in which it waits, if any. `put_out`: whether it was dropped to make
+    `scope`: the cancel scope in which it waits, if any. `evicted`: whether it was closed to make
     room.
     """
 
-    __slots__ = ("put_out", "scope")
+    __slots__ = ("evicted", "scope")
 
     def __init__(self) -> None:
         self.scope: trio.CancelScope | None = None
-        self.put_out = False
+        self.evicted = False
 
 
 @attrs.define(eq=False)
@@ -41,7 +41,7 @@ class HandshakeLimiter:
         while len(self._callers) >= self.maximum:
             oldest = next(iter(self._callers))
             del self._callers[oldest]
-            oldest.put_out = True
+            oldest.evicted = True
             if oldest.scope is not None:
                 oldest.scope.cancel()
         waiting = Waiting()

@@ -272,14 +272,14 @@ class Hub:
         queue, cycle = Queue(inbox), Cycle(self._cycle_bytes)
         slots, not_before = Slots(self._interval, _BURST), -math.inf
         while True:
-            if not (went_on := bool(cycle.subscribers or queue.left)):
+            if not (has_backlog := bool(cycle.subscribers or queue.left)):
                 try:
                     await self._wait(queue)
                 except trio.EndOfChannel:
                     return
             slot = max(slots.next_start, not_before, trio.current_time())
             # Receiving was a checkpoint, and a pass is long with many clients.
-            if went_on or slot > trio.current_time():
+            if has_backlog or slot > trio.current_time():
                 await trio.sleep_until(slot)
             slots.start(slot)
             started = trio.current_time()
