@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The JavaScript package: its types, its own tests, and what npm packs. Without npm it is left out,
-# unless ODIN_REQUIRE_NODE=1 says that it has to be there.
+# The JavaScript package: its types, its own tests, and what npm packs; and the types of the
+# console's modules. Without npm it is left out, unless ODIN_REQUIRE_NODE=1 says that it has to be
+# there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../clients/js"
 
@@ -20,3 +21,4 @@ if [ ! node_modules/typescript/package.json -nt package.json ]; then
         leave_out "TypeScript cannot be installed" "types of the JavaScript package are not checked"
 fi
 npm run --silent types
+node_modules/.bin/tsc -p ../../tools/console_types.json

@@ -1,3 +1,4 @@
+// @ts-check
 // The console: which view is shown, what the stream brings, and the keyboard.
 
 import { Charts } from "./charts.js";

@@ -1,3 +1,4 @@
+// @ts-check
 // The charts of the last quarter of an hour (uPlot).
 
 import uPlot from "./vendor/uplot/uPlot.esm.js";

@@ -1,3 +1,4 @@
+// @ts-check
 // Elements without markup in text: what a server or a message says is never parsed as HTML.
 
 /**

@@ -1,3 +1,4 @@
+// @ts-check
 // A filter as one types it, `data.price >= 0.3 and data.side = buy`, as the `where` of a command.
 
 /** @type {Record<string, string>} */

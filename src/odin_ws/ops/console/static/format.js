@@ -1,3 +1,4 @@
+// @ts-check
 // Numbers as people read them.
 
 const SI = ["", "k", "M", "G", "T"];

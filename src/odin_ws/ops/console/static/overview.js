@@ -1,3 +1,4 @@
+// @ts-check
 // What the instance is doing now: its state, its figures, its topics, and warnings with advice.
 
 import { lineColour } from "./charts.js";

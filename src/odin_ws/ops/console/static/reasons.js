@@ -1,3 +1,4 @@
+// @ts-check
 // What the reasons mean. A test compares the names with those that the server counts.
 
 /** @type {Record<string, Record<string, string>>} */

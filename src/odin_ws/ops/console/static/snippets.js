@@ -1,3 +1,4 @@
+// @ts-check
 // The subscription of "Try it" as commands and programs.
 
 /**

@@ -1,3 +1,4 @@
+// @ts-check
 // The samples of the last quarter of an hour, joined over breaks of the stream and restarts.
 
 export const WINDOW_SECONDS = 900;

@@ -1,3 +1,4 @@
+// @ts-check
 // The stream of events. Read with fetch and not with EventSource, which cannot send a token.
 
 const FIRST_DELAY_MS = 500;

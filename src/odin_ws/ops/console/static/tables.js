@@ -1,3 +1,4 @@
+// @ts-check
 // The tables: who is slow, what is busy, what was rejected.
 
 import { byId, fillTable, setText, status } from "./dom.js";

@@ -1,3 +1,4 @@
+// @ts-check
 // A subscription from the browser, by the client of clients/js, over the subscribers' port.
 
 import { byId, copy, el, fillTable, setText } from "./dom.js";
@@ -91,7 +92,6 @@ export class Try {
   #tiles;
   /** @type {any} the condition of the filter */
   #where = null;
-  #rejected = false;
 
   constructor() {
     this.#tiles = ["Messages", "Per second", "Duplicates dropped", "Gaps", "Resumed", "Replayed"].map((title) => {
