@@ -82,7 +82,7 @@ bundle: ## copies clients/js, made into one file, to the console's page
 	cd clients/js && node tools/bundle.js
 	cp clients/js/dist/odin-ws.js src/odin_ws/ops/console/static/odin-ws-client.js
 
-pictures: setup $(PLAYWRIGHT) ## the pictures of the console in docs/images, in Chromium, after a quarter of an hour
+pictures: setup $(JARS) $(PLAYWRIGHT) ## the pictures of the console in docs/images, in Chromium, after a quarter of an hour
 	$(BIN)/python -m tests.console.pictures $(ARGS)
 
 check: setup ## what needs no test run: format, lint, types, import contracts, compose file, JavaScript package

@@ -15,6 +15,7 @@ import trio
 
 from odin_ws.testing.ports import LOOPBACK
 from tests.console.browser import Browser, open_browser
+from tests.console.png import shrink
 from tests.console.scene import open_scene
 
 __all__ = ["PICTURES", "take_pictures"]
@@ -37,10 +38,10 @@ class Picture:
 
 
 PICTURES: Final = (
-    Picture("console-dark", "overview", "dark", 1600, 800),
-    Picture("console-light", "overview", "light", 1600, 800),
+    Picture("console-dark", "overview", "dark", 1600, 830),
+    Picture("console-light", "overview", "light", 1600, 830),
     Picture("console-tables", "tables", "light", 1440, 900),
-    Picture("console-try", "try", "dark", 1440, 960),
+    Picture("console-try", "try", "dark", 1280, 980),
     Picture("console-phone", "overview", "light", 390, 844),
 )
 
@@ -57,6 +58,7 @@ async def take_pictures(browser: Browser, address: str, folder: Path) -> None:
             await _break_once(browser)
         path = folder / f"{picture.name}.png"
         await browser.do("picture", path=str(path))
+        path.write_bytes(shrink(path.read_bytes()))
         assert path.stat().st_size < MAX_BYTES, f"{path.name}: {path.stat().st_size} bytes"
         problems = await browser.do("problems")
         assert problems == [], problems

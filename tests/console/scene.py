@@ -9,9 +9,11 @@ import json
 import math
 import random
 import socket
+import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any, Final
 
 import trio
@@ -21,7 +23,7 @@ from websockets.trio.client import ClientConnection, connect
 from odin_ws.catalogue import default_catalogue
 from odin_ws.cli.kafka_clients import Producer, open_producer
 from odin_ws.kafka.security import KafkaSecurity
-from odin_ws.testing.brokers import embedded_broker
+from odin_ws.testing.brokers import apache_kafka
 from odin_ws.testing.events import EventGenerator, token_names
 from odin_ws.testing.ports import LOOPBACK
 from tests.integration import kafka
@@ -45,8 +47,7 @@ SUBSCRIPTIONS: Final[Sequence[dict[str, Any]]] = (
 
 SETTINGS: Final = {
     "KAFKA_FETCH_MAX_WAIT_SECONDS": "0.02",
-    # On a busy machine the broker is slow to answer.
-    "KAFKA_PROBE_SECONDS": "5",
+    "KAFKA_PROBE_SECONDS": "2",
     "WS_SEND_QUEUE_BYTES": "200000",
     "WS_WRITE_TIMEOUT_SECONDS": "5",
 }
@@ -199,13 +200,17 @@ def now_ms() -> int:
 
 @asynccontextmanager
 async def open_scene(**settings: str) -> AsyncIterator[Server]:
-    """Run a broker, a server and the scene for the length of the block."""
-    async with embedded_broker() as broker:
-        await kafka.create_topics(broker.bootstrap)
-        async with (
-            serving(broker.bootstrap, SETTINGS | settings) as server,
-            trio.open_nursery() as nursery,
-        ):
-            nursery.start_soon(Scene(server, broker.bootstrap).run)
-            yield server
-            nursery.cancel_scope.cancel()
+    """Run Apache Kafka, a server and the scene for the length of the block.
+
+    The embedded broker gets slow with the records of ten minutes.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        async with apache_kafka(kafka.libs(), Path(folder)) as broker:
+            await kafka.create_topics(broker.bootstrap)
+            async with (
+                serving(broker.bootstrap, SETTINGS | settings) as server,
+                trio.open_nursery() as nursery,
+            ):
+                nursery.start_soon(Scene(server, broker.bootstrap).run)
+                yield server
+                nursery.cancel_scope.cancel()

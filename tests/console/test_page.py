@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -127,6 +128,29 @@ async def test_resume_button_loses_nothing(broker: str, browser: Browser) -> Non
         replayed = (await tile(browser, "Replayed", "#try-tiles")).replace(",", "")
         assert int(replayed) >= 100
         assert "resumed without a hole" in await browser.text("#events")
+        assert await browser.do("problems") == []
+
+
+async def test_filter_and_rate_are_those_of_the_server(broker: str, browser: Browser) -> None:
+    """Only what meets the filter comes, at the rate; a filter that cannot be read is not sent."""
+    async with serving(broker, FAST) as server, publishing(broker):
+        await browser.do("open", url=address(server, "#try"))
+        await browser.wait("document.querySelector('#url').value !== ''")
+        await browser.do("fill", selector="#filter", text="nonsense")
+        await browser.click("#start")
+        assert await browser.text("#try-state") == "not connected"
+        await browser.do("fill", selector="#filter", text="data.n < 1000000 and data.n >= 40")
+        await browser.do("fill", selector="#rate", text="2")
+        await browser.click("#start")
+        await browser.wait_for_text("#try-state", "connected")
+        # Three channels, two messages a second each.
+        await browser.wait("document.querySelectorAll('#messages li').length > 12")
+        shown = await browser.evaluate(
+            "[...document.querySelectorAll('#messages .data')].map((one) => one.textContent)"
+        )
+        assert all(json.loads(one)["data"]["n"] >= 40 for one in shown)
+        rate = float(await tile(browser, "Per second", "#try-tiles"))
+        assert 1 <= rate <= 9
         assert await browser.do("problems") == []
 
 

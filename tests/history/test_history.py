@@ -155,6 +155,15 @@ class RetentionAgainstAList(RuleBasedStateMachine):
             if one.message.order > order and not names.isdisjoint(one.message.patterns)
         ]
 
+    @rule(ago=st.floats(0, 12), maximum=st.integers(1, 10))
+    def newest(self, ago: float, maximum: int) -> None:
+        """What came since then, the newest first, and when the last of it came."""
+        since = self.now - ago
+        found, last = self.history.newest(since, maximum)
+        expected = [one for one in reversed(self.kept) if one.at > since][:maximum]
+        assert orders(found) == orders(one.message for one in expected)
+        assert last == (expected[-1].at if expected else since)
+
     @invariant()
     def it_holds_what_the_list_holds(self) -> None:
         """As many messages of the same size, and it knows from where on they are complete."""

@@ -67,6 +67,8 @@ def test_the_newest_of_each_channel_is_known_and_the_longest_unchanged_go_first(
             model.popitem(last=False)
     assert len(snapshots) == len(model)
     assert snapshots.size == sum(map(retained_bytes, model.values()))
+    newest = dict.fromkeys(one.token for one in [*reversed(model.values())][:3])
+    assert snapshots.newest_tokens(3) == list(newest)
     assert described(finish(snapshots.matching(patterns, MOST))) == [
         (one.channel, one.record.offset)
         for one in model.values()

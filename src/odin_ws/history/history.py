@@ -294,14 +294,20 @@ class History:
             newer.append(message)
         return newer[::-1] if len(newer) <= maximum else None
 
-    def newest(self, since: float, maximum: int) -> list[tuple[float, ChannelMessage]]:
-        """Return when each was kept, and the messages kept after `since`; the newest first."""
-        newest: list[tuple[float, ChannelMessage]] = []
-        for kept_at, _, message, *_ in islice(reversed(self._kept), maximum):
-            if kept_at <= since:
+    def newest(self, since: float, maximum: int) -> tuple[list[ChannelMessage], float]:
+        """Return the messages kept after `since`, the newest first, and when the last of them was.
+
+        Without any that is `since`.
+        """
+        newest: list[ChannelMessage] = []
+        last = since
+        # No tuple is made for each: thousands would have Python look for garbage.
+        for kept in islice(reversed(self._kept), maximum):
+            if kept[0] <= since:
                 break
-            newest.append((kept_at, message))
-        return newest
+            newest.append(kept[2])
+            last = kept[0]
+        return newest, last
 
     def since(
         self, patterns: Collection[str], order: int, until: int

@@ -80,23 +80,19 @@ async def test_page_may_load_own_files_only(odin_scenario: Scenario) -> None:
     policy = page.headers["content-security-policy"]
     assert policy == (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-        "connect-src 'self' ws://localhost:* wss://localhost:*; base-uri 'none'; "
-        "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; "
-        "trusted-types 'none'"
+        "connect-src 'self' ws://localhost:* wss://localhost:* http://localhost:* "
+        "https://localhost:*; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'; trusted-types 'none'"
     )
 
 
 @pytest.mark.parametrize(
     ("host", "subscribers", "connect"),
     [
-        ("localhost", "", "'self' ws://localhost:* wss://localhost:*"),
-        (
-            "10.0.0.5",
-            "10.0.0.6",
-            "'self' ws://10.0.0.5:* wss://10.0.0.5:* ws://10.0.0.6:* wss://10.0.0.6:*",
-        ),
-        ("::1", "", "'self' ws: wss:"),
-        ("x; script-src *", "", "'self' ws: wss:"),
+        ("localhost", "", "'self' {localhost}"),
+        ("10.0.0.5", "10.0.0.6", "'self' {10.0.0.5} {10.0.0.6}"),
+        ("::1", "", "'self' ws: wss: http: https:"),
+        ("x; script-src *", "", "'self' ws: wss: http: https:"),
         ("", "", "'self'"),
     ],
 )
@@ -105,6 +101,11 @@ def test_host_of_a_request_cannot_change_the_policy(
 ) -> None:
     """Only a name or an address of IPv4 stands in it."""
     policy = content_security_policy(host, subscribers)
+
+    def ports(found: re.Match[str]) -> str:
+        return " ".join(f"{scheme}://{found[1]}:*" for scheme in ("ws", "wss", "http", "https"))
+
+    connect = re.sub(r"\{(.*?)\}", ports, connect)
     assert f"; connect-src {connect}; " in policy
     assert policy.count("script-src") == 1
 

@@ -38,16 +38,17 @@ def busiest_channels(hub: Hub) -> dict[str, Any]:
     `subscribers` counts those of all patterns that match; one with two of them counts twice.
     """
     now = trio.current_time()
-    newest = hub.history.newest(now - _WINDOW_SECONDS, _WINDOW_MESSAGES)
+    newest, oldest = hub.history.newest(now - _WINDOW_SECONDS, _WINDOW_MESSAGES)
     # A full window may be shorter.
     full = len(newest) == _WINDOW_MESSAGES
-    seconds = max(_SHORTEST_SECONDS, now - newest[-1][0]) if full else _WINDOW_SECONDS
+    seconds = max(_SHORTEST_SECONDS, now - oldest) if full else _WINDOW_SECONDS
+    contiguous_since = hub.stream.contiguous_since
     counts: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
     last: dict[str, ChannelMessage] = {}
-    for _, message in newest:
+    for message in newest:
         # Records from before the start are in the history too, as if they had just arrived.
-        if message.order <= hub.stream.contiguous_since:
+        if message.order <= contiguous_since:
             break
         counts[message.channel] += 1
         sizes[message.channel] += len(message.value)

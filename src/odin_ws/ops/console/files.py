@@ -76,8 +76,11 @@ def content_security_policy(host: str, subscribers_host: str) -> str:
     hosts = sorted({host, subscribers_host} - {""})
     # An IPv6 address cannot be named in a policy; a page there may connect anywhere.
     nameable = all(_HOST.fullmatch(name) for name in hosts)
-    sockets = [f"{scheme}://{name}:*" for name in hosts for scheme in ("ws", "wss")]
-    connect = " ".join(["'self'", *(sockets if nameable else ["ws:", "wss:"])])
+    # The client falls back to Server-Sent Events where a WebSocket cannot be had.
+    schemes = ("ws", "wss", "http", "https")
+    ports = [f"{scheme}://{name}:*" for name in hosts for scheme in schemes]
+    anywhere = [f"{scheme}:" for scheme in schemes]
+    connect = " ".join(["'self'", *(ports if nameable else anywhere)])
     return "; ".join(
         (
             "default-src 'none'",
