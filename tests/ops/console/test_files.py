@@ -80,9 +80,9 @@ async def test_page_may_load_own_files_only(odin_scenario: Scenario) -> None:
     policy = page.headers["content-security-policy"]
     assert policy == (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-        "connect-src 'self' ws://localhost:* wss://localhost:* http://localhost:* "
-        "https://localhost:*; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-        "require-trusted-types-for 'script'; trusted-types 'none'"
+        "connect-src 'self' ws://localhost:* wss://localhost:*; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; "
+        "trusted-types 'none'"
     )
 
 
@@ -91,8 +91,8 @@ async def test_page_may_load_own_files_only(odin_scenario: Scenario) -> None:
     [
         ("localhost", "", "'self' {localhost}"),
         ("10.0.0.5", "10.0.0.6", "'self' {10.0.0.5} {10.0.0.6}"),
-        ("::1", "", "'self' ws: wss: http: https:"),
-        ("x; script-src *", "", "'self' ws: wss: http: https:"),
+        ("::1", "", "'self' ws: wss:"),
+        ("x; script-src *", "", "'self' ws: wss:"),
         ("", "", "'self'"),
     ],
 )
@@ -103,7 +103,7 @@ def test_host_of_a_request_cannot_change_the_policy(
     policy = content_security_policy(host, subscribers)
 
     def ports(found: re.Match[str]) -> str:
-        return " ".join(f"{scheme}://{found[1]}:*" for scheme in ("ws", "wss", "http", "https"))
+        return " ".join(f"{scheme}://{found[1]}:*" for scheme in ("ws", "wss"))
 
     connect = re.sub(r"\{(.*?)\}", ports, connect)
     assert f"; connect-src {connect}; " in policy
@@ -121,7 +121,9 @@ def test_no_file_of_ours_names_another_host() -> None:
     """Nor parses text as HTML, or runs it."""
     for path in STATIC.glob("*"):
         if path.suffix in {".js", ".css", ".html"}:
-            found = set(re.findall(r"https?://[^\s\"'`)]+", path.read_text("utf-8")))
+            lines = path.read_text("utf-8").splitlines()
+            code = "\n".join(one for one in lines if not re.match(r"\s*(//|\*)", one))
+            found = set(re.findall(r"https?://[^\s\"'`)]+", code))
             assert not found, path.name
             parses = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|Function\("
             assert not re.search(parses, path.read_text("utf-8")), path.name

@@ -76,8 +76,7 @@ def content_security_policy(host: str, subscribers_host: str) -> str:
     hosts = sorted({host, subscribers_host} - {""})
     # An IPv6 address cannot be named in a policy; a page there may connect anywhere.
     nameable = all(_HOST.fullmatch(name) for name in hosts)
-    # The client falls back to Server-Sent Events where a WebSocket cannot be had.
-    schemes = ("ws", "wss", "http", "https")
+    schemes = ("ws", "wss")
     ports = [f"{scheme}://{name}:*" for name in hosts for scheme in schemes]
     anywhere = [f"{scheme}:" for scheme in schemes]
     connect = " ".join(["'self'", *(ports if nameable else anywhere)])

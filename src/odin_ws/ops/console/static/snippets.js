@@ -10,9 +10,9 @@
 
 // What each can say. A test compares these with the command, the page of /sse and the class.
 export const KNOWN = {
-  tail: new Set(["channels", "bundles", "since_ms"]),
-  curl: new Set(["channels", "bundles", "snapshot", "since_ms", "delivery", "max_rate"]),
-  python: new Set(["channels", "bundles", "snapshot", "since_ms", "delivery"]),
+  tail: new Set(["channels", "bundles", "since_ms", "max_rate", "where"]),
+  curl: new Set(["channels", "bundles", "snapshot", "since_ms", "delivery", "max_rate", "where"]),
+  python: new Set(["channels", "bundles", "snapshot", "since_ms", "delivery", "max_rate", "where"]),
 };
 
 /** @param {unknown} value as one word of a shell */
@@ -34,11 +34,14 @@ const without = (what, others) => (others.length ? `\n# ${what} has no option fo
 
 /** @param {Choice} choice */
 function tail({ url, subscription, needsToken }) {
-  const [{ channels = [], bundles = [], since_ms: since }, others] = sorted(subscription, KNOWN.tail);
+  const [fields, others] = sorted(subscription, KNOWN.tail);
+  const { channels = [], bundles = [], since_ms: since, max_rate: rate, where } = fields;
   const lines = [`${needsToken ? "ODIN_WS_TOKEN=… " : ""}odin-ws tail --url ${shell(url)}`];
   if (channels.length) lines.push(`--channels ${shell(channels.join(","))}`);
   if (bundles.length) lines.push(`--bundles ${bundles.join(",")}`);
   if (since !== undefined) lines.push(`--since ${Math.round((Date.now() - since) / 1000)}s`);
+  if (rate !== undefined) lines.push(`--max-rate ${rate}`);
+  if (where !== undefined) lines.push(`--where ${shell(JSON.stringify(where))}`);
   return lines.join(" \\\n  ") + without("tail", others);
 }
 
@@ -53,7 +56,7 @@ function websocat({ url, subscription, needsToken }) {
 function curl({ url, subscription, needsToken }) {
   const [fields, others] = sorted(subscription, KNOWN.curl);
   const query = Object.entries(fields).map(([name, value]) => {
-    const several = Array.isArray(value) ? value : [value];
+    const several = Array.isArray(value) ? value : [typeof value === "object" ? JSON.stringify(value) : value];
     // A star is no special character in a query.
     return `${name}=${several.map(encodeURIComponent).join(",").replaceAll("%2A", "*")}`;
   });

@@ -205,7 +205,8 @@ export class Try {
     const token = byId("jwt-field").hidden ? undefined : byId("jwt").value.trim();
     try {
       this.#feed = new OdinFeed(byId("url").value, subscription, {
-        WebSocket: BreakableSocket, ...(token ? { token } : {}),
+        // The button breaks WebSockets, and the page may connect to nothing else.
+        WebSocket: BreakableSocket, fallback: false, ...(token ? { token } : {}),
       });
     } catch (error) {
       return this.#fail(`${error instanceof Error ? error.message : error}`);
