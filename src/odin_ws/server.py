@@ -147,7 +147,10 @@ class ConnectionServer:
             else:
                 await self.handshaker.answer(incoming, answer)
         except HTTPRejection as rejection:
-            raise self.http.rejection(request, rejection) from rejection
+            if not self.http.is_read_by_pages(request):
+                raise
+            # Without a cause or a local variable: frames and exceptions must not hold each other.
+            raise self.http.rejection(request, rejection) from None
 
     async def _serve_websocket(
         self, incoming: IncomingConnection, request: HandshakeRequest

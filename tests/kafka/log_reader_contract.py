@@ -81,7 +81,7 @@ class ArchiveContract:
         offsets = [record.offset for record in records if record.partition == 0]
         assert offsets == list(range(7, 1101))
         (other,) = (record for record in records if record.partition == 1)
-        assert attrs.astuple(other) == (past.topic, 1, 29, 30_000, b"BTC", b"29", None)
+        assert attrs.astuple(other) == (past.topic, 1, 29, 30_000, b"BTC", b"29", None, ())
 
     async def test_batches_are_small(self, past: Past) -> None:
         """The event loop serves others between them."""

@@ -90,7 +90,7 @@ async def test_failing_29_a_bug_in_the_hub_ends_the_service(
 ) -> None:
     """It is not swallowed: the exception comes out; clients hear that they should come back."""
 
-    def failing(*_arguments: object) -> bytes:
+    def failing(*_arguments: object, **_options: object) -> bytes:
         raise ZeroDivisionError("a bug in the hub")
 
     monkeypatch.setattr(dispatcher, "write", failing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import trio
@@ -23,10 +24,13 @@ async def test_failing_28_a_message_is_encoded_once_for_all(
     encoded: list[int] = []
 
     def counting(
-        messages: Sequence[ChannelMessage], form: WireFormat, pack: Pack | None = None
+        messages: Sequence[ChannelMessage],
+        form: WireFormat,
+        pack: Pack | None = None,
+        **options: Any,
     ) -> Steps[Encoded]:
         encoded.append(len(messages))
-        return encode_steps(messages, form, pack)
+        return encode_steps(messages, form, pack, **options)
 
     monkeypatch.setattr(packing, "encode_steps", counting)
     clients = [await RawClient.open(odin_scenario) for _ in range(50)]

@@ -71,6 +71,17 @@ OF_SCANS = {
 }
 OF_KAFKA = {"ws_kafka_partitions_held", "ws_kafka_partitions_not_read"}
 
+# http_api/test_probe.py, http_api/test_snapshot.py and http_api/test_events.py see these move.
+OF_HTTP = {"ws_http_requests_total", "ws_sse_connections_active"}
+
+# scenarios/test_canary.py sees them move.
+OF_THE_CANARY = {
+    "ws_canary_up",
+    "ws_canary_tries_total",
+    "ws_canary_failures_total",
+    "ws_canary_step_seconds",
+}
+
 
 async def test_failing_24_every_metric_has_a_test_that_sees_it_move(
     odin_scenario: Scenario,
@@ -88,6 +99,8 @@ async def test_failing_24_every_metric_has_a_test_that_sees_it_move(
         | OF_LETTERS
         | OF_KAFKA
         | OF_SCANS
+        | OF_HTTP
+        | OF_THE_CANARY
     )
     assert await metric_names(odin_scenario) == tables
 

@@ -45,18 +45,18 @@ EFFECTS: Final = {
     "KAFKA_DEAD_LETTER_TOPIC": (
         "tests/integration/test_dead_letters.py::test_kafka_dead_letter_topic"
     ),
-    "KAFKA_SECURITY_PROTOCOL": f"{_SECURITY}::test_source_and_archive_are_let_in",
-    "KAFKA_SASL_MECHANISM": f"{_SECURITY}::test_source_and_archive_are_let_in",
-    "KAFKA_SASL_USERNAME": f"{_SECURITY}::test_source_and_archive_are_let_in",
-    "KAFKA_SASL_PASSWORD": f"{_SECURITY}::test_source_and_archive_are_let_in",
-    "KAFKA_SASL_TOKEN_FILE": f"{_SECURITY}::test_source_and_archive_are_let_in",
-    "KAFKA_SASL_TOKEN_URL": f"{_SECURITY}::test_a_token_is_fetched_anew_when_it_is_not_taken",
-    "KAFKA_SASL_CLIENT_ID": f"{_SECURITY}::test_a_token_is_fetched_anew_when_it_is_not_taken",
-    "KAFKA_SASL_CLIENT_SECRET": f"{_SECURITY}::test_a_token_is_fetched_anew_when_it_is_not_taken",
-    "KAFKA_SASL_SCOPE": f"{_SECURITY}::test_a_token_is_fetched_anew_when_it_is_not_taken",
-    "KAFKA_SSL_CAFILE": f"{_SECURITY}::test_source_and_archive_are_let_in",
-    "KAFKA_SSL_CERTFILE": f"{_SECURITY}::test_source_and_archive_are_let_in",
-    "KAFKA_SSL_KEYFILE": f"{_SECURITY}::test_source_and_archive_are_let_in",
+    "KAFKA_SECURITY_PROTOCOL": f"{_SECURITY}::test_source_and_log_reader_authenticate",
+    "KAFKA_SASL_MECHANISM": f"{_SECURITY}::test_source_and_log_reader_authenticate",
+    "KAFKA_SASL_USERNAME": f"{_SECURITY}::test_source_and_log_reader_authenticate",
+    "KAFKA_SASL_PASSWORD": f"{_SECURITY}::test_source_and_log_reader_authenticate",
+    "KAFKA_SASL_TOKEN_FILE": f"{_SECURITY}::test_source_and_log_reader_authenticate",
+    "KAFKA_SASL_TOKEN_URL": f"{_SECURITY}::test_rejected_token_is_fetched_again",
+    "KAFKA_SASL_CLIENT_ID": f"{_SECURITY}::test_rejected_token_is_fetched_again",
+    "KAFKA_SASL_CLIENT_SECRET": f"{_SECURITY}::test_rejected_token_is_fetched_again",
+    "KAFKA_SASL_SCOPE": f"{_SECURITY}::test_rejected_token_is_fetched_again",
+    "KAFKA_SSL_CAFILE": f"{_SECURITY}::test_source_and_log_reader_authenticate",
+    "KAFKA_SSL_CERTFILE": f"{_SECURITY}::test_source_and_log_reader_authenticate",
+    "KAFKA_SSL_KEYFILE": f"{_SECURITY}::test_source_and_log_reader_authenticate",
     "WS_ADDR": f"{_REAL}::test_the_addresses",
     "WS_OPS_ADDR": f"{_REAL}::test_the_addresses",
     "WS_CANARY_SECONDS": (
@@ -104,9 +104,7 @@ EFFECTS: Final = {
     ),
     "WS_TLS_CERT": "tests/integration/test_tls.py::test_a_client_is_served_over_tls",
     "WS_TLS_KEY": "tests/integration/test_tls.py::test_a_client_is_served_over_tls",
-    "WS_TLS_EXPIRY_WARNING_DAYS": (
-        "tests/listener/test_tls.py::test_days_of_the_warning_are_a_setting"
-    ),
+    "WS_TLS_EXPIRY_WARNING_DAYS": ("tests/listener/test_tls.py::test_warning_time_is_a_setting"),
     "WS_TRUSTED_PROXIES": f"{_ADDRESSES}::test_a_trusted_proxy_is_believed",
     "WS_FORWARDED_HEADER": f"{_ADDRESSES}::test_forwarded_header_is_a_setting",
     "WS_PROXY_PROTOCOL": f"{_ADDRESSES}::test_a_proxy_header_says_who_it_is",
@@ -121,7 +119,7 @@ EFFECTS: Final = {
     "WS_MAX_PENDING_HANDSHAKES": f"{_WAITING}::test_who_has_waited_longest_makes_room",
     "WS_AUTH": f"{_AUTH}/test_coming_in.py::test_without_a_token_nobody_gets_in",
     "WS_JWT_SECRET": f"{_AUTH}/test_coming_in.py::test_a_good_token_lets_in",
-    "WS_JWT_PUBLIC_KEY": f"{_AUTHORITY}::test_a_public_key_is_read_from_its_file",
+    "WS_JWT_PUBLIC_KEY": f"{_AUTHORITY}::test_public_key_file_verifies_tokens",
     "WS_JWKS": f"{_AUTH}/test_token_metrics.py::test_keys_are_counted_as_they_change",
     "WS_JWKS_INTERVAL_SECONDS": (
         f"{_AUTH}/test_token_metrics.py::test_keys_are_counted_as_they_change"
@@ -134,7 +132,7 @@ EFFECTS: Final = {
     ),
     "WS_TOKEN_EXPIRY_NOTICE_SECONDS": f"{_AUTH}/test_expiry.py::test_the_notice_is_a_setting",
     "WS_PRIVATE_CATEGORIES": f"{_AUTH}/test_grants.py::test_private_categories_are_a_setting",
-    "WS_POLICY": f"{_AUTHORITY}::test_a_policy_is_read_from_its_file",
+    "WS_POLICY": f"{_AUTHORITY}::test_policy_file_is_applied",
     "WS_ALLOWED_ORIGINS": f"{_AUTH}/test_coming_in.py::test_only_listed_pages_may_connect",
     "WS_MAX_CONNECTIONS_PER_USER": (
         f"{_AUTH}/test_coming_in.py::test_a_user_has_so_many_connections"

@@ -104,10 +104,12 @@ class HttpApi:
         self.requests["preflight"] += 1
         return preflight_response(request, self._origins).encode()
 
+    def is_read_by_pages(self, request: HandshakeRequest) -> bool:
+        """Whether pages of other origins may read the response to a request."""
+        return request.path in _DATA_PATHS
+
     def rejection(self, request: HandshakeRequest, rejection: HTTPRejection) -> HTTPRejection:
         """A rejection in the form that pages can use."""
-        if request.path not in _DATA_PATHS:
-            return rejection
         return rejection_for_page(request, rejection, self._origins)
 
     async def snapshot(self, request: HandshakeRequest, grant: Grant) -> bytes:
