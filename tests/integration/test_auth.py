@@ -127,7 +127,7 @@ async def test_what_cannot_work_stops_the_start(nowhere: str) -> None:
     cases = {
         "WS_AUTH=jwt: exactly one of": {"WS_AUTH": "jwt"},
         "WS_JWT_SECRET: 32 bytes or more": {"WS_AUTH": "jwt", "WS_JWT_SECRET": "hush-hush"},
-        "WS_OPS_TOKEN: 16 characters or more": {"WS_OPS_TOKEN": "hush-hush"},
+        "WS_OPS_TOKEN: at least 16 characters": {"WS_OPS_TOKEN": "hush-hush"},
         "WS_PRIVATE_CATEGORIES=secrets": JWT | {"WS_PRIVATE_CATEGORIES": "secrets"},
     }
     for line, settings in cases.items():

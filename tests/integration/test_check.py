@@ -295,4 +295,6 @@ async def test_a_server_with_tls(nowhere: str, tmp_path: Path) -> None:
         assert result.failed() == set()
         assert "valid for" in result.one("service certificate", "ok")
         plain = ("--url", f"ws://{LOOPBACK}:{server.port}/ws", "--no-kafka")
-        assert "HTTP 400 TLS" in (await check(*plain, **JWT)).one("service upgrade", "failed")
+        assert "HTTP 400 this port requires TLS" in (await check(*plain, **JWT)).one(
+            "service upgrade", "failed"
+        )

@@ -375,11 +375,3 @@ async def test_a_missing_extra_is_said() -> None:
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].endswith("pip install 'odin-ws[demo]'")
     assert "Traceback" not in done.stderr
-
-
-def test_the_retention_is_composes() -> None:
-    """The compose file asks for the same retention as the command does."""
-    text = (Path(__file__).parents[2] / "compose" / "compose.yaml").read_text(encoding="utf-8")
-    made = re.findall(r"make_topics (\d+) (odin\..*)", text)
-    found = {topic: history for history, topics in made for topic in topics.split()}
-    assert found == RETENTION_MS
