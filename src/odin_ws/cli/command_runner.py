@@ -76,9 +76,18 @@ async def _cancel_on(signals: AsyncIterator[int], scope: trio.CancelScope) -> No
         scope.cancel()
 
 
-async def drain_on_signals(stop: trio.Event, scope: trio.CancelScope) -> None:
-    """Drain on SIGINT or SIGTERM: the first signal sets `stop`, the second cancels `scope`."""
+async def drain_on_signals(
+    stop: trio.Event,
+    scope: trio.CancelScope,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Drain on SIGINT or SIGTERM: the first signal sets `stop`, the second cancels `scope`.
+
+    It has started once it receives signals: before, a signal would end the command at once.
+    """
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
         async for number in signals:
             log.info("signal", name=signal.Signals(number).name)
             exit_signals.status = _INTERRUPTED

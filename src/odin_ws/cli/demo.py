@@ -141,7 +141,7 @@ async def _run(settings: Settings, catalogue: Catalogue, events: EventGenerator,
         # Configured inside the display, so that a log line does not break the live table.
         configure_logging("warning", "text")
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(drain_on_signals, stop, nursery.cancel_scope)
+            await nursery.start(drain_on_signals, stop, nursery.cancel_scope)
             display.note("starting the broker")
             async with _broker() as broker, trio.open_nursery() as watched:
                 watched.start_soon(_watch, broker)

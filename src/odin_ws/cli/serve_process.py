@@ -103,7 +103,7 @@ async def _until_signalled(serve: _Serve, settings: Settings, catalogue: Catalog
     stop = trio.Event()
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(drain_on_signals, stop, nursery.cancel_scope)
+            await nursery.start(drain_on_signals, stop, nursery.cancel_scope)
             if settings.ws_tls_cert is None:
                 nursery.start_soon(log_ignored_sighup)
             drained = await serve(settings, catalogue, stop)

@@ -56,7 +56,7 @@ async def _serve(settings: Settings, catalogue: Catalogue, ops_socket: socket.so
     """Run the service; returns the exit status: 0 after a drain, 1 if interrupted."""
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_drain_on_signals, stop)
+        await nursery.start(_drain_on_signals, stop)
         if settings.ws_tls_cert is None:
             nursery.start_soon(log_ignored_sighup)
         nursery.start_soon(_run_supervisor_commands, stop, nursery.cancel_scope)
@@ -74,11 +74,14 @@ async def _serve(settings: Settings, catalogue: Catalogue, ops_socket: socket.so
     return 1
 
 
-async def _drain_on_signals(stop: trio.Event) -> None:
+async def _drain_on_signals(
+    stop: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
     """Drain on the first signal and ignore further ones: the supervisor ends a slow drain."""
     # After the drain a signal must not turn a clean exit into a crash.
     exit_signals.ignore()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
         async for number in signals:
             log.info("signal", name=signal.Signals(number).name)
             stop.set()
