@@ -15,7 +15,7 @@ import click
 import trio
 from rich.console import Console
 
-from odin_ws.cli.command_runner import leaves
+from odin_ws.exception_groups import leaves
 from odin_ws.testing.brokers import BrokerFailed, BrokerUnavailable
 from tests.chaos import faults, plan
 from tests.chaos.cluster import command as cluster_command

@@ -14,7 +14,7 @@ import attrs
 import click
 import trio
 
-from odin_ws.cli.command_runner import leaves
+from odin_ws.exception_groups import leaves
 from odin_ws.testing.brokers import BrokerFailed, BrokerUnavailable
 from odin_ws.testing.ports import LOOPBACK, is_free
 from tests.chaos import plan

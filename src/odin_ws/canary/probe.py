@@ -17,6 +17,7 @@ import trio
 import trio_websocket
 
 from odin_ws.canary.steps import Step, StepFailed, TryResult
+from odin_ws.exception_groups import leaves
 
 __all__ = ["PROXY_LOCAL", "Target", "try_service"]
 
@@ -108,12 +109,12 @@ async def try_service(
             await _try_in(nursery, target, clock, result)
             nursery.cancel_scope.cancel()
     except* StepFailed as group:
-        failures += _leaves(group)
+        failures += leaves(group)
     except* trio_websocket.ConnectionRejected as group:
-        failures += [StepFailed(Step.UPGRADE, _rejected(error)) for error in _leaves(group)]
+        failures += [StepFailed(Step.UPGRADE, _rejected(error)) for error in leaves(group)]
     except* Exception as group:  # noqa: BLE001 -- the boundary to a peer and a third-party library
         step = next((one for one in Step if one not in result.times), Step.CLOSE)
-        failures += [StepFailed(step, _cause(error)) for error in _leaves(group)]
+        failures += [StepFailed(step, _cause(error)) for error in leaves(group)]
     if failures:
         raise failures[0]
 
@@ -256,7 +257,7 @@ def _cause(error: BaseException) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return error.verify_message
     if isinstance(error, BaseExceptionGroup):
-        return _cause(next(_leaves(error)))
+        return _cause(next(leaves(error)))
     if isinstance(error, OSError) and error.strerror:
         return _shortened(error.strerror)
     if error.__cause__ is not None:
@@ -268,11 +269,3 @@ def _cause(error: BaseException) -> str:
 
 def _shortened(text: str) -> str:
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
-
-
-def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[Any]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error

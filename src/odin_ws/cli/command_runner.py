@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import gc
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any, Final, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final
 
 import click
 import structlog
 import trio
 
 from odin_ws.cli.failures import CommandFailed, InvalidConfiguration, OutputClosed
+from odin_ws.exception_groups import leaves
 from odin_ws.exit_signals import exit_signals
 from odin_ws.pause_clock import PauseClock
 
@@ -21,7 +22,6 @@ __all__ = [
     "OutputClosed",
     "cancel_on_signal",
     "drain_on_signals",
-    "leaves",
     "run",
     "say",
     "tune_garbage_collector",
@@ -33,8 +33,6 @@ log = structlog.get_logger("odin_ws.cli")
 
 # Exit status of a command that a signal interrupted.
 _INTERRUPTED: Final = 1
-
-E = TypeVar("E", bound=BaseException)
 
 
 def run(command: Callable[[], Awaitable[int]]) -> int:
@@ -115,15 +113,6 @@ def write_line(text: str) -> None:
 def say(text: str, **style: Any) -> None:
     """Print a progress line to stderr, in click's `style` on a terminal."""
     click.secho(text, err=True, **style)
-
-
-def leaves(group: BaseExceptionGroup[E]) -> Iterator[E]:
-    """Yield the exceptions of a group and of its nested groups."""
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from leaves(error)
-        else:
-            yield error
 
 
 def tune_garbage_collector() -> None:

@@ -14,12 +14,12 @@ import click
 from odin_ws.cli.command_runner import (
     CommandFailed,
     InvalidConfiguration,
-    leaves,
     run,
     say,
     write_line,
 )
 from odin_ws.cli.examples import examples
+from odin_ws.exception_groups import leaves
 
 if TYPE_CHECKING:
     from odin_ws.testing.conformance import Outcome

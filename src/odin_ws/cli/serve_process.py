@@ -17,7 +17,6 @@ from odin_ws.cli.command_runner import (
     CommandFailed,
     InvalidConfiguration,
     drain_on_signals,
-    leaves,
     run,
     tune_garbage_collector,
 )
@@ -29,6 +28,7 @@ from odin_ws.cli.environment import (
     read_kafka_security,
     read_settings,
 )
+from odin_ws.exception_groups import leaves
 from odin_ws.kafka.security import KafkaSecurity
 from odin_ws.listener.accept_loop import CannotListen
 from odin_ws.listener.tls import CertificateError, log_ignored_sighup

@@ -26,7 +26,6 @@ __all__ = [
     "BUGS",
     "KAFKA_FAILURES",
     "call_aiokafka",
-    "first_leaf",
     "open_asyncio",
     "running",
     "within",
@@ -112,14 +111,6 @@ def within(seconds: float) -> Iterator[None]:
             yield
     except trio.TooSlowError:
         raise trio.TooSlowError(f"no response within {seconds:g} s") from None
-
-
-def first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the first exception of the group that is no group itself."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _handle(loop: AbstractEventLoop, context: dict[str, Any]) -> None:

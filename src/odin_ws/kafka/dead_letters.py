@@ -18,13 +18,13 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from odin_ws.backoff import Backoff
+from odin_ws.exception_groups import leaves
 from odin_ws.history.record_decoder import InvalidRecord
 from odin_ws.kafka.aiokafka_internals import MALFORMED_RESPONSE_ERRORS
 from odin_ws.kafka.asyncio_bridge import (
     BUGS,
     KAFKA_FAILURES,
     call_aiokafka,
-    first_leaf,
     open_asyncio,
     running,
     within,
@@ -150,7 +150,7 @@ class DeadLetterQueue:
                 except* BUGS:
                     raise
                 except* KAFKA_FAILURES as failures:
-                    failure = first_leaf(failures)
+                    failure = next(leaves(failures))
                 if failure is not None:
                     await self._report(failure)
                     await trio.sleep(backoff.next())
