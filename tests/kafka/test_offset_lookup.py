@@ -88,7 +88,7 @@ async def test_partition_missing_in_response_is_unknown() -> None:
     """A default bound would restart at the beginning."""
 
     class Silent:
-        async def send(self, _node: int, _request: object) -> Any:
+        async def send(self, _node: int, _request: object, *_options: object) -> Any:
             await trio.lowlevel.checkpoint()
             return {}
 

@@ -11,6 +11,7 @@ import attrs
 import trio
 from trio.testing import MockClock
 
+from odin_ws.kafka.client import Purpose
 from odin_ws.kafka.errors import KafkaUnavailable
 from odin_ws.kafka.offset_queries import Offsets, list_offsets
 from odin_ws.kafka.protocol import EARLIEST, LATEST, ListOffsetsRequest, OffsetFound
@@ -29,7 +30,13 @@ class Leaders:
     away: Mapping[int, str] = attrs.field(factory=dict)
     asked: dict[int, Mapping[TopicPartition, int]] = attrs.field(factory=dict)
 
-    async def send(self, node: int, request: Any) -> Any:
+    async def send(
+        self,
+        node: int,
+        request: Any,
+        _purpose: Purpose = Purpose.QUERY,
+        _wait_seconds: float = 0,
+    ) -> Any:
         """See Brokers."""
         assert isinstance(request, ListOffsetsRequest)
         assert node not in self.asked

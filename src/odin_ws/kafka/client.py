@@ -11,7 +11,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from enum import Enum
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import structlog
 import trio
@@ -35,7 +35,7 @@ from odin_ws.kafka.protocol import (
 from odin_ws.kafka.security import KafkaSecurity
 from odin_ws.kafka.trio_asyncio_compat import aio_as_trio
 
-__all__ = ["KafkaClient", "Purpose", "why_unreachable"]
+__all__ = ["Brokers", "KafkaClient", "Purpose", "why_unreachable"]
 
 log = structlog.get_logger("odin_ws.kafka")
 
@@ -66,6 +66,23 @@ class Purpose(Enum):
 
     FETCH = "fetch"
     QUERY = "query"
+
+
+class Brokers(Protocol):
+    """The part of KafkaClient that fetches and offset queries use.
+
+    A protocol because tests have brokers in memory (tests/kafka/fake_cluster.py).
+    """
+
+    async def send(
+        self,
+        node: int,
+        request: KafkaRequest[T],
+        purpose: Purpose = Purpose.QUERY,
+        wait_seconds: float = 0,
+    ) -> T:
+        """Send a request to one broker; returns its response. Raises KafkaUnavailable."""
+        ...
 
 
 class KafkaClient:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
-from typing import Final, Protocol, TypeVar
+from typing import Final
 
 import structlog
 import trio
 
 from odin_ws.backoff import Backoff
-from odin_ws.kafka.client import Purpose
+from odin_ws.kafka.client import Brokers, Purpose
 from odin_ws.kafka.errors import KafkaUnavailable, error_text
 from odin_ws.kafka.fetch_pace import FetchPace
 from odin_ws.kafka.fetch_plan import PARTITION_BYTES, FetchPlan, FetchWait, plan_fetch
@@ -23,18 +23,15 @@ from odin_ws.kafka.protocol import (
     NO_EPOCH,
     FetchFrom,
     FetchResponse,
-    KafkaRequest,
     TopicLayout,
 )
 from odin_ws.kafka.ready_queue import FetchedRecords, ReadyQueue
 from odin_ws.kafka.record_headers import NO_NAMES
 from odin_ws.records import GapReason, TopicPartition
 
-__all__ = ["BATCH_RECORDS", "Brokers", "FetchedRecords", "Fetcher"]
+__all__ = ["BATCH_RECORDS", "FetchedRecords", "Fetcher"]
 
 log = structlog.get_logger("odin_ws.kafka")
-
-T = TypeVar("T")
 
 # Decoding and delivering a record costs about 5 us: a batch blocks the loop for at most 10 ms.
 BATCH_RECORDS: Final = 2000
@@ -52,20 +49,6 @@ _FIRST_RETRY_SECONDS: Final = 0.1
 _LAST_RETRY_SECONDS: Final = 1.0
 
 _LEADER_NOT_AVAILABLE: Final = 5
-
-
-class Brokers(Protocol):
-    """The part of KafkaClient that the fetcher uses."""
-
-    async def send(
-        self,
-        node: int,
-        request: KafkaRequest[T],
-        purpose: Purpose = Purpose.QUERY,
-        wait_seconds: float = 0,
-    ) -> T:
-        """Send a request to one broker; returns its response. Raises KafkaUnavailable."""
-        ...
 
 
 class Fetcher:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import Final
 
+from odin_ws.kafka.client import Brokers
 from odin_ws.kafka.errors import KafkaUnavailable, RequestUnsupported, error_text
-from odin_ws.kafka.offset_queries import Brokers
 from odin_ws.kafka.partition import OffsetReset, Partition
 from odin_ws.kafka.protocol import (
     EARLIEST,
@@ -26,8 +26,6 @@ from odin_ws.kafka.protocol import (
 from odin_ws.records import GapReason, TopicPartition
 
 __all__ = ["look_up", "resolve"]
-
-T = TypeVar("T")
 
 _NO_EPOCH_END: Final = EpochEnd(0, NO_EPOCH, -1)
 

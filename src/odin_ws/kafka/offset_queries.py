@@ -4,28 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Protocol, TypeVar
 
 import attrs
 import trio
 
+from odin_ws.kafka.client import Brokers
 from odin_ws.kafka.errors import KafkaUnavailable, error_text
-from odin_ws.kafka.protocol import KafkaRequest, ListOffsetsRequest
+from odin_ws.kafka.protocol import ListOffsetsRequest
 from odin_ws.records import TopicPartition
 
-__all__ = ["Brokers", "Offsets", "list_offsets"]
-
-T = TypeVar("T")
+__all__ = ["Offsets", "list_offsets"]
 
 _DENIED = "not authorized to see the topic (DESCRIBE)"
-
-
-class Brokers(Protocol):
-    """The part of KafkaClient that queries and look-ups use."""
-
-    async def send(self, node: int, request: KafkaRequest[T]) -> T:
-        """Send a request to one broker; returns its response. Raises KafkaUnavailable."""
-        ...
 
 
 @attrs.frozen
