@@ -92,7 +92,7 @@ async def test_replay_without_a_log_response_is_rejected(
         assert rejected.get("retry", True)
         assert 2000 <= rejected["retry_ms"] <= 10_000
         assert (ack["type"], ack["count"]) == ("subscription_ack", 1)
-        assert house.hub.patterns == 1
+        assert len(house.hub.index) == 1
         assert house.context.stats.unavailable == 1
 
 
@@ -130,7 +130,7 @@ async def test_unsubscribe_ends_a_running_replay(autojump_clock: MockClock, *, b
         house.log_reader.release()
         await house.publish("BTC", "ETH")
     assert client.kinds == ["unsubscription_ack", "resume_ack", "0-1", "0-3"]
-    assert house.hub.patterns == 1
+    assert len(house.hub.index) == 1
 
 
 async def test_unsubscribe_of_a_waiting_name_is_answered_at_once(
@@ -177,7 +177,7 @@ async def test_offset_without_a_partition_is_rejected(autojump_clock: MockClock)
         said = await client.ask("reconnect", 9, last_offset={"odin.trades": 3})
         assert (said["type"], said["id"], said["code"]) == ("reconnect_error", 9, "invalid_request")
         assert said["message"].startswith("data.last_offset.odin.trades: ")
-        assert house.hub.patterns == 0
+        assert len(house.hub.index) == 0
 
 
 async def test_replayed_messages_are_not_sent_twice(autojump_clock: MockClock) -> None:

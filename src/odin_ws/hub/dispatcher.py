@@ -8,9 +8,7 @@ writes.
 from __future__ import annotations
 
 import math
-import time
-from bisect import bisect_right
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from operator import attrgetter
 
 import trio
@@ -22,7 +20,7 @@ from odin_ws.hub.log_changes import LiveFrom
 from odin_ws.hub.merger import Merger
 from odin_ws.hub.pacing import Pacer
 from odin_ws.hub.packing import Compressors, CycleEncoder, ReplayEncoder
-from odin_ws.hub.sent_selection import SentSelection
+from odin_ws.hub.sent_messages import sent_messages
 from odin_ws.hub.subscriber import Due, MarkedDue, Subscriber
 from odin_ws.hub.subscription_index import SubscriptionIndex
 from odin_ws.hub.subscription_options import PLAIN, SubscriptionOptions
@@ -75,7 +73,7 @@ class Hub:
         self._interval = interval
         self._cycle_bytes = cycle_bytes
         self.filters = FilterRegistry(max_filters)
-        self._index = SubscriptionIndex()
+        self.index = SubscriptionIndex()
         self._pacer = Pacer(2 * cycle_bytes, self.stats)
         compressors = Compressors()
         self._encoder = CycleEncoder(compressors)
@@ -101,7 +99,7 @@ class Hub:
         now = self.stream.now()
         begins = replayed_from or {}
         for pattern in patterns:
-            shared = self._index.add(subscriber, pattern, options)
+            shared = self.index.add(subscriber, pattern, options)
             if shared is not None or pattern in begins:
                 # An existing pattern keeps its key, which is the shared text.
                 subscriber.live_from[shared or pattern] = begins.get(pattern, now)
@@ -112,7 +110,7 @@ class Hub:
     def unsubscribe(self, subscriber: Subscriber, patterns: Collection[str]) -> bool:
         """Remove patterns; nothing of them is written afterwards. False: there were none."""
         self.settle(subscriber)
-        gone = [self._index.discard(subscriber, pattern) for pattern in patterns]
+        gone = [self.index.discard(subscriber, pattern) for pattern in patterns]
         for pattern in patterns:
             subscriber.live_from.pop(pattern, None)
         subscriber.resend_from = self.stream.order
@@ -127,7 +125,7 @@ class Hub:
         subscriber.conflation = None
         subscriber.live_from.clear()
         for count, pattern in enumerate(list(subscriber.patterns), 1):
-            self._index.discard(subscriber, pattern)
+            self.index.discard(subscriber, pattern)
             if not count % STEP_ITEMS:
                 yield
         # A cycle may have run between the steps.
@@ -148,24 +146,6 @@ class Hub:
             if key.partition in partitions:
                 partitions[key.partition] = min(offset - 1, partitions[key.partition])
         return positions
-
-    @property
-    def patterns(self) -> int:
-        """The number of different patterns with a subscriber."""
-        return len(self._index)
-
-    def has_subscriber(self, pattern: str) -> bool:
-        """Return whether a pattern has a subscriber."""
-        return pattern in self._index
-
-    def subscribers_of(self, message: ChannelMessage) -> int:
-        """Return how many subscriptions match a message; two patterns of one client count twice."""
-        with_options, _ = self._index.matching_with_options(message)
-        return sum(len(one.members) for one in (*self._index.matching(message), *with_options))
-
-    def pattern_counts(self) -> Iterator[tuple[str, int]]:
-        """Yield each pattern that has a subscriber, with their number."""
-        return self._index.pattern_counts()
 
     # ---- messages of one subscriber
 
@@ -228,26 +208,9 @@ class Hub:
         self._deliver(subscriber, data, seq, len(messages))
 
     def sent(self, subscriber: Subscriber) -> Steps[tuple[int, list[ChannelMessage]]]:
-        """Return the messages sent to a subscriber that history still has, and the first number.
-
-        They reach back to the last change of the subscriptions, replay or skipped message, and up
-        to the state at the first step.
-        """
+        """Return the messages sent to a subscriber that history still has, and the first number."""
         self.flush(subscriber)
-        last, until = subscriber.seq, self.stream.order
-        if subscriber.paces is not None:
-            # The numbers of delayed messages do not follow the hub's order.
-            return last + 1, []
-        patterns, options = frozenset(subscriber.patterns), subscriber.options
-        selection = None if options is None else SentSelection(patterns, options)
-        since = max(subscriber.resend_from, self.stream.contiguous_since)
-        messages = yield from self.history.since(patterns, since, until)
-        # A partition may have been revoked or reassigned between two steps.
-        uneven = bisect_right(messages, self.stream.contiguous_since, key=attrgetter("order"))
-        del messages[:uneven]
-        if selection is not None:
-            messages = yield from selection.of(messages)
-        return last - len(messages) + 1, messages
+        return (yield from sent_messages(subscriber, self.stream, self.history))
 
     def resend(
         self, subscriber: Subscriber, messages: Sequence[ChannelMessage], first: int
@@ -291,7 +254,7 @@ class Hub:
             following = Cycle(self._cycle_bytes)
             await self._write_all(queue, cycle, following)
             now = trio.current_time()
-            self._measure(cycle.messages, now - started)
+            self.stats.observe_cycle(cycle.messages, now - started)
             not_before = slot + (now - collected) / _DUTY
             cycle = following
 
@@ -320,7 +283,7 @@ class Hub:
         A subscription between two steps gets only records that are read after it. Items that are no
         records are handled at once, so never after records that are not distributed yet.
         """
-        fan_out = FanOut(self._index, self._pacer, self.stats)
+        fan_out = FanOut(self.index, self._pacer, self.stats)
         size = self.ingest.take(queue.left, fan_out.add, min(room, _SLICE_BYTES))
         while size < min(room, _SLICE_BYTES) and queue.has_records and not time_slice.expired:
             size += self.ingest.take(queue.left, fan_out.add, min(room, _SLICE_BYTES) - size)
@@ -434,11 +397,3 @@ class Hub:
         subscriber.seq = max(subscriber.seq, first + count - 1)
         self.stats.messages_sent += count
         subscriber.deliver(data)
-
-    def _measure(self, messages: Sequence[ChannelMessage], took: float) -> None:
-        self.stats.cycle.observe(took)
-        now_ms = time.time() * 1000
-        for message in messages:
-            # A record without a timestamp has -1.
-            if message.record.timestamp >= 0:
-                self.stats.age.observe(max(0.0, now_ms - message.record.timestamp) / 1000)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from collections.abc import Sequence
 
 import attrs
 
 from odin_ws.distribution import Distribution
 from odin_ws.history.record_decoder import InvalidRecord
+from odin_ws.protocol.envelope import ChannelMessage
 
 __all__ = ["HubStats"]
 
@@ -29,3 +32,12 @@ class HubStats:
     age: Distribution = attrs.field(factory=lambda: Distribution(_AGE_BOUNDS))
     busy_seconds: float = 0.0  # of the event loop, reading and writing
     cycle: Distribution = attrs.field(factory=lambda: Distribution(_CYCLE_BOUNDS))
+
+    def observe_cycle(self, messages: Sequence[ChannelMessage], took: float) -> None:
+        """Count a cycle of `took` seconds, and the ages of its records."""
+        self.cycle.observe(took)
+        now_ms = time.time() * 1000
+        for message in messages:
+            # A record without a timestamp has -1.
+            if message.record.timestamp >= 0:
+                self.age.observe(max(0.0, now_ms - message.record.timestamp) / 1000)

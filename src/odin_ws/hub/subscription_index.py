@@ -188,6 +188,11 @@ class SubscriptionIndex:
                 yield one.pattern, len(one.members) + counts.pop(one.pattern, 0)
         yield from counts.items()
 
+    def subscriptions_to(self, message: ChannelMessage) -> int:
+        """Return how many subscriptions match a message; two patterns of one client count twice."""
+        with_options, _ = self.matching_with_options(message)
+        return sum(len(one.members) for one in (*self.matching(message), *with_options))
+
     def matching(self, message: ChannelMessage) -> Sequence[SubscriberSet]:
         """Return the subscriber sets of a message's channel; at most four."""
         found = (

@@ -137,7 +137,7 @@ class StreamCollector(Collector):
             "ws_record_age_seconds", "Age of records when they were delivered", hub.stats.age
         )
         yield histogram("ws_dispatch_cycle_seconds", "Time of a dispatch cycle", hub.stats.cycle)
-        yield gauge("ws_subscribed_patterns", "Patterns that have a subscriber", hub.patterns)
+        yield gauge("ws_subscribed_patterns", "Patterns that have a subscriber", len(hub.index))
         yield gauge("ws_filters", "Distinct filters of all subscriptions", len(hub.filters))
         yield counter(
             "ws_filter_comparisons",

@@ -153,7 +153,7 @@ class SubscriptionAdmission:
     def _memory_of(self, patterns: Collection[str]) -> int:
         own = self._client.subscriber.patterns
         new = [one for one in patterns if one not in own]
-        return memory_of_patterns(new, self._hub.has_subscriber)
+        return memory_of_patterns(new, self._hub.index)
 
 
 def _rejected(command: Reconnect, code: ErrorCode, message: str) -> CommandError:

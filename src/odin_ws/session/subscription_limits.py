@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Final
 
 import attrs
 
 from odin_ws.handshake.memory_budget import MemoryBudget
+from odin_ws.hub.subscription_index import SubscriptionIndex
 
 __all__ = ["REPLAY_BYTES", "SubscriptionLimits", "memory_of_patterns", "size_of_patterns"]
 
@@ -64,10 +65,13 @@ class SubscriptionLimits:
         return self.budget.take(_WAITING_BYTES * (1 + size))
 
 
-def memory_of_patterns(patterns: Collection[str], has_subscriber: Callable[[str], bool]) -> int:
-    """Return the memory of new patterns of a connection, in bytes."""
+def memory_of_patterns(patterns: Collection[str], index: SubscriptionIndex) -> int:
+    """Return the memory of new patterns of a connection, in bytes.
+
+    A pattern with a subscriber shares its text.
+    """
     return sum(
-        _PATTERN_BYTES if has_subscriber(one) else _NEW_PATTERN_BYTES + len(one) for one in patterns
+        _PATTERN_BYTES if one in index else _NEW_PATTERN_BYTES + len(one) for one in patterns
     )
 
 

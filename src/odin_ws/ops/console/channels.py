@@ -58,7 +58,7 @@ def busiest_channels(hub: Hub) -> dict[str, Any]:
             "channel": channel,
             "messages_per_second": round(count / seconds, 2),
             "bytes_per_second": round(sizes[channel] / seconds),
-            "subscribers": hub.subscribers_of(last[channel]),
+            "subscribers": hub.index.subscriptions_to(last[channel]),
         }
         for channel, count in counts.most_common(TABLE_ROWS)
     ]
@@ -67,7 +67,7 @@ def busiest_channels(hub: Hub) -> dict[str, Any]:
 
 async def most_subscribed(hub: Hub) -> list[dict[str, Any]]:
     """The patterns with most subscribers."""
-    counts = hub.pattern_counts()
+    counts = hub.index.pattern_counts()
     found: list[tuple[str, int]] = []
     while part := list(islice(counts, _SLICE)):
         found = heapq.nlargest(TABLE_ROWS, [*found, *part], key=itemgetter(1))
