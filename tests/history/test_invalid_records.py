@@ -1,4 +1,4 @@
-"""A record that cannot be delivered is passed by, counted, and now and then told of."""
+"""The hub skips and counts invalid records, reports them as dead letters and logs a sample."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -37,15 +37,15 @@ from tests.hub.joins import join
     ],
     ids=lambda value: str(value) if isinstance(value, InvalidRecord) else "",
 )
-async def test_a_poison_record_is_counted_and_passed_by(
+async def test_invalid_record_is_counted_and_skipped(
     autojump_clock: MockClock, bad: Record, reason: InvalidRecord
 ) -> None:
-    """It stops neither the stream nor the positions, and those around it arrive."""
+    """The position moves beyond it, and the records before and after it are delivered."""
     hub = make_hub(max_record_bytes=1024)
     client = join(hub, "*.*")
-    poison = attrs.evolve(bad, offset=1)
+    invalid = attrs.evolve(bad, offset=1)
     async with dispatching(hub) as feeder:
-        await feeder.publish(record(offset=0), poison, record(offset=2))
+        await feeder.publish(record(offset=0), invalid, record(offset=2))
         assert client.positions == ["0-0", "0-2"]
         await feeder.publish(attrs.evolve(bad, offset=3))
         assert hub.stream.positions_of(["odin.trades"]) == {"odin.trades": {0: 3}}
@@ -53,8 +53,8 @@ async def test_a_poison_record_is_counted_and_passed_by(
     assert len(client.writes) == 1
 
 
-async def test_only_news_is_passed_on_as_a_dead_letter(autojump_clock: MockClock) -> None:
-    """What an instance reads of the past was news to those that ran then, and is not told again."""
+async def test_invalid_record_of_history_is_no_dead_letter(autojump_clock: MockClock) -> None:
+    """Records from before the start were reported by the instances that ran then."""
     hub = make_hub()
     dead_letters: list[tuple[int, InvalidRecord]] = []
     hub.ingest.on_invalid_record = lambda one, reason: dead_letters.append((one.offset, reason))
@@ -64,14 +64,14 @@ async def test_only_news_is_passed_on_as_a_dead_letter(autojump_clock: MockClock
         await feeder.publish(*(record(None, offset=offset) for offset in (0, 1, 2)), HistoryEnd())
         assert dead_letters == []
         await feeder.publish(record(None, offset=3), record(value=b"[", offset=4))
-        # What a source reads twice was told of the first time.
+        # The source reads this record twice: it is reported once.
         await feeder.publish(record(None, offset=3))
     assert dead_letters == [(3, InvalidRecord.NO_KEY), (4, InvalidRecord.NOT_JSON)]
     assert hub.stats.invalid_records == {InvalidRecord.NO_KEY: 5, InvalidRecord.NOT_JSON: 1}
 
 
-async def test_a_batch_that_cannot_be_decoded_is_a_dead_letter(autojump_clock: MockClock) -> None:
-    """One for the batch, with its bytes; the position is behind its last offset."""
+async def test_undecodable_batch_is_one_dead_letter(autojump_clock: MockClock) -> None:
+    """The dead letter has the batch's bytes; the position moves to the batch's last offset."""
     hub = make_hub()
     dead_letters: list[tuple[Record, InvalidRecord]] = []
     hub.ingest.on_invalid_record = lambda one, reason: dead_letters.append((one, reason))
@@ -82,10 +82,10 @@ async def test_a_batch_that_cannot_be_decoded_is_a_dead_letter(autojump_clock: M
     assert hub.stream.positions_of(["odin.trades"]) == {"odin.trades": {0: 10}}
 
 
-async def test_failing_27_a_publisher_that_sends_nothing_else_does_not_fill_the_log(
+async def test_failing_27_invalid_records_are_logged_once_in_30_s_per_reason(
     autojump_clock: MockClock,
 ) -> None:
-    """Of each reason one line is logged in 30 s, with the place of a record and the count."""
+    """A line has the position of one record and the count since the start."""
     hub = make_hub()
     with capture_logs() as logs:
         async with dispatching(hub) as feeder:

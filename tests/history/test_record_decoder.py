@@ -1,4 +1,4 @@
-"""A record is either readable, byte for byte, or passed by for a reason."""
+"""The record decoder returns a record's value byte for byte, or the reason why it is invalid."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LIMIT = 1024
         (b"BTC*", InvalidRecord.BAD_KEY),
         (b"\xff", InvalidRecord.BAD_KEY),
         (b"BTC\xc3", InvalidRecord.BAD_KEY),
-        (b"\xed\xa0\x80", InvalidRecord.BAD_KEY),  # half of a surrogate pair
+        (b"\xed\xa0\x80", InvalidRecord.BAD_KEY),  # a lone surrogate
         (b"\x00", InvalidRecord.KEY_CONTROL_CHARACTERS),
         (b"\x00BTC", InvalidRecord.KEY_CONTROL_CHARACTERS),
         (b"BTC\n", InvalidRecord.KEY_CONTROL_CHARACTERS),
@@ -40,8 +40,8 @@ LIMIT = 1024
         ("é".encode() * 65, InvalidRecord.BAD_KEY),  # 65 characters, 130 bytes
     ],
 )
-def test_a_key_that_is_no_token_says_why(key: bytes | None, reason: InvalidRecord) -> None:
-    """A record without a usable key belongs to no channel, and the reason is told."""
+def test_invalid_key_is_rejected_with_reason(key: bytes | None, reason: InvalidRecord) -> None:
+    """A record without a valid key belongs to no channel."""
     assert read_token(record(key)) is reason
 
 
@@ -49,8 +49,8 @@ def test_a_key_that_is_no_token_says_why(key: bytes | None, reason: InvalidRecor
     "key",
     [b"BTC", b"a.b.c", b" ", b'"', b'"BTC', b"x" * 128, "é".encode() * 64, "😀".encode()],
 )
-def test_a_key_that_is_a_token_is_read_as_text(key: bytes) -> None:
-    """Any UTF-8 of 1 to 128 bytes without a star or control characters is a token."""
+def test_valid_key_is_decoded_to_token(key: bytes) -> None:
+    """A token is any UTF-8 of 1 to 128 bytes without `*` and control characters."""
     assert read_token(record(key)) == key.decode()
 
 
@@ -81,18 +81,18 @@ def test_a_key_that_is_a_token_is_read_as_text(key: bytes) -> None:
         (KeyFormat.CONFLUENT, None, InvalidRecord.NO_KEY),
     ],
 )
-def test_a_key_is_read_as_its_topic_writes_it(
+def test_key_is_decoded_in_key_format_of_topic(
     written: KeyFormat, key: bytes | None, token: str | InvalidRecord
 ) -> None:
-    """The catalogue says how; what is not so has a reason that says what is wrong."""
+    """The catalogue has the format; a key in another format is rejected with a reason."""
     assert read_token(record(key), written) == token
     reader = RecordDecoder(Topic("odin.trades", "trade", (), written), LIMIT)
     for _ in range(2):
         assert reader.token(record(key)) == token
 
 
-def test_a_value_behind_a_schema_prefix_is_read_where_the_catalogue_says_so() -> None:
-    """What is delivered is the JSON behind it; the record that was read stays as it was."""
+def test_schema_prefix_of_value_is_removed_if_catalogue_has_it() -> None:
+    """Clients receive the JSON after the prefix; the original record keeps its bytes."""
     reader = RecordDecoder(
         Topic("odin.trades", "trade", (), value=ValueFormat.CONFLUENT_JSON), LIMIT
     )
@@ -114,8 +114,8 @@ def test_a_value_behind_a_schema_prefix_is_read_where_the_catalogue_says_so() ->
 
 
 @pytest.mark.parametrize("invalid", InvalidBatch)
-def test_bytes_that_are_no_record_have_their_reason(invalid: InvalidBatch) -> None:
-    """Whatever else is in what stands for them."""
+def test_invalid_batch_is_rejected_with_its_reason(invalid: InvalidBatch) -> None:
+    """Key and value of the placeholder record do not matter."""
     one = record()
     one.invalid = invalid
     reader = RecordDecoder(Topic("odin.trades", "trade", ()), LIMIT)
@@ -155,13 +155,13 @@ def test_bytes_that_are_no_record_have_their_reason(invalid: InvalidBatch) -> No
         (b"true", InvalidRecord.NOT_AN_OBJECT),
     ],
 )
-def test_a_value_that_cannot_be_sent_says_why(value: bytes | None, reason: InvalidRecord) -> None:
-    """A value that would break a subscriber's frame, or is none, is told from a good one."""
+def test_invalid_value_is_rejected_with_reason(value: bytes | None, reason: InvalidRecord) -> None:
+    """A value that is no JSON object would break the envelope."""
     assert read_value(value, LIMIT) is reason
 
 
-def test_a_value_of_exactly_the_limit_is_read() -> None:
-    """The limit itself is still allowed."""
+def test_value_of_exactly_the_limit_is_read() -> None:
+    """One byte more is TOO_LARGE."""
     value = b"{" + b" " * (LIMIT - 2) + b"}"
     assert read_value(value, LIMIT) == (value, None)
 
@@ -184,8 +184,8 @@ def test_a_value_of_exactly_the_limit_is_read() -> None:
         (rb'{"x":"\ud83d","y":' + b"[" * 480 + b"]" * 480 + b"}", None),
     ],
 )
-def test_any_event_type_is_read(value: bytes, event: object) -> None:
-    """The type is told as it is: an unknown one, a strange one none: no reason to pass by."""
+def test_any_event_type_is_returned(value: bytes, event: object) -> None:
+    """An unknown, odd or missing event type is no reason to skip the record."""
     assert read_value(value, LIMIT) == (value, event)
 
 
@@ -196,7 +196,7 @@ def test_any_event_type_is_read(value: bytes, event: object) -> None:
     ),
     st.sampled_from([None, 1, 4]),
 )
-def test_a_value_stays_what_it_was_byte_for_byte(content: dict[str, object], indent: int) -> None:
+def test_value_is_returned_byte_for_byte(content: dict[str, object], indent: int) -> None:
     """Spaces, line ends, escapes and the order of keys are the publisher's."""
     value = json.dumps(content, indent=indent).encode()
     assert read_value(value, len(value)) == (value, content.get("type"))

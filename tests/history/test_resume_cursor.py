@@ -1,4 +1,4 @@
-"""What is wanted shrinks as it is given, and nothing else does."""
+"""A resume cursor includes the messages after its positions, and nothing else."""
 
 from __future__ import annotations
 
@@ -25,18 +25,16 @@ SOCIAL = TopicPartition("odin.social", 0)
         ("ETH.*", False),
     ],
 )
-def test_a_message_is_wanted_by_its_patterns_and_behind_their_positions(
-    pattern: str, *, wanted: bool
-) -> None:
-    """Not at the position, nor in a partition without one."""
+def test_cursor_includes_message_that_matches_after_position(pattern: str, *, wanted: bool) -> None:
+    """It does not include the message at the position, nor partitions without a position."""
     resume_cursor = ResumeCursor({pattern: {TRADES[0]: 5}})
     assert resume_cursor.includes(message("BTC", offset=6)) is wanted
     assert not resume_cursor.includes(message("BTC", offset=5))
     assert not resume_cursor.includes(message("BTC", partition=1, offset=6))
 
 
-def test_patterns_may_begin_in_different_places() -> None:
-    """Each message is wanted behind the position of a pattern of its own."""
+def test_patterns_have_their_own_positions() -> None:
+    """A message is included if its offset is after the position of a pattern that matches it."""
     resume_cursor = ResumeCursor(
         {"BTC.trade": {TRADES[0]: 5}, "ETH.trade": {TRADES[0]: 9, TRADES[1]: 2}}
     )
@@ -49,8 +47,8 @@ def test_patterns_may_begin_in_different_places() -> None:
     assert resume_cursor.highest() == {TRADES[0]: 9, TRADES[1]: 2}
 
 
-def test_what_was_given_is_wanted_no_more() -> None:
-    """Of a whole partition, whichever pattern it was for; and it never goes back."""
+def test_advance_moves_all_patterns_forward_only() -> None:
+    """A lower offset, or a partition without a position, changes nothing."""
     resume_cursor = ResumeCursor(
         {"BTC.trade": {TRADES[0]: 5}, "ETH.trade": {TRADES[0]: 9, TRADES[1]: 2}}
     )
@@ -70,8 +68,8 @@ def test_what_was_given_is_wanted_no_more() -> None:
     assert TRADES[2] not in resume_cursor.positions()
 
 
-def test_a_beginning_is_where_there_was_no_position() -> None:
-    """Of all patterns, also of those that share their positions."""
+def test_begin_sets_only_missing_positions() -> None:
+    """It does so for all patterns, also for those that share their positions."""
     shared = {TRADES[0]: 5}
     resume_cursor = ResumeCursor(
         {"*.trade": shared, "BTC.trade": shared, "BTC.social": {SOCIAL: 1}}
@@ -85,8 +83,8 @@ def test_a_beginning_is_where_there_was_no_position() -> None:
     )
 
 
-def test_partitions_can_be_forgotten() -> None:
-    """Of all patterns; the others stay where they are."""
+def test_forget_removes_partition_from_all_patterns() -> None:
+    """The other partitions keep their positions."""
     shared = {TRADES[0]: 5, TRADES[1]: 3}
     resume_cursor = ResumeCursor(
         {"SOL.trade": shared, "ETH.trade": shared, "BTC.trade": {TRADES[0]: 9}}
@@ -96,28 +94,28 @@ def test_partitions_can_be_forgotten() -> None:
     resume_cursor.forget({TRADES[0], TRADES[2]})
     assert resume_cursor.positions() == {TRADES[1]: 3}
     assert resume_cursor.after("BTC.trade", TRADES[0]) is None
-    # Nor is it remembered how far it was.
+    # The offset to which it had advanced is forgotten too.
     resume_cursor.begin({TRADES[0]: 1})
     assert resume_cursor.positions() == {TRADES[0]: 1, TRADES[1]: 3}
 
 
-def test_positions_are_those_of_now() -> None:
-    """Whatever was asked before, and whatever has changed since."""
+def test_positions_follow_each_change() -> None:
+    """`positions` and `highest` are cached: each change has to clear the cache."""
     resume_cursor = ResumeCursor({"BTC.trade": {TRADES[0]: 5}, "ETH.trade": {TRADES[0]: 9}})
     seen = []
 
-    def look() -> None:
+    def note() -> None:
         seen.append((dict(resume_cursor.positions()), dict(resume_cursor.highest())))
 
-    look()
+    note()
     resume_cursor.begin({TRADES[1]: 3})
-    look()
+    note()
     resume_cursor.advance(TRADES[0], 7)
-    look()
+    note()
     resume_cursor.drop(["ETH.trade"])
-    look()
+    note()
     resume_cursor.place(TRADES[0], 2)
-    look()
+    note()
     assert seen == [
         ({TRADES[0]: 5}, {TRADES[0]: 9}),
         ({TRADES[0]: 5, TRADES[1]: 3}, {TRADES[0]: 9, TRADES[1]: 3}),
@@ -128,8 +126,8 @@ def test_positions_are_those_of_now() -> None:
 
 
 @pytest.mark.parametrize("offset", [2, 20, -1, None])
-def test_a_place_is_taken_wherever_it_is(offset: int | None) -> None:
-    """Behind or before what was given already; with None nothing of the partition is wanted."""
+def test_place_sets_position_backward_and_forward(offset: int | None) -> None:
+    """With None the cursor includes nothing of the partition."""
     resume_cursor = ResumeCursor(
         {"BTC.trade": {TRADES[0]: 5, TRADES[1]: 7}, "ETH.trade": {TRADES[1]: 1}}
     )
@@ -140,8 +138,8 @@ def test_a_place_is_taken_wherever_it_is(offset: int | None) -> None:
     assert resume_cursor.after("BTC.trade", TRADES[1]) == 7
 
 
-def test_a_pattern_that_is_dropped_is_wanted_no_more() -> None:
-    """The others are; whether there was something to drop is told."""
+def test_dropped_pattern_is_not_included() -> None:
+    """`drop` returns whether it removed a pattern."""
     resume_cursor = ResumeCursor({"BTC.trade": {TRADES[0]: 5}, "ETH.trade": {TRADES[0]: 9}})
     assert resume_cursor.drop(["BTC.trade", "DOGE.trade"])
     assert not resume_cursor.drop(["BTC.trade", "DOGE.trade"])
@@ -154,8 +152,8 @@ def test_a_pattern_that_is_dropped_is_wanted_no_more() -> None:
 
 
 @pytest.mark.parametrize("other", ["*.*", "BTC.*", "*.trade"])
-def test_overlapping_patterns_with_positions_of_their_own_are_a_bug(other: str) -> None:
-    """A message of both would be wanted behind one position and passed over behind the other."""
+def test_overlapping_patterns_with_separate_positions_raise(other: str) -> None:
+    """A message of both patterns would be included by one position and skipped by the other."""
     shared = {TRADES[0]: 5}
     assert ResumeCursor({"BTC.trade": shared, other: shared}).includes(message("BTC", offset=6))
     with pytest.raises(AssertionError):

@@ -1,4 +1,4 @@
-"""The last message of each channel, for those who begin with the state of things."""
+"""The snapshot cache keeps the last message of each channel within its size."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ PATTERNS = [f"{token}.{category}" for token in (*TOKENS, "*") for category in (*
 
 channels = st.tuples(st.sampled_from(TOKENS), st.sampled_from(CATEGORIES))
 
-MOST = 1 << 62
+NO_LIMIT = 1 << 62
 
 
-def last_of(*changes: ChannelMessage, max_bytes: int = 1 << 20) -> SnapshotCache:
-    """What is known after these messages."""
+def snapshots_of(*changes: ChannelMessage, max_bytes: int = 1 << 20) -> SnapshotCache:
+    """Return a cache that has received these messages."""
     snapshots = SnapshotCache(CATALOGUE, max_bytes)
     for order, one in enumerate(changes, 1):
         one.order = order
@@ -34,8 +34,8 @@ def last_of(*changes: ChannelMessage, max_bytes: int = 1 << 20) -> SnapshotCache
     return snapshots
 
 
-def described(messages: list[ChannelMessage]) -> list[tuple[str, int]]:
-    """Channel and offset of each."""
+def channels_and_offsets(messages: list[ChannelMessage]) -> list[tuple[str, int]]:
+    """Return channel and offset of each message."""
     return [(one.channel, one.record.offset) for one in messages]
 
 
@@ -44,13 +44,13 @@ def described(messages: list[ChannelMessage]) -> list[tuple[str, int]]:
     max_bytes=st.sampled_from([0, 3000, 6000, 1 << 20]),
     patterns=st.sets(st.sampled_from(PATTERNS)),
 )
-def test_the_newest_of_each_channel_is_known_and_the_longest_unchanged_go_first(
+def test_cache_keeps_last_message_per_channel_and_evicts_least_recently_changed(
     *,
     changes: list[tuple[tuple[str, str], int | None]],
     max_bytes: int,
     patterns: set[str],
 ) -> None:
-    """As a dict would do it; `None` deletes a channel."""
+    """The model is an OrderedDict; `None` deletes a channel."""
     snapshots = SnapshotCache(CATALOGUE, max_bytes)
     model: OrderedDict[str, ChannelMessage] = OrderedDict()
     for order, ((token, category), size) in enumerate(changes):
@@ -69,45 +69,45 @@ def test_the_newest_of_each_channel_is_known_and_the_longest_unchanged_go_first(
     assert snapshots.size == sum(map(retained_bytes, model.values()))
     newest = dict.fromkeys(one.token for one in [*reversed(model.values())][:3])
     assert snapshots.newest_tokens(3) == list(newest)
-    assert described(finish(snapshots.matching(patterns, MOST))) == [
+    assert channels_and_offsets(finish(snapshots.matching(patterns, NO_LIMIT))) == [
         (one.channel, one.record.offset)
         for one in model.values()
         if not patterns.isdisjoint(one.patterns)
     ]
 
 
-def test_a_channel_comes_once_however_many_patterns_match_it() -> None:
-    """In the order of the changes, whatever the order of the patterns."""
-    snapshots = last_of(
+def test_channel_that_several_patterns_match_is_returned_once() -> None:
+    """Messages come in the order of their changes, whatever the order of the patterns."""
+    snapshots = snapshots_of(
         message("BTC", offset=1),
         message("ETH", offset=2),
         message("BTC", "social", offset=1),
         message("BTC", offset=3),
     )
-    found = finish(snapshots.matching(["ETH.trade", "*.trade", "BTC.*", "BTC.trade"], MOST))
-    assert described(found) == [("ETH.trade", 2), ("BTC.social", 1), ("BTC.trade", 3)]
+    found = finish(snapshots.matching(["ETH.trade", "*.trade", "BTC.*", "BTC.trade"], NO_LIMIT))
+    assert channels_and_offsets(found) == [("ETH.trade", 2), ("BTC.social", 1), ("BTC.trade", 3)]
 
 
-def test_one_that_is_larger_than_all_memory_is_not_kept() -> None:
-    """It would be alone, and over the limit."""
-    snapshots = last_of(message("BTC"), message("ETH", value=b"x" * 5000), max_bytes=5000)
+def test_message_larger_than_cache_is_not_kept() -> None:
+    """It evicts all others, and then itself."""
+    snapshots = snapshots_of(message("BTC"), message("ETH", value=b"x" * 5000), max_bytes=5000)
     assert (len(snapshots), snapshots.size) == (0, 0)
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
-def test_a_category_is_forgotten_as_a_whole(category: str) -> None:
-    """The others stay, and the size is theirs."""
-    snapshots = last_of(*(message(token, one) for token in TOKENS for one in CATEGORIES))
+def test_forget_category_removes_all_its_channels(category: str) -> None:
+    """The other category stays, and the size is that of its messages."""
+    snapshots = snapshots_of(*(message(token, one) for token in TOKENS for one in CATEGORIES))
     snapshots.forget_category(category)
     (other,) = set(CATEGORIES) - {category}
-    assert [one.category for one in finish(snapshots.matching(["*.*"], MOST))] == [other] * len(
+    assert [one.category for one in finish(snapshots.matching(["*.*"], NO_LIMIT))] == [other] * len(
         TOKENS
     )
-    assert snapshots.size == sum(map(retained_bytes, finish(snapshots.matching(["*.*"], MOST))))
+    assert snapshots.size == sum(map(retained_bytes, finish(snapshots.matching(["*.*"], NO_LIMIT))))
 
 
-def test_a_channel_that_changes_again_is_not_the_longest_unchanged() -> None:
-    """With room for two a third lets go of the one that has not changed since."""
+def test_changed_channel_is_evicted_after_unchanged_one() -> None:
+    """The cache has room for two channels; a third evicts the one that did not change again."""
     first, second, again, third = (message(token) for token in ("BTC", "a.b", "BTC", "b"))
-    snapshots = last_of(first, second, again, third, max_bytes=2 * retained_bytes(first) + 500)
-    assert [one.token for one in finish(snapshots.matching(["*.*"], MOST))] == ["BTC", "b"]
+    snapshots = snapshots_of(first, second, again, third, max_bytes=2 * retained_bytes(first) + 500)
+    assert [one.token for one in finish(snapshots.matching(["*.*"], NO_LIMIT))] == ["BTC", "b"]

@@ -1,4 +1,4 @@
-"""Commands given as what their JSON stands for, and what becomes of them."""
+"""Decode commands given as Python objects, and return selections or errors."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from odin_ws.protocol.commands import (
 from odin_ws.protocol.errors import CommandError
 from odin_ws.protocol.selection import Selection
 
-__all__ = ["CATALOGUE", "decode", "extra", "rejected", "selecting", "selection"]
+__all__ = ["CATALOGUE", "decode", "rejected", "required_data", "selecting", "selection"]
 
 CATALOGUE = default_catalogue()
 
-# The commands that name what they are about.
+# The commands that select channels.
 selecting = pytest.mark.parametrize("kind", ["subscribe", "unsubscribe", "resume"])
 
 
-def extra(kind: str) -> dict[str, Any]:
-    """What the data of such a command needs besides names."""
+def required_data(kind: str) -> dict[str, Any]:
+    """Return the fields that the command's data needs besides names."""
     return {"positions": {}} if kind == "resume" else {}
 
 
 def decode(command: object) -> Command:
-    """Read a command that is given as what its JSON stands for."""
+    """Decode the JSON text of a command."""
     return decode_command(json.dumps(command), CATALOGUE)
 
 
 def selection(kind: str = "subscribe", **data: object) -> Selection:
-    """What the data of a command selects."""
-    command = decode({"type": kind, "data": extra(kind) | data})
+    """Return what the data of a command selects."""
+    command = decode({"type": kind, "data": required_data(kind) | data})
     assert isinstance(command, Subscribe | Resume | Unsubscribe)
     return command.selection
 
 
 def rejected(command: object) -> CommandError:
-    """What a command is rejected with."""
+    """Return the error with which the command is rejected."""
     with pytest.raises(CommandError) as caught:
         decode(command)
     return caught.value

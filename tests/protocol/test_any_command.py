@@ -1,4 +1,4 @@
-"""Whatever comes, it is a command or rejected with a code and a sentence."""
+"""Any input is decoded to a command or rejected with a code and a message."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ near_commands = st.fixed_dictionaries(
         | json_values,
     },
 )
-# Data in which every field is one of its command's.
+# Commands whose data has only known fields.
 fitting_commands = st.one_of(
     *(
         st.fixed_dictionaries(
@@ -86,8 +86,8 @@ fitting_commands = st.one_of(
 )
 
 
-def understand(text: str) -> None:
-    """Read a command from anywhere: it is one, or it is rejected with a code and a sentence."""
+def assert_command_or_rejection(text: str) -> None:
+    """Assert that the text decodes to a command or is rejected with a code and a message."""
     outcome: Command | CommandError
     try:
         outcome = decode_command(text, CATALOGUE)
@@ -104,19 +104,19 @@ def understand(text: str) -> None:
 
 
 @given(st.text())
-def test_any_text_is_understood_or_rejected(text: str) -> None:
-    """No text brings anything but a command or a CommandError."""
-    understand(text)
+def test_any_text_is_command_or_rejected(text: str) -> None:
+    """`decode_command` raises only `CommandError`."""
+    assert_command_or_rejection(text)
 
 
 @given(json_values)
-def test_any_json_is_understood_or_rejected(message: object) -> None:
-    """Nor does any JSON, NaN and lone surrogates included."""
-    understand(json.dumps(message))
-    understand(json.dumps(message, ensure_ascii=False))
+def test_any_json_is_command_or_rejected(message: object) -> None:
+    """NaN and lone surrogates are included."""
+    assert_command_or_rejection(json.dumps(message))
+    assert_command_or_rejection(json.dumps(message, ensure_ascii=False))
 
 
 @given(near_commands | fitting_commands)
-def test_anything_like_a_command_is_understood_or_rejected(message: dict[str, Any]) -> None:
-    """Nor does what is nearly right."""
-    understand(json.dumps(message))
+def test_nearly_valid_command_is_command_or_rejected(message: dict[str, Any]) -> None:
+    """Known fields have invalid values."""
+    assert_command_or_rejection(json.dumps(message))

@@ -1,4 +1,4 @@
-"""A good command is understood: its id is kept, and its names become patterns."""
+"""A valid command is decoded: its id is kept, and its names become patterns."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from odin_ws.protocol.commands import (
 )
 from odin_ws.protocol.selection import Selection
 from odin_ws.records import TopicPartition
-from tests.protocol.commands import CATALOGUE, decode, extra, selecting, selection
+from tests.protocol.commands import CATALOGUE, decode, required_data, selecting, selection
 
 
 @pytest.mark.parametrize("command_id", [None, "", "a", "x" * 128, "é" * 128, 0, -5, 2**53])
-def test_an_id_is_kept_for_the_answer(command_id: str | int | None) -> None:
-    """A client can match answers to commands by whatever it numbers them with."""
+def test_command_id_is_kept(command_id: str | int | None) -> None:
+    """A client matches responses to commands by it."""
     given = {} if command_id is None else {"id": command_id}
     assert decode({"type": "heartbeat", **given}) == Heartbeat(command_id)
     for kind in ("subscribe", "unsubscribe", "resume"):
-        command = decode({"type": kind, **given, "data": {"channels": [], **extra(kind)}})
+        command = decode({"type": kind, **given, "data": {"channels": [], **required_data(kind)}})
         assert command.id == command_id
 
 
-def test_an_id_of_null_is_none() -> None:
-    """Libraries that write every field may write this one."""
+def test_null_id_is_no_id() -> None:
+    """Libraries that write every field send `"id": null`."""
     assert decode({"type": "heartbeat", "id": None}) == Heartbeat(None)
 
 
@@ -62,7 +62,7 @@ def test_an_id_of_null_is_none() -> None:
             {"bundles": ["PRICE_ONLY"], "tokens": ["BTC"]},
             {"PRICE_ONLY": ("BTC.trade", "BTC.analytics")},
         ),
-        # Tokens do not narrow channels, which say their token themselves.
+        # Tokens do not narrow channels, which contain their own token.
         (
             {"channels": ["ETH.trade"], "topics": ["odin.social"], "tokens": ["BTC"]},
             {"ETH.trade": ("ETH.trade",), "odin.social": ("BTC.social",)},
@@ -75,12 +75,12 @@ def test_an_id_of_null_is_none() -> None:
 def test_names_are_resolved_to_patterns(
     kind: str, data: dict[str, object], wanted: dict[str, tuple[str, ...]]
 ) -> None:
-    """Each name stands for its patterns, in subscribe and unsubscribe alike."""
+    """Each name stands for its patterns, in subscribe, unsubscribe and resume alike."""
     assert selection(kind, **data) == Selection(wanted, ())
 
 
-def test_failing_10_every_bundle_can_be_subscribed_to() -> None:
-    """A bundle is wired: it brings the channels of each of its categories."""
+def test_failing_10_bundle_resolves_to_its_categories() -> None:
+    """Each bundle of the catalogue selects the channels of all its categories."""
     chosen = selection(bundles=list(CATALOGUE.bundles), tokens=["BTC"])
     assert chosen.wanted == {
         name: tuple(f"BTC.{category}" for category in categories)
@@ -89,7 +89,7 @@ def test_failing_10_every_bundle_can_be_subscribed_to() -> None:
 
 
 @selecting
-def test_a_name_given_twice_counts_once(kind: str) -> None:
+def test_repeated_name_counts_once(kind: str) -> None:
     """Repetitions do not multiply with the tokens."""
     chosen = selection(
         kind,
@@ -105,20 +105,20 @@ def test_a_name_given_twice_counts_once(kind: str) -> None:
     }
 
 
-def test_one_name_in_two_fields_stands_for_both() -> None:
-    """What the first field brought is not lost to the second."""
+def test_name_in_two_fields_gets_patterns_of_both() -> None:
+    """The second field does not overwrite the patterns of the first."""
     chosen = selection(channels=["PRICE_ONLY"], bundles=["PRICE_ONLY"], tokens=["BTC"])
     assert chosen.wanted == {"PRICE_ONLY": ("*.trade", "*.analytics", "BTC.trade", "BTC.analytics")}
 
 
 @pytest.mark.parametrize(
-    ("data", "asked"), [({}, False), ({"positions": False}, False), ({"positions": True}, True)]
+    ("data", "requested"), [({}, False), ({"positions": False}, False), ({"positions": True}, True)]
 )
-def test_positions_are_asked_for_by_a_field(data: dict[str, object], *, asked: bool) -> None:
-    """They make an ack long, so they come on demand."""
+def test_positions_field_requests_positions(data: dict[str, object], *, requested: bool) -> None:
+    """They make an ack long, so the client has to request them."""
     command = decode({"type": "subscribe", "data": {"channels": ["BTC.trade"], **data}})
     assert isinstance(command, Subscribe)
-    assert command.positions is asked
+    assert command.positions is requested
 
 
 @pytest.mark.parametrize(
@@ -136,25 +136,25 @@ def test_positions_are_asked_for_by_a_field(data: dict[str, object], *, asked: b
         ({"delivery": "latest"}, {"delivery": Delivery.LATEST}),
         ({"max_rate": 0.1}, {"max_rate": 0.1}),
         ({"max_rate": 20}, {"max_rate": 20.0}),
-        # Rounded down to tenths, so that those who ask for about the same share the work.
+        # Rounded down to tenths, so that clients with nearly the same rate share the work.
         ({"max_rate": 0.7}, {"max_rate": 0.7}),
         ({"max_rate": 1 / 3}, {"max_rate": 0.3}),
         ({"max_rate": 1.99}, {"max_rate": 1.9}),
     ],
     ids=str,
 )
-def test_a_subscription_may_begin_in_the_past_and_skip(
+def test_subscribe_options_are_decoded(
     data: dict[str, object], expected: dict[str, object]
 ) -> None:
-    """What is not given, or null, is as if nothing was said of it."""
+    """An option that is left out or null has its default."""
     command = decode({"type": "subscribe", "data": {"channels": ["BTC.trade"], **data}})
     usual = {"snapshot": False, "since_ms": None, "delivery": None, "max_rate": None}
     assert isinstance(command, Subscribe)
     assert {name: getattr(command, name) for name in usual} == usual | expected
 
 
-def test_a_resume_is_a_subscription_with_positions() -> None:
-    """Partitions are numbers, written as JSON's keys are; offsets begin with -1."""
+def test_resume_has_selection_positions_and_delivery() -> None:
+    """JSON's keys are strings, so partitions are written as strings; offsets begin with -1."""
     positions = {"odin.trades": {"0": -1, "11": 2**62}, "odin.social": {}}
     data = {"channels": ["BTC.trade"], "positions": positions, "delivery": "latest"}
     assert decode({"type": "resume", "id": 3, "data": data}) == Resume(
@@ -166,8 +166,8 @@ def test_a_resume_is_a_subscription_with_positions() -> None:
     )
 
 
-def test_a_resume_may_name_topic_ids_and_ask_for_a_snapshot() -> None:
-    """Ids come back as the server gave them."""
+def test_resume_may_have_topic_ids_and_snapshot() -> None:
+    """The client sends the topic ids that the server sent."""
     ids = {"odin.trades": "1f" * 16}
     data = {"channels": ["BTC.trade"], "positions": {}, "ids": ids, "snapshot": True}
     command = decode({"type": "resume", "data": {**data, "max_rate": 0.55}})
@@ -176,8 +176,8 @@ def test_a_resume_may_name_topic_ids_and_ask_for_a_snapshot() -> None:
     assert command.max_rate == 0.5
 
 
-def test_a_reconnect_has_a_position_for_each_channel() -> None:
-    """Who the client says it is matters to nobody."""
+def test_reconnect_has_position_per_channel() -> None:
+    """`client_id` is accepted and not used."""
     last = {"BTC.trade": "3-1250", "a.b.social": "0-0"}
     expected = {
         "BTC.trade": {TopicPartition("odin.trades", 3): 1250},
@@ -187,8 +187,8 @@ def test_a_reconnect_has_a_position_for_each_channel() -> None:
         assert decode({"type": "reconnect", "id": "r", "data": data}) == Reconnect("r", expected)
 
 
-def test_an_original_reconnect_has_an_offset_for_each_topic() -> None:
-    """What the earlier server's clients send."""
+def test_v0_reconnect_has_offset_per_topic() -> None:
+    """Clients of the earlier server send `last_offset`."""
     last = {"odin.trades": 7, "odin.social": -1}
     data = {"client_id": "me", "last_offset": last}
     assert decode({"type": "reconnect", "data": data}) == Reconnect(None, {}, last)
@@ -204,15 +204,15 @@ def test_an_original_reconnect_has_an_offset_for_each_topic() -> None:
     ],
     ids=str,
 )
-def test_a_replay_is_a_range_of_numbers(
+def test_replay_is_range_of_sequence_numbers(
     data: dict[str, object], first: int, last: int | None
 ) -> None:
-    """Both ends are included; `since` is the last that the client has."""
+    """Both ends are included; `since` is the last number that the client received."""
     assert decode({"type": "replay", "id": 1, "data": data}) == Resend(1, first, last)
 
 
-def test_of_a_field_given_twice_the_last_counts() -> None:
-    """As in JavaScript and Python, so that what a client's own parser shows is what holds."""
+def test_duplicate_field_takes_last_value() -> None:
+    """JavaScript and Python parse it so too: the value a client's own parser shows is used."""
     text = '{"type":"unsubscribe","id":1,"type":"heartbeat","id":2}'
     assert decode_command(text, CATALOGUE) == Heartbeat(2)
     text = (
@@ -225,8 +225,8 @@ def test_of_a_field_given_twice_the_last_counts() -> None:
 
 
 @pytest.mark.parametrize("token", ["\u202e", "\uffff", " ", '"', "🜁"])
-def test_a_token_may_have_any_character_that_a_key_may_have(token: str) -> None:
-    """Kafka's keys are bytes: what a publisher may write, a subscriber may ask for."""
+def test_token_may_have_any_character(token: str) -> None:
+    """Kafka's keys are bytes: a client can subscribe to any token that a publisher can write."""
     assert selection(channels=[f"{token}.trade"]).wanted == {f"{token}.trade": (f"{token}.trade",)}
 
 
@@ -234,8 +234,8 @@ def test_a_token_may_have_any_character_that_a_key_may_have(token: str) -> None:
     "name",
     ["**", "*", "*.**", "*.*.*", ".*", "*.", "**.trade", "B*.trade", "*.t*", "%.trade", ".."],
 )
-def test_only_whole_parts_are_wild(name: str) -> None:
-    """There is one pattern for everything, which a grant can leave out: no other spelling of it."""
+def test_wildcard_other_than_whole_part_is_rejected(name: str) -> None:
+    """`*.*` is the one pattern for all channels, so that a grant can exclude it."""
     chosen = selection(channels=[name])
     assert chosen.wanted == ({name: (name,)} if name == "%.trade" else {})
     assert [one.name for one in chosen.rejected] == [name] * (name != "%.trade")

@@ -1,4 +1,4 @@
-"""A message is the record in an envelope: valid JSON, keys in order, the value untouched."""
+"""A message is the record in an envelope: keys in documented order, the value unchanged."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ dialects = pytest.mark.parametrize("dialect", list(Dialect))
 
 
 def payload(one: ChannelMessage, seq: int, dialect: Dialect) -> str:
-    """The text of a message's frame."""
+    """Return the text of the message's frame."""
     ((opcode, content),) = frames(write([one], seq, wire_format(dialect)))
     assert opcode is Opcode.TEXT
     return str(content)
 
 
-def test_a_message_has_the_protocols_keys_in_the_protocols_order() -> None:
-    """The whole text is what docs/protocol.md shows, to the byte."""
+def test_v1_message_is_the_documented_text() -> None:
+    """The text is what docs/protocol.md shows, byte for byte."""
     value = b'{"type":"TRADE_EXECUTED","data":{"price":"0.1"}}'
     one = ChannelMessage(
         record(b"BTC", value, partition=3, offset=1250), "BTC", "trade", "BTC.trade", value
@@ -45,8 +45,8 @@ def test_a_message_has_the_protocols_keys_in_the_protocols_order() -> None:
     )
 
 
-def test_the_original_envelope_is_what_it_was() -> None:
-    """Clients of the earlier server match on these fields and values."""
+def test_v0_message_is_the_earlier_servers_text() -> None:
+    """Clients of the earlier server compare these fields and values."""
     value = b'{"type":"TRADE_EXECUTED","data":{"price":"0.1"}}'
     one = ChannelMessage(record(b"BTC", value), "BTC", "trade", "BTC.trade", value)
     assert payload(one, 17, Dialect.V0) == (
@@ -63,7 +63,7 @@ def test_the_original_envelope_is_what_it_was() -> None:
     seq=st.integers(1, 2**63),
     place=st.tuples(st.integers(0, 1000), st.integers(0, 2**63 - 1), st.integers(-1, 2**62)),
 )
-def test_failing_6_a_message_names_its_channel_and_place_whatever_they_are(  # noqa: PLR0913
+def test_failing_06_message_names_its_channel_and_position(  # noqa: PLR0913
     *,
     token: str,
     content: dict[str, Any],
@@ -72,7 +72,7 @@ def test_failing_6_a_message_names_its_channel_and_place_whatever_they_are(  # n
     seq: int,
     place: tuple[int, int, int],
 ) -> None:
-    """Quotes, control characters and any script in a token come back; the value does not change."""
+    """Tokens with quotes, control characters or any script are kept; the value does not change."""
     value = json.dumps(content, indent=indent, ensure_ascii=ascii_only).encode()
     partition, offset, timestamp = place
     one = ChannelMessage(
@@ -116,8 +116,8 @@ def test_failing_6_a_message_names_its_channel_and_place_whatever_they_are(  # n
     ],
 )
 @dialects
-def test_a_value_is_passed_on_byte_for_byte(value: bytes, dialect: Dialect) -> None:
-    """What another encoder would write differently is left as the publisher wrote it."""
+def test_value_is_forwarded_byte_for_byte(value: bytes, dialect: Dialect) -> None:
+    """Numbers, white space and escapes stay as the publisher wrote them."""
     assert value in payload(message("BTC", value=value), 1, dialect).encode()
 
 
@@ -126,10 +126,10 @@ def test_a_value_is_passed_on_byte_for_byte(value: bytes, dialect: Dialect) -> N
     st.integers(1, 10**6),
     st.sampled_from(list(Dialect)),
 )
-def test_several_messages_are_the_single_ones_one_after_another(
+def test_write_of_many_messages_equals_single_writes(
     contents: list[tuple[str, dict[str, Any]]], seq: int, dialect: Dialect
 ) -> None:
-    """One write of many messages is what as many writes would be."""
+    """The sequence numbers are consecutive."""
     many = [message(token, value=json.dumps(content).encode()) for token, content in contents]
     form = wire_format(dialect)
     together = write(many, seq, form)
@@ -148,10 +148,10 @@ def test_several_messages_are_the_single_ones_one_after_another(
     ids=["plain", "replay", "skipped", "both"],
 )
 @dialects
-def test_what_a_message_is_to_its_subscriber_stands_behind_its_number(
+def test_replay_and_skipped_marks_follow_sequence_number(
     dialect: Dialect, marks: dict[str, Any], first: str, second: str
 ) -> None:
-    """All are marked as replayed; only the first follows numbers that were left out."""
+    """All messages have `replay`; only the first one has `skipped`."""
     many = [message("BTC", offset=offset) for offset in range(2)]
     data = write(many, 17, wire_format(dialect), **marks)
     texts = [str(content) for _, content in frames(data)]
@@ -161,22 +161,22 @@ def test_what_a_message_is_to_its_subscriber_stands_behind_its_number(
 
 @pytest.mark.parametrize("size", [100, 125, 126, 127, 65_400, 65_535, 65_536, 70_000])
 @dialects
-def test_a_message_of_any_size_fits_its_frame(size: int, dialect: Dialect) -> None:
-    """The frame's length is that of the whole text, sequence number and all."""
+def test_frame_length_includes_sequence_number(size: int, dialect: Dialect) -> None:
+    """The frame is valid where another digit of `seq` changes the form of the length."""
     value = b'{"x":"%b"}' % (b"y" * size)
     for seq in (9, 10, 99, 100):
         assert json.loads(payload(message("BTC", value=value), seq, dialect))["seq"] == seq
 
 
 @dialects
-def test_failing_28_what_follows_the_number_is_written_once(dialect: Dialect) -> None:
-    """The tail is the same object for every subscriber of a dialect."""
+def test_failing_28_tail_is_encoded_once_per_dialect(dialect: Dialect) -> None:
+    """`tail` returns the same object to every subscriber of a dialect."""
     one = message("BTC", value=TRADE)
     assert one.tail(dialect) is one.tail(dialect)
 
 
-def test_the_dialects_do_not_share_a_tail() -> None:
-    """Each dialect gets its own, in whatever order they are asked for."""
+def test_dialects_have_separate_tails() -> None:
+    """Each dialect gets its own tail, in whatever order they are requested."""
     one = message("BTC")
     assert b"price:update" in one.tail(Dialect.V0)
     assert b"price:update" not in one.tail(Dialect.V1)

@@ -1,4 +1,4 @@
-"""Event ids: what is written is what is read, and nothing else is read."""
+"""Event ids are parsed back to what was written; other texts are rejected."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ POSITIONS = st.dictionaries(TOPICS, st.dictionaries(st.integers(0, 40), OFFSETS)
 
 
 @given(POSITIONS, st.booleans(), st.data())
-def test_written_id_is_read_as_it_was(
+def test_event_id_is_parsed_back_unchanged(
     positions: dict[str, dict[int, int]],
     in_snapshot: bool,  # noqa: FBT001 -- Hypothesis gives it
     data: st.DataObject,
@@ -26,12 +26,12 @@ def test_written_id_is_read_as_it_was(
     event_id = EventId(positions, dict.fromkeys(named, "0f3c"), in_snapshot=in_snapshot)
     text = str(event_id)
     assert parse_event_id(text) == event_id
-    # It stands in a header, in a URL, and in a line of an event.
+    # The id is sent in a header, in a URL and in a line of an event.
     assert re.fullmatch(r"[A-Za-z0-9.,:_-]+", text)
 
 
 @given(st.dictionaries(st.integers(0, 20), OFFSETS, min_size=1), st.data())
-def test_moved_position_is_written_as_if_it_had_been_there(
+def test_writer_with_moved_position_equals_new_event_id(
     partitions: dict[int, int], data: st.DataObject
 ) -> None:
     """The rest of the id stays as it is."""
@@ -42,8 +42,8 @@ def test_moved_position_is_written_as_if_it_had_been_there(
     assert parse_event_id(writer.text.decode()) == expected
 
 
-def test_id_of_usual_offsets_is_short() -> None:
-    """Twelve partitions with a thousand million records each: six characters a partition."""
+def test_event_id_takes_six_characters_per_partition() -> None:
+    """12 partitions with 1,000,000,000 records each."""
     event_id = EventId({"odin.trades": dict.fromkeys(range(12), 10**9)}, {"odin.trades": "0" * 32})
     assert len(str(event_id)) == len("1,odin.trades:") + 32 + 1 + 12 * 6
 
@@ -72,15 +72,15 @@ def test_id_of_usual_offsets_is_short() -> None:
         "1s,",
     ],
 )
-def test_what_is_no_id_is_rejected(text: str) -> None:
-    """Whatever a page or a stranger makes of it."""
+def test_invalid_event_id_is_rejected(text: str) -> None:
+    """A page or a stranger may send any text."""
     with pytest.raises(InvalidEventId):
         parse_event_id(text)
 
 
 @given(st.text(st.characters(codec="latin-1"), max_size=60))
-def test_no_text_brings_anything_but_an_id_or_a_rejection(text: str) -> None:
-    """What is read can be written."""
+def test_any_text_is_event_id_or_rejected(text: str) -> None:
+    """An id that is accepted can be written and parsed again."""
     for candidate in text, f"1,{text}", f"1,odin.trades:{text}":
         try:
             event_id = parse_event_id(candidate)

@@ -1,4 +1,4 @@
-"""A command is not rejected for the encoding of what need not be read."""
+"""Lone surrogates and huge numbers are rejected only in fields that the server reads."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from odin_ws.protocol.responses import (
 )
 from tests.protocol.commands import CATALOGUE
 
-HALF = "\ud83d"
+LONE_SURROGATE = "\ud83d"
 
 
 def rejection(message: object) -> CommandError:
-    """The error of a command, which can be answered."""
+    """Return the error of a command, and assert that it can be written as JSON."""
     with pytest.raises(CommandError) as caught:
         decode_command(json.dumps(message), CATALOGUE)
     answer = json.loads(error_response(caught.value))
@@ -30,33 +30,48 @@ def rejection(message: object) -> CommandError:
     return caught.value
 
 
-@pytest.mark.parametrize("data", [{"x": HALF}, {HALF: 1}, {"x": 10**400}, {"x": {"y": [HALF]}}])
-def test_what_need_not_be_read_may_have_anything(data: object) -> None:
-    """A heartbeat's data is not looked at."""
+@pytest.mark.parametrize(
+    "data",
+    [{"x": LONE_SURROGATE}, {LONE_SURROGATE: 1}, {"x": 10**400}, {"x": {"y": [LONE_SURROGATE]}}],
+)
+def test_heartbeat_data_may_contain_anything(data: object) -> None:
+    """The server does not read a heartbeat's data."""
     text = json.dumps({"type": "heartbeat", "id": 7, "data": data})
     assert decode_command(text, CATALOGUE) == Heartbeat(7)
     text = '{"type":"heartbeat","id":7,"data":{"x":1e400}}'
     assert decode_command(text, CATALOGUE) == Heartbeat(7)
 
 
-def test_a_client_id_is_not_read() -> None:
-    """The SDK sends one."""
-    message = {"type": "reconnect", "data": {"client_id": HALF, "last_pos": {}}}
+def test_client_id_may_contain_lone_surrogate() -> None:
+    """The SDK sends a `client_id`, which the server does not read."""
+    message = {"type": "reconnect", "data": {"client_id": LONE_SURROGATE, "last_pos": {}}}
     assert decode_command(json.dumps(message), CATALOGUE) == Reconnect(None, {})
 
 
-def test_an_id_with_half_a_pair_comes_back() -> None:
-    """As an escape: a browser finds the promise that waits for it."""
-    command = decode_command(json.dumps({"type": "heartbeat", "id": f"a{HALF}"}), CATALOGUE)
-    assert command == Heartbeat(f"a{HALF}")
-    assert json.loads(pong(command.id, 1))["id"] == f"a{HALF}"
-    assert rejection({"type": "nonsense", "id": HALF}).id == HALF
+def test_id_with_lone_surrogate_is_echoed() -> None:
+    """It is echoed as an escape, so that a browser finds the promise of the command."""
+    command = decode_command(
+        json.dumps({"type": "heartbeat", "id": f"a{LONE_SURROGATE}"}), CATALOGUE
+    )
+    assert command == Heartbeat(f"a{LONE_SURROGATE}")
+    assert json.loads(pong(command.id, 1))["id"] == f"a{LONE_SURROGATE}"
+    assert rejection({"type": "nonsense", "id": LONE_SURROGATE}).id == LONE_SURROGATE
 
 
-def test_a_name_with_half_a_pair_is_rejected_by_itself() -> None:
-    """No record can have its channel; the good names beside it take effect, and all are told."""
-    names = [f"{HALF}.trade", "BTC.trade", f"BTC.{HALF}", HALF, f"B{HALF}C.TRADING"]
-    data = {"channels": names, "topics": ["odin.trades", HALF], "tokens": ["BTC", HALF]}
+def test_name_with_lone_surrogate_is_rejected_and_others_take_effect() -> None:
+    """No record can have such a channel; the ack lists each rejected name."""
+    names = [
+        f"{LONE_SURROGATE}.trade",
+        "BTC.trade",
+        f"BTC.{LONE_SURROGATE}",
+        LONE_SURROGATE,
+        f"B{LONE_SURROGATE}C.TRADING",
+    ]
+    data = {
+        "channels": names,
+        "topics": ["odin.trades", LONE_SURROGATE],
+        "tokens": ["BTC", LONE_SURROGATE],
+    }
     command = decode_command(json.dumps({"type": "subscribe", "data": data}), CATALOGUE)
     assert isinstance(command, Subscribe)
     assert list(command.selection.wanted) == ["BTC.trade", "odin.trades"]
@@ -64,20 +79,29 @@ def test_a_name_with_half_a_pair_is_rejected_by_itself() -> None:
     for answer in (subscription_ack, unsubscription_ack):
         ack = json.loads(answer(command.id, Dialect.V1, accepted))
         rejected = [one["name"] for one in ack["rejected"]]
-        assert sorted(rejected) == sorted([*names, HALF, HALF][:1] + names[2:] + [HALF, HALF])
+        assert sorted(rejected) == sorted([names[0], *names[2:], LONE_SURROGATE, LONE_SURROGATE])
         assert all(one["message"] for one in ack["rejected"])
 
 
 @pytest.mark.parametrize(
     ("message", "field"),
     [
-        ({"type": HALF}, "type: "),
-        ({"type": "heartbeat", HALF: 1}, "a command: "),
-        ({"type": "subscribe", "data": {"channels": [], HALF: 1}}, "data of subscribe: "),
-        ({"type": "subscribe", "data": {"channels": [], "delivery": HALF}}, "data.delivery: "),
-        ({"type": "resume", "data": {"channels": [], "positions": {HALF: {}}}}, "data.positions."),
+        ({"type": LONE_SURROGATE}, "type: "),
+        ({"type": "heartbeat", LONE_SURROGATE: 1}, "a command: "),
+        ({"type": "subscribe", "data": {"channels": [], LONE_SURROGATE: 1}}, "data of subscribe: "),
         (
-            {"type": "resume", "data": {"channels": [], "positions": {"odin.trades": {HALF: 1}}}},
+            {"type": "subscribe", "data": {"channels": [], "delivery": LONE_SURROGATE}},
+            "data.delivery: ",
+        ),
+        (
+            {"type": "resume", "data": {"channels": [], "positions": {LONE_SURROGATE: {}}}},
+            "data.positions.",
+        ),
+        (
+            {
+                "type": "resume",
+                "data": {"channels": [], "positions": {"odin.trades": {LONE_SURROGATE: 1}}},
+            },
             "data.positions.odin.trades: ",
         ),
         (
@@ -87,16 +111,22 @@ def test_a_name_with_half_a_pair_is_rejected_by_itself() -> None:
             },
             "data.positions.odin.trades.0: ",
         ),
-        ({"type": "reconnect", "data": {"last_pos": {f"{HALF}.trade": "0-1"}}}, "data.last_pos."),
-        ({"type": "reconnect", "data": {"last_pos": {"BTC.trade": HALF}}}, "data.last_pos."),
-        ({"type": "reconnect", "data": {"last_offset": {HALF: 1}}}, "data.last_offset."),
-        ({"type": "auth", "data": {"token": HALF}}, "data.token: "),
+        (
+            {"type": "reconnect", "data": {"last_pos": {f"{LONE_SURROGATE}.trade": "0-1"}}},
+            "data.last_pos.",
+        ),
+        (
+            {"type": "reconnect", "data": {"last_pos": {"BTC.trade": LONE_SURROGATE}}},
+            "data.last_pos.",
+        ),
+        ({"type": "reconnect", "data": {"last_offset": {LONE_SURROGATE: 1}}}, "data.last_offset."),
+        ({"type": "auth", "data": {"token": LONE_SURROGATE}}, "data.token: "),
         ({"type": "replay", "data": {"since": 10**400}}, "data.since: "),
     ],
     ids=ascii,
 )
-def test_what_has_to_be_read_is_told_with_its_field(message: object, field: str) -> None:
-    """And the answer can be written."""
+def test_lone_surrogate_in_read_field_is_rejected_with_field(message: object, field: str) -> None:
+    """The error response can be written."""
     error = rejection(message)
     assert error.code in {ErrorCode.INVALID_MESSAGE, ErrorCode.UNKNOWN_TYPE}
     assert error.message.startswith(field)

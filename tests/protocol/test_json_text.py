@@ -1,4 +1,4 @@
-"""JSON that RFC 8259 allows is read and written, and nothing else is."""
+"""`json_text` reads and writes the JSON that RFC 8259 allows, and nothing else."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from odin_ws.protocol.json_text import InvalidJson, dump_json, is_encodable, load_json
 
-# With halves of surrogate pairs.
+# Lone surrogates included.
 texts = st.text(st.characters(), max_size=20)
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | texts,
@@ -24,10 +24,10 @@ values = st.recursive(
 
 
 @given(values)
-def test_what_is_written_is_read_again(value: object) -> None:
-    """Also half of a surrogate pair, and an integer of any size, which becomes a float."""
+def test_written_value_is_read_again(value: object) -> None:
+    """Lone surrogates included; an integer beyond 64 bits becomes a float."""
     written = dump_json(value)
-    assert written.decode().isprintable() or written
+    written.decode()  # It is UTF-8.
     if all(abs(number) < 1 << 63 for number in _integers(value)):
         assert load_json(written) == value
     else:
@@ -49,15 +49,15 @@ def _integers(value: object) -> list[int]:
 
 
 @given(values, st.booleans())
-def test_a_text_is_read_like_its_bytes(value: object, pretty: bool) -> None:  # noqa: FBT001
+def test_text_and_bytes_are_read_alike(value: object, pretty: bool) -> None:  # noqa: FBT001
     """Records are bytes, commands are text."""
     written = json.dumps(value, indent=2 if pretty else None)
     assert load_json(written) == load_json(written.encode())
 
 
 @given(st.binary(max_size=60) | st.text(max_size=60))
-def test_anything_is_a_value_or_invalid(data: bytes | str) -> None:
-    """And what orjson takes is what it was."""
+def test_any_input_is_value_or_invalid_json(data: bytes | str) -> None:
+    """Input that orjson accepts gives orjson's value."""
     try:
         expected = orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -80,8 +80,8 @@ def test_anything_is_a_value_or_invalid(data: bytes | str) -> None:
         (b"-" + b"9" * 20, -1e20),
     ],
 )
-def test_what_orjson_rejects_is_read(text: bytes, value: object) -> None:
-    """RFC 8259, 8.2 and 6: neither text nor size of a number has a bound."""
+def test_valid_json_that_orjson_rejects_is_read(text: bytes, value: object) -> None:
+    """RFC 8259, 8.2 and 6: lone surrogates and numbers of any size are valid."""
     assert load_json(text) == value
 
 
@@ -93,8 +93,8 @@ def test_what_orjson_rejects_is_read(text: bytes, value: object) -> None:
         "",
     ],
 )
-def test_what_is_not_json_stays_invalid(tail: str) -> None:
-    """Beside half of a pair too, where another reader judges."""
+def test_invalid_json_is_rejected_by_both_parsers(tail: str) -> None:
+    """A lone surrogate or 1e400 beside it selects the second parser."""
     for text in (tail, rf'["\ud83d",{tail}]', f"[1e400,{tail}]"):
         for data in (text, text.encode()):
             with pytest.raises(InvalidJson):
@@ -102,25 +102,25 @@ def test_what_is_not_json_stays_invalid(tail: str) -> None:
 
 
 @pytest.mark.parametrize("data", [b'["\\ud83d","\xff"]', b'[1e400,"\xed\xa0\xbd"]', b"[1e400]\x80"])
-def test_what_is_not_utf8_stays_invalid(data: bytes) -> None:
-    """Half a pair in UTF-8 is none of it."""
+def test_json_that_is_not_utf8_is_invalid(data: bytes) -> None:
+    """A surrogate encoded in UTF-8 is invalid UTF-8."""
     with pytest.raises(InvalidJson):
         load_json(data)
 
 
 def nested(levels: int) -> bytes:
-    """Arrays and objects in one another, and half a pair."""
+    """Return arrays and objects nested in each other, around a lone surrogate."""
     pairs = levels // 2
     return b'{"x":[' * pairs + rb'"\ud83d"' + b"]}" * pairs
 
 
-def test_nesting_has_a_bound() -> None:
-    """The same for every stack; beyond it, and far beyond it, the text is invalid."""
+def test_nesting_beyond_500_levels_is_invalid() -> None:
+    """The limit does not depend on the depth of Python's stack."""
     load_json(nested(500))
     for levels in (502, 5000, 200_000):
         with pytest.raises(InvalidJson):
             load_json(nested(levels))
-    # Many beside one another are not deep.
+    # Many siblings are not deep.
     load_json(rb'["\ud83d"' + b",[{}]" * 2000 + b"]")
 
 
@@ -137,24 +137,24 @@ def test_nesting_has_a_bound() -> None:
     ],
     ids=["digits", "fraction", "exponent", "halves", "arrays", "deep", "open"],
 )
-def test_a_large_text_costs_no_seconds(text: bytes) -> None:
-    """A megabyte of what is slowest."""
+def test_slowest_megabyte_is_read_within_3_s(text: bytes) -> None:
+    """Each text is the worst case of one part of the parser."""
     began = time.process_time()
     with suppress(InvalidJson):
         load_json(text)
-    # A quarter of a second where nothing else runs; quadratic it would be minutes.
+    # It takes 0.25 s on an idle machine; a quadratic parser would take minutes.
     assert time.process_time() - began < 3
 
 
-def test_half_a_pair_is_written_as_an_escape() -> None:
-    """Which a browser reads as the string that it sent; all else stays as it was."""
+def test_lone_surrogate_is_written_as_escape() -> None:
+    """A browser reads the escape as the string that it sent; other text is not escaped."""
     assert dump_json({"id": "a\ud83d", 1: "é"}) == rb'{"id":"a\ud83d","1":"\u00e9"}'
     assert dump_json({"id": "😀", 1: "é"}) == '{"id":"😀","1":"é"}'.encode()
 
 
 @given(texts)
-def test_encodable_is_what_utf8_can_be_made_of(text: str) -> None:
-    """Without an exception to find out."""
+def test_is_encodable_agrees_with_utf8_encoder(text: str) -> None:
+    """Without the cost of an exception."""
     try:
         text.encode()
     except UnicodeEncodeError:

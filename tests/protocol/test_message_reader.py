@@ -1,4 +1,4 @@
-"""What a client sends is read whatever its pieces, and a fault ends the reading."""
+"""The message reader returns messages from any pieces of bytes, and a fault ends it."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ FRAMES = 10
 
 
 def read(*pieces: bytes) -> list[Incoming]:
-    """All that a reader makes of these bytes."""
+    """Return all items that a new reader returns for these bytes."""
     reader = FrameReader(LIMIT, FRAMES)
     return [item for piece in pieces for item in reader.receive(piece)]
 
 
-def cut(data: bytes, places: list[int]) -> list[bytes]:
-    """The same bytes in pieces."""
+def split(data: bytes, places: list[int]) -> list[bytes]:
+    """Return the same bytes in pieces."""
     bounds = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
     return [data[begin:end] for begin, end in pairwise(bounds)]
 
 
-SESSION: list[tuple[bytes, list[Incoming]]] = [
+CONVERSATION: list[tuple[bytes, list[Incoming]]] = [
     (frame(Op.TEXT, b"one"), ["one"]),
     (frame(Op.PING, b"are you there"), [Ping(b"are you there")]),
     (frame(Op.PONG, b"unasked"), [Pong()]),
@@ -51,18 +51,18 @@ SESSION: list[tuple[bytes, list[Incoming]]] = [
 
 
 @given(st.lists(st.integers(0, 1000), max_size=20))
-def test_pieces_make_no_difference(places: list[int]) -> None:
-    """However the network cuts the bytes, whole messages come out, in order."""
-    data = b"".join(sent for sent, _ in SESSION)
-    whole = [item for _, items in SESSION for item in items]
-    # A text that is cut within a frame comes in parts, which are joined.
-    assert read(*cut(data, places)) == whole
+def test_messages_are_read_across_any_cuts(places: list[int]) -> None:
+    """The network may cut the bytes anywhere; whole messages are returned, in order."""
+    data = b"".join(sent for sent, _ in CONVERSATION)
+    whole = [item for _, items in CONVERSATION for item in items]
+    # wsproto returns a frame that arrives in pieces as parts; the reader joins them.
+    assert read(*split(data, places)) == whole
 
 
 @given(st.text(max_size=LIMIT + 20), st.lists(st.integers(0, 1000), max_size=5))
-def test_a_message_is_bounded_in_bytes(text: str, places: list[int]) -> None:
-    """The limit is of UTF-8, however many frames and pieces a message comes in."""
-    parts = cut(text.encode(), places) or [b""]
+def test_message_larger_than_limit_is_too_large(text: str, places: list[int]) -> None:
+    """The limit counts UTF-8 bytes over all frames of the message."""
+    parts = split(text.encode(), places) or [b""]
     ops = [Op.TEXT] + [Op.CONTINUATION] * (len(parts) - 1)
     frames = [
         frame(op, part, fin=number == len(parts))
@@ -73,19 +73,16 @@ def test_a_message_is_bounded_in_bytes(text: str, places: list[int]) -> None:
 
 
 @pytest.mark.parametrize("op", [Op.TEXT, Op.BINARY])
-def test_too_large_is_told_before_it_has_come(op: Op) -> None:
-    """Nobody can make us hold more than the limit by never ending a message."""
+def test_too_large_is_reported_before_the_message_is_complete(op: Op) -> None:
+    """A message that never ends cannot make the server hold more than the limit."""
     assert read(frame(op, b"x" * 1_000_000)[: LIMIT + 50]) == [Fault.TOO_LARGE]
     begin, go_on = frame(op, fin=False), frame(Op.CONTINUATION, fin=False)
     assert read(begin + go_on * FRAMES) == [Fault.TOO_LARGE]
 
 
 @pytest.mark.parametrize("part", [b"", b"x"], ids=["empty", "of one byte"])
-def test_a_message_is_bounded_in_frames(part: bytes) -> None:
-    """As many as the limit are put together, also when they come in pieces; one more is not read.
-
-    The next message has as many again.
-    """
+def test_message_of_more_than_the_maximum_of_frames_is_too_large(part: bytes) -> None:
+    """A message of exactly the maximum is read, also byte by byte; each message is counted anew."""
     begin, go_on = frame(Op.TEXT, part, fin=False), frame(Op.CONTINUATION, part, fin=False)
     message = begin + go_on * (FRAMES - 2) + frame(Op.CONTINUATION, part)
     pieces = [message[at : at + 1] for at in range(len(message))]
@@ -93,8 +90,8 @@ def test_a_message_is_bounded_in_frames(part: bytes) -> None:
     assert read(begin + go_on * FRAMES) == [Fault.TOO_LARGE]
 
 
-def test_a_message_that_is_not_whole_is_known() -> None:
-    """From its first frame to its last, whatever comes between."""
+def test_unfinished_is_true_from_first_to_last_frame_of_message() -> None:
+    """Control frames between them do not change it."""
     reader = FrameReader(LIMIT, FRAMES)
     seen = []
     for piece in (
@@ -121,12 +118,12 @@ def test_a_message_that_is_not_whole_is_known() -> None:
         (frame(Op.TEXT, b"x" * (LIMIT + 1)), Fault.TOO_LARGE),
     ],
 )
-def test_a_fault_ends_the_reading(sent: bytes, fault: Fault) -> None:
-    """What was whole before it is given, what comes behind it is not looked at."""
+def test_bytes_after_fault_are_not_read(sent: bytes, fault: Fault) -> None:
+    """Messages before the fault are returned."""
     assert read(frame(Op.TEXT, b"before") + sent + frame(Op.TEXT, b"behind")) == ["before", fault]
 
 
-# Frames as clients send them, and what is nearly one: another first byte, a bad length or text.
+# Valid frames, and nearly valid ones: another first byte, a wrong length or text.
 FRAME = st.builds(
     lambda first, length, mask, payload: bytes((first, 0x80 | length)) + mask + payload,
     st.sampled_from([0x81, 0x81, 0x81, 0x89, 0x8A, 0x88, 0x82, 0x01, 0xC1]) | st.integers(0, 255),
@@ -142,16 +139,16 @@ WHOLE = st.builds(
 
 
 @given(st.lists(WHOLE | FRAME, max_size=5).map(b"".join))
-def test_whole_frame_is_read_as_wsproto_reads_it(data: bytes) -> None:
-    """Byte by byte nothing is whole, so that wsproto reads all of it."""
+def test_whole_and_split_frames_give_the_same_items(data: bytes) -> None:
+    """A frame that arrives byte by byte is read by wsproto, a whole one by our own parser."""
     pieces = [data[at : at + 1] for at in range(len(data))]
     assert until_end(read(data)) == until_end(read(*pieces))
 
 
 def until_end(items: list[Incoming]) -> list[Incoming]:
-    """Leave out what comes behind a close or a fault.
+    """Leave out the items after a close or a fault.
 
-    Which of two faults of one frame is seen first is decided by how it is cut.
+    The cuts decide which of two faults of one frame is found first.
     """
     for index, item in enumerate(items):
         if isinstance(item, Fault | PeerClose):
@@ -161,19 +158,19 @@ def until_end(items: list[Incoming]) -> list[Incoming]:
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 5000, 65535, 65536])
 def test_text_of_any_length_is_read(size: int) -> None:
-    """Whatever field its length has, and however it is cut."""
+    """With each of the three length fields, whole and in two pieces."""
     text, data = "x" * size, frame(Op.TEXT, b"x" * size)
     for pieces in [data], [data[:3], data[3:]], [data[:-1], data[-1:]]:
         reader = FrameReader(1 << 20, FRAMES)
         assert [item for piece in pieces for item in reader.receive(piece)] == [text]
 
 
-def test_length_in_a_longer_field_than_it_needs_is_a_fault() -> None:
-    """RFC 6455, 5.2: the minimal number of bytes."""
+def test_length_in_longer_field_than_needed_is_a_fault() -> None:
+    """RFC 6455, 5.2 demands the minimal number of bytes."""
     assert read(b"\x81\xfe\x00\x5d" + bytes(4 + 0x5D)) == [Fault.BROKEN]
 
 
-def test_wsproto_is_there_only_while_a_frame_is_not_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wsproto_parser_exists_only_during_partial_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes memory for each connection, and most clients never need it."""
     made = []
 
@@ -191,8 +188,8 @@ def test_wsproto_is_there_only_while_a_frame_is_not_whole(monkeypatch: pytest.Mo
 
 
 @given(st.lists(st.binary(max_size=200), max_size=10))
-def test_any_bytes_are_read_without_an_error(pieces: list[bytes]) -> None:
-    """Garbage is a fault or nothing yet; it never raises."""
+def test_any_bytes_are_read_without_exception(pieces: list[bytes]) -> None:
+    """Random bytes are a fault or an unfinished frame."""
     reader = FrameReader(LIMIT, FRAMES)
     for piece in pieces:
         if any(isinstance(item, Fault) for item in reader.receive(piece)):

@@ -1,4 +1,4 @@
-"""Which offers of permessage-deflate are accepted, and with what answer (RFC 7692, 5.1 and 7.1)."""
+"""The answer names the agreed parameters, always with `no_context_takeover`."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ ANSWER = "permessage-deflate; server_no_context_takeover; client_no_context_take
     ],
 )
 def test_first_acceptable_offer_is_accepted(offers: str, window_bits: int, more: str) -> None:
-    """The answer names what was agreed, and never promises a context."""
+    """The answer names the agreed parameters, always with `no_context_takeover`."""
     agreed = agree(offers)
     assert agreed is not None
     assert (agreed.answer, agreed.window_bits) == (ANSWER + more, window_bits)
@@ -90,7 +90,7 @@ def test_first_acceptable_offer_is_accepted(offers: str, window_bits: int, more:
     ],
 )
 def test_invalid_offer_is_declined(offers: str) -> None:
-    """A declined offer is no error: the connection goes on without compression."""
+    """A declined offer is no error: the connection continues without compression."""
     assert agree(offers) is None
 
 
@@ -105,7 +105,7 @@ def test_invalid_offer_is_declined(offers: str) -> None:
     ],
 )
 def test_answer_is_accepted_by_websockets(factory: ClientPerMessageDeflateFactory) -> None:
-    """Another implementation takes the answer to its own offer."""
+    """The websockets library accepts the answer to its own offer."""
     offer = "; ".join(
         ["permessage-deflate"]
         + [

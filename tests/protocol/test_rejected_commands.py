@@ -1,4 +1,4 @@
-"""A bad command is rejected with a sentence that names the field; nothing is ignored."""
+"""An invalid command is rejected with a message that names the field; no field is ignored."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from odin_ws.protocol.commands import decode_command
 from odin_ws.protocol.errors import CommandError, ErrorCode
-from tests.protocol.commands import CATALOGUE, extra, rejected, selecting, selection
+from tests.protocol.commands import CATALOGUE, rejected, required_data, selecting, selection
 
 
 @pytest.mark.parametrize(
@@ -28,8 +28,8 @@ from tests.protocol.commands import CATALOGUE, extra, rejected, selecting, selec
         '{"a":' * 2_000 + "1" + "}" * 2_000,
     ],
 )
-def test_what_is_not_json_is_told_so(text: str) -> None:
-    """A code of its own, for a client that is broken rather than mistaken."""
+def test_invalid_json_is_rejected_with_invalid_json(text: str) -> None:
+    """The code differs from that of a valid JSON text which is no valid command."""
     with pytest.raises(CommandError) as caught:
         decode_command(text, CATALOGUE)
     assert caught.value.code is ErrorCode.INVALID_JSON
@@ -40,8 +40,8 @@ def test_what_is_not_json_is_told_so(text: str) -> None:
 @pytest.mark.parametrize(
     "message", [None, 1, "subscribe", [], [{"type": "heartbeat"}], True, 10**4000]
 )
-def test_a_command_is_an_object(message: object) -> None:
-    """Other JSON is no command."""
+def test_json_other_than_object_is_rejected(message: object) -> None:
+    """A command is a JSON object."""
     error = rejected(message)
     assert (error.code, error.message) == (
         ErrorCode.INVALID_MESSAGE,
@@ -50,8 +50,8 @@ def test_a_command_is_an_object(message: object) -> None:
 
 
 @pytest.mark.parametrize("kind", [None, 1, [], {}, "", "SUBSCRIBE", "subscribe ", "publish"])
-def test_an_unknown_type_is_told_what_there_is(kind: object) -> None:
-    """The answer names the types that there are, and the id comes back."""
+def test_unknown_type_is_rejected_with_list_of_types(kind: object) -> None:
+    """The error has the command's id."""
     for command in ({"type": kind, "id": 7}, {"id": 7}):
         error = rejected(command)
         assert (error.code, error.id) == (ErrorCode.UNKNOWN_TYPE, 7)
@@ -64,8 +64,8 @@ def test_an_unknown_type_is_told_what_there_is(kind: object) -> None:
     [{}, {"token": None}, {"token": 7}, {"token": ["a"]}, {"token": "e30.\ud800.e30"}],
     ids=ascii,
 )
-def test_a_token_is_a_text(data: object) -> None:
-    """The error names the field, and not what was in it."""
+def test_auth_token_other_than_string_is_rejected(data: object) -> None:
+    """The error names the field and does not repeat its value."""
     error = rejected({"type": "auth", "id": "x", "data": data})
     assert (error.code, error.id, error.command) == (ErrorCode.INVALID_MESSAGE, "x", "auth")
     assert error.message == "data.token: a string is needed"
@@ -81,8 +81,10 @@ def test_a_token_is_a_text(data: object) -> None:
     ],
     ids=["snapshot", "since_ms", "delivery", "max_rate"],
 )
-def test_an_option_has_its_values(field: str, values: list[object], allowed: list[str]) -> None:
-    """The message names the field and what it may be; nothing is subscribed to on other terms."""
+def test_invalid_option_value_is_rejected_with_allowed_values(
+    field: str, values: list[object], allowed: list[str]
+) -> None:
+    """The error names the field; the client is not subscribed with a default instead."""
     for value in values:
         data = {"channels": ["BTC.trade"], field: value}
         error = rejected({"type": "subscribe", "id": 1, "data": data})
@@ -92,8 +94,8 @@ def test_an_option_has_its_values(field: str, values: list[object], allowed: lis
             assert words in error.message
 
 
-def test_a_subscription_begins_in_one_place() -> None:
-    """Both the last message of each channel and those of a time would be two beginnings."""
+def test_snapshot_with_since_ms_is_rejected() -> None:
+    """Each of the two fields sets a start position."""
     data = {"channels": ["BTC.trade"], "snapshot": True, "since_ms": 0}
     error = rejected({"type": "subscribe", "id": 1, "data": data})
     assert (error.code, error.id) == (ErrorCode.INVALID_MESSAGE, 1)
@@ -102,8 +104,8 @@ def test_a_subscription_begins_in_one_place() -> None:
 
 
 @pytest.mark.parametrize("positions", [None, [], True, "0-1", 5])
-def test_a_resume_needs_positions(positions: object) -> None:
-    """Without them it would be a subscription that silently lost the past."""
+def test_resume_without_positions_is_rejected(positions: object) -> None:
+    """A resume without positions would be a subscription that lost records silently."""
     data = {"channels": ["BTC.trade"], "positions": positions}
     for given in (data, {"channels": ["BTC.trade"]}):
         error = rejected({"type": "resume", "id": 1, "data": given})
@@ -112,8 +114,8 @@ def test_a_resume_needs_positions(positions: object) -> None:
 
 
 @pytest.mark.parametrize("delivery", ["newest", 1, []])
-def test_a_resume_has_its_delivery(delivery: object) -> None:
-    """As a subscription has."""
+def test_resume_with_invalid_delivery_is_rejected(delivery: object) -> None:
+    """The values are those of a subscription."""
     data = {"channels": ["BTC.trade"], "positions": {}, "delivery": delivery}
     assert rejected({"type": "resume", "data": data}).message.startswith("data.delivery: ")
 
@@ -132,8 +134,8 @@ def test_a_resume_has_its_delivery(delivery: object) -> None:
     ],
     ids=str,
 )
-def test_a_reconnect_that_says_nothing_is_answered_in_its_own_way(data: object, field: str) -> None:
-    """The SDK waits for a `reconnect_error`, so the error knows of which command it is."""
+def test_invalid_reconnect_error_names_its_command(data: object, field: str) -> None:
+    """The SDK waits for a `reconnect_error`, which is written for errors of this command."""
     error = rejected({"type": "reconnect", "id": 1, "data": data})
     assert (error.code, error.id) == (ErrorCode.INVALID_MESSAGE, 1)
     assert error.command == "reconnect"
@@ -162,10 +164,8 @@ def test_a_reconnect_that_says_nothing_is_answered_in_its_own_way(data: object, 
     ],
     ids=str,
 )
-def test_a_replay_is_from_number_to_number_or_since_one(
-    data: dict[str, object], field: str
-) -> None:
-    """Sequence numbers begin with 1; `since` may be 0, which is everything."""
+def test_replay_with_invalid_range_is_rejected(data: dict[str, object], field: str) -> None:
+    """Sequence numbers begin with 1; `since` may be 0, which means all messages."""
     error = rejected({"type": "replay", "id": 1, "data": data})
     assert (error.code, error.id) == (ErrorCode.INVALID_MESSAGE, 1)
     assert error.message.startswith(f"{field}: ")
@@ -177,8 +177,8 @@ def test_a_replay_is_from_number_to_number_or_since_one(
     ids=lambda value: f"{repr(value)[:24]}-{len(repr(value))}",
 )
 @pytest.mark.parametrize("kind", ["heartbeat", "subscribe", "nonsense"])
-def test_an_id_that_cannot_be_echoed_is_rejected(kind: str, command_id: object) -> None:
-    """It is told so without one, whatever the rest of the command is."""
+def test_invalid_id_is_rejected_without_id(kind: str, command_id: object) -> None:
+    """The error has no id, whatever the rest of the command is."""
     error = rejected({"type": kind, "id": command_id})
     assert (error.code, error.id) == (ErrorCode.INVALID_MESSAGE, None)
     assert error.message.startswith("id: ")
@@ -189,8 +189,8 @@ def test_an_id_that_cannot_be_echoed_is_rejected(kind: str, command_id: object) 
 @pytest.mark.parametrize(
     "kind", ["subscribe", "unsubscribe", "resume", "reconnect", "replay", "heartbeat"]
 )
-def test_data_is_an_object(kind: str, data: object) -> None:
-    """Other data is rejected, where none is needed too."""
+def test_data_other_than_object_is_rejected(kind: str, data: object) -> None:
+    """Commands that need no data reject it too."""
     error = rejected({"type": kind, "id": 1, "data": data})
     assert (error.code, error.id) == (ErrorCode.INVALID_MESSAGE, 1)
     assert error.message.startswith("data: ")
@@ -198,19 +198,19 @@ def test_data_is_an_object(kind: str, data: object) -> None:
 
 @pytest.mark.parametrize("data", [{}, {"tokens": ["BTC"]}])
 @selecting
-def test_something_has_to_be_selected(kind: str, data: dict[str, object]) -> None:
-    """A command that names nothing is a mistake."""
-    error = rejected({"type": kind, "id": 1, "data": data | extra(kind)})
+def test_selection_without_names_is_rejected(kind: str, data: dict[str, object]) -> None:
+    """The error lists the fields that select."""
+    error = rejected({"type": kind, "id": 1, "data": data | required_data(kind)})
     assert (error.code, error.id) == (ErrorCode.INVALID_MESSAGE, 1)
     for field in ("channels", "topics", "bundles"):
         assert field in error.message
 
 
 @selecting
-def test_tokens_have_to_have_something_to_narrow(kind: str) -> None:
-    """Tokens beside channels only would do nothing, so they are rejected."""
+def test_tokens_without_topics_or_bundles_are_rejected(kind: str) -> None:
+    """Tokens narrow topics and bundles; beside channels alone they have no effect."""
     data = {"channels": ["BTC.trade"], "tokens": ["BTC"]}
-    error = rejected({"type": kind, "data": data | extra(kind)})
+    error = rejected({"type": kind, "data": data | required_data(kind)})
     assert error.code is ErrorCode.INVALID_MESSAGE
     assert error.message.startswith("data.tokens: ")
 
@@ -220,17 +220,23 @@ def test_tokens_have_to_have_something_to_narrow(kind: str) -> None:
     "value", [None, "BTC.trade", 1, {}, [1], [None], ["BTC.trade", 1], [["BTC.trade"]]]
 )
 @selecting
-def test_names_come_as_a_list_of_texts(kind: str, field: str, value: object) -> None:
-    """The message names the field that is not one."""
-    data = {"channels": ["BTC.trade"], "topics": ["odin.trades"]} | {field: value} | extra(kind)
+def test_names_other_than_list_of_strings_are_rejected(
+    kind: str, field: str, value: object
+) -> None:
+    """The error names the field."""
+    data = (
+        {"channels": ["BTC.trade"], "topics": ["odin.trades"]}
+        | {field: value}
+        | required_data(kind)
+    )
     error = rejected({"type": kind, "id": 1, "data": data})
     assert (error.code, error.id) == (ErrorCode.INVALID_MESSAGE, 1)
     assert error.message.startswith(f"data.{field}: ")
 
 
 @pytest.mark.parametrize("value", [None, 0, 1, "true", []])
-def test_positions_is_a_boolean(value: object) -> None:
-    """Nothing else is taken for yes or no."""
+def test_positions_of_subscribe_other_than_boolean_is_rejected(value: object) -> None:
+    """`0`, `1` and `"true"` are not taken for booleans."""
     error = rejected({"type": "subscribe", "data": {"channels": [], "positions": value}})
     assert error.code is ErrorCode.INVALID_MESSAGE
     assert error.message.startswith("data.positions: ")
@@ -264,10 +270,10 @@ def test_positions_is_a_boolean(value: object) -> None:
         ({"type": "replay", "data": {"since_ms": 1}}, "since_ms", ["from", "to", "since"]),
     ],
 )
-def test_a_misspelt_field_is_noticed(
+def test_unknown_field_is_rejected_with_allowed_fields(
     command: dict[str, object], field: str, allowed: list[str]
 ) -> None:
-    """An unknown field is named, and so are those that there are."""
+    """The error names the unknown field and lists the known ones."""
     error = rejected({"id": 1, **command})
     assert (error.code, error.id) == (ErrorCode.INVALID_MESSAGE, 1)
     assert f"unknown field {field};" in error.message
@@ -277,10 +283,10 @@ def test_a_misspelt_field_is_noticed(
 
 @pytest.mark.parametrize("field", ["channels", "topics", "bundles", "tokens"])
 @selecting
-def test_failing_20_the_number_of_names_is_limited(kind: str, field: str) -> None:
-    """1024 names in a field are answered name by name; one more is rejected as a whole."""
+def test_failing_20_more_than_1024_names_are_rejected(kind: str, field: str) -> None:
+    """1,024 names in a field are evaluated name by name; with one more the command is rejected."""
     maximum = [f"T{number}.trade" for number in range(1024)]
-    data = {"topics": ["odin.trades"], field: maximum} | extra(kind)
+    data = {"topics": ["odin.trades"], field: maximum} | required_data(kind)
     chosen = selection(kind, **data)
     assert len(chosen.wanted) + len(chosen.rejected) >= len(data[field]) or field == "tokens"
     error = rejected({"type": kind, "id": 1, "data": data | {field: [*maximum, "one.more"]}})

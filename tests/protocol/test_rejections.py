@@ -1,4 +1,4 @@
-"""Names that do not take effect are told apart from those beside them that do."""
+"""Names that are rejected do not affect the valid names of the same command."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ CATEGORIES = list(CATALOGUE.categories)
     ],
 )
 @selecting
-def test_a_bad_name_is_rejected_alone(
+def test_invalid_name_is_rejected_and_others_take_effect(
     kind: str, data: dict[str, list[str]], name: str, code: str, words: list[str]
 ) -> None:
-    """It comes back with a code and what is allowed; the good names beside it take effect."""
+    """The rejection has the name, a code and what is allowed."""
     chosen = selection(kind, **(data | {"channels": ["ETH.trade", *data.get("channels", [])]}))
     (rejection,) = chosen.rejected
     assert (rejection.name, rejection.code) == (name, code)
@@ -40,10 +40,8 @@ def test_a_bad_name_is_rejected_alone(
 
 @pytest.mark.parametrize("tokens", [[], ["*"], ["", "a*"]])
 @selecting
-def test_a_name_of_which_nothing_is_left_takes_no_effect_and_says_so(
-    kind: str, tokens: list[str]
-) -> None:
-    """Narrowed to no valid token, a topic or bundle is not called subscribed."""
+def test_topic_without_a_valid_token_is_rejected(kind: str, tokens: list[str]) -> None:
+    """If `tokens` narrows a topic or bundle to no channel, the name is rejected, not subscribed."""
     chosen = selection(
         kind, topics=["odin.trades"], bundles=["ALL"], channels=["ETH.trade"], tokens=tokens
     )

@@ -1,4 +1,4 @@
-"""Every answer is the JSON that docs/protocol.md shows, in both dialects."""
+"""Each response is the JSON that docs/protocol.md shows, in both dialects."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ dialects = pytest.mark.parametrize("dialect", list(Dialect))
 
 
 def with_id(command_id: str | int | None) -> dict[str, Any]:
-    """The field that echoes an id: there is none where the command had none."""
+    """Return the response's `id` field; a command without an id gets a response without one."""
     return {} if command_id is None else {"id": command_id}
 
 
 @every_id
-def test_a_subscription_is_acknowledged(command_id: str | int | None) -> None:
-    """Names as they were written, what was rejected and why, and how many patterns there are."""
+def test_subscription_ack_lists_subscribed_rejected_and_count(command_id: str | int | None) -> None:
+    """The ack has the names as the client wrote them, each rejection, and the pattern count."""
     ack = subscription_ack(
         command_id, Dialect.V1, Accepted(["BTC.trade", "TRADING"], [REJECTED], count=4)
     )
@@ -62,8 +62,10 @@ def test_a_subscription_is_acknowledged(command_id: str | int | None) -> None:
 
 
 @every_id
-def test_an_unsubscription_is_acknowledged(command_id: str | int | None) -> None:
-    """Likewise, with `unsubscribed`."""
+def test_unsubscription_ack_lists_unsubscribed_rejected_and_count(
+    command_id: str | int | None,
+) -> None:
+    """The fields are those of a `subscription_ack`, with `unsubscribed`."""
     ack = unsubscription_ack(command_id, Dialect.V1, Accepted(["BTC.trade"], [REJECTED], count=0))
     assert json.loads(ack) == {
         "type": "unsubscription_ack",
@@ -74,7 +76,7 @@ def test_an_unsubscription_is_acknowledged(command_id: str | int | None) -> None
     }
 
 
-def test_an_ack_has_its_fields_in_the_protocols_order() -> None:
+def test_subscription_ack_fields_are_in_documented_order() -> None:
     """People read these texts too."""
     accepted = Accepted(
         ["BTC.trade"],
@@ -93,10 +95,10 @@ def test_an_ack_has_its_fields_in_the_protocols_order() -> None:
 
 @dialects
 @pytest.mark.parametrize("rejected", [[], [REJECTED]])
-def test_the_original_acks_say_rejected_only_where_there_is_something(
+def test_v0_ack_has_rejected_only_if_a_name_was_rejected(
     dialect: Dialect, rejected: list[RejectedName]
 ) -> None:
-    """Clients of the earlier server, which knew no such field, learn of what was rejected."""
+    """The earlier server's acks had no such field, so v0 adds it only when it is needed."""
     for ack in (
         subscription_ack(None, dialect, Accepted([], rejected, count=0)),
         unsubscription_ack(None, dialect, Accepted([], rejected, count=0)),
@@ -105,8 +107,8 @@ def test_the_original_acks_say_rejected_only_where_there_is_something(
 
 
 @dialects
-def test_positions_are_told_only_where_asked_for(dialect: Dialect) -> None:
-    """An offset of -1 and a topic without partitions are told as they are."""
+def test_ack_has_positions_only_if_requested(dialect: Dialect) -> None:
+    """An offset of -1 and a topic without partitions are written as they are."""
     plain = subscription_ack(None, dialect, Accepted([], [], count=0))
     assert not {"positions", "partitions", "categories"} & json.loads(plain).keys()
     full = Accepted(
@@ -127,8 +129,8 @@ def test_positions_are_told_only_where_asked_for(dialect: Dialect) -> None:
 
 
 @every_id
-def test_a_heartbeat_is_answered_with_the_time(command_id: str | int | None) -> None:
-    """A client can tell how far its clock is from ours."""
+def test_pong_has_server_time(command_id: str | int | None) -> None:
+    """A client can compare its clock with the server's."""
     assert json.loads(pong(command_id, 1_767_609_600_123)) == {
         "type": "pong",
         **with_id(command_id),
@@ -138,10 +140,10 @@ def test_a_heartbeat_is_answered_with_the_time(command_id: str | int | None) -> 
 
 @every_id
 @pytest.mark.parametrize("retry", [False, True])
-def test_an_error_says_what_is_wrong_and_whether_to_try_again(
+def test_error_has_code_message_retry_and_command_id(
     command_id: str | int | None, *, retry: bool
 ) -> None:
-    """Code, sentence, and the id of the command, where it had one."""
+    """`id` is there if the command had one."""
     error = CommandError(
         ErrorCode.INVALID_MESSAGE, "data: an object is needed", command_id, retry=retry
     )
@@ -164,10 +166,10 @@ def test_an_error_says_what_is_wrong_and_whether_to_try_again(
         (ErrorCode.TOO_MANY_SUBSCRIPTIONS, "invalid_request"),
     ],
 )
-def test_a_rejected_reconnect_has_its_own_error(
+def test_rejected_reconnect_gets_reconnect_error(
     command_id: str | int | None, code: ErrorCode, said: str
 ) -> None:
-    """With the codes that the SDK knows; it takes `not_available` as final."""
+    """The codes are those that the SDK knows; it treats `not_available` as final."""
     error = CommandError(code, "data.last_pos: no", command_id, command="reconnect", retry=True)
     assert json.loads(error_response(error)) == {
         "type": "reconnect_error",
@@ -178,8 +180,8 @@ def test_a_rejected_reconnect_has_its_own_error(
 
 
 @pytest.mark.parametrize("command", [None, "reconnect"])
-def test_an_error_says_when_to_try_again(command: str | None) -> None:
-    """On the same connection, in so many milliseconds."""
+def test_error_with_retry_delay_has_retry_ms(command: str | None) -> None:
+    """The client may repeat the command on the same connection after that time."""
     error = CommandError(
         ErrorCode.NOT_AVAILABLE, "not now", 1, command=command, retry=True, retry_ms=2500
     )
@@ -187,12 +189,12 @@ def test_an_error_says_when_to_try_again(command: str | None) -> None:
 
 
 @pytest.mark.parametrize("code", list(ErrorCode))
-def test_every_code_is_written_as_its_name(code: ErrorCode) -> None:
-    """Clients compare texts."""
+def test_error_code_is_written_as_its_name(code: ErrorCode) -> None:
+    """Clients compare the names."""
     assert json.loads(error_response(CommandError(code, "")))["code"] == code.name
 
 
-# ---- beginnings in the past
+# ---- replays
 
 ACCEPTED = Accepted(["BTC.trade"], [], count=1)
 LOST = Lost({"odin.trades": {0: Span(3, 9), 11: Span(0, 0)}}, "expired")
@@ -211,8 +213,8 @@ ACCEPTED_JSON = b'"subscribed":["BTC.trade"],"rejected":[],"count":1'
     ],
     ids=["some", "none", "not known yet", "lost", "lost and not known yet"],
 )
-def test_an_ack_says_what_follows(replayed: Replayed, fields: bytes) -> None:
-    """How many messages are replayed, and what is lost and why; `recovered` says if nothing is."""
+def test_ack_has_replayed_count_and_lost_ranges(replayed: Replayed, fields: bytes) -> None:
+    """`replayed` counts the messages that follow; `recovered` is true if no range is lost."""
     assert subscription_ack(1, Dialect.V1, ACCEPTED, replayed) == (
         b'{"type":"subscription_ack","id":1,%b,%b}' % (ACCEPTED_JSON, fields)
     )
@@ -222,8 +224,8 @@ def test_an_ack_says_what_follows(replayed: Replayed, fields: bytes) -> None:
     )
 
 
-def test_a_resume_is_acknowledged_as_a_subscription_is() -> None:
-    """Rejected names, positions and partitions stand before what follows."""
+def test_resume_ack_has_fields_of_subscription_ack() -> None:
+    """Rejected names, positions and partitions come before the replay's fields."""
     accepted = Accepted(
         ["BTC.trade"],
         [REJECTED],
@@ -250,8 +252,8 @@ def test_a_resume_is_acknowledged_as_a_subscription_is() -> None:
 
 
 @every_id
-def test_a_reconnect_is_acknowledged(command_id: str | int | None) -> None:
-    """In the SDK's words; a count that is not known yet is 0."""
+def test_reconnect_ack_has_replayed_count(command_id: str | int | None) -> None:
+    """The fields are those that the SDK reads; an unknown count is written as 0."""
     for messages, said in ((7, 7), (0, 0), (None, 0)):
         assert json.loads(reconnect_ack(command_id, Replayed(messages))) == {
             "type": "reconnect_ack",
@@ -262,16 +264,16 @@ def test_a_reconnect_is_acknowledged(command_id: str | int | None) -> None:
         }
 
 
-def test_a_reconnect_that_lost_something_says_so() -> None:
-    """What, and why."""
+def test_reconnect_ack_with_lost_range_is_incomplete() -> None:
+    """The ack names the lost ranges and the reason."""
     assert reconnect_ack(1, Replayed(7, LOST)) == (
         b'{"type":"reconnect_ack","id":1,"status":"incomplete","messages_replayed":7,'
         b'"message":"some is lost: expired",%b}' % LOST_JSON
     )
 
 
-def test_the_end_of_a_replay_is_told_with_its_count() -> None:
-    """And with what was lost on the way, or is not kept any more."""
+def test_end_of_replay_has_count_and_lost_ranges() -> None:
+    """A resend names the sequence numbers that the server no longer keeps."""
     assert replay_complete(1, 5) == b'{"type":"replay_complete","id":1,"count":5}'
     assert replay_complete(None, 0) == b'{"type":"replay_complete","count":0}'
     assert replay_incomplete("x", 5, LOST) == (
@@ -282,11 +284,11 @@ def test_the_end_of_a_replay_is_told_with_its_count() -> None:
     )
 
 
-# ---- notices: nobody asked, so there is no id
+# ---- notices: they answer no command, so they have no id
 
 
-def test_notices_tell_of_the_feed() -> None:
-    """That it stalled or is back, how far all was sent, and what was deleted before it was read."""
+def test_notices_have_feed_status_positions_and_lost_ranges() -> None:
+    """`positions` has the offset up to which all records were sent, for each partition."""
     assert feed_notice("stalled", 1_767_609_600_123) == (
         b'{"type":"feed","status":"stalled","since":1767609600123}'
     )
@@ -296,8 +298,8 @@ def test_notices_tell_of_the_feed() -> None:
     assert lost_notice(LOST) == b'{"type":"feed","status":"lost",%b}' % LOST_JSON
 
 
-def test_an_advice_says_when_to_come_back() -> None:
-    """In milliseconds."""
+def test_reconnect_advice_has_delay_in_ms() -> None:
+    """The client waits `after_ms` and then connects again."""
     assert reconnect_advice(1840) == (
         b'{"type":"reconnect","data":{"after_ms":1840,"reason":"draining"}}'
     )

@@ -1,4 +1,4 @@
-"""What a command's names stand for is bounded before it is made."""
+"""The number of patterns of a command is checked before they are created."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ TOKENS = [f"T{number}" for number in range(200)]
 
 
 def subscribe(maximum: int = 1024, **data: Any) -> Subscribe:
-    """The command, for a connection that may have so many patterns."""
+    """Decode a subscribe command for a connection with this maximum of patterns."""
     command = decode_command(json.dumps({"type": "subscribe", "data": data}), CATALOGUE, maximum)
     assert isinstance(command, Subscribe)
     return command
 
 
-def test_names_that_stand_for_too_much_are_rejected() -> None:
-    """Each by itself: what is left over is wanted."""
+def test_name_beyond_maximum_of_patterns_is_rejected() -> None:
+    """Each name is rejected by itself; the others take effect."""
     selection = subscribe(
         bundles=["ALL", "COMMUNITY"], topics=["odin.trades"], channels=["BTC.trade"], tokens=TOKENS
     ).selection
@@ -37,8 +37,8 @@ def test_names_that_stand_for_too_much_are_rejected() -> None:
     assert "1024" in selection.rejected[0].message
 
 
-def test_what_stands_for_too_much_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kilobyte of names and tokens could hold the loop for long, and a hundred of them wait."""
+def test_patterns_beyond_maximum_are_not_created(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kilobyte of names and tokens would otherwise keep the event loop busy."""
     made: list[int] = []
     expand = Catalogue.expand_bundle
 
@@ -53,8 +53,8 @@ def test_what_stands_for_too_much_is_not_made(monkeypatch: pytest.MonkeyPatch) -
     assert max(made) <= 100
 
 
-def test_different_patterns_count_and_the_same_do_not() -> None:
-    """A topic and the bundles around it stand for some of the same."""
+def test_equal_patterns_count_once() -> None:
+    """A topic and the bundles that contain it have patterns in common."""
     narrow = TOKENS[:10]
     assert not subscribe(10, topics=["odin.trades"], tokens=narrow).selection.rejected
     twice = subscribe(80, bundles=["ALL"], topics=list(CATALOGUE.topics), tokens=narrow)
@@ -71,14 +71,14 @@ def test_different_patterns_count_and_the_same_do_not() -> None:
     st.lists(st.sampled_from(sorted(CATALOGUE.bundles)), max_size=6),
     st.none() | st.lists(st.sampled_from(TOKENS), max_size=20),
 )
-def test_no_command_stands_for_more_than_there_may_be(
+def test_selection_never_exceeds_maximum(
     maximum: int,
     channels: list[str],
     topics: list[str],
     bundles: list[str],
     tokens: list[str] | None,
 ) -> None:
-    """And each of its names is wanted or rejected."""
+    """Each name is either wanted or rejected."""
     names: dict[str, Any] = {"channels": channels, "topics": topics, "bundles": bundles}
     if tokens is not None and (topics or bundles):
         names["tokens"] = tokens
@@ -104,14 +104,14 @@ LONG = "\ue000" * 20_000
     ],
     ids=["type", "field", "data's field", "topic", "partition", "channel", "v0's topic"],
 )
-def test_an_error_shows_the_beginning_of_what_was_said(command: dict[str, Any]) -> None:
-    """And not all of it: an answer is not to be longer than its command."""
+def test_error_truncates_long_input(command: dict[str, Any]) -> None:
+    """A response must not be longer than its command."""
     with pytest.raises(CommandError, match=r"…") as caught:
         decode_command(json.dumps(command), CATALOGUE)
     assert len(str(caught.value)) < 1000
 
 
-def test_a_category_is_named_once() -> None:
-    """By the name that is rejected, and not again in the sentence."""
+def test_rejection_message_does_not_repeat_long_category() -> None:
+    """The rejection has the name in its own field."""
     (rejection,) = subscribe(channels=["BTC." + "x" * 50_000]).selection.rejected
     assert len(rejection.message) < 1000

@@ -1,4 +1,4 @@
-"""Every code of the IANA registry ends a connection in order, whatever wsproto knows of it."""
+"""All close codes of the IANA registry are accepted, also those that wsproto does not know."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REGISTERED = {*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)}
 
 
 def read(*pieces: bytes) -> list[Incoming]:
-    """All that the server makes of these bytes."""
+    """Return all items that a new reader returns for these bytes."""
     reader = FrameReader(100, 10)
     return [item for piece in pieces for item in reader.receive(piece)]
 
@@ -28,8 +28,8 @@ def read(*pieces: bytes) -> list[Incoming]:
     "code", [0, 999, *range(1000, 1020), 1100, 2000, 2999, 3000, 3003, 3999, 4000, 4999, 5000]
 )
 @pytest.mark.parametrize("reason", [b"", b"bad gateway"])
-def test_close_code_is_accepted_just_where_the_registry_has_it(code: int, reason: bytes) -> None:
-    """The server reads it as it was sent; a code that nobody may send is a broken frame."""
+def test_close_code_is_accepted_only_if_registered(code: int, reason: bytes) -> None:
+    """The reader returns the code as it was sent; an unregistered code is a broken frame."""
     sent = frame(Op.CLOSE, struct.pack("!H", code) + reason)
     expected = PeerClose(code, reason.decode()) if code in REGISTERED else Fault.BROKEN
     assert read(sent) == [expected]
@@ -37,8 +37,8 @@ def test_close_code_is_accepted_just_where_the_registry_has_it(code: int, reason
 
 
 @given(st.lists(st.integers(0, 1000), max_size=20), st.sampled_from([1000, 1014, 4000]))
-def test_close_code_is_read_whatever_the_pieces(places: list[int], code: int) -> None:
-    """Between whole and split messages of every length, masked as clients do."""
+def test_close_code_is_read_across_any_cuts(places: list[int], code: int) -> None:
+    """Whole and split frames of every length come before the close frame."""
     close = frame(Op.CLOSE, struct.pack("!H", code) + b"why")
     data = b"".join([frame(Op.TEXT, b"x" * 90), frame(Op.PING, b"y" * 125), frame(Op.PONG), close])
     bounds = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
@@ -58,10 +58,10 @@ def test_close_code_is_read_whatever_the_pieces(places: list[int], code: int) ->
     ),
     st.lists(st.integers(0, 400_000), max_size=20),
 )
-def test_other_frames_pass_as_they_are(
+def test_frames_other_than_close_pass_unchanged(
     frames: list[tuple[Op, int, bool]], places: list[int]
 ) -> None:
-    """Masked and not, with each of the three ways to write a length, however they are cut."""
+    """Masked or not, with each of the three length fields, wherever the bytes are cut."""
     data = b"".join(frame(op, b"\x88\x82\x03\xf6" * (n // 4), mask=mask) for op, n, mask in frames)
     bounds = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
     codes = CloseCodes()
@@ -70,16 +70,16 @@ def test_other_frames_pass_as_they_are(
 
 
 @pytest.mark.parametrize("cut", range(1, 6))
-def test_close_without_a_code_that_comes_in_two_pieces_passes_once(cut: int) -> None:
-    """Its beginning has been passed on when the rest comes."""
+def test_split_close_without_code_passes_once(cut: int) -> None:
+    """The patch does not repeat the first part, which it has already passed on."""
     data = frame(Op.CLOSE, b"")
     codes = CloseCodes()
     assert codes.pass_on(data[:cut]) + codes.pass_on(data[cut:]) == data
 
 
 @given(st.lists(st.binary(max_size=40), max_size=20))
-def test_garbage_passes_as_it_is_but_for_a_code(pieces: list[bytes]) -> None:
-    """No bytes bring an error or are lost; the beginning of a close is all that is held back."""
+def test_random_bytes_pass_unchanged_except_close_code(pieces: list[bytes]) -> None:
+    """No bytes raise an error or are lost; at most the start of a close frame is held back."""
     codes = CloseCodes()
     passed = b"".join(codes.pass_on(piece) for piece in pieces)
     assert len(b"".join(pieces)) - len(passed) < 16
@@ -87,12 +87,12 @@ def test_garbage_passes_as_it_is_but_for_a_code(pieces: list[bytes]) -> None:
         assert b"".join(pieces).startswith(passed)
 
 
-def test_nothing_behind_a_close_is_looked_at() -> None:
-    """A flood of closes costs no more than other bytes."""
+def test_bytes_after_close_are_not_parsed() -> None:
+    """Many close frames in a row cost no more than other bytes."""
     close = frame(Op.CLOSE, struct.pack("!H", 1014))
     assert CloseCodes().pass_on(close * 3)[len(close) :] == close * 2
 
 
-def test_wsproto_still_needs_help() -> None:
-    """When it knows 1014, this module can go."""
+def test_wsproto_does_not_know_code_1014() -> None:
+    """If this fails, `wsproto_patch` can be deleted."""
     assert 1014 not in set(CloseReason)

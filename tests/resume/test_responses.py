@@ -1,4 +1,4 @@
-"""What a command that begins in the past is told."""
+"""Acks of commands that replay records."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -8,18 +8,18 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.session.conversation import Talker, open_house
 
-NOTHING = {"odin.trades": {"0": -1}}
+NOTHING_RECEIVED = {"odin.trades": {"0": -1}}
 
 
-async def test_what_was_unsubscribed_meanwhile_is_not_acknowledged(
+async def test_resume_ack_omits_channel_unsubscribed_meanwhile(
     autojump_clock: MockClock,
 ) -> None:
-    """A resume_ack names only what is still on its way to be live."""
+    """The ack names only the channels that will be live after the replay."""
     async with open_house(retention_bytes=0) as house:
         client = Talker(house)
         await house.publish("BTC", "ETH")
         house.log_reader.hold()
-        client.say("resume", 1, channels=["BTC.trade", "ETH.trade"], positions=NOTHING)
+        client.say("resume", 1, channels=["BTC.trade", "ETH.trade"], positions=NOTHING_RECEIVED)
         await wait_all_tasks_blocked()
         client.say("unsubscribe", 3, channels=["ETH.trade"])
         house.log_reader.release()
@@ -27,8 +27,8 @@ async def test_what_was_unsubscribed_meanwhile_is_not_acknowledged(
         assert client.received[1]["subscribed"] == ["BTC.trade"]
 
 
-async def test_positions_are_told_of_what_is_live_already(autojump_clock: MockClock) -> None:
-    """A subscription that begins with a snapshot tells the positions of all its names."""
+async def test_snapshot_ack_has_positions_of_live_channel(autojump_clock: MockClock) -> None:
+    """A subscription with a snapshot acknowledges the positions of all its names."""
     async with open_house() as house:
         client = Talker(house)
         await house.publish("BTC", "ETH")

@@ -1,4 +1,4 @@
-"""Lanes give each member what matches its patterns from when it entered until it leaves."""
+"""A chunk stream gives each member the messages of its patterns from entering to leaving."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ PATTERNS = [f"{token}.{category}" for token in (*TOKENS, "*") for category in (*
 patterns = st.frozensets(st.sampled_from(PATTERNS), min_size=1, max_size=3)
 
 
-class LanesAgainstLists(RuleBasedStateMachine):
-    """An index beside a list of messages for each member."""
+class ChunkStreamsAgainstLists(RuleBasedStateMachine):
+    """An index of chunk streams and, as its model, a list of messages for each member."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class LanesAgainstLists(RuleBasedStateMachine):
 
     @rule(member=st.integers(0, 4), wanted=patterns)
     def enter(self, member: int, wanted: frozenset[str]) -> None:
-        """A member that is in no lane enters that of its patterns."""
+        """A member enters the stream of its patterns."""
         if member not in self.members:
             chunk_stream = self.index.enter(member, wanted)
             self.members[member] = wanted, chunk_stream, chunk_stream.end
@@ -47,7 +47,7 @@ class LanesAgainstLists(RuleBasedStateMachine):
     @precondition(lambda self: self.members)
     @rule(data=st.data())
     def leave(self, data: st.DataObject) -> None:
-        """A member leaves, and has all that came while it was there."""
+        """A member leaves; the stream has all messages since it entered."""
         member = data.draw(st.sampled_from(sorted(self.members)))
         _, chunk_stream, first = self.members.pop(member)
         self.index.leave(member, chunk_stream)
@@ -63,12 +63,12 @@ class LanesAgainstLists(RuleBasedStateMachine):
         closes=st.booleans(),
     )
     def add(self, token: str, category: str, *, closes: bool) -> None:
-        """A message comes, and its lanes close their chunks or not."""
+        """A message is added to its streams, which close their chunks or not."""
         self.offset += 1
         one = message(token, category, offset=self.offset)
         chunk_streams = self.index.find(token, category)
         assert len(set(map(id, chunk_streams))) == len(chunk_streams)
-        # None that everybody has left: it would grow for nobody.
+        # A stream without members would grow for nobody.
         assert all(chunk_stream.members for chunk_stream in chunk_streams)
         for chunk_stream in chunk_streams:
             chunk_stream.add(one, TopicPartition(one.record.topic, 0))
@@ -79,16 +79,16 @@ class LanesAgainstLists(RuleBasedStateMachine):
                 self.expected[member].append(one)
 
     @invariant()
-    def there_is_a_lane_for_each_set_of_patterns(self) -> None:
-        """And none that is empty."""
+    def one_stream_per_set_of_patterns(self) -> None:
+        """Streams without members are removed."""
         assert len(self.index) == len({wanted for wanted, _, _ in self.members.values()})
 
 
-TestLanesAgainstLists = LanesAgainstLists.TestCase
+TestChunkStreamsAgainstLists = ChunkStreamsAgainstLists.TestCase
 
 
-def test_chunks_that_all_members_have_are_let_go() -> None:
-    """The others keep their numbers."""
+def test_forget_drops_chunks_and_keeps_numbers_of_others() -> None:
+    """The scan forgets the chunks that all members have taken."""
     index: ChunkStreamIndex[int] = ChunkStreamIndex()
     chunk_stream = index.enter(1, frozenset(["BTC.trade"]))
     messages = [message("BTC", offset=number) for number in range(3)]
@@ -105,7 +105,7 @@ def test_chunks_that_all_members_have_are_let_go() -> None:
 def test_chunks_hold_all_messages_in_order_and_little_more_than_their_size(
     sizes: list[int],
 ) -> None:
-    """A chunk has at most one message beyond 64 KiB, where small messages count 128 bytes."""
+    """A chunk exceeds 64 KiB by less than one message; each message counts 128 bytes at least."""
     messages = [
         message("BTC", value=b"x" * size, offset=offset) for offset, size in enumerate(sizes)
     ]
@@ -119,8 +119,8 @@ def test_chunks_hold_all_messages_in_order_and_little_more_than_their_size(
         assert (chunk.firsts, chunk.lasts) == ({key: offsets[0]}, {key: offsets[-1]})
 
 
-def test_chunk_without_anything_to_leave_out_is_shared() -> None:
-    """What is encoded for one client serves the next."""
+def test_filtered_returns_same_chunk_if_nothing_is_left_out() -> None:
+    """Clients that receive the same chunk share its encoding."""
     chunk = Chunk([message("BTC", offset=1), message("BTC", offset=2)])
     assert chunk.filtered(lambda _: True) is chunk
     assert [
@@ -132,10 +132,10 @@ def test_chunk_without_anything_to_leave_out_is_shared() -> None:
     st.lists(st.integers(0, 2), max_size=12),
     st.dictionaries(st.integers(0, 2), st.integers(-1, 12)),
 )
-def test_chunk_after_positions_has_what_each_message_alone_would_decide(
+def test_chunk_after_positions_equals_filtering_each_message(
     partitions: list[int], starts: dict[int, int]
 ) -> None:
-    """A message is kept if its partition has a position and its offset is behind it."""
+    """A message is kept if its partition has a position and its offset is after it."""
     chunk = Chunk(
         message("BTC", offset=offset, partition=partition)
         for offset, partition in enumerate(partitions)

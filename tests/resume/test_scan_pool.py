@@ -1,4 +1,4 @@
-"""Cursors on scans: whoever joins when and where, each gets its records once, in few reads."""
+"""Cursors on scans get each record once, whenever and wherever they join, in few reads."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -28,15 +28,16 @@ from tests.virtual_time import in_virtual_time
 TOKENS = ("BTC", "ETH")
 TOPIC = "odin.trades"
 KEYS = [TopicPartition(TOPIC, number) for number in range(2)]
-FOR_LONG = 1000.0
+FOREVER = 1000.0
 PATTERNS = ["BTC.trade", "ETH.trade", "*.trade", "*.*"]
 
 
 @attrs.frozen
 class Client:
-    """Comes after some seconds, wants a pattern from some offsets on, and takes a chunk so often.
+    """A client that connects after some seconds and resumes one pattern.
 
-    `stays`: seconds after which it goes.
+    `starts`: its position in each partition; `pause`: seconds between two chunks that it takes;
+    `stays`: seconds until it disconnects.
     """
 
     after: float
@@ -52,15 +53,15 @@ clients = st.builds(
     st.sampled_from(PATTERNS),
     st.tuples(*[st.integers(-1, 39)] * 2),
     st.sampled_from([0.0, 0.0, 0.4]),
-    st.sampled_from([FOR_LONG, FOR_LONG, FOR_LONG, 0.5]),
+    st.sampled_from([FOREVER, FOREVER, FOREVER, 0.5]),
 )
 
 
 @pytest.fixture(autouse=True, scope="module")
-def small_bounds() -> Iterator[None]:
-    """Others run between any two clients that a scan boards, serves or lets go.
+def small_limits() -> Iterator[None]:
+    """Let other tasks run between any two clients that a scan adds, serves or removes.
 
-    A chunk holds some three records, and few of them fill what a client may have waiting.
+    A chunk holds about three records, and a few chunks fill what a client may have pending.
     """
     with pytest.MonkeyPatch.context() as patch:
         for module in "scan", "scan_pool":
@@ -73,8 +74,8 @@ def small_bounds() -> Iterator[None]:
         yield
 
 
-class World:
-    """A log of two partitions with 40 records each, and history behind them."""
+class Scenario:
+    """A log of two partitions with 40 records each, older than the history."""
 
     def __init__(self, batch: int, maximum: int) -> None:
         self.log = MemoryLog([TOPIC], 2)
@@ -89,26 +90,26 @@ class World:
         self.ended: dict[Client, ScanEnd | None] = {}
         self.found: dict[Client, list[tuple[int, int]]] = {}
 
-    async def follow(self, client: Client) -> None:
-        """What a replay does with its cursors: it goes on with a later scan when it was slow."""
+    async def replay(self, client: Client) -> None:
+        """Do what a replay does with its cursors: if too slow, continue with a later scan."""
         await trio.sleep(client.after)
         resume_cursor = ResumeCursor({client.pattern: dict(zip(KEYS, client.starts, strict=True))})
         found = self.found[client] = []
         with trio.move_on_after(client.stays):
-            while await self._ride(client, resume_cursor, found) is ScanEnd.DETACHED:
+            while await self._replay_one_scan(client, resume_cursor, found) is ScanEnd.DETACHED:
                 pass
 
-    async def _ride(
+    async def _replay_one_scan(
         self, client: Client, resume_cursor: ResumeCursor, found: list[tuple[int, int]]
     ) -> ScanEnd | None:
-        """Be on a scan; returns how that ended."""
+        """Use one scan; return how it ended."""
         cursor = self.scans.open(resume_cursor, trio.current_time())
         try:
             while not (await self._take(client, cursor, found)):
                 await cursor.wait()
         finally:
             self.scans.close(cursor)
-            # History cannot have moved on before the client is there.
+            # The pin holds the history until the client has reached it.
             holds = cursor.pin is not None and self.hub.history.holds(cursor.pin)
             assert holds is (cursor.ended is ScanEnd.REACHED)
             if cursor.pin is not None:
@@ -116,8 +117,8 @@ class World:
             self.ended[client] = cursor.ended
         return cursor.ended
 
-    async def be_away(self, after: float) -> None:
-        """Let the log answer nobody for a second."""
+    async def fail_for_a_second(self, after: float) -> None:
+        """Let the log reader fail for 1 s."""
         await trio.sleep(after)
         self.log_reader.fail()
         await trio.sleep(1)
@@ -134,7 +135,7 @@ class World:
         return is_over
 
     def expected(self, client: Client) -> list[tuple[int, int]]:
-        """What a client is to get, by partition and offset."""
+        """Return the partitions and offsets that the client has to receive."""
         token = client.pattern.partition(".")[0]
         return [
             (key.partition, offset)
@@ -144,19 +145,21 @@ class World:
         ]
 
 
-async def carry_out(world: World, crowd: list[Client], outages: Sequence[float] = ()) -> None:
-    """Let all clients come and be served; in each outage the log does not answer for a second."""
-    async with dispatching(world.hub) as feeder, trio.open_nursery() as nursery:
-        # All of the log is below history.
+async def run_scenario(
+    scenario: Scenario, connecting: list[Client], outages: Sequence[float] = ()
+) -> None:
+    """Serve all clients until they end; in each outage the log reader fails for 1 s."""
+    async with dispatching(scenario.hub) as feeder, trio.open_nursery() as nursery:
+        # The history begins after the end of the log.
         await feeder.publish(Assignment(dict.fromkeys(KEYS, 39)), HistoryEnd())
-        nursery.start_soon(world.scans.run)
+        nursery.start_soon(scenario.scans.run)
         for at in outages:
-            nursery.start_soon(world.be_away, at)
-        async with trio.open_nursery() as following:
-            for client in crowd:
-                following.start_soon(world.follow, client)
-        # Nobody keeps it from moving on any more.
-        await feeder.publish(world.log.append(TOPIC, b"BTC", b"{}", partition=0))
+            nursery.start_soon(scenario.fail_for_a_second, at)
+        async with trio.open_nursery() as replays:
+            for client in connecting:
+                replays.start_soon(scenario.replay, client)
+        # No pin holds the history any more.
+        await feeder.publish(scenario.log.append(TOPIC, b"BTC", b"{}", partition=0))
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
 
@@ -169,112 +172,112 @@ async def carry_out(world: World, crowd: list[Client], outages: Sequence[float] 
 )
 @settings(max_examples=150, deadline=None)
 def test_each_cursor_gets_its_records_once_and_in_order(
-    crowd: list[Client], batch: int, maximum: int, outages: list[float]
+    connecting: list[Client], batch: int, maximum: int, outages: list[float]
 ) -> None:
-    """Those that stay reach history; of those that go before, all comes up to some place."""
-    world = World(batch, maximum)
+    """A client that stays reaches the history; one that leaves has all up to some offset."""
+    scenario = Scenario(batch, maximum)
 
     async def main(_clock: MockClock) -> None:
         with trio.fail_after(1000):
-            await carry_out(world, crowd, outages)
+            await run_scenario(scenario, connecting, outages)
 
     in_virtual_time(main)
-    for client in crowd:
-        found, expected = world.found[client], world.expected(client)
+    for client in connecting:
+        found, expected = scenario.found[client], scenario.expected(client)
         for number in range(2):
-            mine = [offset for partition, offset in found if partition == number]
-            ought = [offset for partition, offset in expected if partition == number]
-            assert mine == ought[: len(mine)]
-            if client.stays == FOR_LONG:
-                assert (mine, world.ended[client]) == (ought, ScanEnd.REACHED)
-    stats = world.scans.stats
+            received = [offset for partition, offset in found if partition == number]
+            due = [offset for partition, offset in expected if partition == number]
+            assert received == due[: len(received)]
+            if client.stays == FOREVER:
+                assert (received, scenario.ended[client]) == (due, ScanEnd.REACHED)
+    stats = scenario.scans.stats
     assert (stats.active, stats.clients, stats.waiting) == (0, 0, 0)
-    assert not world.hub.history.size
+    assert not scenario.hub.history.size
 
 
 @given(st.lists(st.floats(0, 2), min_size=1, max_size=30), st.integers(1, 4))
 @settings(max_examples=60, deadline=None)
-def test_reads_do_not_grow_with_the_crowd(arrivals: list[float], maximum: int) -> None:
-    """However many come within 2 s, in which half of the log is read: it is read some 4 times."""
-    crowd = [
-        Client(after, PATTERNS[number % 4], (-1, number - 1), 0, FOR_LONG)
+def test_reads_do_not_grow_with_number_of_clients(arrivals: list[float], maximum: int) -> None:
+    """Clients connect within 2 s, in which a scan reads half of the log: 4 reads of it at most."""
+    connecting = [
+        Client(after, PATTERNS[number % 4], (-1, number - 1), 0, FOREVER)
         for number, after in enumerate(arrivals)
     ]
-    world = World(2, maximum)
+    scenario = Scenario(2, maximum)
 
     async def main(_clock: MockClock) -> None:
-        await carry_out(world, crowd)
+        await run_scenario(scenario, connecting)
 
     in_virtual_time(main)
-    assert world.log_reader.records_read <= 4 * 80
+    assert scenario.log_reader.records_read <= 4 * 80
 
 
 @pytest.mark.parametrize(
     ("second", "read"),
     [
-        # At or behind the scan: it joins at once.
-        (Client(1.05, "*.*", (30, -1), 0, FOR_LONG), 80),
-        # Passed by ten records, of which the scan has seventy before it: it goes back.
-        (Client(0.45, "*.*", (-1, -1), 0, FOR_LONG), 90),
-        # Passed by more than the scan has before it: there is another scan.
-        (Client(3.0, "*.*", (-1, -1), 0, FOR_LONG), 160),
+        # Its positions are at or after the scan's: it joins at once.
+        (Client(1.05, "*.*", (30, -1), 0, FOREVER), 80),
+        # The scan is 10 records past its positions and has 70 to read: the scan goes back.
+        (Client(0.45, "*.*", (-1, -1), 0, FOREVER), 90),
+        # The scan is further past them than it has to read: a second scan begins.
+        (Client(3.0, "*.*", (-1, -1), 0, FOREVER), 160),
     ],
 )
 def test_client_joins_where_that_costs_the_fewest_reads(second: Client, read: int) -> None:
     """One scan reads 80 records in batches of two, 0.1 s each."""
-    world = World(2, 4)
+    scenario = Scenario(2, 4)
 
     async def main(_clock: MockClock) -> None:
-        await carry_out(world, [Client(0, "*.trade", (-1, -1), 0, FOR_LONG), second])
+        await run_scenario(scenario, [Client(0, "*.trade", (-1, -1), 0, FOREVER), second])
 
     in_virtual_time(main)
-    assert world.log_reader.records_read == pytest.approx(read, abs=6)
+    assert scenario.log_reader.records_read == pytest.approx(read, abs=6)
 
 
-async def test_client_that_begins_again_while_a_failed_scan_lets_go_is_served(
+async def test_client_that_reopens_while_scan_fails_is_served(
     autojump_clock: MockClock,
 ) -> None:
-    """A scan that is over takes nobody any more: it would never read for them."""
-    world = World(2, 1)
+    """A scan that is over accepts no cursor: it would never read for it."""
+    scenario = Scenario(2, 1)
     ended: list[ScanEnd | None] = []
 
-    async def begin_twice() -> None:
-        cursor = world.scans.open(
+    async def open_twice() -> None:
+        cursor = scenario.scans.open(
             ResumeCursor({"*.*": dict.fromkeys(KEYS, -1)}), trio.current_time()
         )
         await trio.sleep(0.35)
         assert cursor.scan is not None
         while cursor.group is None:
             await cursor.wait()
-        world.scans.close(cursor)
-        # The scan was not there yet.
-        cursor = world.scans.open(
+        scenario.scans.close(cursor)
+        # The new cursor is ahead of the failed scan.
+        cursor = scenario.scans.open(
             ResumeCursor({"*.*": dict.fromkeys(KEYS, 37)}), trio.current_time()
         )
         while cursor.ended is None:
             await cursor.wait()
-        world.scans.close(cursor)
+        scenario.scans.close(cursor)
         ended.append(cursor.ended)
 
-    async with dispatching(world.hub) as feeder, trio.open_nursery() as nursery:
+    async with dispatching(scenario.hub) as feeder, trio.open_nursery() as nursery:
         await feeder.publish(Assignment(dict.fromkeys(KEYS, 39)), HistoryEnd())
-        nursery.start_soon(world.scans.run)
-        nursery.start_soon(world.be_away, 0.35)
+        nursery.start_soon(scenario.scans.run)
+        nursery.start_soon(scenario.fail_for_a_second, 0.35)
         with trio.fail_after(60):
-            async with trio.open_nursery() as following:
+            async with trio.open_nursery() as replays:
                 for _ in range(8):
-                    following.start_soon(begin_twice)
+                    replays.start_soon(open_twice)
         nursery.cancel_scope.cancel()
     assert ended == [ScanEnd.REACHED] * 8
 
 
-async def test_what_all_have_taken_is_let_go(autojump_clock: MockClock) -> None:
-    """A scan of a long log keeps no more than its clients have waiting."""
-    world = World(2, 1)
+async def test_chunks_taken_by_all_clients_are_freed(autojump_clock: MockClock) -> None:
+    """A scan of a long log keeps only the chunks that its clients have pending."""
+    scenario = Scenario(2, 1)
     maximum = 0
 
     def chunks() -> int:
-        # Without the garbage of this test and of those before it.
+        # Without the garbage of this test and the tests before it.
         gc.collect()
         return sum(isinstance(one, Chunk) for one in gc.get_objects())
 
@@ -288,6 +291,6 @@ async def test_what_all_have_taken_is_let_go(autojump_clock: MockClock) -> None:
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(count)
-        await carry_out(world, [Client(0, "*.*", (-1, -1), 0, FOR_LONG)])
+        await run_scenario(scenario, [Client(0, "*.*", (-1, -1), 0, FOREVER)])
         nursery.cancel_scope.cancel()
     assert 0 < maximum <= 6

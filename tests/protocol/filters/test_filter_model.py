@@ -1,4 +1,4 @@
-"""Filters, against a naive model that works on exact fractions."""
+"""Filters agree with a simple model that calculates with exact fractions."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ ORDERS: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "gte": operator.ge,
 }
 
-# Texts of JSON numbers: equal ones written differently, beyond doubles, and next to each other.
+# JSON numbers: equal ones in different spellings, neighbours, and beyond the range of doubles.
 NUMBERS: Final = (
     *("0", "-0", "0.0", "1", "1.0", "10e-1", "0.1", "1e-1", "0.10", "-0.1", "1500.2", "1.5e3"),
     *("0.1000000000000000055511151231257827", "9007199254740993", "9007199254740992.0"),
     *("123456789012345678901234567890", "1e20", "-1e20", "0.30000000000000004", "0.3"),
 )
-# As constants in a command, which are doubles, those that no double is are strings.
+# Numbers that a double holds exactly; the others have to be strings in a command.
 DOUBLES: Final = ("0", "1", "1.0", "0.1", "-0.1", "1500.2", "1.5e3", "1e20", "-1e20", "0.3")
 TEXTS: Final = ("", "x", "xy", "buy", "01", "+1", "1 ", ".5", "1.", "٣", "0x10", "Infinity", "NaN")
 
 
 class Verbatim(str):
-    """A JSON text that stands in a value as it is."""
+    """A JSON text that `to_json` copies as it is."""
 
     __slots__ = ()
 
@@ -62,7 +62,7 @@ paths = st.sampled_from(PATHS)
 
 
 def leaf(kind: str, constant: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """A condition on a field."""
+    """Return a strategy for conditions of one kind on a field."""
     return st.builds(lambda path, value: {"field": path, kind: value}, paths, constant)
 
 
@@ -87,18 +87,18 @@ trees = st.recursive(
 )
 
 
-def written(value: Any) -> str:
-    """A value as JSON."""
+def to_json(value: Any) -> str:
+    """Return the value as JSON text."""
     if isinstance(value, Verbatim):
         return str(value)
     if isinstance(value, dict):
-        pairs = (f"{json.dumps(name)}:{written(one)}" for name, one in value.items())
+        pairs = (f"{json.dumps(name)}:{to_json(one)}" for name, one in value.items())
         return "{" + ",".join(pairs) + "}"
     return json.dumps(value)
 
 
 def number(value: Any) -> Fraction | None:
-    """What a value or a constant is as a number."""
+    """Return a value or constant as a number, or None if it is none."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
@@ -110,14 +110,14 @@ def number(value: Any) -> Fraction | None:
 
 
 def equal(value: Any, constant: Any) -> bool:
-    """Numbers by value, and else the same of the same type."""
+    """Compare numbers by value, and all else by type and value."""
     if number(value) is not None or number(constant) is not None:
         return number(value) == number(constant)
     return type(value) is type(constant) and value == constant
 
 
 def holds(tree: dict[str, Any], value: Any) -> bool:
-    """What docs/protocol.md says of a condition."""
+    """Evaluate a condition as docs/protocol.md describes it."""
     if "and" in tree:
         return all(holds(one, value) for one in tree["and"])
     if "or" in tree:
@@ -133,7 +133,7 @@ def holds(tree: dict[str, Any], value: Any) -> bool:
 
 
 def compare(kind: str, constant: Any, found: Any, there: bool) -> bool:  # noqa: FBT001, PLR0911 -- a table
-    """One comparison."""
+    """Evaluate one comparison."""
     if kind == "exists":
         return there is constant
     if kind == "ne":
@@ -154,17 +154,17 @@ def compare(kind: str, constant: Any, found: Any, there: bool) -> bool:  # noqa:
 
 @settings(max_examples=400)
 @given(trees, values)
-def test_a_filter_is_what_the_page_says(tree: dict[str, Any], value: dict[str, Any]) -> None:
-    """Every condition, with every kind of value and constant; looking twice changes nothing."""
+def test_filter_agrees_with_model(tree: dict[str, Any], value: dict[str, Any]) -> None:
+    """For every kind of condition, value and constant; a second evaluation returns the same."""
     one = read_filter(tree)
-    fields = Fields(written(value).encode())
+    fields = Fields(to_json(value).encode())
     expected = holds(tree, value)
     assert one.matches(fields) is expected
     assert one.matches(fields) is expected
 
 
 def shuffled(tree: dict[str, Any]) -> dict[str, Any]:
-    """The same conditions, the other way round and doubled."""
+    """Return the same conditions in reverse order, some of them twice."""
     for kind in ("and", "or"):
         if kind in tree:
             several = [shuffled(one) for one in reversed(tree[kind])]
@@ -175,8 +175,8 @@ def shuffled(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 @given(trees, trees)
-def test_the_same_conditions_are_one_filter(first: dict[str, Any], second: dict[str, Any]) -> None:
-    """In any order, and however often; what says something else is another filter."""
+def test_equal_conditions_are_equal_filters(first: dict[str, Any], second: dict[str, Any]) -> None:
+    """Order and repetition do not matter; different conditions are different filters."""
     one = read_filter(first)
     again = read_filter(shuffled(first))
     assert one == again

@@ -1,4 +1,4 @@
-"""What users expect of filters, and what hostile ones cannot do."""
+"""Filters compare as users expect, and hostile filters and values stay cheap."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from odin_ws.protocol.filters.parser import MAX_DEPTH, MAX_LISTED, MAX_TERMS
 
 
 def matches(tree: Any, value: Any) -> bool:
-    """Whether a value, or its JSON text, meets a condition."""
+    """Return whether a value, or its JSON text, matches the filter."""
     text = value if isinstance(value, bytes) else json.dumps(value).encode()
     return read_filter(tree).matches(Fields(text))
 
@@ -25,8 +25,8 @@ def matches(tree: Any, value: Any) -> bool:
 @pytest.mark.parametrize(
     "amount", ["1500.2", "1000", "1e3", "1000.0", 1000, 1500.2, "1e400"], ids=repr
 )
-def test_amounts_as_strings_are_numbers(amount: object) -> None:
-    """Odin's amounts are strings of decimals; 9 is less than 1000, although its text is not."""
+def test_decimal_string_is_compared_as_number(amount: object) -> None:
+    """Odin's amounts are decimal strings; 9 is less than 1000, although "9" > "1000" as text."""
     tree = {"field": "data.amount", "gte": 1000}
     assert matches(tree, {"data": {"amount": amount}})
     assert not matches({"not": tree}, {"data": {"amount": amount}})
@@ -35,13 +35,13 @@ def test_amounts_as_strings_are_numbers(amount: object) -> None:
 @pytest.mark.parametrize(
     "amount", ["999.999", "9", -1500, "", "1,500", "1500 ", None, True, [2000]]
 )
-def test_what_is_less_or_no_number_is_not_at_least(amount: object) -> None:
-    """Nothing is guessed of what is no number."""
+def test_gte_does_not_match_smaller_or_non_number(amount: object) -> None:
+    """A value that is no number matches no numeric comparison."""
     assert not matches({"field": "data.amount", "gte": 1000}, {"data": {"amount": amount}})
 
 
-def test_numbers_are_exact() -> None:
-    """No double stands between a value and a constant, also where JSON numbers are longer."""
+def test_numbers_are_compared_exactly() -> None:
+    """Neither values nor constants are rounded to doubles."""
     assert matches({"field": "a", "eq": 0.1}, {"a": "0.1"})
     assert matches({"field": "a", "eq": 0.1}, b'{"a":0.10}')
     assert not matches({"field": "a", "eq": 0.1}, b'{"a":0.1000000000000000055511151231257827}')
@@ -55,8 +55,8 @@ def test_numbers_are_exact() -> None:
     [b"1e400", b"-1e400", b"1e-400", b"1e999999999999999999", b"1e9999999999999999999999"],
     ids=repr,
 )
-def test_numbers_beyond_doubles_are_harmless(number: bytes) -> None:
-    """As JSON numbers and as strings; an exponent that nobody can write is no number."""
+def test_numbers_beyond_doubles_are_compared_within_100_ms(number: bytes) -> None:
+    """As JSON numbers and as strings; an exponent of too many digits makes it no number."""
     for text in (b'{"a":%b}' % number, b'{"a":"%b"}' % number):
         begun = time.perf_counter()
         if len(number) < 22:
@@ -67,8 +67,8 @@ def test_numbers_beyond_doubles_are_harmless(number: bytes) -> None:
         assert time.perf_counter() - begun < 0.1
 
 
-def test_long_numbers_are_text() -> None:
-    """What is read of a value is bounded, whatever stands in it."""
+def test_number_longer_than_limit_is_text() -> None:
+    """The filter reads at most MAX_NUMBER_LENGTH characters: 500,000 digits take less than 1 s."""
     digits = "1" * (MAX_NUMBER_LENGTH + 1)
     assert matches({"field": "a", "gt": 5}, {"a": digits[:-1]})
     assert not matches({"field": "a", "gt": 5}, {"a": digits})
@@ -79,8 +79,8 @@ def test_long_numbers_are_text() -> None:
     assert time.perf_counter() - begun < 1
 
 
-def test_strings_that_are_no_numbers_have_an_order_too() -> None:
-    """By code points: ISO dates come in order; numbers and other strings are not compared."""
+def test_strings_are_ordered_by_code_point() -> None:
+    """ISO dates are ordered; a number and a string are never compared."""
     tree = {"field": "at", "gte": "2026-11-30"}
     assert matches(tree, {"at": "2026-12-01T00:00:00Z"})
     assert not matches(tree, {"at": "2026-11-29"})
@@ -88,8 +88,8 @@ def test_strings_that_are_no_numbers_have_an_order_too() -> None:
     assert not matches(tree, {"at": "2027"})
 
 
-def test_a_missing_field_meets_only_what_is_negative() -> None:
-    """`ne` is the opposite of `eq`, and exists tells them apart; null is there."""
+def test_missing_field_matches_only_ne_and_not_exists() -> None:
+    """`ne` is the opposite of `eq`; a field with the value null exists."""
     assert matches({"field": "a", "ne": 1}, {})
     assert not matches({"field": "a", "ne": 1, "exists": True}, {})
     assert not matches({"field": "a", "eq": None}, {})
@@ -98,24 +98,24 @@ def test_a_missing_field_meets_only_what_is_negative() -> None:
     assert matches({"field": "a.b", "exists": False}, {"a.b": 1})
 
 
-def test_true_is_not_one() -> None:
-    """Though it is in Python."""
+def test_true_does_not_equal_one() -> None:
+    """In Python it does."""
     for value, constant in ((True, 1), (1, True), (False, 0), (0, False), ("true", True)):
         assert not matches({"field": "a", "eq": constant}, {"a": value})
         assert not matches({"field": "a", "in": [constant, "x"]}, {"a": value})
     assert read_filter({"field": "a", "eq": True}) != read_filter({"field": "a", "eq": 1})
 
 
-def test_values_that_orjson_does_not_read() -> None:
-    """Half a surrogate pair and numbers beyond doubles are valid; others in them are found."""
+def test_value_that_orjson_rejects_is_filtered() -> None:
+    """The fields of a value with a lone surrogate or 1e400 are found."""
     value = b'{"a":"\\ud83d","b":1e400,"c":"5"}'
     assert matches({"field": "c", "eq": 5}, value)
     assert matches({"field": "a", "prefix": "\ud83d"}, value)
     assert matches({"field": "b", "gt": 1e308}, value)
 
 
-def test_deep_values() -> None:
-    """As deep as the server takes: fields are found, and what Python cannot read is no number."""
+def test_fields_of_deeply_nested_value_are_found() -> None:
+    """A number in a value too deep for Python's parser is no number."""
     for depth in (400, 990):
         text = b'{"a":"7","x":1.5,"b":%b}' % (b"[" * depth + b"]" * depth)
         assert matches({"field": "a", "eq": 7}, text)
@@ -158,16 +158,16 @@ INVALID: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("tree", "message"), INVALID, ids=repr)
-def test_what_is_no_filter_is_told_where(tree: Any, message: str) -> None:
-    """The error names the place in the tree, and what is allowed there."""
+def test_invalid_filter_error_names_place_in_tree(tree: Any, message: str) -> None:
+    """The message says what is allowed there."""
     with pytest.raises(InvalidFilter) as caught:
         read_filter(tree)
     assert str(caught.value).startswith(message)
     assert len(str(caught.value)) < 400
 
 
-def test_trees_are_bounded() -> None:
-    """In comparisons and in depth; what repeats counts once."""
+def test_filter_beyond_max_terms_or_depth_is_rejected() -> None:
+    """Repeated comparisons count once."""
     several = [{"field": "a", "eq": number} for number in range(MAX_TERMS + 1)]
     assert read_filter({"or": several[:-1]}).terms == MAX_TERMS
     halves = {"and": [{"or": several[:9]}, {"or": several[8:]}]}
@@ -196,8 +196,8 @@ json_values = st.recursive(
 
 
 @given(json_values, st.dictionaries(st.text(max_size=3), json_values))
-def test_any_tree_is_a_filter_or_an_error(tree: Any, value: dict[str, Any]) -> None:
-    """And a filter looks at any value without an exception."""
+def test_any_tree_is_filter_or_invalid_filter(tree: Any, value: dict[str, Any]) -> None:
+    """A filter evaluates any value without an exception."""
     try:
         one = read_filter(tree)
     except InvalidFilter:
@@ -209,8 +209,8 @@ def test_any_tree_is_a_filter_or_an_error(tree: Any, value: dict[str, Any]) -> N
     one.matches(Fields(text))
 
 
-def test_a_filter_is_shared_while_it_is_used() -> None:
-    """One object however many ask for it, and a bound on different ones."""
+def test_registry_shares_equal_filters_and_limits_different_ones() -> None:
+    """A filter that is no longer used makes room for another."""
     registry = FilterRegistry(2)
     first = registry.share(read_filter({"field": "a", "eq": 1}))
     assert registry.share(read_filter({"field": "a", "eq": "1.0"})) is first
@@ -223,8 +223,8 @@ def test_a_filter_is_shared_while_it_is_used() -> None:
     assert registry.share(read_filter({"field": "a", "eq": 3})) is not None
 
 
-def test_a_value_is_parsed_when_a_filter_looks_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many filters and fields there are."""
+def test_value_is_parsed_once_and_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of filters and fields does not matter."""
     parsed: list[bytes] = []
 
     def load(text: bytes) -> Any:
