@@ -47,7 +47,7 @@ async def test_who_is_sent_away_gets_first_what_the_running_cycle_owes_it(
     service = odin_scenario.service
     client = await RawClient.open(odin_scenario)
     async with trio.open_nursery() as nursery:
-        going = Interrupting(lambda: nursery.start_soon(service.server.close_all, 0))
+        going = Interrupting(lambda: nursery.start_soon(service.server.connections.close_all, 0))
         join(service.hub, "*.*", client=going)
         for _ in range(200):
             join(service.hub, "*.*", client=Slow(autojump_clock))
@@ -65,7 +65,9 @@ async def test_an_announcement_comes_after_what_the_running_cycle_owes(
     service = odin_scenario.service
     client = await RawClient.open(odin_scenario)
     async with trio.open_nursery() as nursery:
-        telling = Interrupting(lambda: nursery.start_soon(service.server.announce, STALLED))
+        telling = Interrupting(
+            lambda: nursery.start_soon(service.server.connections.announce, STALLED)
+        )
         join(service.hub, "*.*", client=telling)
         for _ in range(200):
             join(service.hub, "*.*", client=Slow(autojump_clock))
@@ -78,7 +80,7 @@ async def test_an_announcement_comes_after_what_the_running_cycle_owes(
 async def test_an_advice_says_when_to_come_back(odin_scenario: Scenario) -> None:
     """Each gets its own time, within the jitter that keeps them apart."""
     clients = [await RawClient.open(odin_scenario) for _ in range(50)]
-    await odin_scenario.service.server.close_all(0)
+    await odin_scenario.service.server.connections.close_all(0)
     times = []
     for client in clients:
         advice = (await client.next()).json
@@ -97,12 +99,12 @@ async def test_what_stands_is_told_to_newcomers(odin_scenario: Scenario) -> None
     stalled, live = json.loads(STALLED), json.loads(LIVE)
     early = await odin_scenario.connect()
     assert await told(early) == []
-    server.current_notices["feed"] = STALLED
-    await server.announce(STALLED)
+    server.connections.current_notices["feed"] = STALLED
+    await server.connections.announce(STALLED)
     late = await odin_scenario.connect()
     assert await told(early) == await told(late) == [stalled]
-    del server.current_notices["feed"]
-    await server.announce(LIVE)
+    del server.connections.current_notices["feed"]
+    await server.connections.announce(LIVE)
     latest = await odin_scenario.connect()
     assert await told(early) == await told(late) == [live]
     assert await told(latest) == []
@@ -112,13 +114,13 @@ async def test_everybody_is_told_however_many_they_are(odin_scenario: Scenario) 
     """Once each, whoever comes or goes meanwhile."""
     clients = [await RawClient.open(odin_scenario) for _ in range(450)]
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(odin_scenario.service.server.announce, STALLED)
+        nursery.start_soon(odin_scenario.service.server.connections.announce, STALLED)
         await trio.lowlevel.checkpoint()
         clients[-1].stream.break_off()
         nursery.start_soon(odin_scenario.connect)
     for client in clients[:-1]:
         assert (await client.next_but_pings()).payload == STALLED
     await trio.sleep(1)
-    await odin_scenario.service.server.announce(LIVE)
+    await odin_scenario.service.server.connections.announce(LIVE)
     for client in clients[:-1]:
         assert (await client.next_but_pings()).payload == LIVE

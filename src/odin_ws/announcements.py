@@ -6,38 +6,40 @@ import time
 
 import trio
 
+from odin_ws.connection.open_connections import OpenConnections
 from odin_ws.hub import OffsetGaps, Stream
 from odin_ws.kafka.source_status import SourceState, SourceStatus
 from odin_ws.protocol.responses import Lost, feed_notice, lost_notice
 from odin_ws.records import GapReason
 from odin_ws.resume import LossReason, LostSpans
-from odin_ws.server import ConnectionServer
 
 __all__ = ["broadcast_feed_status", "broadcast_offset_gaps", "close_rebalanced_subscribers"]
 
 
-async def broadcast_feed_status(source_status: SourceStatus, server: ConnectionServer) -> None:
+async def broadcast_feed_status(source_status: SourceStatus, connections: OpenConnections) -> None:
     """Announce stalls and recoveries: of the feed to all, of topics to their subscribers.
 
     A client that connects during a stall gets the announcement first.
     """
     await source_status.state.wait_value(SourceState.LIVE)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_broadcast_status, source_status, server)
-        nursery.start_soon(_broadcast_stalled_topics, source_status, server)
+        nursery.start_soon(_broadcast_status, source_status, connections)
+        nursery.start_soon(_broadcast_stalled_topics, source_status, connections)
 
 
-async def _broadcast_status(source_status: SourceStatus, server: ConnectionServer) -> None:
+async def _broadcast_status(source_status: SourceStatus, connections: OpenConnections) -> None:
     while True:
         await source_status.state.wait_value(SourceState.STALLED)
-        server.current_notices["feed"] = feed_notice("stalled", _epoch_ms(source_status.since))
-        await server.announce(server.current_notices["feed"])
+        connections.current_notices["feed"] = feed_notice("stalled", _epoch_ms(source_status.since))
+        await connections.announce(connections.current_notices["feed"])
         await source_status.state.wait_value(SourceState.LIVE)
-        del server.current_notices["feed"]
-        await server.announce(feed_notice("live", _epoch_ms(source_status.since)))
+        del connections.current_notices["feed"]
+        await connections.announce(feed_notice("live", _epoch_ms(source_status.since)))
 
 
-async def _broadcast_stalled_topics(source_status: SourceStatus, server: ConnectionServer) -> None:
+async def _broadcast_stalled_topics(
+    source_status: SourceStatus, connections: OpenConnections
+) -> None:
     told: frozenset[str] = frozenset()
     while True:
         stalled = await source_status.stalled_topics.wait_value(
@@ -47,14 +49,14 @@ async def _broadcast_stalled_topics(source_status: SourceStatus, server: Connect
         for status, topics in ("stalled", stalled - told), ("live", told - stalled):
             # Topic by topic: subscribers of one topic get no announcement about others.
             for topic in sorted(topics):
-                await server.announce(feed_notice(status, now_ms, [topic]), {topic})
-        server.current_notices.pop("topics", None)
+                await connections.announce(feed_notice(status, now_ms, [topic]), {topic})
+        connections.current_notices.pop("topics", None)
         if stalled:
-            server.current_notices["topics"] = feed_notice("stalled", now_ms, sorted(stalled))
+            connections.current_notices["topics"] = feed_notice("stalled", now_ms, sorted(stalled))
         told = stalled
 
 
-async def close_rebalanced_subscribers(stream: Stream, server: ConnectionServer) -> None:
+async def close_rebalanced_subscribers(stream: Stream, connections: OpenConnections) -> None:
     """Close clients whose subscriptions are no longer served completely.
 
     The consumer group has moved partitions to another instance, which delivers their new records.
@@ -62,10 +64,10 @@ async def close_rebalanced_subscribers(stream: Stream, server: ConnectionServer)
     while True:
         topics = await stream.revoked_topics.wait_value(bool)
         stream.revoked_topics.value = frozenset()
-        await server.close_rebalanced(topics)
+        await connections.close_rebalanced(topics)
 
 
-def broadcast_offset_gaps(server: ConnectionServer, gaps: OffsetGaps) -> None:
+def broadcast_offset_gaps(connections: OpenConnections, gaps: OffsetGaps) -> None:
     """Report lost, recreated and truncated partitions to every connection.
 
     The hub calls it before it sends later messages: a client must know first that offsets restart.
@@ -82,7 +84,7 @@ def broadcast_offset_gaps(server: ConnectionServer, gaps: OffsetGaps) -> None:
                 positions.setdefault(key.topic, {})[key.partition] = gaps.positions[key]
             ids = {topic: gaps.ids[topic] for topic in topics if topic in gaps.ids}
             notice = lost_notice(lost, positions, ids)
-        server.announce_now(notice)
+        connections.announce_now(notice)
 
 
 def _epoch_ms(at: float) -> int:

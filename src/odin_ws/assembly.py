@@ -14,6 +14,7 @@ from odin_ws.auth.origins import Origins
 from odin_ws.canary.credential import CanaryCredential
 from odin_ws.catalogue import Catalogue
 from odin_ws.connection.keepalive import Keepalive
+from odin_ws.connection.open_connections import OpenConnections
 from odin_ws.connection.token_expiry import Expiry
 from odin_ws.connection_options import CanaryLimits, ConnectionLimits
 from odin_ws.handshake.admission import Admission
@@ -84,7 +85,8 @@ def build(
 
     `canary`: the credential of the service's own canary, if it has one.
     """
-    hub = _hub(settings, catalogue)
+    connections = OpenConnections(catalogue)
+    hub = _hub(settings, catalogue, connections, upstream.dead_letters)
     lifecycle = Lifecycle()
     budget = MemoryBudget()
     resources = Resources(
@@ -107,15 +109,15 @@ def build(
     limits = ReplayLimits(settings.ws_max_replay_records)
     server = ConnectionServer(
         ReplayContext(hub, scans.log_reader, limits, scans, replays),
+        connections,
         Admission(settings.ws_max_connections, resources.overload, lifecycle, budget=budget),
         Keepalive(settings.ws_ping_interval_seconds, settings.ws_pong_timeout_seconds),
         _limits(settings, budget),
         handshaker=_handshaker(settings, certificate, canary),
-        authenticator=_authenticator(settings, catalogue, hub),
+        authenticator=_authenticator(settings, catalogue),
+        is_ready=lambda: service.ready,
         canary=None if canary is None else _canary_limits(settings, catalogue),
     )
-    hub.ingest.before_assignment = server.flush_event_streams
-    hub.ingest.on_offset_gaps = partial(broadcast_offset_gaps, server)
     service = Service(
         settings,
         upstream.source.status,
@@ -126,20 +128,26 @@ def build(
         lifecycle,
         certificate,
     )
-    server.http.is_ready = lambda: service.ready
     if upstream.dead_letters is not None:
-        hub.ingest.on_invalid_record = upstream.dead_letters.put
         service.dead_letters = upstream.dead_letters.stats
     return service
 
 
-def _hub(settings: Settings, catalogue: Catalogue) -> Hub:
+def _hub(
+    settings: Settings,
+    catalogue: Catalogue,
+    connections: OpenConnections,
+    dead_letters: DeadLetterQueue | None,
+) -> Hub:
     rate = settings.ws_max_broadcast_rate
     ingest = Ingest(
         Stream(catalogue),
         History(catalogue, settings.ws_history_bytes, settings.ws_history_seconds),
         SnapshotCache(catalogue, settings.ws_snapshot_bytes),
         settings.ws_max_record_bytes,
+        before_assignment=connections.flush_event_streams,
+        on_offset_gaps=partial(broadcast_offset_gaps, connections),
+        on_invalid_record=None if dead_letters is None else dead_letters.put,
     )
     return Hub(
         ingest,
@@ -151,7 +159,7 @@ def _hub(settings: Settings, catalogue: Catalogue) -> Hub:
     )
 
 
-def _authenticator(settings: Settings, catalogue: Catalogue, hub: Hub) -> Authenticator:
+def _authenticator(settings: Settings, catalogue: Catalogue) -> Authenticator:
     rules = AuthPolicy(
         full_grant(catalogue),
         Origins(settings.ws_allowed_origins),
@@ -164,7 +172,7 @@ def _authenticator(settings: Settings, catalogue: Catalogue, hub: Hub) -> Authen
         from odin_ws.auth.jwt_verifier import open_jwt_verifier  # noqa: PLC0415
 
         jwt_verifier = open_jwt_verifier(settings, catalogue)
-    return Authenticator(jwt_verifier, rules, Expiry(hub, settings.ws_token_expiry_notice_seconds))
+    return Authenticator(jwt_verifier, rules, Expiry(settings.ws_token_expiry_notice_seconds))
 
 
 def read_certificate(settings: Settings) -> Certificate | None:

@@ -176,8 +176,8 @@ async def dispatcher(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.scans.run)
         nursery.start_soon(service.hub.run, records)
-        nursery.start_soon(broadcast_feed_status, service.source_status, server)
-        nursery.start_soon(close_rebalanced_subscribers, service.hub.stream, server)
+        nursery.start_soon(broadcast_feed_status, service.source_status, server.connections)
+        nursery.start_soon(close_rebalanced_subscribers, service.hub.stream, server.connections)
         yield
         nursery.cancel_scope.cancel()
 
@@ -201,7 +201,11 @@ async def subscribers(service: Service, accept: Accept) -> AsyncIterator[None]:
         async with trio.open_nursery() as accepting:
             accepting.start_soon(server.keepalive.run)
             accepting.start_soon(server.authenticator.run)
-            accepting.start_soon(server.send_positions, settings.ws_positions_interval_seconds)
+            accepting.start_soon(
+                server.connections.send_positions,
+                service.hub,
+                settings.ws_positions_interval_seconds,
+            )
             accepting.start_soon(accept, server.serve, connections)
             yield
             log.info("draining", connections=server.admission.active)
@@ -211,7 +215,9 @@ async def subscribers(service: Service, accept: Accept) -> AsyncIterator[None]:
             accepting.cancel_scope.cancel()
         service.lifecycle.enter(ServiceState.CLOSING)
         connections.cancel_scope.deadline = trio.current_time() + settings.ws_drain_timeout_seconds
-        await server.close_all(max(0.0, settings.ws_drain_timeout_seconds - CLOSE_SECONDS))
+        await server.connections.close_all(
+            max(0.0, settings.ws_drain_timeout_seconds - CLOSE_SECONDS)
+        )
 
 
 @asynccontextmanager

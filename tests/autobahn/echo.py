@@ -33,6 +33,7 @@ from odin_ws.protocol.frames import text_frame, text_header
 from odin_ws.protocol.message_reader import FrameReader
 from odin_ws.protocol.permessage_deflate import agree
 from odin_ws.protocol.wire_format import wire_format
+from tests.hub.hub_driver import make_hub
 
 __all__ = ["echoing"]
 
@@ -98,8 +99,7 @@ async def _serve(handshaker: Handshaker, wire: Transport, peer: str) -> None:
                 send_queue_bytes=_SEND_QUEUE_BYTES,
                 grace=_PATIENCE,
                 message_seconds=_PATIENCE,
-                on_drained=lambda _subscriber: None,
-                on_open=lambda _connection: None,
+                hub=make_hub(),
             )
             agreed = agree(head.headers.get("sec-websocket-extensions", ""))
             reader = FrameReader(_MESSAGE_BYTES, _MESSAGE_FRAMES, deflate=agreed is not None)

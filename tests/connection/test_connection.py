@@ -15,6 +15,7 @@ from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.protocol.message_reader import FrameReader
 from odin_ws.protocol.wire_format import wire_format
 from tests.connection.fakes import FakeTransport
+from tests.hub.hub_driver import make_hub
 
 ANSWER = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
 
@@ -44,8 +45,7 @@ def new(transport: FakeTransport) -> Connection:
         send_queue_bytes=1000,
         grace=10,
         message_seconds=10,
-        on_drained=lambda _subscriber: None,
-        on_open=lambda _connection: None,
+        hub=make_hub(),
     )
 
 

@@ -16,4 +16,4 @@ def open_authenticator(hub: Hub) -> Authenticator:
     rules = AuthPolicy(
         full_grant(hub.stream.catalogue), Origins("*"), max_per_user=0, token_in_query=False
     )
-    return Authenticator(None, rules, Expiry(hub, notice=30))
+    return Authenticator(None, rules, Expiry(notice=30))

@@ -11,6 +11,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from odin_ws.connection.keepalive import Keepalive
+from odin_ws.connection.open_connections import OpenConnections
 from odin_ws.connection_options import ConnectionLimits
 from odin_ws.handshake.admission import Admission
 from odin_ws.handshake.forwarded import TrustedProxies
@@ -183,6 +184,7 @@ async def test_failing_22_a_rejection_is_an_http_answer_and_never_a_101(
     scans = ScanPool(hub, MemoryLogReader(MemoryLog(())), 4)
     server = ConnectionServer(
         ReplayContext(hub, scans.log_reader, ReplayLimits(1000), scans),
+        OpenConnections(hub.stream.catalogue),
         admission,
         Keepalive(30, 75),
         ConnectionLimits(
@@ -200,6 +202,7 @@ async def test_failing_22_a_rejection_is_an_http_answer_and_never_a_101(
             None,
         ),
         authenticator=open_authenticator(hub),
+        is_ready=lambda: True,
     )
     transport = FakeTransport([max_header_bytes()])
     async with trio.open_nursery() as nursery:

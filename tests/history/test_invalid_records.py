@@ -55,9 +55,8 @@ async def test_invalid_record_is_counted_and_skipped(
 
 async def test_invalid_record_of_history_is_no_dead_letter(autojump_clock: MockClock) -> None:
     """Records from before the start were reported by the instances that ran then."""
-    hub = make_hub()
     dead_letters: list[tuple[int, InvalidRecord]] = []
-    hub.ingest.on_invalid_record = lambda one, reason: dead_letters.append((one.offset, reason))
+    hub = make_hub(on_invalid_record=lambda one, reason: dead_letters.append((one.offset, reason)))
     key = TopicPartition("odin.trades", 0)
     async with dispatching(hub) as feeder:
         await feeder.publish(Assignment({key: 2}, history={key: -1}))
@@ -72,9 +71,8 @@ async def test_invalid_record_of_history_is_no_dead_letter(autojump_clock: MockC
 
 async def test_undecodable_batch_is_one_dead_letter(autojump_clock: MockClock) -> None:
     """The dead letter has the batch's bytes; the position moves to the batch's last offset."""
-    hub = make_hub()
     dead_letters: list[tuple[Record, InvalidRecord]] = []
-    hub.ingest.on_invalid_record = lambda one, reason: dead_letters.append((one, reason))
+    hub = make_hub(on_invalid_record=lambda one, reason: dead_letters.append((one, reason)))
     bad = Record("odin.trades", 0, 9, 1, None, b"raw", InvalidBatch.BAD_COMPRESSION)
     async with dispatching(hub) as feeder:
         await feeder.publish(record(offset=0), bad, record(offset=10))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -25,12 +25,17 @@ def make_hub(
     max_record_bytes: int = 1 << 20,
     cycle_bytes: int = 1 << 20,
     retention_bytes: int = 1 << 30,
+    **callbacks: Callable[..., None],
 ) -> Hub:
-    """A hub for the platform's topics."""
+    """A hub for the platform's topics. `callbacks`: those of its ingest."""
     catalogue = default_catalogue()
     history = History(catalogue, retention_bytes, max_age=math.inf)
     ingest = Ingest(
-        Stream(catalogue), history, SnapshotCache(catalogue, max_bytes=1 << 30), max_record_bytes
+        Stream(catalogue),
+        history,
+        SnapshotCache(catalogue, max_bytes=1 << 30),
+        max_record_bytes,
+        **callbacks,
     )
     return Hub(ingest, interval=interval, cycle_bytes=cycle_bytes)
 

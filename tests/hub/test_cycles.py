@@ -287,8 +287,6 @@ async def test_jump_is_reported_after_the_records_before_it(
     autojump_clock: MockClock, clients: int
 ) -> None:
     """The subscriber has every earlier record when it reads of the loss."""
-    hub = make_hub()
-    joined = [join(hub, "*.*", client=Slow(autojump_clock, [])) for _ in range(clients)]
     told: list[list[str]] = []
 
     def tell(_gaps: OffsetGaps) -> None:
@@ -296,7 +294,8 @@ async def test_jump_is_reported_after_the_records_before_it(
             hub.flush(client.subscriber)
             told.append(client.positions)
 
-    hub.ingest.on_offset_gaps = tell
+    hub = make_hub(on_offset_gaps=tell)
+    joined = [join(hub, "*.*", client=Slow(autojump_clock, [])) for _ in range(clients)]
     async with dispatching(hub) as feeder, trio.open_nursery() as nursery:
 
         async def publish_meanwhile() -> None:

@@ -36,14 +36,14 @@ class Taker:
     """An intake, and what it says."""
 
     def __init__(self) -> None:
+        self.gaps: list[OffsetGaps] = []
         self.ingest = Ingest(
             Stream(CATALOGUE),
             History(CATALOGUE, 1 << 30, math.inf),
             SnapshotCache(CATALOGUE, 1 << 30),
             max_record_bytes=1 << 20,
+            on_offset_gaps=self.gaps.append,
         )
-        self.gaps: list[OffsetGaps] = []
-        self.ingest.on_offset_gaps = self.gaps.append
 
     def take(self, *items: Item) -> list[str]:
         """Take items whole; returns the places of what is to be delivered."""

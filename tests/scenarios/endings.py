@@ -102,7 +102,7 @@ async def _let_the_token_end(scenario: Scenario) -> None:
 
 async def _be_revoked(scenario: Scenario) -> None:
     await _subscriber(scenario)
-    scenario.service.server.revoke(Revocation(user="ann"))
+    scenario.service.server.connections.revoke(Revocation(user="ann"))
 
 
 async def _find_no_log(scenario: Scenario) -> None:

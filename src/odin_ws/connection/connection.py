@@ -84,16 +84,15 @@ class Reader(Protocol):
 class Connection:
     """A WebSocket or an event stream. `closing`: its disconnect reason, set with the state.
 
-    `on_drained` is called whenever the send queue becomes empty, `on_open` once after the upgrade.
+    `hub` writes its pending messages, and is told whenever the send queue becomes empty.
     `grant`: what the client may read, until a new JWT replaces it.
     """
 
     __slots__ = (
         "_drained",
+        "_hub",
         "_message_seconds",
         "_nursery",
-        "_on_drained",
-        "_on_open",
         "_task",
         "_transport",
         "bytes_received",
@@ -118,8 +117,7 @@ class Connection:
         send_queue_bytes: int,
         grace: float,
         message_seconds: float,
-        on_drained: Callable[[Subscriber], None],
-        on_open: Callable[[Connection], None],
+        hub: Hub,
         framing: Framing = WEBSOCKET,
     ) -> None:
         self.peer = peer
@@ -138,8 +136,7 @@ class Connection:
             idle=self._idle,
         )
         self.subscriber = Subscriber(self.send_queue.write, form)
-        self._on_drained = on_drained
-        self._on_open = on_open
+        self._hub = hub
         self._transport = transport
         self._message_seconds = message_seconds
         # Set when the send queue is empty; created by the waiting task.
@@ -169,10 +166,14 @@ class Connection:
         holds_back = conflation is not None and conflation.holding
         return bool(self.subscriber.patterns) and not (self.replaying or holds_back)
 
-    def send_notice(self, payload: bytes, hub: Hub) -> None:
-        """Say something after all that is due."""
+    def settle(self) -> None:
+        """Write all pending messages, also those that a rate delays."""
+        self._hub.settle(self.subscriber)
+
+    def send_notice(self, payload: bytes) -> None:
+        """Send a notice or a response after all pending messages: clients rely on that order."""
         if self.is_open:
-            hub.flush(self.subscriber)
+            self._hub.flush(self.subscriber)
             self.send_queue.write(self.framing.notice(payload))
 
     def close(self, reason: DisconnectReason) -> None:
@@ -237,7 +238,7 @@ class Connection:
         if self._drained is not None:
             self._drained.set()
             self._drained = None
-        self._on_drained(self.subscriber)
+        self._hub.release(self.subscriber)
 
     def close_as_slow(self) -> None:
         """Close the connection as slow."""
@@ -254,11 +255,16 @@ class Connection:
     # ---- the connection's own task
 
     async def run(
-        self, answer: bytes, session: CommandHandler, reader: Reader, rest: bytes
+        self,
+        answer: bytes,
+        session: CommandHandler,
+        reader: Reader,
+        rest: bytes,
+        notices: Iterable[bytes] = (),
     ) -> None:
         """Send the handshake response, then serve until the end; `closing` has the reason.
 
-        `rest`: bytes that arrived with the request after its end.
+        `rest`: bytes that arrived with the request after its end. `notices`: sent first.
         """
         answered = False
         try:
@@ -266,7 +272,8 @@ class Connection:
                 self._nursery = nursery
                 self.send_queue.write(answer)
                 self._enter(ConnectionState.OPEN)
-                self._on_open(self)
+                for payload in notices:
+                    self.send_notice(payload)
                 self._received(len(rest))
                 answered = await self._listen(session, reader, rest)
         finally:

@@ -13,7 +13,6 @@ import trio
 from odin_ws.connection.connection import Connection
 from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.held import Held
-from odin_ws.hub import Hub
 from odin_ws.protocol.responses import auth_expiring
 
 __all__ = ["Expiry"]
@@ -32,16 +31,14 @@ class Expiry:
     Trio's clock does not follow: if it is set forward or back, JWTs still expire at their time.
     """
 
-    def __init__(self, hub: Hub, notice: float, now: Callable[[], float] | None = None) -> None:
+    def __init__(self, notice: float, now: Callable[[], float] | None = None) -> None:
         """Start without connections.
 
         Args:
-            hub: flushes pending messages of a client before the notice.
             notice: seconds.
             now: the wall clock; by default the system's.
         """
         self.now = now or _wall_clock
-        self._hub = hub
         self._notice = notice
         self._ends: dict[Connection, float] = {}
         # When to send the notice, for connections that have not got it.
@@ -83,7 +80,7 @@ class Expiry:
         if connection.is_open and self._notices.get(connection, math.inf) <= now:
             del self._notices[connection]
             left = self._ends[connection] - now
-            connection.send_notice(auth_expiring(round(1000 * left)), self._hub)
+            connection.send_notice(auth_expiring(round(1000 * left)))
 
     def _due(self, times: dict[Connection, float]) -> list[Connection]:
         now = self.now()

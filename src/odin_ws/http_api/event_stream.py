@@ -15,7 +15,7 @@ from odin_ws.http_api.event_ids import (
     ReplayEventIds,
     event_format,
 )
-from odin_ws.hub import Hub, Subscriber
+from odin_ws.hub import Subscriber
 from odin_ws.protocol.commands import Resume, Subscribe
 from odin_ws.protocol.errors import CommandError
 from odin_ws.protocol.event_id import EventId
@@ -127,19 +127,16 @@ class EventReader:
 class _EventResponses:
     """The client's responses. Not part of the session, as in session.py."""
 
-    __slots__ = ("_connection", "_framing", "_hub", "_stats")
+    __slots__ = ("_connection", "_framing", "_stats")
 
-    def __init__(
-        self, connection: Connection, framing: EventFraming, hub: Hub, stats: SessionStats
-    ) -> None:
+    def __init__(self, connection: Connection, framing: EventFraming, stats: SessionStats) -> None:
         self._connection = connection
         self._framing = framing
-        self._hub = hub
         self._stats = stats
 
     def respond(self, payload: bytes) -> None:
         """Answer after everything that is due."""
-        self._connection.send_notice(payload, self._hub)
+        self._connection.send_notice(payload)
 
     def reject_command(self, error: CommandError) -> None:
         """Answer with an error, and end: there is no other command."""
@@ -178,7 +175,7 @@ class EventSession:
         self._command = command
         self._stats = stats
         self._slice = TimeSlice(context.scans.wait_for_work_slice)
-        self._responses = _EventResponses(connection, framing, context.hub, stats)
+        self._responses = _EventResponses(connection, framing, stats)
         self._subscriptions = Subscriptions(connection, context, limits, self._responses)
 
     def begin_time_slice(self) -> None:

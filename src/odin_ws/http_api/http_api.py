@@ -51,27 +51,28 @@ HTTP_REJECTIONS: Final = ("forbidden", *SNAPSHOT_REJECTIONS)
 class HttpApi:
     """Serves requests without a WebSocket upgrade.
 
-    `is_ready`: whether load balancers should send clients here; set by the service.
     `requests`: how many were served without a connection, by resource.
 
     Args:
         context: of subscriptions.
         origins: the web pages that may read responses.
         limits: of the subscriptions of one client.
+        is_ready: whether load balancers should send clients here.
         max_snapshot_bytes: of the messages of one snapshot.
         max_id_bytes: of an event id, which a client sends in a request header.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- its limits
         self,
         context: ReplayContext,
         origins: Origins,
         limits: SubscriptionLimits,
         *,
+        is_ready: Callable[[], bool],
         max_snapshot_bytes: int,
         max_id_bytes: int,
     ) -> None:
-        self.is_ready: Callable[[], bool] = _never
+        self._is_ready = is_ready
         self.requests: Counter[str] = Counter()
         self.snapshots = Snapshots(context, limits, max_snapshot_bytes)
         self._context = context
@@ -92,7 +93,7 @@ class HttpApi:
             check_method(request, "GET", "HEAD")
             check_no_body(request)
             self.requests["probe"] += 1
-            response = _probe_response(is_ready=self.is_ready())
+            response = _probe_response(is_ready=self._is_ready())
             return response.encode(head=request.method == "HEAD")
         if path not in _DATA_PATHS:
             text = f"nothing here; the WebSocket is at {PATH}, events are at {EVENTS_PATH}"
@@ -191,7 +192,3 @@ def _probe_response(*, is_ready: bool) -> HTTPResponse:
     if is_ready:
         return HTTPResponse(HTTPStatus.OK, b"ok\n", headers=headers)
     return HTTPResponse(HTTPStatus.SERVICE_UNAVAILABLE, b"not ready\n", headers=headers)
-
-
-def _never() -> bool:
-    return False

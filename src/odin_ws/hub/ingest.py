@@ -36,12 +36,16 @@ class Ingest:
     delivered.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- its parts, and three callbacks
         self,
         stream: Stream,
         history: History,
         snapshots: SnapshotCache,
         max_record_bytes: int,
+        *,
+        before_assignment: Callable[[], None] | None = None,
+        on_offset_gaps: Callable[[OffsetGaps], None] | None = None,
+        on_invalid_record: Callable[[Record, InvalidRecord], None] | None = None,
     ) -> None:
         self.stats = HubStats()
         self.stream = stream
@@ -51,9 +55,9 @@ class Ingest:
             name: RecordDecoder(topic, max_record_bytes)
             for name, topic in stream.catalogue.topics.items()
         }
-        self.before_assignment: Callable[[], None] = _ignore_assignment
-        self.on_offset_gaps: Callable[[OffsetGaps], None] = _ignore_gaps
-        self.on_invalid_record: Callable[[Record, InvalidRecord], None] = _ignore_invalid
+        self._before_assignment = before_assignment
+        self._on_offset_gaps = on_offset_gaps
+        self._on_invalid_record = on_invalid_record
         self._next_report: dict[InvalidRecord, float] = {}
 
     def read(self, record: Record) -> ChannelMessage | None:
@@ -78,7 +82,8 @@ class Ingest:
         else:
             size = 0
             if isinstance(item, Assignment):
-                self.before_assignment()
+                if self._before_assignment is not None:
+                    self._before_assignment()
                 self._assign(item)
             else:
                 self.stream.history_loaded.set()
@@ -121,8 +126,8 @@ class Ingest:
             content = reader.read(record)
             if not isinstance(content, tuple):
                 self._skip_invalid(record, content)
-                if is_news:
-                    self.on_invalid_record(record, content)
+                if is_news and self._on_invalid_record is not None:
+                    self._on_invalid_record(record, content)
                 continue
             message, event = content
             # Delivered anyway: new event types must not need a new server.
@@ -198,9 +203,9 @@ class Ingest:
                 spans.setdefault(reason, {})[key] = span
                 if reason is not GapReason.EXPIRED:
                     positions[key] = new
-        if spans:
+        if spans and self._on_offset_gaps is not None:
             topics = {key.topic for key in positions}
-            self.on_offset_gaps(OffsetGaps(spans, positions, self.stream.ids_of(topics)))
+            self._on_offset_gaps(OffsetGaps(spans, positions, self.stream.ids_of(topics)))
 
     def _apply_gap(
         self, key: TopicPartition, reason: GapReason, old: int | None, new: int
@@ -245,15 +250,3 @@ class Ingest:
                 offset=record.offset,
                 so_far=invalid_records[reason],
             )
-
-
-def _ignore_assignment() -> None:
-    """Do nothing: no listener is connected."""
-
-
-def _ignore_gaps(_gaps: OffsetGaps) -> None:
-    """Do nothing: no listener is connected."""
-
-
-def _ignore_invalid(_record: Record, _reason: InvalidRecord) -> None:
-    """Do nothing: there is no dead letter topic."""

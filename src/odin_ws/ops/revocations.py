@@ -54,7 +54,7 @@ async def revoke(service: Service, request: Request) -> Response:
         text = "the list is full; nothing was revoked: change the key that tokens are signed with"
         return _reject(HTTPStatus.INSUFFICIENT_STORAGE, text)
     lifted = order.until <= time.time()
-    closed = 0 if lifted else service.server.revoke(order.revocation)
+    closed = 0 if lifted else service.server.connections.revoke(order.revocation)
     log.info("revoked", closed=closed, **_told(order))
     return JSONResponse({**_told(order), "closed": closed})
 

@@ -14,7 +14,6 @@ import trio
 from odin_ws.connection.connection import Connection
 from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.handshake.authenticator import Authenticator
-from odin_ws.hub import Hub
 from odin_ws.protocol.commands import (
     Auth,
     Command,
@@ -28,7 +27,6 @@ from odin_ws.protocol.commands import (
     size_of,
 )
 from odin_ws.protocol.errors import CommandError, ErrorCode
-from odin_ws.protocol.frames import text_frame
 from odin_ws.protocol.responses import auth_ack, error_response, pong
 from odin_ws.protocol.selection import RejectedName
 from odin_ws.resume import ReplayContext
@@ -89,28 +87,24 @@ class _Answers:
     would wait for the garbage collector.
     """
 
-    __slots__ = ("_bucket", "_connection", "_hub", "_in_a_row", "_most_debt", "_stats")
+    __slots__ = ("_bucket", "_connection", "_in_a_row", "_most_debt", "_stats")
 
     def __init__(
         self,
         connection: Connection,
-        hub: Hub,
         stats: SessionStats,
         bucket: TokenBucket,
         maximum: int,
     ) -> None:
         self._connection = connection
-        self._hub = hub
         self._stats = stats
         self._bucket = bucket
         self._most_debt = maximum
         self._in_a_row = 0
 
     def respond(self, payload: bytes) -> None:
-        """Send a response after all pending messages: clients may rely on that order."""
-        subscriber = self._connection.subscriber
-        self._hub.flush(subscriber)
-        subscriber.deliver(text_frame(payload))
+        """Send a response after all pending messages."""
+        self._connection.send_notice(payload)
 
     def reject_command(self, error: CommandError) -> None:
         """Respond with an error; too many in a row close the connection."""
@@ -170,9 +164,7 @@ class ClientSession:
         self._stats = stats
         self._slice = TimeSlice(context.scans.wait_for_work_slice)
         self._bucket = TokenBucket(limits.command_rate, limits.command_burst, trio.current_time())
-        self._responder = _Answers(
-            connection, context.hub, stats, self._bucket, limits.command_burst
-        )
+        self._responder = _Answers(connection, stats, self._bucket, limits.command_burst)
         self._subscriptions = Subscriptions(
             connection, context, limits.subscriptions, self._responder
         )
