@@ -1,4 +1,4 @@
-"""A client's subscriptions with all that is around them made plain: a log, a hub and a wire."""
+"""One client's subscriptions over an in-memory log, a hub and a fake transport."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.connection.fakes import FakeTransport
 from tests.hub.hub_driver import Feeder, dispatching, make_hub
 from tests.wire_decoder import messages
 
-__all__ = ["CATALOGUE", "GRACE", "HELD", "MARK", "STUCK", "House", "Talker", "open_house"]
+__all__ = ["CATALOGUE", "GRACE", "HELD", "MARK", "STUCK", "FakeClient", "Harness", "open_harness"]
 
 CATALOGUE: Final = default_catalogue()
 GRACE: Final = 10.0
@@ -39,10 +39,10 @@ HELD: Final = 2000
 STUCK: Final = 60.0
 
 
-class House:
-    """A log of two partitions, its archive, and a hub that reads it."""
+class Harness:
+    """A log of two partitions, its log reader, and a hub that dispatches its records."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 -- one of each of what it is made of
+    def __init__(  # noqa: PLR0913, PLR0917 -- one argument for each part
         self,
         nursery: trio.Nursery,
         log: MemoryLog,
@@ -63,29 +63,29 @@ class House:
         self.limits = SubscriptionLimits(patterns, MARK, HELD, GRACE, STUCK)
 
     async def publish(self, *tokens: str, category: str = "trade") -> None:
-        """One record of each token, in partition 0, and let the hub deliver them."""
+        """Publish one record per token to partition 0, and dispatch them."""
         topic = CATALOGUE.categories[category].name
         await self.feeder.publish(
             *(self.log.append(topic, one.encode(), self.value, partition=0) for one in tokens)
         )
 
 
-class Talker:
-    """A connection without its head and frames; `received` is all that it was sent.
+class FakeClient:
+    """A connection without request head and frame parsing; `received` has all that it was sent.
 
-    `takes`: how many bytes the wire takes until `take`; None: any number.
+    `room`: the bytes that the transport accepts until `make_room`; None: any number.
     """
 
-    def __init__(self, house: House, takes: int | None = None) -> None:
-        self.transport = FakeTransport(room=takes)
+    def __init__(self, harness: Harness, room: int | None = None) -> None:
+        self.transport = FakeTransport(room=room)
         self.tasks = 0
         self.charged = 0
         self.slow = False
         self.replaying = False
         self.rejected: list[ErrorCode] = []
-        self._hub = house.hub
-        self._turn = house.context.scans.wait_for_chunk
-        self._nursery = house.nursery
+        self._hub = harness.hub
+        self._turn = harness.context.scans.wait_for_chunk
+        self._nursery = harness.nursery
         self._idle = trio.Event()
         self.send_queue = SendQueue(
             self.transport,
@@ -97,38 +97,38 @@ class Talker:
         )
         self.subscriber = Subscriber(self.send_queue.write)
         self.grant = full_grant(CATALOGUE)
-        self.subscriptions = Subscriptions(self, house.context, house.limits, self)
+        self.subscriptions = Subscriptions(self, harness.context, harness.limits, self)
 
-    # ---- for the test
+    # ---- called by tests
 
     @property
     def received(self) -> list[dict[str, Any]]:
-        """Messages and answers, in order."""
+        """Messages and responses, in order."""
         return messages(bytes(self.transport.sent))
 
     @property
     def kinds(self) -> list[str]:
-        """The place of each message and the type of each answer, in order."""
+        """The position of each message and the type of each response, in order."""
         return [one.get("pos", one["type"]) for one in self.received]
 
-    def say(self, kind: str, command_id: int | None = None, **data: Any) -> None:
-        """Send a command; nothing waits, so nothing that takes time has been done yet.
+    def send(self, kind: str, command_id: int | None = None, **data: Any) -> None:
+        """Process a command without waiting; a replay has not done its first step yet.
 
-        What takes more than one time slice goes on in a task.
+        Raises AssertionError if the command takes more than one time slice: then use `send_long`.
         """
-        saying = self._say(kind, command_id, data)
+        processing = self._process(kind, command_id, data)
         try:
-            saying.send(None)
+            processing.send(None)
         except StopIteration:
             return
-        saying.close()
-        raise AssertionError(f"{kind} takes more than a time slice: say_on")
+        processing.close()
+        raise AssertionError(f"{kind} takes more than a time slice: send_long")
 
-    async def say_on(self, kind: str, command_id: int | None = None, **data: Any) -> None:
-        """Send a command, and wait until it was begun, over as many time slices as that takes."""
-        await self._say(kind, command_id, data)
+    async def send_long(self, kind: str, command_id: int | None = None, **data: Any) -> None:
+        """Process a command, waiting after each of its time slices."""
+        await self._process(kind, command_id, data)
 
-    async def _say(self, kind: str, command_id: int | None, data: dict[str, Any]) -> None:
+    async def _process(self, kind: str, command_id: int | None, data: dict[str, Any]) -> None:
         text = json.dumps({"type": kind, "id": command_id, "data": data})
         try:
             command = decode_command(text, CATALOGUE)
@@ -142,41 +142,41 @@ class Talker:
             self.reject_command(error)
 
     async def restrict(self) -> None:
-        """End what `grant` does not grant, as after a new token."""
+        """End the subscriptions outside of `grant`, as after a new credential."""
         await self.subscriptions.restrict(TimeSlice(self._turn))
 
     async def ask(self, kind: str, command_id: int | None = None, **data: Any) -> dict[str, Any]:
-        """Send a command and return the first that comes then, without time passing."""
+        """Send a command and return the first message that follows, without time passing."""
         before = len(self.received)
-        self.say(kind, command_id, **data)
+        self.send(kind, command_id, **data)
         await wait_all_tasks_blocked()
         return self.received[before]
 
-    def take(self, size: int = 1 << 30) -> None:
-        """Let the wire take so many bytes more."""
+    def make_room(self, size: int = 1 << 30) -> None:
+        """Let the transport accept this many more bytes."""
         self.transport.make_room(size)
 
-    # ---- for the subscriptions: see Client and Answers
+    # ---- called by Subscriptions: the protocols Client and Answers
 
     async def drained(self) -> None:
-        """Wait until the wire has taken all."""
+        """Wait until the transport has taken every pending byte."""
         await trio.lowlevel.checkpoint()
         while not self.send_queue.empty:
             await self._idle.wait()
 
     def went_live(self, topics: Sequence[str]) -> None:
-        """Nothing changes."""
+        """Ignore it: only the feed status depends on the topics."""
 
     def charge(self, messages: int) -> None:
-        """Keep what commands have brought."""
+        """Add up the messages that commands have caused."""
         self.charged += messages
 
     def count_rejected_names(self, names: Iterable[RejectedName]) -> None:
-        """Keep why names did not take effect."""
+        """Keep the error codes of names without effect."""
         self.rejected += [one.code for one in names]
 
     def start(self, task: Callable[[], Awaitable[None]]) -> None:
-        """Run it, one at a time."""
+        """Run a replay task; there is at most one."""
         assert not self.replaying
         self.tasks += 1
         self.replaying = True
@@ -187,19 +187,19 @@ class Talker:
         self.replaying = False
 
     def respond(self, payload: bytes) -> None:
-        """After all that is due."""
+        """Send a response after all pending messages."""
         self._hub.flush(self.subscriber)
         self.send_queue.write(text_frame(payload))
 
     def reject_command(self, error: CommandError) -> None:
-        """Likewise."""
+        """Send an error response after all pending messages."""
         self.respond(error_response(error))
 
     def _wake(self) -> None:
         self._nursery.start_soon(self.send_queue.drain)
 
     def close_as_slow(self) -> None:
-        """Be closed as slow."""
+        """Note that the client is closed as slow."""
         self.slow = True
         self.send_queue.finish(b"", flush=True)
 
@@ -210,17 +210,17 @@ class Talker:
 
 
 @asynccontextmanager
-async def open_house(
+async def open_harness(
     *,
     patterns: int = 1024,
     retention_bytes: int = 1 << 30,
     history_loaded: bool = True,
     turn: Turn = trio.lowlevel.checkpoint,
-) -> AsyncIterator[House]:
-    """Run the hub for the length of the block.
+) -> AsyncIterator[Harness]:
+    """Run a hub for the length of the block.
 
-    `history_loaded`: it knows where it is. `turn`: what a client's work waits for after each time
-    slice.
+    `history_loaded`: whether the hub has read its history. `turn`: awaited after each time slice of
+    a command.
     """
     log = MemoryLog(CATALOGUE.topics, 2)
     hub = make_hub(retention_bytes=retention_bytes)
@@ -228,5 +228,5 @@ async def open_house(
         await feeder.publish(Assignment(dict.fromkeys(log.ends(), -1)))
         if history_loaded:
             await feeder.publish(HistoryEnd())
-        yield House(nursery, log, hub, feeder, patterns, turn)
+        yield Harness(nursery, log, hub, feeder, patterns, turn)
         nursery.cancel_scope.cancel()

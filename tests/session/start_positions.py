@@ -1,4 +1,4 @@
-"""Commands that begin in the past, and a replay that takes long."""
+"""Commands that begin in the past, and a replay that waits for the log reader."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 from trio.testing import wait_all_tasks_blocked
 
 from tests.session.conversation import (
-    House,
-    Talker,
+    FakeClient,
+    Harness,
 )
 
-__all__ = ["BEGINNINGS", "NOTHING", "begin_a_long_replay"]
+__all__ = ["BEGINNINGS", "NOTHING", "begin_long_replay"]
 
 
 NOTHING = {"odin.trades": {"0": -1}}
 
 
-# Commands that begin in the past; what each is answered.
+# Commands that begin in the past, and the type of their response.
 BEGINNINGS: dict[str, tuple[str, dict[str, Any], str]] = {
     "resume": ("resume", {"channels": ["BTC.trade"], "positions": NOTHING}, "resume_ack"),
     "snapshot": ("subscribe", {"channels": ["BTC.trade"], "snapshot": True}, "subscription_ack"),
@@ -27,12 +27,12 @@ BEGINNINGS: dict[str, tuple[str, dict[str, Any], str]] = {
 }
 
 
-async def begin_a_long_replay(house: House) -> Talker:
-    """A client that resumes `BTC.trade`, of which the log has two, and does not answer."""
-    client = Talker(house)
-    await house.publish("BTC", "BTC")
-    house.log_reader.hold()
-    client.say("resume", 1, channels=["BTC.trade"], positions=NOTHING)
+async def begin_long_replay(harness: Harness) -> FakeClient:
+    """Start a resume of two records of `BTC.trade`, with the log reader held; return its client."""
+    client = FakeClient(harness)
+    await harness.publish("BTC", "BTC")
+    harness.log_reader.hold()
+    client.send("resume", 1, channels=["BTC.trade"], positions=NOTHING)
     await wait_all_tasks_blocked()
     assert client.received == []
     return client

@@ -1,4 +1,4 @@
-"""`replay`: messages are sent again under their numbers; those not kept are reported."""
+"""`replay` resends messages under their sequence numbers, and reports those no longer kept."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -10,32 +10,32 @@ import pytest
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from odin_ws.records import Assignment
-from tests.session.conversation import House, Talker, open_house
+from tests.session.conversation import FakeClient, Harness, open_harness
 
 
-async def ask_again(client: Talker, **numbers: int) -> tuple[list[int], dict[str, Any]]:
-    """The numbers of what is sent again, and the answer behind it."""
+async def resend(client: FakeClient, **numbers: int) -> tuple[list[int], dict[str, Any]]:
+    """Send `replay`; return the numbers of the resent messages, and the response after them."""
     before = len(client.received)
-    client.say("replay", 5, **numbers)
+    client.send("replay", 5, **numbers)
     await wait_all_tasks_blocked()
-    *again, answer = client.received[before:]
+    *again, response = client.received[before:]
     assert all(one["replay"] is True for one in again)
-    assert answer["id"] == 5
-    assert answer["count"] == len(again)
+    assert response["id"] == 5
+    assert response["count"] == len(again)
     first = {one["seq"]: one for one in client.received[:before] if "seq" in one}
     assert [one | {"replay": True} for one in (first[one["seq"]] for one in again)] == again
-    return [one["seq"] for one in again], answer
+    return [one["seq"] for one in again], response
 
 
-async def one_who_was_sent(house: House, count: int, forgotten: int = 0) -> Talker:
-    """A client that was sent so many messages, the first of which are not found any more."""
-    client = Talker(house)
+async def client_with_messages(harness: Harness, count: int, forgotten: int = 0) -> FakeClient:
+    """Return a client that was sent `count` messages; history has dropped the first `forgotten`."""
+    client = FakeClient(harness)
     await client.ask("subscribe", channels=["*.trade", "*.social"])
-    await house.publish(*["BTC"] * forgotten)
+    await harness.publish(*["BTC"] * forgotten)
     if forgotten:
-        positions = {key: end - 1 for key, end in house.log.ends().items()}
-        await house.feeder.publish(Assignment(positions))
-    await house.publish(*["BTC", "ETH"] * ((count - forgotten) // 2))
+        positions = {key: end - 1 for key, end in harness.log.ends().items()}
+        await harness.feeder.publish(Assignment(positions))
+    await harness.publish(*["BTC", "ETH"] * ((count - forgotten) // 2))
     return client
 
 
@@ -57,12 +57,12 @@ async def one_who_was_sent(house: House, count: int, forgotten: int = 0) -> Talk
 async def test_kept_messages_are_sent_again(
     autojump_clock: MockClock, numbers: dict[str, int], expected: list[int]
 ) -> None:
-    """Unchanged but for the mark; numbers never used are no loss."""
-    async with open_house() as house:
-        client = await one_who_was_sent(house, 8)
-        again, answer = await ask_again(client, **numbers)
+    """Messages are equal but for `replay: true`; numbers not yet used are not reported missing."""
+    async with open_harness() as harness:
+        client = await client_with_messages(harness, 8)
+        again, response = await resend(client, **numbers)
         assert again == expected
-        assert answer["type"] == "replay_complete"
+        assert response["type"] == "replay_complete"
 
 
 @pytest.mark.parametrize(
@@ -87,52 +87,52 @@ async def test_messages_no_longer_kept_are_reported(
     expected: list[int],
     missing: list[int] | None,
 ) -> None:
-    """From the first number to the last."""
-    async with open_house() as house:
-        client = await one_who_was_sent(house, 10, forgotten=4)
-        again, answer = await ask_again(client, **numbers)
+    """`missing` is the range from the first to the last number that the history has dropped."""
+    async with open_harness() as harness:
+        client = await client_with_messages(harness, 10, forgotten=4)
+        again, response = await resend(client, **numbers)
         assert again == expected
-        assert answer.get("missing") == missing
+        assert response.get("missing") == missing
         kind = "replay_complete" if missing is None else "replay_incomplete"
-        assert answer["type"] == kind
+        assert response["type"] == kind
 
 
 async def test_replay_without_sent_messages_is_empty(autojump_clock: MockClock) -> None:
-    """Neither messages nor a loss."""
-    async with open_house() as house:
-        client = Talker(house)
+    """The response is `replay_complete`: nothing was sent, so nothing is missing."""
+    async with open_harness() as harness:
+        client = FakeClient(harness)
         for numbers in ({"since": 0}, {"from": 1, "to": 9}):
-            again, answer = await ask_again(client, **numbers)
-            assert (again, answer["type"]) == ([], "replay_complete")
+            again, response = await resend(client, **numbers)
+            assert (again, response["type"]) == ([], "replay_complete")
 
 
 async def test_resent_messages_take_no_new_numbers(autojump_clock: MockClock) -> None:
     """The next live message continues the sequence."""
-    async with open_house() as house:
-        client = await one_who_was_sent(house, 4)
-        await ask_again(client, since=0)
-        await house.publish("BTC")
+    async with open_harness() as harness:
+        client = await client_with_messages(harness, 4)
+        await resend(client, since=0)
+        await harness.publish("BTC")
         assert client.received[-1]["seq"] == 5
         assert "replay" not in client.received[-1]
-        assert (await ask_again(client, since=3))[0] == [4, 5]
+        assert (await resend(client, since=3))[0] == [4, 5]
 
 
 async def test_slow_client_gets_a_hundred_messages_at_a_time(autojump_clock: MockClock) -> None:
-    """Live messages come in between, under their own numbers."""
-    async with open_house() as house:
-        client = await one_who_was_sent(house, 250)
+    """A chunk has 100 messages; a live message is sent between two chunks, under its own number."""
+    async with open_harness() as harness:
+        client = await client_with_messages(harness, 250)
         before = len(client.received)
         client.transport.room = 0
-        client.say("replay", 1, since=0)
+        client.send("replay", 1, since=0)
         await wait_all_tasks_blocked()
         chunk = client.send_queue.backlog
-        await house.publish("BTC")
-        client.take(chunk)
+        await harness.publish("BTC")
+        client.make_room(chunk)
         await wait_all_tasks_blocked()
-        client.take()
+        client.make_room()
         await wait_all_tasks_blocked()
-    *rest, answer = client.received[before:]
-    assert (answer["type"], answer["count"]) == ("replay_complete", 250)
+    *rest, response = client.received[before:]
+    assert (response["type"], response["count"]) == ("replay_complete", 250)
     again = [one["seq"] for one in rest if "replay" in one]
     news = [number for number, one in enumerate(rest) if "replay" not in one]
     assert again == list(range(1, 251))
@@ -141,10 +141,10 @@ async def test_slow_client_gets_a_hundred_messages_at_a_time(autojump_clock: Moc
 
 
 async def test_resent_messages_are_counted_as_sent(autojump_clock: MockClock) -> None:
-    """One function numbers, counts and delivers all messages."""
-    async with open_house() as house:
-        client = await one_who_was_sent(house, 8)
-        assert house.hub.stats.messages_sent == 8
-        await ask_again(client, **{"from": 3, "to": 5})
-        assert house.hub.stats.messages_sent == 11
+    """`messages_sent` and the charge of the command include them."""
+    async with open_harness() as harness:
+        client = await client_with_messages(harness, 8)
+        assert harness.hub.stats.messages_sent == 8
+        await resend(client, **{"from": 3, "to": 5})
+        assert harness.hub.stats.messages_sent == 11
         assert client.charged == 3

@@ -1,4 +1,4 @@
-"""`delivery` of a connection: conflated messages, held messages, and when it is slow."""
+"""`delivery`: conflated messages, held messages, and when the server closes a client as slow."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -13,8 +13,8 @@ from tests.session.conversation import (
     HELD,
     MARK,
     STUCK,
-    Talker,
-    open_house,
+    FakeClient,
+    open_harness,
 )
 from tests.session.start_positions import BEGINNINGS
 
@@ -23,10 +23,10 @@ from tests.session.start_positions import BEGINNINGS
 async def test_delivery_can_be_changed_at_any_time(
     autojump_clock: MockClock, start_position: str
 ) -> None:
-    """By every subscribe command; one without the field changes nothing."""
+    """Each subscribe command may change it; one without the field does not."""
     kind, data, _ = BEGINNINGS[start_position]
-    async with open_house() as house:
-        client = Talker(house)
+    async with open_harness() as harness:
+        client = FakeClient(harness)
         seen = []
         for delivery in (None, "latest", None, "latest", "all", None):
             await client.ask(kind, **data, delivery=delivery)
@@ -38,17 +38,17 @@ async def test_delivery_can_be_changed_at_any_time(
 async def test_latest_client_that_reads_is_not_slow(
     autojump_clock: MockClock,
 ) -> None:
-    """Messages over the high-water mark are conflated, and sent when there is room."""
-    async with open_house() as house:
-        client = Talker(house, takes=0)
-        client.say("subscribe", channels=["*.trade"], delivery="latest")
+    """Messages over the conflation threshold are conflated, and sent once there is room."""
+    async with open_harness() as harness:
+        client = FakeClient(harness, room=0)
+        client.send("subscribe", channels=["*.trade"], delivery="latest")
         for _ in range(20):
-            await house.publish("BTC", "ETH")
+            await harness.publish("BTC", "ETH")
             await trio.sleep(STUCK - 1)
-            client.take(1)
+            client.make_room(1)
         assert MARK - 20 < client.send_queue.backlog < 2 * MARK
         assert not client.slow
-        client.take()
+        client.make_room()
         await wait_all_tasks_blocked()
     *maximum, before, last = client.received[1:]
     assert [one["pos"] for one in (before, last)] == ["0-38", "0-39"]
@@ -59,48 +59,48 @@ async def test_latest_client_that_reads_is_not_slow(
 async def test_latest_client_that_reads_nothing_is_slow(
     autojump_clock: MockClock,
 ) -> None:
-    """Else it would stay for ever: its pongs prove no reads."""
-    async with open_house() as house:
-        client = Talker(house, takes=0)
-        client.say("subscribe", channels=["*.trade"], delivery="latest")
-        await house.publish("BTC")
+    """Otherwise it would stay connected for ever: pongs do not prove that it reads messages."""
+    async with open_harness() as harness:
+        client = FakeClient(harness, room=0)
+        client.send("subscribe", channels=["*.trade"], delivery="latest")
+        await harness.publish("BTC")
         await trio.sleep(STUCK - 1)
         assert not client.slow
         await trio.sleep(2)
         assert client.slow
-        client.take()
+        client.make_room()
 
 
 async def test_latest_of_too_many_channels_is_slow(autojump_clock: MockClock) -> None:
-    """Messages of different channels replace nothing."""
-    async with open_house() as house:
-        client = Talker(house, takes=0)
-        client.say("subscribe", channels=["*.trade"], delivery="latest")
+    """Messages of different channels do not replace each other, so they fill the queue."""
+    async with open_harness() as harness:
+        client = FakeClient(harness, room=0)
+        client.send("subscribe", channels=["*.trade"], delivery="latest")
         numbers = iter(range(1000))
         while not client.send_queue.backlog > MARK:
-            await house.publish("BTC")
+            await harness.publish("BTC")
         held = 0
         while not client.slow:
-            await house.publish(f"T{next(numbers)}")
-            held += len(house.value)
-        assert HELD < held <= HELD + len(house.value)
-        client.take()
+            await harness.publish(f"T{next(numbers)}")
+            held += len(harness.value)
+        assert HELD < held <= HELD + len(harness.value)
+        client.make_room()
 
 
 async def test_change_from_latest_to_all_sends_held_messages_first(
     autojump_clock: MockClock,
 ) -> None:
-    """Then no message is replaced, and the client may be slow again."""
-    async with open_house() as house:
-        client = Talker(house, takes=0)
-        client.say("subscribe", 1, channels=["*.trade"], delivery="latest")
-        await house.publish(*["BTC"] * 10)
-        await house.publish(*["BTC"] * 10)
-        client.say("subscribe", 2, channels=["*.trade"], delivery="all")
+    """From then on no message is replaced, and the client may be slow again."""
+    async with open_harness() as harness:
+        client = FakeClient(harness, room=0)
+        client.send("subscribe", 1, channels=["*.trade"], delivery="latest")
+        await harness.publish(*["BTC"] * 10)
+        await harness.publish(*["BTC"] * 10)
+        client.send("subscribe", 2, channels=["*.trade"], delivery="all")
         for _ in range(3):
-            await house.publish("BTC")
+            await harness.publish("BTC")
         await trio.sleep(GRACE + 1)
         assert client.slow
-        client.take()
+        client.make_room()
         await wait_all_tasks_blocked()
     assert client.kinds[-5:] == ["0-19", "subscription_ack", "0-20", "0-21", "0-22"]

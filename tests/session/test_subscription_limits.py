@@ -9,23 +9,23 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.session.conversation import (
     CATALOGUE,
-    Talker,
-    open_house,
+    FakeClient,
+    open_harness,
 )
-from tests.session.start_positions import BEGINNINGS, begin_a_long_replay
+from tests.session.start_positions import BEGINNINGS, begin_long_replay
 
 
 @pytest.mark.parametrize("start_position", BEGINNINGS)
 async def test_number_of_waiting_commands_is_bounded(
     autojump_clock: MockClock, start_position: str
 ) -> None:
-    """100 wait for the replay; the next one is rejected and may be retried."""
+    """100 commands wait for the replay; the next one is rejected with the advice to retry."""
     kind, data, _ = BEGINNINGS[start_position]
-    async with open_house(retention_bytes=0) as house:
-        client = await begin_a_long_replay(house)
+    async with open_harness(retention_bytes=0) as harness:
+        client = await begin_long_replay(harness)
         for number in range(100):
-            client.say("subscribe", number, channels=["ETH.trade"])
-        client.say(kind, 100, **data)
+            client.send("subscribe", number, channels=["ETH.trade"])
+        client.send(kind, 100, **data)
         await wait_all_tasks_blocked()
         (rejected,) = client.received
         assert rejected["id"] == 100
@@ -36,7 +36,7 @@ async def test_number_of_waiting_commands_is_bounded(
         )
         assert rejected.get("retry", True)
         assert 2000 <= rejected["retry_ms"] <= 10_000
-        house.log_reader.release()
+        harness.log_reader.release()
         await wait_all_tasks_blocked()
         assert client.kinds[-100:] == ["subscription_ack"] * 100
         assert (await client.ask("subscribe", channels=["ETH.trade"]))["count"] == 2
@@ -46,14 +46,14 @@ async def test_number_of_waiting_commands_is_bounded(
 async def test_number_of_patterns_is_bounded(
     autojump_clock: MockClock, start_position: str
 ) -> None:
-    """Names are accepted up to the limit; live ones do not count twice."""
-    kind, data, answer = BEGINNINGS[start_position]
+    """Names are accepted up to the limit; names that are already live do not count twice."""
+    kind, data, response = BEGINNINGS[start_position]
     channels = ["BTC.trade", "ETH.trade", "BTC.PRICE_ONLY", "SOL.trade", "DOGE.trade"]
-    async with open_house(patterns=5) as house:
-        client = Talker(house)
+    async with open_harness(patterns=5) as harness:
+        client = FakeClient(harness)
         await client.ask("subscribe", channels=["BTC.trade", "OTHER.trade"])
         ack = await client.ask(kind, 1, **data | {"channels": channels})
-        assert ack["type"] == answer
+        assert ack["type"] == response
         assert ack["subscribed"] == ["BTC.trade", "ETH.trade", "BTC.PRICE_ONLY", "SOL.trade"]
         assert [(one["name"], one["code"]) for one in ack["rejected"]] == [
             ("DOGE.trade", "TOO_MANY_SUBSCRIPTIONS")
@@ -65,38 +65,38 @@ async def test_number_of_patterns_is_bounded(
 async def test_reconnect_over_the_limit_is_rejected_whole(
     autojump_clock: MockClock, count: int
 ) -> None:
-    """Its answer has no names; the limit is 4 patterns with the live one."""
-    async with open_house(patterns=4) as house:
-        client = Talker(house)
-        await house.publish("BTC")
+    """The response has no names; the limit is 4 patterns including the live one."""
+    async with open_harness(patterns=4) as harness:
+        client = FakeClient(harness)
+        await harness.publish("BTC")
         await client.ask("subscribe", channels=["BTC.trade"])
         last = {f"T{number}.trade": "0-0" for number in range(count)} | {"BTC.trade": "0-0"}
-        said = await client.ask("reconnect", 7, last_pos=last)
-        assert said["id"] == 7
+        response = await client.ask("reconnect", 7, last_pos=last)
+        assert response["id"] == 7
         if count == 3:
-            assert said["type"] == "reconnect_ack"
+            assert response["type"] == "reconnect_ack"
             assert len(client.subscriber.patterns) == 4
         else:
-            assert (said["type"], said["code"]) == ("reconnect_error", "invalid_request")
+            assert (response["type"], response["code"]) == ("reconnect_error", "invalid_request")
             assert client.subscriber.patterns == {"BTC.trade"}
 
 
 async def test_single_large_command_may_wait(autojump_clock: MockClock) -> None:
-    """The message size bounds it."""
+    """A command that waits alone is bounded by the message size only."""
     positions = {topic: {str(n): 0 for n in range(600)} for topic in CATALOGUE.topics}
-    async with open_house() as house:
-        client = Talker(house)
-        house.log_reader.hold()
-        client.say("subscribe", 1, channels=["BTC.trade"], since_ms=0)
-        client.say("resume", 2, channels=["*.*"], positions=positions)
-        client.say("resume", 3, channels=["*.*"], positions=positions)
+    async with open_harness() as harness:
+        client = FakeClient(harness)
+        harness.log_reader.hold()
+        client.send("subscribe", 1, channels=["BTC.trade"], since_ms=0)
+        client.send("resume", 2, channels=["*.*"], positions=positions)
+        client.send("resume", 3, channels=["*.*"], positions=positions)
         assert [one["id"] for one in client.received] == [3]
 
 
 async def test_equal_patterns_count_once_for_the_limit(autojump_clock: MockClock) -> None:
-    """Also those the client has already."""
-    async with open_house(patterns=1) as house:
-        client = Talker(house)
+    """So do patterns that the client has already subscribed to."""
+    async with open_harness(patterns=1) as harness:
+        client = FakeClient(harness)
         for number in (1, 2):
             ack = await client.ask(
                 "subscribe", number, channels=["*.trade"], topics=["odin.trades"]
@@ -105,14 +105,14 @@ async def test_equal_patterns_count_once_for_the_limit(autojump_clock: MockClock
 
 
 async def test_patterns_of_waiting_commands_are_bounded(autojump_clock: MockClock) -> None:
-    """Their patterns count, not only the commands; a single command may have any size."""
-    async with open_house(patterns=5000) as house:
-        client = Talker(house)
-        house.log_reader.hold()
-        client.say("subscribe", 1, channels=["BTC.trade"], since_ms=0)
+    """The patterns of waiting commands have a limit beside the number of commands."""
+    async with open_harness(patterns=5000) as harness:
+        client = FakeClient(harness)
+        harness.log_reader.hold()
+        client.send("subscribe", 1, channels=["BTC.trade"], since_ms=0)
         tokens = [f"T{number}" for number in range(1000)]
         for number in range(2, 8):
-            client.say("subscribe", number, topics=["odin.trades"], tokens=tokens)
-        client.say("subscribe", 9, channels=["BTC.trade"])
+            client.send("subscribe", number, topics=["odin.trades"], tokens=tokens)
+        client.send("subscribe", 9, channels=["BTC.trade"])
         rejected = [(one["id"], one["code"], one["retry"]) for one in client.received]
         assert rejected == [(number, "RATE_LIMIT_EXCEEDED", True) for number in (6, 7)]

@@ -10,42 +10,42 @@ from typing import Any
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from odin_ws.records import Assignment, TopicPartition
-from tests.session.conversation import House, Talker, open_house
+from tests.session.conversation import FakeClient, Harness, open_harness
 
 TRADES = "odin.trades"
 FROM_THE_START = {TRADES: {"0": -1, "1": -1}}
 
 
-async def own(house: House, **positions: int) -> None:
+async def own(harness: Harness, **positions: int) -> None:
     """The group gives us these partitions, after these offsets: `p0=4`."""
     ours = {TopicPartition(TRADES, int(name[1:])): at for name, at in positions.items()}
-    await house.feeder.publish(Assignment(ours, partial=True))
+    await harness.feeder.publish(Assignment(ours, partial=True))
 
 
-async def trade(house: House, partition: int, count: int = 1) -> None:
+async def trade(harness: Harness, partition: int, count: int = 1) -> None:
     """So many trades in one partition, delivered where they are ours."""
     value = json.dumps({"type": "", "data": {}}).encode()
     for _ in range(count):
-        record = house.log.append(TRADES, b"BTC", value, partition=partition)
-        await house.feeder.publish(record)
+        record = harness.log.append(TRADES, b"BTC", value, partition=partition)
+        await harness.feeder.publish(record)
 
 
-def positions(client: Talker) -> list[str]:
+def positions(client: FakeClient) -> list[str]:
     """The `pos` of every message."""
     return [one["pos"] for one in client.received if one["type"] == "message"]
 
 
-def ack(client: Talker) -> dict[str, Any]:
+def ack(client: FakeClient) -> dict[str, Any]:
     """The answer to resume."""
     return next(one for one in client.received if one["type"] == "resume_ack")
 
 
 async def test_what_others_serve_is_theirs(autojump_clock: MockClock) -> None:
     """A member replays its own partitions, names them, and calls nothing of the others lost."""
-    async with open_house() as house:
-        await own(house, p0=-1)
-        await trade(house, 0, 3)
-        client = Talker(house)
+    async with open_harness() as harness:
+        await own(harness, p0=-1)
+        await trade(harness, 0, 3)
+        client = FakeClient(harness)
         await client.ask("resume", channels=["*.trade"], positions=FROM_THE_START)
         assert ack(client)["recovered"] is True
         assert ack(client)["partitions"] == {TRADES: [0]}
@@ -54,18 +54,18 @@ async def test_what_others_serve_is_theirs(autojump_clock: MockClock) -> None:
 
 async def test_a_partition_is_taken_away_during_a_replay(autojump_clock: MockClock) -> None:
     """The replay ends with what is left to us; of the other one nothing is left out before it."""
-    async with open_house(retention_bytes=0) as house:
-        await own(house, p0=-1, p1=-1)
-        await trade(house, 0, 3)
-        await trade(house, 1, 3)
-        house.log_reader.hold()
-        client = Talker(house)
-        client.say("resume", channels=["*.trade"], positions=FROM_THE_START)
+    async with open_harness(retention_bytes=0) as harness:
+        await own(harness, p0=-1, p1=-1)
+        await trade(harness, 0, 3)
+        await trade(harness, 1, 3)
+        harness.log_reader.hold()
+        client = FakeClient(harness)
+        client.send("resume", channels=["*.trade"], positions=FROM_THE_START)
         await wait_all_tasks_blocked()
-        await own(house, p0=2)
-        house.log_reader.release()
+        await own(harness, p0=2)
+        harness.log_reader.release()
         await wait_all_tasks_blocked()
-        await trade(house, 0)
+        await trade(harness, 0)
         mine = [one for one in positions(client) if one.startswith("0-")]
         theirs = [one for one in positions(client) if one.startswith("1-")]
         assert mine == ["0-0", "0-1", "0-2", "0-3"]
@@ -74,18 +74,18 @@ async def test_a_partition_is_taken_away_during_a_replay(autojump_clock: MockClo
 
 async def test_a_partition_comes_during_a_replay(autojump_clock: MockClock) -> None:
     """It is live from where the group stopped, and the replay of the others goes on."""
-    async with open_house(retention_bytes=0) as house:
-        await own(house, p0=-1)
-        await trade(house, 0, 2)
-        house.log_reader.hold()
-        client = Talker(house)
-        client.say("resume", channels=["*.trade"], positions={TRADES: {"0": -1}})
+    async with open_harness(retention_bytes=0) as harness:
+        await own(harness, p0=-1)
+        await trade(harness, 0, 2)
+        harness.log_reader.hold()
+        client = FakeClient(harness)
+        client.send("resume", channels=["*.trade"], positions={TRADES: {"0": -1}})
         await wait_all_tasks_blocked()
-        await own(house, p0=1, p1=4)
-        house.log_reader.release()
+        await own(harness, p0=1, p1=4)
+        harness.log_reader.release()
         await wait_all_tasks_blocked()
         for _ in range(5):
-            house.log.append(TRADES, b"BTC", b"{}", partition=1)
-        await trade(house, 1)
+            harness.log.append(TRADES, b"BTC", b"{}", partition=1)
+        await trade(harness, 1)
         assert positions(client) == ["0-0", "0-1", "1-5"]
         assert ack(client)["recovered"] is True
