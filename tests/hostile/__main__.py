@@ -1,7 +1,7 @@
-"""`make hostile`: good clients alone, then beside bad ones, then beside them once more.
+"""`make hostile`: measures good clients alone, then beside hostile clients, then beside them again.
 
-The good ones check every message; the second time beside the bad ones shows whether memory grows.
-With --churn or --names there are only bad ones, and it is memory that is looked at.
+Good clients check every message; the second measurement beside hostile clients shows whether memory
+grows. With --churn or --names there are no good clients, and the run measures memory.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from odin_ws.testing.processes import ChildProcess
 from tests.hostile.churn import churn, report_churn
 from tests.hostile.kinds import CHANNELS, KINDS, PROXIED, PROXY
 from tests.hostile.names import SETTINGS, report_names, subscribe_names
-from tests.hostile.verdicts import Outcome, Stand, report
+from tests.hostile.verdicts import Outcome, ServerState, report
 from tests.integration.servers import Server, serving
 
 __all__ = ["main"]
@@ -45,7 +45,7 @@ _LIBS: Final = Path(__file__).parent.parent / "apache_kafka" / "libs"
 _FLUSH_SECONDS: Final = 30
 _VALUE: Final = b'{"type":"TRADE_EXECUTED","timestamp":0,"data":"%b"}' % (b"x" * 280)
 
-# Until the bad ones' last connections are found out: a pong's time-out, and a round of pings.
+# The server closes the last hostile connections after a pong time-out and a round of pings.
 _CALM_SECONDS: Final = 15
 _SETTINGS: Final = {
     "WS_PING_INTERVAL_SECONDS": "5",
@@ -65,29 +65,29 @@ class _Course:
     kinds: Sequence[str]
 
     async def all(self) -> Outcome:
-        """Alone, beside bad ones, beside them again."""
+        """Measure alone, beside hostile clients, and beside them again."""
         alone = await self._measure("alone")
-        stands = [await self._stand()]
+        states = [await self._state_at_rest()]
         beside = []
         for label in ("beside bad ones", "once more"):
             async with self._crowd():
                 beside.append(await self._measure(label))
             await trio.sleep(_CALM_SECONDS)
-            stands.append(await self._stand())
+            states.append(await self._state_at_rest())
         proxied = self.bad // len(KINDS) * PROXIED
-        return Outcome(alone, beside, stands, await self._counts(), self.server.output, proxied)
+        return Outcome(alone, beside, states, await self._counts(), self.server.output, proxied)
 
     async def _measure(self, label: str) -> Measurement:
         return await measure(
             attrs.evolve(self.run, label=label), self.target, self.brokers, self.place
         )
 
-    async def _stand(self) -> Stand:
+    async def _state_at_rest(self) -> ServerState:
         active = int(await self.server.metric("ws_connections_active"))
-        return Stand(self.target.usage().rss, active)
+        return ServerState(self.target.usage().rss, active)
 
     async def _counts(self) -> dict[str, dict[str, int]]:
-        """Who was rejected and closed, by reason."""
+        """Counts of rejections and disconnections by reason."""
         text = (await self.server.get("/metrics")).text
         return {
             "rejected": _by_reason(text, "ws_connections_failed_total"),
@@ -113,7 +113,7 @@ class _Course:
         try:
             yield
             if not crowd.running:
-                raise click.ClickException(f"the bad clients have ended:\n{crowd.tail()}")
+                raise click.ClickException(f"the hostile clients have ended:\n{crowd.tail()}")
         finally:
             with trio.CancelScope(shield=True):
                 await crowd.kill()
@@ -130,12 +130,12 @@ def _by_reason(text: str, name: str) -> dict[str, int]:
 
 
 def _publish(brokers: str) -> None:
-    """A message of each channel, so that there are snapshots to ask for."""
+    """Publish a message to each channel, so that snapshots have contents."""
     producer = Producer({"bootstrap.servers": brokers, "queue.buffering.max.messages": 100_000})
     for token, topic in CHANNELS:
         producer.produce(topic, _VALUE, token.encode())
     if producer.flush(_FLUSH_SECONDS):
-        raise click.ClickException("the broker does not take the channels' messages")
+        raise click.ClickException("the broker does not accept the messages")
 
 
 async def _run(  # noqa: PLR0913 -- the options
@@ -152,8 +152,8 @@ async def _run(  # noqa: PLR0913 -- the options
                 for core in psutil.Process(server.process.pid).threads():
                     os.sched_setaffinity(core.id, cores.server or os.sched_getaffinity(0))
                 target = Target(LOOPBACK, server.port, "/ws", (server.process.pid,))
-                place = RunEnvironment(directory, cores, 1, _say_nothing)
-                click.echo(f"{good} good clients at {rate:g}/s, {bad} bad ones, {called}")
+                place = RunEnvironment(directory, cores, 1, _ignore_progress)
+                click.echo(f"{good} good clients at {rate:g}/s, {bad} hostile clients, {called}")
                 click.echo(f"the server is process {server.process.pid}")
                 try:
                     outcome = await _Course(server, target, brokers, place, run, bad, kinds).all()
@@ -165,7 +165,7 @@ async def _run(  # noqa: PLR0913 -- the options
 
 
 async def _alone(course: Callable[[Server], Awaitable[T]], settings: Mapping[str, str]) -> T:
-    """Run a course against a server whose Kafka brings nothing."""
+    """Run a course against a server without records."""
     with tempfile.TemporaryDirectory(prefix="odin-ws-hostile-") as name:
         async with open_broker(None, _LIBS, Path(name)) as (brokers, called):
             await create_topics(brokers)
@@ -177,32 +177,36 @@ async def _alone(course: Callable[[Server], Awaitable[T]], settings: Mapping[str
                 return found
 
 
-def _say_nothing(_what: str, _share: float | None) -> None:
+def _ignore_progress(_what: str, _share: float | None) -> None:
     pass
 
 
 @click.command(help=__doc__)
 @click.option("--good", default=1000, show_default=True, help="clients that check every message")
-@click.option("--bad", default=2000, show_default=True, help="clients of all bad kinds together")
-@click.option("--rate", default=50.0, show_default=True, help="messages a second to each good one")
-@click.option("--seconds", default=15.0, show_default=True, help="how long each part is measured")
-@click.option("--churn", "visits", default=0, help="instead: so many connections come and go")
 @click.option(
-    "--names", "clients", default=0, help="instead: so many clients with 1,024 names each"
+    "--bad", default=2000, show_default=True, help="hostile clients of all kinds together"
+)
+@click.option(
+    "--rate", default=50.0, show_default=True, help="messages per second to each good client"
+)
+@click.option("--seconds", default=15.0, show_default=True, help="duration of each measurement")
+@click.option("--churn", "visits", default=0, help="instead: open and close this many connections")
+@click.option(
+    "--names", "clients", default=0, help="instead: this many clients with 1,024 names each"
 )
 @click.option(
     "--log",
     default="hostile.log",
     show_default=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="where the server's log goes",
+    help="file for the log of the server",
 )
 @click.option(
     "--kind",
     "kinds",
     multiple=True,
     type=click.Choice(list(KINDS)),
-    help="only this kind of bad clients, or these; all, if there is none",
+    help="hostile clients of this kind only (repeatable)",
 )
 def main(  # noqa: PLR0913 -- an option each
     *,
@@ -215,7 +219,7 @@ def main(  # noqa: PLR0913 -- an option each
     log: Path,
     kinds: Sequence[str],
 ) -> None:
-    """Run it; the exit status is 1 where a promise was broken."""
+    """Run it; the exit status is 1 if a promise is broken."""
     if visits:
         churned = trio.run(_alone, partial(churn, visits=visits), {})
         _finish(report_churn(churned), churned.broken)

@@ -17,16 +17,16 @@ from odin_ws.testing.ports import LOOPBACK
 from tests.hostile.kinds import CLOSE, UPGRADE, Visit, command, listen, vanishing
 from tests.integration.servers import Server
 
-__all__ = ["Churn", "ChurnStand", "churn", "report_churn"]
+__all__ = ["Churn", "ChurnState", "churn", "report_churn"]
 
-# The first tenth fills pools, caches and arenas; from there on memory has to stay.
+# The first tenth fills pools, caches and arenas; after it, memory must stay.
 _FIRST_SHARE: Final = 0.1
 _MOST_GROWTH: Final = 0.03
 
-# As many as a busy load balancer opens at once.
+# A busy load balancer opens this many connections at once.
 _AT_ONCE: Final = 64
 
-# For the last connections to end, and for freed memory to be given back.
+# Time for the last connections to end, and for freed memory to be given back.
 _REST_SECONDS: Final = 5.0
 _PATIENCE_SECONDS: Final = 60.0
 
@@ -36,8 +36,8 @@ _numbers: Final = count()
 
 
 @attrs.frozen
-class ChurnStand:
-    """The server at rest after so many connections."""
+class ChurnState:
+    """The server at rest after `visits` connections."""
 
     visits: int
     rss: int
@@ -47,22 +47,22 @@ class ChurnStand:
 
 @attrs.frozen
 class Churn:
-    """What a churn run came to. `log`: all that the server printed."""
+    """Outcome of a churn run. `log`: everything that the server printed."""
 
-    first: ChurnStand
-    last: ChurnStand
+    first: ChurnState
+    last: ChurnState
     seconds: float
     upgraded: int
     log: str
 
     @property
     def growth(self) -> float:
-        """Of resident memory, from the first tenth to the end."""
+        """Growth of resident memory from the first tenth of the visits to the last."""
         return self.last.rss / self.first.rss - 1
 
     @property
     def broken(self) -> list[str]:
-        """The promises that were."""
+        """A sentence for each broken promise."""
         found = []
         if self.growth > _MOST_GROWTH:
             found.append(f"memory has grown by {self.growth:.1%}")
@@ -71,7 +71,7 @@ class Churn:
         if self.last.descriptors > self.first.descriptors:
             found.append(f"{self.last.descriptors - self.first.descriptors} descriptors are left")
         if not self.upgraded:
-            found.append("nobody was let in")
+            found.append("no client was upgraded")
         if "Traceback (most recent call last)" in self.log or '"exception":' in self.log:
             found.append("there is a traceback in the log")
         return found
@@ -89,13 +89,13 @@ def report_churn(churned: Churn) -> Iterator[str]:
 
 
 async def _tidy(stream: trio.SocketStream) -> None:
-    """Subscribes as most do, and closes."""
+    """Subscribe to common channels, and close."""
     await stream.send_all(UPGRADE + _COMMON + CLOSE)
     await listen(stream)
 
 
 async def _with_own_names(stream: trio.SocketStream) -> None:
-    """Subscribes to what nobody else wants, and closes."""
+    """Subscribe to channels that no other client has, and close."""
     number = next(_numbers)
     names = [f"{number}-{one}.trade" for one in range(20)]
     await stream.send_all(UPGRADE + command("subscribe", channels=names) + CLOSE)
@@ -103,7 +103,7 @@ async def _with_own_names(stream: trio.SocketStream) -> None:
 
 
 async def _reset(stream: trio.SocketStream) -> None:
-    """Subscribes, and is gone without a close."""
+    """Subscribe, and reset the connection without a close frame."""
     await stream.send_all(UPGRADE + _COMMON)
     await stream.receive_some(1000)
 
@@ -112,15 +112,15 @@ _VISITS: Final[Sequence[Visit]] = (_tidy, _tidy, _with_own_names, _reset, vanish
 
 
 async def churn(server: Server, visits: int) -> Churn:
-    """Connect and disconnect so often; look at the server after a tenth and at the end."""
+    """Make `visits` connections; measure the server after a tenth of them and at the end."""
     process = psutil.Process(server.process.pid)
     started = trio.current_time()
     early = max(1, round(visits * _FIRST_SHARE))
     await _visit(server.port, early)
-    first = await _stand(server, process, early)
+    first = await _state_at_rest(server, process, early)
     await _visit(server.port, visits - early)
     seconds = trio.current_time() - started
-    last = await _stand(server, process, visits)
+    last = await _state_at_rest(server, process, visits)
     upgraded = int(await server.metric("ws_connections_total"))
     return Churn(first, last, seconds, upgraded, server.output)
 
@@ -128,26 +128,27 @@ async def churn(server: Server, visits: int) -> Churn:
 async def _visit(port: int, visits: int) -> None:
     left = iter(range(visits))
 
-    async def come_and_go() -> None:
+    async def visit_in_turn() -> None:
         for _ in left:
             visit = random.choice(_VISITS)  # noqa: S311 -- no secret
             try:
                 async with await trio.open_tcp_stream(LOOPBACK, port) as stream:
-                    # Without it the closed connections would use up the ports of this machine.
+                    # Without a reset, closed connections in TIME_WAIT would use up the ports of
+                    # this machine.
                     stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                     await visit(stream)
             except (OSError, trio.BrokenResourceError):
-                pass  # sent away for a moment: the next one comes
+                pass  # the server rejects a connection now and then: the next one follows
 
     async with trio.open_nursery() as nursery:
         for _ in range(_AT_ONCE):
-            nursery.start_soon(come_and_go)
+            nursery.start_soon(visit_in_turn)
 
 
-async def _stand(server: Server, process: psutil.Process, visits: int) -> ChurnStand:
+async def _state_at_rest(server: Server, process: psutil.Process, visits: int) -> ChurnState:
     connections = 0
     with trio.move_on_after(_PATIENCE_SECONDS):
         while connections := int(await server.metric("ws_connections_active")):  # noqa: ASYNC110
             await trio.sleep(0.5)
     await trio.sleep(_REST_SECONDS)
-    return ChurnStand(visits, process.memory_info().rss, process.num_fds(), connections)
+    return ChurnState(visits, process.memory_info().rss, process.num_fds(), connections)

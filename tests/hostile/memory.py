@@ -1,4 +1,4 @@
-"""`python -m tests.hostile.memory`: what one connection takes of the server while it holds out."""
+"""`python -m tests.hostile.memory`: measures the server's memory per hostile connection."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ __all__ = ["main"]
 
 _COUNT: Final = 1000
 
-# Seconds of CPU in a second.
+# CPU seconds per second of a server at rest.
 _AT_REST: Final = 0.05
 
-# Nobody is sent away while it is measured, and 1,024 names of 128 bytes are accepted.
+# No connection is closed while it is measured, and 1,024 names of 128 bytes are accepted.
 _SETTINGS: Final = {
     "WS_HANDSHAKE_TIMEOUT_SECONDS": "60",
     "WS_MESSAGE_TIMEOUT_SECONDS": "60",
@@ -33,7 +33,7 @@ _SETTINGS: Final = {
 
 
 def _subscriptions(length: int, number: int) -> bytes:
-    """As many as there may be, in names of so many bytes that nobody else has."""
+    """Upgrade and subscribe to 1,024 names of `length` bytes; the number makes them unique."""
     commands = b""
     for begin in range(0, 1024, 256):
         names = [f"{number:05}{at:05}".ljust(length, "x") for at in range(begin, begin + 256)]
@@ -42,7 +42,7 @@ def _subscriptions(length: int, number: int) -> bytes:
     return UPGRADE + commands
 
 
-# As far as each may go before the defaults send it away; by the connection's number.
+# The most that each kind may send before the default limits close it, by connection number.
 _STATES: Final[Mapping[str, Callable[[int], bytes]]] = {
     "says nothing": lambda _: b"",
     "a head of 16 KiB without its end": lambda _: UPGRADE[:-2] + b"X: " + b"x" * (15 << 10),
@@ -58,22 +58,22 @@ _STATES: Final[Mapping[str, Callable[[int], bytes]]] = {
 
 
 async def _hold(server: Server, sent: Callable[[int], bytes]) -> float:
-    """Bytes of the server for each of many connections that have sent that."""
+    """Return the server's bytes per connection with 1,000 connections that have sent this."""
     process = psutil.Process(server.process.pid)
     before = process.memory_info().rss
     async with trio.open_nursery() as nursery:
         streams = [await trio.open_tcp_stream(LOOPBACK, server.port) for _ in range(_COUNT)]
         for number, stream in enumerate(streams):
             nursery.start_soon(stream.send_all, sent(number))
-    await _settled(process)
+    await _wait_until_at_rest(process)
     found = (process.memory_info().rss - before) / _COUNT
     for stream in streams:
         await stream.aclose()
     return found
 
 
-async def _settled(process: psutil.Process) -> None:
-    """Wait until the server has used next to no CPU for a second: it goes on looking for Kafka."""
+async def _wait_until_at_rest(process: psutil.Process) -> None:
+    """Wait until the server uses next to no CPU for a second; it goes on looking for Kafka."""
     before = -math.inf
     while (now := process.cpu_times().user) - before > _AT_REST:
         before = now
@@ -82,13 +82,13 @@ async def _settled(process: psutil.Process) -> None:
 
 async def _run() -> None:
     for name, sent in _STATES.items():
-        # One server each: what was freed once is used again.
+        # A server for each state: a reused one would reuse freed memory.
         async with serving(f"{LOOPBACK}:1", _SETTINGS, ready=False) as server:
             click.echo(f"{name}: {await _hold(server, sent) / 1024:.1f} KiB")
 
 
 def main() -> None:
-    """Measure them."""
+    """Measure every state."""
     trio.run(_run)
 
 

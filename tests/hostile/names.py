@@ -1,6 +1,7 @@
-"""`make hostile ARGS="--names 399"`: clients with all the subscriptions there may be, twice.
+"""`make hostile ARGS="--names 399"`: clients with the maximum of subscriptions, twice.
 
-The server has little memory. It has to stay within its limit, and to let others in once they left.
+The server has little memory. It must stay within its limit, and accept clients again once they
+left.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ from odin_ws.testing.ports import LOOPBACK
 from tests.hostile.kinds import UPGRADE, listen, own_subscriptions
 from tests.integration.servers import Server
 
-__all__ = ["SETTINGS", "Names", "NamesStand", "report_names", "subscribe_names"]
+__all__ = ["SETTINGS", "Names", "NamesState", "report_names", "subscribe_names"]
 
 LIMIT: Final = 150_000_000
 SETTINGS: Final = {
     "WS_MEMORY_LIMIT": str(LIMIT),
-    # Names as long as there are, 1,024 of them.
+    # 1,024 names of the greatest length.
     "WS_MAX_SUBSCRIPTION_BYTES": str(1024 * 128),
 }
 
-# Of what is granted until memory is measured again, the part that the estimate may miss.
+# Memory is estimated between two measurements; the estimate may miss this share.
 _MOST_OVER: Final = 0.1
 _MOST_SECONDS: Final = 5.0
 
@@ -36,8 +37,11 @@ _PATIENCE_SECONDS: Final = 60.0
 
 
 @attrs.frozen
-class NamesStand:
-    """One time. `rss`: at most. `seconds`: until a newcomer was let in after all had left."""
+class NamesState:
+    """One of the two rounds.
+
+    `rss`: the peak. `seconds`: from the last disconnection to the first accepted client.
+    """
 
     rss: int
     connections: int
@@ -48,17 +52,17 @@ class NamesStand:
 
 @attrs.frozen
 class Names:
-    """All times. `before`: resident memory at the start. `log`: all that the server printed."""
+    """Both rounds. `before`: resident memory at the start. `log`: all that the server printed."""
 
     before: int
-    stands: Sequence[NamesStand]
+    states: Sequence[NamesState]
     log: str
 
     @property
     def broken(self) -> list[str]:
-        """The promises that were."""
+        """A sentence for each broken promise."""
         found = []
-        for number, one in enumerate(self.stands, 1):
+        for number, one in enumerate(self.states, 1):
             if one.rss > (1 + _MOST_OVER) * LIMIT:
                 found.append(f"time {number}: {one.rss / 1e6:.1f} MB of {LIMIT / 1e6:.0f}")
             if one.seconds > _MOST_SECONDS:
@@ -73,7 +77,7 @@ class Names:
 def report_names(names: Names) -> Iterator[str]:
     """The figures, as lines."""
     yield f"before: {names.before / 1e6:.1f} MB; the limit is {LIMIT / 1e6:.0f} MB"
-    for one in names.stands:
+    for one in names.states:
         yield (
             f"at most {one.rss / 1e6:.1f} MB, {one.connections} connections, "
             f"{one.patterns:,} patterns, {one.not_available:,} times NOT_AVAILABLE; "
@@ -82,14 +86,14 @@ def report_names(names: Names) -> Iterator[str]:
 
 
 async def subscribe_names(server: Server, clients: int) -> Names:
-    """Hold so many clients with their subscriptions, twice."""
+    """Hold `clients` connections with their subscriptions, twice."""
     process = psutil.Process(server.process.pid)
     before = process.memory_info().rss
-    stands = [await _once(server, process, clients) for _ in range(2)]
-    return Names(before, stands, server.output)
+    states = [await _once(server, process, clients) for _ in range(2)]
+    return Names(before, states, server.output)
 
 
-async def _once(server: Server, process: psutil.Process, clients: int) -> NamesStand:
+async def _once(server: Server, process: psutil.Process, clients: int) -> NamesState:
     maximum = 0
     rejected = int(await server.metric("ws_commands_rejected_total", code="NOT_AVAILABLE"))
 
@@ -101,13 +105,13 @@ async def _once(server: Server, process: psutil.Process, clients: int) -> NamesS
 
     waiting, all_sent = clients, trio.Event()
 
-    async def hold(said: bytes) -> None:
+    async def hold(data: bytes) -> None:
         nonlocal waiting
-        # Turned away for want of memory, some before they have sent everything.
+        # The server closes some at the memory limit, a few before they have sent everything.
         with suppress(OSError, trio.BrokenResourceError):
             async with await trio.open_tcp_stream(LOOPBACK, server.port) as stream:
                 with suppress(trio.BrokenResourceError):
-                    await stream.send_all(said)
+                    await stream.send_all(data)
                 waiting -= 1
                 if not waiting:
                     all_sent.set()
@@ -120,24 +124,24 @@ async def _once(server: Server, process: psutil.Process, clients: int) -> NamesS
             await trio.lowlevel.checkpoint()
         with trio.move_on_after(_PATIENCE_SECONDS):
             await all_sent.wait()
-        await _at_rest(process)
+        await _wait_until_at_rest(process)
         await trio.sleep(_HOLD_SECONDS)
         connections = int(await server.metric("ws_connections_active"))
         patterns = int(await server.metric("ws_subscribed_patterns"))
         now_rejected = int(await server.metric("ws_commands_rejected_total", code="NOT_AVAILABLE"))
         nursery.cancel_scope.cancel()
-    seconds = await _until_let_in(server)
-    return NamesStand(maximum, connections, patterns, now_rejected - rejected, seconds)
+    seconds = await _seconds_until_accepted(server)
+    return NamesState(maximum, connections, patterns, now_rejected - rejected, seconds)
 
 
-async def _at_rest(process: psutil.Process) -> None:
+async def _wait_until_at_rest(process: psutil.Process) -> None:
     used = -1.0
     while (now := process.cpu_times().user) - used > 0.1:
         used = now
         await trio.sleep(1)
 
 
-async def _until_let_in(server: Server) -> float:
+async def _seconds_until_accepted(server: Server) -> float:
     started = trio.current_time()
     with trio.move_on_after(_PATIENCE_SECONDS):
         while True:

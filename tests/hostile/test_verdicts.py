@@ -1,4 +1,4 @@
-"""The hostile run fails for each promise that is broken, and for nothing else."""
+"""The hostile run fails for each broken promise, and for nothing else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from odin_ws.bench.results import Latency, Measurement
 from tests.bench.results_factory import measurement, sample
-from tests.hostile.verdicts import Outcome, Stand, report
+from tests.hostile.verdicts import Outcome, ServerState, report
 
 MB = 1_000_000
 CALM: Mapping[str, Mapping[str, int]] = {
@@ -24,7 +24,7 @@ LOGGED = '{"event": "failed", "exception": [{"exc_type": "KeyError"}]}\n'
 
 
 def part(label: str, *, p99: float = 60, lost: int = 0) -> Measurement:
-    """One of the three parts of a run."""
+    """One of the three measurements of a run."""
     return measurement(
         label=label,
         latency=Latency(20, 40, p99, 80, 90),
@@ -34,26 +34,31 @@ def part(label: str, *, p99: float = 60, lost: int = 0) -> Measurement:
 
 
 def outcome(**changes: Any) -> Outcome:
-    """A run in which everything was as promised, only just, but for the changes."""
+    """A run within every limit, but for the changes."""
     kept = Outcome(
         alone=part("alone"),
         beside=[part("beside bad ones", p99=120), part("once more", p99=119)],
-        # The first bad ones may bring what they bring: that is no leak yet.
-        stands=[Stand(80 * MB, 0), Stand(120 * MB, 0), Stand(131 * MB, 0)],
+        # Memory that the first hostile clients cause does not count as a leak.
+        states=[ServerState(80 * MB, 0), ServerState(120 * MB, 0), ServerState(131 * MB, 0)],
         counts=CALM,
         log='{"event": "serving"}\n',
     )
     return attrs.evolve(kept, **changes)
 
 
-def test_promises_that_are_kept_bring_no_complaint() -> None:
-    """p99 may double and memory grow by a tenth; rejections and closes are what bad ones get."""
+def test_run_within_all_limits_breaks_no_promise() -> None:
+    """p99 may double and memory may grow by a tenth; hostile clients are rejected and closed."""
     assert outcome().broken == []
-    assert outcome(stands=[Stand(80 * MB, 7), Stand(120 * MB, 7), Stand(90 * MB, 0)]).broken == []
+    assert (
+        outcome(
+            states=[ServerState(80 * MB, 7), ServerState(120 * MB, 7), ServerState(90 * MB, 0)]
+        ).broken
+        == []
+    )
 
 
 @pytest.mark.parametrize(
-    ("changes", "complaint"),
+    ("changes", "violation"),
     [
         ({"alone": part("alone", lost=3)}, "alone: 3 lost"),
         (
@@ -75,11 +80,23 @@ def test_promises_that_are_kept_bring_no_complaint() -> None:
             "p99 is 10.0 times that without bad ones",
         ),
         (
-            {"stands": [Stand(80 * MB, 0), Stand(100 * MB, 0), Stand(111 * MB, 0)]},
+            {
+                "states": [
+                    ServerState(80 * MB, 0),
+                    ServerState(100 * MB, 0),
+                    ServerState(111 * MB, 0),
+                ]
+            },
             "memory has grown by 11% between the first time and the second",
         ),
         (
-            {"stands": [Stand(80 * MB, 0), Stand(120 * MB, 0), Stand(120 * MB, 4)]},
+            {
+                "states": [
+                    ServerState(80 * MB, 0),
+                    ServerState(120 * MB, 0),
+                    ServerState(120 * MB, 4),
+                ]
+            },
             "4 connections are left",
         ),
         ({"proxied": 1200}, "none of 1200 connections of one proxied client was rejected"),
@@ -91,35 +108,33 @@ def test_promises_that_are_kept_bring_no_complaint() -> None:
     ],
     ids=lambda one: one if isinstance(one, str) else "",
 )
-def test_each_promise_that_is_broken_brings_its_complaint(
-    changes: Mapping[str, Any], complaint: str
-) -> None:
-    """Just that one, with the part of the run it is about."""
-    assert outcome(**changes).broken == [complaint]
+def test_broken_promise_is_reported(changes: Mapping[str, Any], violation: str) -> None:
+    """It is the only one, and names the measurement."""
+    assert outcome(**changes).broken == [violation]
 
 
-def test_proxied_client_that_is_limited_brings_no_complaint() -> None:
-    """Nor does one with no more connections than an address may have."""
+def test_limited_proxied_client_breaks_no_promise() -> None:
+    """A client with no more connections than an address may have need not be rejected."""
     rejected = {"rejected": {"max_connections_per_ip": 1}}
     assert outcome(proxied=1200, counts={**CALM, **rejected}).broken == []
     assert outcome(proxied=1000).broken == []
 
 
-def test_exceptions_in_lines_of_json_are_tracebacks_too() -> None:
-    """The server logs JSON in the run: it prints none of its own tracebacks."""
+def test_exceptions_in_json_lines_count_as_tracebacks() -> None:
+    """The server logs JSON: it prints no Python tracebacks of its own."""
     assert outcome(log=LOGGED * 3 + TRACEBACK).tracebacks == 4
     assert outcome(log=LOGGED).broken == ["1 tracebacks in the log, {'ws_errors_total': 0}"]
 
 
-def test_several_promises_that_are_broken_are_all_told() -> None:
-    """One complaint hides no other, and each problem of a part has its own."""
+def test_several_broken_promises_are_all_reported() -> None:
+    """No violation hides another one, and each problem of a measurement has its own sentence."""
     problems = {"lost": 2, "doubled": 5, "closed": 0}
     broken = outcome(
         beside=[
             measurement(label="beside bad ones", problems=problems),
             part("once more", p99=121),
         ],
-        stands=[Stand(80 * MB, 0), Stand(100 * MB, 0), Stand(150 * MB, 1)],
+        states=[ServerState(80 * MB, 0), ServerState(100 * MB, 0), ServerState(150 * MB, 1)],
         log=TRACEBACK * 2,
     ).broken
     assert broken == [
@@ -132,8 +147,8 @@ def test_several_promises_that_are_broken_are_all_told() -> None:
     ]
 
 
-def test_the_report_has_every_part_and_what_was_rejected_most_first() -> None:
-    """Figures that can be copied into docs/security.md."""
+def test_report_lists_every_measurement_and_reasons_by_count() -> None:
+    """The figures can be copied into docs/security.md."""
     lines = list(report(outcome()))
     assert [line.split("  ")[0] for line in lines[1:4]] == ["alone", "beside bad ones", "once more"]
     assert lines[4] == (

@@ -1,4 +1,4 @@
-"""What a hostile run came to, and which promises it broke."""
+"""The outcome of a hostile run, and the promises that it broke."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import attrs
 from odin_ws.bench.results import Measurement
 from odin_ws.settings.handshake import PUBLIC_CONNECTIONS
 
-__all__ = ["Outcome", "Stand", "report"]
+__all__ = ["Outcome", "ServerState", "report"]
 
-# Of what the server takes anyway; a leak would be of every bad client there was.
+# Growth after the first hostile clients; a leak would grow with each of them.
 _MOST_GROWTH: Final = 0.1
 _MOST_P99: Final = 2.0
 
-# The reasons of rejections of an address that has all that it may have.
-_OF_ONE_ADDRESS: Final = ("max_connections_per_ip", "connect_rate_per_ip")
+# Rejections of an address that has reached its limit.
+_PER_ADDRESS_REASONS: Final = ("max_connections_per_ip", "connect_rate_per_ip")
 
 
 @attrs.frozen
-class Stand:
-    """How it stands when the bad ones are gone: resident bytes, and connections."""
+class ServerState:
+    """The server at rest, after the hostile clients have left: resident bytes, and connections."""
 
     rss: int
     connections: int
@@ -30,26 +30,26 @@ class Stand:
 
 @attrs.frozen
 class Outcome:
-    """`beside`: both times. `stands`: before, and after each time. `log`: all that was printed.
+    """`beside`: both measurements. `states`: before, and after each. `log`: everything printed.
 
-    `proxied`: how many connections of one client a trusted proxy passed on at a time.
+    `proxied`: connections that a trusted proxy passed on for one client at a time.
     """
 
     alone: Measurement
     beside: Sequence[Measurement]
-    stands: Sequence[Stand]
+    states: Sequence[ServerState]
     counts: Mapping[str, Mapping[str, int]]
     log: str
     proxied: int = 0
 
     @property
     def tracebacks(self) -> int:
-        """How many there are in the log, whose lines are JSON but for what Python prints itself."""
+        """Tracebacks in the log, both Python's own and those in JSON lines."""
         return self.log.count("Traceback (most recent call last)") + self.log.count('"exception":')
 
     @property
     def broken(self) -> list[str]:
-        """The promises that were."""
+        """A sentence for each broken promise."""
         found = []
         for one in (self.alone, *self.beside):
             found += [
@@ -64,19 +64,19 @@ class Outcome:
             found.append(
                 f"memory has grown by {self.growth:.0%} between the first time and the second"
             )
-        if self.stands[-1].connections:
-            found.append(f"{self.stands[-1].connections} connections are left")
+        if self.states[-1].connections:
+            found.append(f"{self.states[-1].connections} connections are left")
         if self.tracebacks or any(self.counts["errors"].values()):
             found.append(f"{self.tracebacks} tracebacks in the log, {dict(self.counts['errors'])}")
-        limited = any(self.counts["rejected"].get(reason) for reason in _OF_ONE_ADDRESS)
+        limited = any(self.counts["rejected"].get(reason) for reason in _PER_ADDRESS_REASONS)
         if self.proxied > PUBLIC_CONNECTIONS and not limited:
             found.append(f"none of {self.proxied} connections of one proxied client was rejected")
         return found
 
     @property
     def growth(self) -> float:
-        """Of resident memory, from after the first time to after the second."""
-        *_, first, second = self.stands
+        """Growth of resident memory between the two measurements beside hostile clients."""
+        *_, first, second = self.states
         return second.rss / first.rss - 1
 
 
@@ -89,10 +89,10 @@ def report(outcome: Outcome) -> Iterator[str]:
                 f"{one.label:16} {one.received:10,} {one.latency.p50:7.0f} {one.latency.p99:7.0f} "
                 f"{one.latency.worst:7.0f} {one.cpu_percent:4.0f}% {sum(one.problems.values()):8}"
             )
-    stands = ", ".join(f"{one.rss / 1e6:.1f} MB" for one in outcome.stands)
+    states = ", ".join(f"{one.rss / 1e6:.1f} MB" for one in outcome.states)
     peak = max(sample.rss for one in outcome.beside for sample in one.samples)
-    yield f"memory before, after, after once more: {stands}; at most {peak / 1e6:.1f} MB"
-    yield f"connections left: {outcome.stands[-1].connections}; tracebacks: {outcome.tracebacks}"
+    yield f"memory before, after, after once more: {states}; at most {peak / 1e6:.1f} MB"
+    yield f"connections left: {outcome.states[-1].connections}; tracebacks: {outcome.tracebacks}"
     for name in ("rejected", "closed", "rejected on the ops port"):
         counts = sorted(outcome.counts[name].items(), key=lambda item: -item[1])
         yield f"{name}: " + ", ".join(f"{count} {reason}" for reason, count in counts)
