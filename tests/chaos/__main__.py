@@ -1,4 +1,4 @@
-"""`python -m tests.chaos`: break everything, and see whether anybody lost anything."""
+"""`python -m tests.chaos`: injects faults under 500 clients; none may lose a record."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from odin_ws.exception_groups import leaves
 from odin_ws.testing.brokers import BrokerFailed, BrokerUnavailable
 from tests.chaos import faults, plan
 from tests.chaos.cluster import command as cluster_command
-from tests.chaos.course import Outcome, run_course
-from tests.chaos.crowd import WorkerFailed
 from tests.chaos.faults import Fault
 from tests.chaos.haproxy import HAProxyFailed, find_haproxy
 from tests.chaos.instances import InstanceFailed
+from tests.chaos.processes import WorkerFailed
 from tests.chaos.publisher import Mismatch
 from tests.chaos.report import as_markdown, show
+from tests.chaos.run import Outcome, run_faults
 
 T = TypeVar("T")
 
 
 class Interrupted(Exception):
-    """By Ctrl-C or SIGTERM."""
+    """Ctrl-C or SIGTERM."""
 
 
-# Errors after which there is no run to be judged.
+# Errors after which there is no outcome.
 NO_RUN = (
     BrokerUnavailable,
     BrokerFailed,
@@ -48,7 +48,7 @@ NO_RUN = (
 
 
 class NoRun(click.ClickException):
-    """Says why; exit status 2."""
+    """The run had no outcome, for this reason; exit status 2."""
 
     exit_code = 2
 
@@ -56,20 +56,20 @@ class NoRun(click.ClickException):
 async def _run(size: plan.Plan, chosen: list[Fault], directory: Path, console: Console) -> Outcome:
     began = trio.current_time()
 
-    def say(text: str) -> None:
+    def announce(text: str) -> None:
         console.print(f"{trio.current_time() - began:6.1f} s  {text}", markup=False)
 
     outcomes: list[Outcome] = []
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_obey_signals, nursery.cancel_scope)
-        outcomes.append(await run_course(size, chosen, directory, say))
+        nursery.start_soon(_cancel_on_signal, nursery.cancel_scope)
+        outcomes.append(await run_faults(size, chosen, directory, announce))
         nursery.cancel_scope.cancel()
     if not outcomes:
         raise Interrupted("interrupted")
     return outcomes[0]
 
 
-async def _obey_signals(scope: trio.CancelScope) -> None:
+async def _cancel_on_signal(scope: trio.CancelScope) -> None:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for _ in signals:
             scope.cancel()
@@ -88,9 +88,9 @@ async def _obey_signals(scope: trio.CancelScope) -> None:
 def _main(
     *, clients: int, only: tuple[str, ...], markdown: bool, keep: Path | None, cluster: bool
 ) -> None:
-    """Run Kafka, three instances behind HAProxy, a publisher and clients; break each in turn.
+    """Run Kafka, three instances behind HAProxy, a publisher and clients; inject faults in turn.
 
-    Exit status: 0 when nothing was lost, 1 when something was, 2 when there was no run.
+    Exit status: 0 if nothing was lost, 1 if something was lost, 2 if the run had no outcome.
     """
     if cluster:
         sys.exit(_or_no_run(partial(cluster_command.run, only, keep, markdown=markdown)))
@@ -101,7 +101,7 @@ def _main(
         raise NoRun(f"no fault {', '.join(unknown)}: there are {', '.join(names)}")
     chosen = [fault for name, fault in names.items() if not only or name in only]
     console = Console(stderr=True)
-    with _place(keep) as directory:
+    with _run_directory(keep) as directory:
         outcome = _outcome(partial(_run, plan.FULL.of(clients), chosen, directory, console))
     if markdown:
         click.echo(as_markdown(outcome.assessment, outcome.windows))
@@ -111,8 +111,8 @@ def _main(
 
 
 @contextmanager
-def _place(keep: Path | None) -> Iterator[Path]:
-    """The directory in which everything is written."""
+def _run_directory(keep: Path | None) -> Iterator[Path]:
+    """The directory for all files of the run."""
     if keep is not None:
         keep.mkdir(parents=True)
         yield keep
@@ -126,14 +126,14 @@ def _outcome(perform: Callable[[], Awaitable[Outcome]]) -> Outcome:
 
 
 def _or_no_run(perform: Callable[[], T]) -> T:
-    """Return what it returns. Raises NoRun where it came to nothing."""
+    """Return the result of `perform`. Raises NoRun after one of the errors in NO_RUN."""
     reasons: list[str] = []
     outcomes: list[T] = []
     try:
         outcomes.append(perform())
     except* NO_RUN as errors:
         reasons += [str(error) or type(error).__name__ for error in leaves(errors)]
-    # Out here, for what is raised in `except*` is wrapped, and click would not know it.
+    # Raised outside of `except*`, which would wrap it in a group that click does not know.
     if reasons:
         raise NoRun("\n".join(reasons))
     return outcomes[0]

@@ -1,4 +1,4 @@
-"""The assessment of a run: losses, closes without a cause, silences. No I/O, no clock."""
+"""The assessment of a run: losses, unexplained closes, silences. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ import attrs
 
 from tests.chaos.journal import Event, Journal
 from tests.chaos.ledger import Ledger, Verdict, longest_silence, quantile
-from tests.chaos.plan import Seat
+from tests.chaos.plan import ClientSpec
 
 __all__ = ["Assessment", "Row", "Window", "assess"]
 
-# Events shown of one client; the counts are complete.
+# Number of events shown per client; the counts are complete.
 EVENTS_SHOWN: Final = 12
 
 
 @attrs.frozen
 class Window:
-    """A stretch of the run: a fault and the calm after it. Times are monotonic seconds.
+    """An interval of the run: a fault and the recovery after it. Times are monotonic seconds.
 
-    `struck`: how long the fault itself lasted. `codes`, `most`: the closes that it explains, and
-    how many. `skipped`: why there was no fault.
+    `fault_seconds`: how long the fault itself lasted. `codes`, `maximum`: the closes that it
+    explains, and their number. `skipped`: why the fault was not injected.
     """
 
     fault: str
     does: str
     began: float
     until: float
-    struck: float = 0
+    fault_seconds: float = 0
     codes: frozenset[int] = frozenset()
-    most: float = 0
+    maximum: float = 0
     skipped: str = ""
 
 
 @attrs.frozen
 class Row:
-    """One window in figures. `silences`: the longest of each client, in seconds."""
+    """The figures of one window. `silences`: the longest of each client, in seconds."""
 
     window: Window
     closes: Mapping[int, int]
@@ -49,13 +49,13 @@ class Row:
     silences: Sequence[float]
 
     def silence(self, share: float) -> float:
-        """The longest silence of the client at this share of them; 1 for the worst."""
+        """The longest silence of the client at this quantile; 1 for the worst client."""
         return quantile(self.silences, share)
 
 
 @attrs.frozen
 class Assessment:
-    """All of it. `problems`: evidence, a line for each client with something wrong."""
+    """The figures of a run. `problems`: evidence for each client with something wrong."""
 
     rows: Sequence[Row]
     clients: int
@@ -66,15 +66,18 @@ class Assessment:
 
     @property
     def good(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether every count is zero."""
         return not any(self.counts.values())
 
 
 def assess(
-    ledger: Ledger, windows: Sequence[Window], seats: Sequence[Seat], journals: Sequence[Journal]
+    ledger: Ledger,
+    windows: Sequence[Window],
+    specs: Sequence[ClientSpec],
+    journals: Sequence[Journal],
 ) -> Assessment:
-    """Hold every journal against the ledger, and every close against the faults."""
-    chosen = {seat.name: seat for seat in seats}
+    """Compare every journal with the ledger, and every close with the faults."""
+    chosen = {spec.name: spec for spec in specs}
     rows = [_row(window, journals) for window in windows if not window.skipped]
     counts: Counter[str] = Counter(
         {"missing": 0, "duplicated": 0, "out of order": 0, "not asked for": 0}
@@ -83,14 +86,14 @@ def assess(
     problems: list[str] = []
     expected = 0
     for journal in journals:
-        seat = chosen[journal.name]
-        verdict = ledger.judge(seat.channels, journal.start or {}, journal.positions)
+        spec = chosen[journal.name]
+        verdict = ledger.compare(spec.channels, journal.start or {}, journal.positions)
         expected += verdict.expected
         wrong = _wrong(journal, verdict)
         counts.update(wrong)
         if any(wrong.values()):
-            problems.append(_evidence(ledger, windows, seat, journal, verdict))
-    problems.extend(_strange_closes(windows, journals))
+            problems.append(_evidence(ledger, windows, spec, journal, verdict))
+    problems.extend(_unexplained_closes(windows, journals))
     return Assessment(rows, len(journals), len(ledger), expected, counts, problems)
 
 
@@ -99,10 +102,10 @@ def _wrong(journal: Journal, verdict: Verdict) -> Counter[str]:
         {
             "missing": len(verdict.missing),
             # Records that the library drops as duplicates were sent twice by its server.
-            "duplicated": len(verdict.duplicated) + journal.told.get("duplicates", 0),
+            "duplicated": len(verdict.duplicated) + journal.reported.get("duplicates", 0),
             "out of order": len(verdict.disordered),
             "not asked for": len(verdict.foreign),
-            "gaps told by the library": journal.told.get("gaps", 0),
+            "gaps reported by the library": journal.reported.get("gaps", 0),
             "not recovered": sum(not e.detail["recovered"] for e in journal.of("resumed")),
             "never subscribed": int(journal.start is None),
             "subscribed anew": max(0, sum(1 for _ in journal.of("subscribed")) - 1),
@@ -119,11 +122,11 @@ def _row(window: Window, journals: Sequence[Journal]) -> Row:
         if window.began <= event.when < window.until
     )
     explained = sum(count for code, count in closes.items() if code in window.codes)
-    strange = closes.total() - explained
+    unexplained = closes.total() - explained
     return Row(
         window=window,
         closes=closes,
-        unexplained=strange + max(0, explained - math.floor(window.most)),
+        unexplained=unexplained + max(0, explained - math.floor(window.maximum)),
         replayed=sum(
             window.began <= when < window.until for journal in journals for when in journal.replays
         ),
@@ -134,16 +137,16 @@ def _row(window: Window, journals: Sequence[Journal]) -> Row:
 
 
 def _outside(rows: Sequence[Row], journals: Sequence[Journal]) -> int:
-    """Closes of no window: while clients arrived, or after the last fault."""
+    """Number of closes outside of all windows: while clients connected, or after the last fault."""
     closes = sum(1 for journal in journals for _ in journal.of("closed"))
     return closes - sum(sum(row.closes.values()) for row in rows)
 
 
 def _evidence(
-    ledger: Ledger, windows: Sequence[Window], seat: Seat, journal: Journal, verdict: Verdict
+    ledger: Ledger, windows: Sequence[Window], spec: ClientSpec, journal: Journal, verdict: Verdict
 ) -> str:
     lines = [
-        f"{seat.name} ({seat.way}, {' '.join(seat.channels)}, {seat.url}): "
+        f"{spec.name} ({spec.kind}, {' '.join(spec.channels)}, {spec.url}): "
         + ", ".join(f"{name} {count}" for name, count in _wrong(journal, verdict).items() if count)
     ]
     for name, positions in (
@@ -155,34 +158,38 @@ def _evidence(
         for first, last, count in _ranges(positions):
             where = ledger.named(first)
             when = ledger.published(first) if first in ledger else None
-            at = "not in the log" if when is None else f"published {_at(windows, when)}"
+            at = "not in the log" if when is None else f"published {_describe_time(windows, when)}"
             lines.append(
                 f"    {name}: {where.topic}/{where.partition} {where.offset}"
                 f"..{ledger.named(last).offset} ({count}), {at}"
             )
-    lines += [f"    {_at(windows, e.when)}: {e.kind} {_shown(e)}" for e in _told(journal)]
+    lines += [
+        f"    {_describe_time(windows, e.when)}: {e.kind} {_details(e)}"
+        for e in _last_events(journal)
+    ]
     return "\n".join(lines)
 
 
-def _told(journal: Journal) -> list[Event]:
+def _last_events(journal: Journal) -> list[Event]:
     return journal.events[-EVENTS_SHOWN:]
 
 
-def _shown(event: Event) -> str:
-    """The detail in short: positions of a subscription would fill the screen."""
+def _details(event: Event) -> str:
+    """The details without positions, which would fill the screen."""
     return " ".join(f"{k}={v}" for k, v in event.detail.items() if k != "positions")
 
 
-def _strange_closes(windows: Sequence[Window], journals: Sequence[Journal]) -> Iterator[str]:
+def _unexplained_closes(windows: Sequence[Window], journals: Sequence[Journal]) -> Iterator[str]:
     for journal in journals:
         for event in journal.of("closed"):
             window = next((w for w in windows if w.began <= event.when < w.until), None)
             if window is None or event.detail["code"] not in window.codes:
-                yield f"{journal.name}: closed {_at(windows, event.when)}: {_shown(event)}"
+                when = _describe_time(windows, event.when)
+                yield f"{journal.name}: closed {when}: {_details(event)}"
 
 
 def _ranges(positions: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """Positions of one partition as first, last and count; it need not be every offset between."""
+    """Positions as ranges of one partition: first, last and count; a range may have holes."""
     if not positions:
         return
     first, count = positions[0], 1
@@ -194,7 +201,7 @@ def _ranges(positions: Sequence[int]) -> Iterator[tuple[int, int, int]]:
     yield first, positions[-1], count
 
 
-def _at(windows: Sequence[Window], when: float) -> str:
+def _describe_time(windows: Sequence[Window], when: float) -> str:
     for window in windows:
         if window.began <= when < window.until:
             return f"{when - window.began:.2f} s into '{window.fault}'"

@@ -1,4 +1,4 @@
-"""The faults done to the stage, one after the other, and the closes that each explains."""
+"""The faults of a run, in order, and the closes that each explains."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ import attrs
 import trio
 
 from tests.chaos.journal import HEARTBEAT, LOST
-from tests.chaos.stage import Stage
+from tests.chaos.testbed import Testbed
 
-__all__ = ["ALL", "ROLLING", "SHORT", "Explained", "Fault", "Skipped"]
+__all__ = ["ALL", "ROLLING", "SHORT", "ExplainedCloses", "Fault", "Skipped"]
 
 FROZEN_SECONDS: Final = 20
 OUTAGE_SECONDS: Final = 10
 SHORT_OUTAGE_SECONDS: Final = 2
 
-# An instance notices a half-open connection after WS_PONG_TIMEOUT_SECONDS (20 s), and looks now and
-# then.
+# An instance notices a half-open connection after WS_PONG_TIMEOUT_SECONDS (20 s) and one check.
 HALF_OPEN_SECONDS: Final = 28
 IMPAIRED_SECONDS: Final = 30
 
@@ -29,116 +28,116 @@ DRAINING: Final = 1012
 
 
 class Skipped(Exception):
-    """This machine or this run has not what the fault needs; the message says what."""
+    """This machine or this run lacks what the fault needs; the message names it."""
 
 
 @attrs.frozen
-class Explained:
-    """Closes that clients may see because of a fault: of these codes, so many at most."""
+class ExplainedCloses:
+    """Closes that a fault explains: their codes, and their maximum number."""
 
     codes: frozenset[int] = frozenset()
-    most: float = 0
+    maximum: float = 0
 
 
-NOTHING: Final = Explained()
+NOTHING: Final = ExplainedCloses()
 
 
 @attrs.frozen
 class Fault:
-    """`strike` does it, returns when it is over, and says which closes it explains."""
+    """`inject` causes the fault, returns at its end, and returns the closes that it explains."""
 
     name: str
     does: str
-    strike: Callable[[Stage], Awaitable[Explained]]
+    inject: Callable[[Testbed], Awaitable[ExplainedCloses]]
 
 
-async def rolling_restart(stage: Stage) -> Explained:
+async def rolling_restart(testbed: Testbed) -> ExplainedCloses:
     """Restart each instance in turn."""
-    most = 0
-    for instance in stage.instances:
-        most += await instance.connections()
+    maximum = 0
+    for instance in testbed.instances:
+        maximum += await instance.connections()
         await instance.drain()
-        await stage.back(instance)
-    # A client that comes back during the drain's first second is sent away once more.
-    return Explained(frozenset({DRAINING}), 2 * most)
+        await testbed.back(instance)
+    # A client that reconnects during the drain's first second is closed once more.
+    return ExplainedCloses(frozenset({DRAINING}), 2 * maximum)
 
 
-async def killed_instance(stage: Stage) -> Explained:
-    """Kill the fullest instance, and start it again."""
-    instance = await stage.fullest()
-    most = await instance.connections()
+async def killed_instance(testbed: Testbed) -> ExplainedCloses:
+    """Kill the instance with the most clients, and start it again."""
+    instance = await testbed.fullest()
+    maximum = await instance.connections()
     await instance.kill()
-    await stage.back(instance)
-    return Explained(frozenset({LOST}), most)
+    await testbed.back(instance)
+    return ExplainedCloses(frozenset({LOST}), maximum)
 
 
-async def frozen_instance(stage: Stage) -> Explained:
-    """Freeze the fullest instance."""
-    instance = await stage.fullest()
-    most = await instance.connections()
+async def frozen_instance(testbed: Testbed) -> ExplainedCloses:
+    """Freeze the instance with the most clients."""
+    instance = await testbed.fullest()
+    maximum = await instance.connections()
     instance.freeze()
     await trio.sleep(FROZEN_SECONDS)
     instance.thaw()
-    return Explained(frozenset({HEARTBEAT, LOST}), most)
+    return ExplainedCloses(frozenset({HEARTBEAT, LOST}), maximum)
 
 
-async def stopped_broker(stage: Stage) -> Explained:
-    """Stop the broker in order, wait, and start it. No connection is to close."""
-    await stage.kafka.stop()
+async def stopped_broker(testbed: Testbed) -> ExplainedCloses:
+    """Stop the broker with SIGTERM, wait, and start it. No connection may close."""
+    await testbed.kafka.stop()
     await trio.sleep(OUTAGE_SECONDS)
-    await stage.kafka.start()
+    await testbed.kafka.start()
     return NOTHING
 
 
-async def killed_broker(stage: Stage) -> Explained:
+async def killed_broker(testbed: Testbed) -> ExplainedCloses:
     """Kill the broker, wait, and start it."""
-    await stage.kafka.kill()
+    await testbed.kafka.kill()
     await trio.sleep(OUTAGE_SECONDS)
-    await stage.kafka.start()
+    await testbed.kafka.start()
     return NOTHING
 
 
-async def restarted_broker(stage: Stage) -> Explained:
-    """Stop the broker for a moment."""
-    await stage.kafka.stop()
+async def restarted_broker(testbed: Testbed) -> ExplainedCloses:
+    """Stop the broker for a short time."""
+    await testbed.kafka.stop()
     await trio.sleep(SHORT_OUTAGE_SECONDS)
-    await stage.kafka.start()
+    await testbed.kafka.start()
     return NOTHING
 
 
-async def broken_connections(stage: Stage) -> Explained:
-    """Break those to one instance (a third), and reset those through the wire."""
-    most = 0
-    if stage.balancer is not None:
-        instance = await stage.fullest()
-        most += await instance.connections()
-        await stage.balancer.cut(instance.name)
-    most += stage.wire.cut()
-    return Explained(frozenset({LOST}), most)
+async def broken_connections(testbed: Testbed) -> ExplainedCloses:
+    """Break the connections of one instance (a third of all), and reset those through the proxy."""
+    maximum = 0
+    if testbed.balancer is not None:
+        instance = await testbed.fullest()
+        maximum += await instance.connections()
+        await testbed.balancer.cut(instance.name)
+    maximum += testbed.proxy.cut()
+    return ExplainedCloses(frozenset({LOST}), maximum)
 
 
-async def half_open_connections(stage: Stage) -> Explained:
-    """Swallow what the wire's connections carry, until both sides have noticed."""
-    most = stage.wire.freeze()
+async def half_open_connections(testbed: Testbed) -> ExplainedCloses:
+    """Drop all bytes of the proxy's connections, until both sides have noticed."""
+    maximum = testbed.proxy.freeze()
     await trio.sleep(HALF_OPEN_SECONDS)
-    return Explained(frozenset({HEARTBEAT, LOST}), most)
+    return ExplainedCloses(frozenset({HEARTBEAT, LOST}), maximum)
 
 
-async def delayed(stage: Stage) -> Explained:
-    """Delay what goes through the wire. No connection is to close."""
-    stage.wire.delay = DELAY_SECONDS
+async def delayed(testbed: Testbed) -> ExplainedCloses:
+    """Delay all bytes through the proxy. No connection may close."""
+    testbed.proxy.delay = DELAY_SECONDS
     await trio.sleep(IMPAIRED_SECONDS)
-    stage.wire.delay = 0
+    testbed.proxy.delay = 0
     return NOTHING
 
 
-async def lossy(stage: Stage) -> Explained:
-    """Lose and delay packets on the way to the far clients. No connection is to close."""
-    if stage.namespace is None:
-        raise Skipped(stage.no_namespace)
-    await stage.namespace.impair(LOSS_PERCENT, DELAY_SECONDS * 1000)
+async def lossy(testbed: Testbed) -> ExplainedCloses:
+    """Lose and delay packets on the way to the far clients. No connection may close."""
+    if testbed.namespace is None:
+        raise Skipped(testbed.no_namespace)
+    await testbed.namespace.impair(LOSS_PERCENT, DELAY_SECONDS * 1000)
     await trio.sleep(IMPAIRED_SECONDS)
-    await stage.namespace.repair()
+    await testbed.namespace.repair()
     return NOTHING
 
 

@@ -26,23 +26,23 @@ READY_SECONDS: Final = 30
 # Connections of both sides; the machine may allow few descriptors.
 MAX_CONNECTIONS: Final = 4096
 
-# What is shipped, and explained there; only names and ports are others here.
+# The shipped configuration, with other names and ports; its file explains it.
 SHIPPED: Final = Path(__file__).parents[2] / "deploy" / "haproxy" / "haproxy.cfg"
 BACKEND: Final = "odin-ws"
 
 
 def find_haproxy() -> str | None:
-    """The path of the program, where it is installed."""
+    """Return the path of the program, or None if it is not installed."""
     return find_program("haproxy")
 
 
 def configuration(
     control: Path, binds: Sequence[str], stats: int, instances: Sequence[tuple[str, int, int]]
 ) -> str:
-    """The shipped configuration with a runtime socket and these addresses.
+    """Return the shipped configuration with a runtime socket and these addresses.
 
-    `binds`: where subscribers connect; `stats`: the port of the page; `instances`: name, port, ops
-    port.
+    `binds`: addresses for subscribers; `stats`: port of the statistics; `instances`: name, port,
+    ops port.
     """
     servers = [f"    server {name} {LOOPBACK}:{port} port {ops}" for name, port, ops in instances]
     changes = {
@@ -60,11 +60,11 @@ def configuration(
 
 
 class HAProxyFailed(RuntimeError):
-    """It did not start; the message ends with its output."""
+    """HAProxy did not start; the message ends with its output."""
 
 
 class HAProxy:
-    """A running balancer. `port`: where subscribers connect; `stats_port`: its own page."""
+    """A running balancer. `port`: for subscribers; `stats_port`: its statistics."""
 
     def __init__(self, port: int, stats_port: int, control: Path) -> None:
         self.port: Final = port
@@ -76,7 +76,7 @@ class HAProxy:
         await self._ask(f"shutdown sessions server {BACKEND}/{server}")
 
     async def sends_to(self, servers: Sequence[str]) -> None:
-        """Return when newcomers are sent to each of these. Raises trio.TooSlowError."""
+        """Wait until new connections go to each of these servers. Raises trio.TooSlowError."""
 
         async def all_up() -> bool:
             return await self._up() >= set(servers)
@@ -108,15 +108,15 @@ async def haproxy(
     hosts: Sequence[str] = (),
     port: int | None = None,
 ) -> AsyncIterator[HAProxy]:
-    """Run it over instances: name, port, ops port. `hosts`: where to listen besides loopback.
+    """Run HAProxy over instances: name, port, ops port. `hosts`: addresses besides loopback.
 
-    `port`: the subscribers' port, or any free one.
+    `port`: for subscribers; None: any free one.
     """
     free, stats = free_ports(2)
     port = port or free
     file = directory / "haproxy.cfg"
     process = ChildProcess([program, "-db", "-f", str(file)], directory / "haproxy.log")
-    # Not in `directory`: the kernel takes a socket's path of 107 bytes at most.
+    # Not in `directory`: a socket's path may have 107 bytes at most.
     with tempfile.TemporaryDirectory(prefix="odin-haproxy-") as short:
         control = Path(short, "socket")
         binds = [f"{host}:{port}" for host in (LOOPBACK, *hosts)]

@@ -30,36 +30,35 @@ ANSWER_SECONDS: Final = 5
 # WS_DRAIN_DELAY_SECONDS + WS_DRAIN_TIMEOUT_SECONDS are 9; the rest is for a busy machine.
 DRAINED_SECONDS: Final = 20
 
-# The defaults, but for what would take minutes: a half-open connection is noticed after 20 s
-# (and not 75; it has to be more than clients that share two cores are behind after an outage, for
-# they answer a ping when they have read what is before it) and a broker that has gone after one
-# probe of 2 s (and not 5).
+# The defaults, except where they would take minutes. A half-open connection is noticed after 20 s,
+# not 75: clients on two shared cores may be nearly 20 s behind after an outage, and answer a ping
+# only after the messages before it. A lost broker is noticed after one probe of 2 s, not 5.
 SETTINGS: Final[dict[str, str]] = {
     "WS_DRAIN_DELAY_SECONDS": "1",
     "WS_DRAIN_TIMEOUT_SECONDS": "8",
     "WS_PING_INTERVAL_SECONDS": "5",
     "WS_PONG_TIMEOUT_SECONDS": "20",
     "KAFKA_PROBE_SECONDS": "2",
-    # The catch-up after an outage is to last as long as it needs, and not as a brake says.
+    # No rate limit on the catch-up after an outage.
     "WS_MAX_KAFKA_RATE": "0",
-    # HAProxy's.
+    # HAProxy's address.
     "WS_TRUSTED_PROXIES": LOOPBACK,
 }
 
 
 def program(command: list[str], environ: Mapping[str, str]) -> list[str]:
-    """A command with nothing but this in its environment."""
+    """Return a command that runs with only these environment variables."""
     env = shutil.which("env") or "/usr/bin/env"
     path = os.environ.get("PATH", os.defpath)
     return [env, "-i", f"PATH={path}", *(f"{k}={v}" for k, v in environ.items()), *command]
 
 
 class InstanceFailed(RuntimeError):
-    """It ended by itself, or not as it should; the message says how."""
+    """The instance ended unexpectedly; the message says how."""
 
 
 class Instance:
-    """One instance, at the same ports however often it is started."""
+    """One instance, which keeps its ports over restarts."""
 
     def __init__(self, name: str, settings: Mapping[str, str], directory: Path) -> None:
         self.name: Final = name
@@ -76,11 +75,11 @@ class Instance:
 
     @property
     def pid(self) -> int:
-        """The number of its process."""
+        """Its process id."""
         return self._process.pid
 
     async def start(self) -> None:
-        """Start it, and return when it is ready.
+        """Start it, and wait until it is ready.
 
         Raises:
             InstanceFailed: it ended instead.
@@ -90,7 +89,7 @@ class Instance:
         await until(self._is_ready, READY_SECONDS)
 
     async def drain(self) -> None:
-        """Ask it to end, as a rolling restart does, and wait until it has.
+        """Send SIGTERM, as a rolling restart does, and wait for the end.
 
         Raises:
             InstanceFailed: its exit status was not 0.
@@ -105,19 +104,19 @@ class Instance:
             )
 
     async def ended(self) -> int:
-        """Wait until it has ended; returns its exit status."""
+        """Wait for its end; return its exit status."""
         return await self._process.wait()
 
     async def kill(self) -> None:
-        """End it with SIGKILL."""
+        """Send SIGKILL."""
         await self._process.kill()
 
     def freeze(self) -> None:
-        """Stop it where it is: connections stay open, nothing is answered."""
+        """Send SIGSTOP: connections stay open, and nothing is answered."""
         self._process.pause()
 
     def thaw(self) -> None:
-        """Let it go on after `freeze`."""
+        """Send SIGCONT."""
         self._process.unpause()
 
     async def connections(self) -> int:
@@ -125,7 +124,7 @@ class Instance:
         return int(await self.metric("ws_connections_active"))
 
     async def metric(self, name: str, **labels: str) -> float:
-        """A metric, of all its samples with these labels together."""
+        """The sum of a metric's samples with these labels."""
         text = (await self._get("/metrics")).text
         return sum(
             sample.value
@@ -135,7 +134,7 @@ class Instance:
         )
 
     async def health(self) -> dict[str, Any]:
-        """The health report, whatever its status."""
+        """The health report, whatever its HTTP status."""
         report: dict[str, Any] = (await self._get("/health")).json()
         return report
 
@@ -156,7 +155,7 @@ class Instance:
 async def run_instances(
     settings: Sequence[Mapping[str, str]], directory: Path
 ) -> AsyncIterator[list[Instance]]:
-    """Run an instance with each of these settings; they are killed at the end of the block."""
+    """Run an instance with each of these settings; SIGKILL ends them with the block."""
     instances = [Instance(name, own, directory) for name, own in zip(NAMES, settings, strict=False)]
     async with AsyncExitStack() as stack:
         for instance in instances:

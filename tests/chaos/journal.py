@@ -1,4 +1,4 @@
-"""The notes of one client, and the files by which they leave its process."""
+"""The journal of one client, and the files that pass it to the parent process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.chaos.plan import TOPICS
 
 __all__ = ["HEARTBEAT", "LOST", "Event", "Journal", "load_journals", "save_journals"]
 
-# Codes of a close that no close frame told: the connection broke, or the client gave it up.
+# Codes for disconnections without a close frame: the connection broke, or the client gave it up.
 LOST: Final = 1006
 HEARTBEAT: Final = 0
 
@@ -37,7 +37,7 @@ class Event:
 
 
 class Journal:
-    """One client's notes: positions in the order of arrival, the times, and events."""
+    """One client's record: positions in the order of arrival, their times, and events."""
 
     def __init__(self, name: str) -> None:
         self.name: Final = name
@@ -45,15 +45,15 @@ class Journal:
         self.times: array[float] = array("d")
         self.replays: array[float] = array("d")
         self.events: list[Event] = []
-        # When the last message was published, epoch seconds; not kept in the file.
+        # Publishing time of the last message in epoch seconds; not saved.
         self.published = 0.0
-        # Counts of the library: messages that it has dropped or missed by itself.
-        self.told: dict[str, int] = {}
+        # Counts of the library: messages that it dropped as duplicates or missed.
+        self.reported: dict[str, int] = {}
 
     def message(
         self, topic: str, partition: int, offset: int, timestamp: int, *, replay: bool
     ) -> None:
-        """Note a message that has come now; `timestamp`: when it was published, epoch ms."""
+        """Record a message received now; `timestamp`: its publishing time, epoch ms."""
         now = time.monotonic()
         self.published = timestamp / 1000
         self.positions.append(pack(_NUMBERS[topic], partition, offset))
@@ -62,7 +62,7 @@ class Journal:
             self.replays.append(now)
 
     def event(self, kind: str, **detail: Any) -> None:
-        """Note something that has happened now."""
+        """Record an event of this moment."""
         self.events.append(Event(time.monotonic(), kind, detail))
 
     def of(self, kind: str) -> Iterator[Event]:
@@ -71,7 +71,7 @@ class Journal:
 
     @property
     def start(self) -> dict[tuple[str, int], int] | None:
-        """The offsets after which the first subscription is live; None if there never was one."""
+        """The offsets after which the first subscription is live; None without a subscription."""
         for event in self.of("subscribed"):
             return {
                 (topic, int(partition)): offset
@@ -81,20 +81,20 @@ class Journal:
         return None
 
     def save(self, file: BinaryIO) -> None:
-        """Append to a file."""
+        """Append the journal to a file."""
         head = {
             "name": self.name,
             "messages": len(self.positions),
             "replays": len(self.replays),
             "events": [attrs.astuple(event) for event in self.events],
-            "told": self.told,
+            "reported": self.reported,
         }
         file.write(json.dumps(head).encode() + b"\n")
         file.writelines(column.tobytes() for column in (self.positions, self.times, self.replays))
 
     @classmethod
     def load(cls, file: BinaryIO) -> Journal | None:
-        """Read the next one from a file; None at its end."""
+        """Read the next journal from a file; return None at its end."""
         line = file.readline()
         if not line:
             return None
@@ -104,7 +104,7 @@ class Journal:
         journal.times.fromfile(file, head["messages"])
         journal.replays.fromfile(file, head["replays"])
         journal.events = [Event(*fields) for fields in head["events"]]
-        journal.told = head["told"]
+        journal.reported = head["reported"]
         return journal
 
 

@@ -1,4 +1,7 @@
-"""The records every client should have got, compared with those it got. No I/O, no clock."""
+"""The records that every client should have received, compared with those it has.
+
+No I/O, no clock.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,16 @@ import attrs
 
 __all__ = ["Ledger", "Position", "Verdict", "longest_silence", "pack", "quantile", "unpack"]
 
-# Position in one integer: topic, partition (16 bits), offset (40 bits: 2,000 years at 10/s).
+# A position in one integer: topic, partition (16 bits), offset (40 bits: 2,000 years at 10/s).
 _OFFSET_BITS: Final = 40
 _PLACE_BITS: Final = 16
 
-# Position by (topic, partition): {(topic, partition): offset}.
+# Offsets by (topic, partition).
 Positions = Mapping[tuple[str, int], int]
 
 
 class Position(NamedTuple):
-    """The place of a record."""
+    """Topic, partition and offset of a record."""
 
     topic: str
     partition: int
@@ -29,24 +32,23 @@ class Position(NamedTuple):
 
 
 def pack(topic: int, partition: int, offset: int) -> int:
-    """A position as one integer; those of one partition sort as their offsets do."""
+    """Return a position as one integer; positions of one partition sort by offset."""
     return (((topic << _PLACE_BITS) | partition) << _OFFSET_BITS) | offset
 
 
 def unpack(packed: int) -> tuple[int, int, int]:
-    """The topic's number, partition and offset that `pack` was given."""
+    """Return the topic's number, partition and offset that `pack` was given."""
     place, offset = packed >> _OFFSET_BITS, packed & ((1 << _OFFSET_BITS) - 1)
     return place >> _PLACE_BITS, place & ((1 << _PLACE_BITS) - 1), offset
 
 
 @attrs.frozen
 class Verdict:
-    """The faults in the records that one client got; the positions are packed.
+    """The faults in the records that one client received; positions are packed.
 
-    `missing`: asked for and never received.
-    `duplicated`: received more than once, each further time.
-    `disordered`: received for the first time after a later record of its partition.
-    `foreign`: received and not asked for, or published before the subscription began.
+    `missing`: subscribed to and not received. `duplicated`: each receipt after the first.
+    `disordered`: first received after a later record of its partition. `foreign`: not subscribed
+    to, or published before the subscription began.
     """
 
     expected: int
@@ -57,7 +59,7 @@ class Verdict:
 
     @property
     def good(self) -> bool:
-        """Whether the client got each record exactly once and in order."""
+        """Whether the client received each record exactly once and in order."""
         return not (self.missing or self.duplicated or self.disordered or self.foreign)
 
 
@@ -70,7 +72,7 @@ class Ledger:
         self._published: dict[int, float] = {}
 
     def add(self, channel: str, position: int, when: float) -> None:
-        """Note a record of a channel at a packed position; `when`: its broker had it by then."""
+        """Add a record of a channel at a packed position; `when`: its acknowledgement."""
         self._of_channel[channel].append(position)
         self._published[position] = when
 
@@ -81,7 +83,7 @@ class Ledger:
         return position in self._published
 
     def published(self, position: int) -> float:
-        """When the broker had the record."""
+        """The time at which the broker acknowledged the record."""
         return self._published[position]
 
     def positions(self) -> Iterable[int]:
@@ -89,12 +91,12 @@ class Ledger:
         return self._published.keys()
 
     def named(self, position: int) -> Position:
-        """A packed position in words."""
+        """A packed position with the topic's name."""
         topic, partition, offset = unpack(position)
         return Position(self.topics[topic], partition, offset)
 
     def expected(self, patterns: Iterable[str], start: Positions) -> set[int]:
-        """The records that a subscriber to these patterns gets after the offsets in `start`."""
+        """The records that a subscriber to these patterns receives after the offsets in `start`."""
         after = {
             pack(self.topics.index(topic), partition, 0) >> _OFFSET_BITS: offset
             for (topic, partition), offset in start.items()
@@ -114,8 +116,10 @@ class Ledger:
             if any(t in {"*", token} and c in {"*", category} for t, c in wanted):
                 yield channel
 
-    def judge(self, patterns: Iterable[str], start: Positions, received: Iterable[int]) -> Verdict:
-        """Compare with what came, packed, in the order in which it came."""
+    def compare(
+        self, patterns: Iterable[str], start: Positions, received: Iterable[int]
+    ) -> Verdict:
+        """Compare with the packed positions received, in this order."""
         expected = self.expected(patterns, start)
         seen: set[int] = set()
         duplicated, disordered = [], []
@@ -142,8 +146,8 @@ class Ledger:
 def longest_silence(times: array[float], begin: float, end: float) -> float:
     """The longest time without a message that touches the interval, in seconds.
 
-    `times`: when messages came, ascending. A silence that began before counts in full; one that
-    is not over counts up to `end`.
+    `times`: arrival times, ascending. A silence that began before the interval counts in full; one
+    that is not over counts up to `end`.
     """
     first = bisect_right(times, begin)
     last = bisect_right(times, end)
@@ -157,7 +161,7 @@ def longest_silence(times: array[float], begin: float, end: float) -> float:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The smallest value that this share of the values does not exceed; 0 of none."""
+    """The smallest value that this share of the values does not exceed; 0 without values."""
     if not values:
         return 0.0
     ordered = sorted(values)

@@ -1,4 +1,4 @@
-"""A client of ours, odin_ws_client, whose every item is written down."""
+"""A client with odin_ws_client that records every item."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from odin_ws_client import (
 )
 from odin_ws_client.trio import Client, open_client
 from tests.chaos.journal import HEARTBEAT, LOST, Journal
-from tests.chaos.plan import Seat
+from tests.chaos.plan import ClientSpec
 
 __all__ = ["follow"]
 
-# After so long without a byte the server is asked, and given up after as long again.
+# After this time without a byte the client sends a heartbeat; after the same time it gives up.
 SILENCE_SECONDS: Final = 5
 
-# How the client says that it gave a silent server up; it has no close code for that.
+# The client's reasons for giving up a silent server; no close code stands for it.
 SILENCE: Final = ("nothing came from the server", "the server has taken nothing")
 
 
-class _Follower:
+class _Recorder:
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
         self.connected = False
 
-    def take(self, item: Item) -> None:
+    def record_item(self, item: Item) -> None:
         match item:
             case Message():
                 self.journal.message(
@@ -53,29 +53,29 @@ class _Follower:
             case FeedChange():
                 self.journal.event("feed", status=item.status)
             case Disconnected():
-                self.take_end(item)
+                self.record_end(item)
 
-    def take_end(self, item: Disconnected) -> None:
+    def record_end(self, item: Disconnected) -> None:
         silent = item.code == LOST and item.reason.startswith(SILENCE)
         code = HEARTBEAT if silent else item.code
-        # An attempt that failed is no close, and costs time only.
+        # A failed attempt is no close: it only costs time.
         kind = "closed" if self.connected else "rejected"
         self.connected = False
         self.journal.event(kind, code=code, reason=item.reason)
 
-    def tell(self, client: Client) -> None:
-        self.journal.told = {"duplicates": client.duplicates, "gaps": client.gaps}
+    def record_counts(self, client: Client) -> None:
+        self.journal.reported = {"duplicates": client.duplicates, "gaps": client.gaps}
 
 
-async def follow(seat: Seat, journal: Journal) -> None:
-    """Follow until cancelled; the client comes back and resumes by itself."""
-    follower = _Follower(journal)
-    wanted = Subscription(channels=seat.channels)
-    async with open_client(seat.url, wanted, silence_seconds=SILENCE_SECONDS) as client:
+async def follow(spec: ClientSpec, journal: Journal) -> None:
+    """Record items until cancelled; odin_ws_client reconnects and resumes."""
+    recorder = _Recorder(journal)
+    wanted = Subscription(channels=spec.channels)
+    async with open_client(spec.url, wanted, silence_seconds=SILENCE_SECONDS) as client:
         try:
             async for item in client:
-                follower.take(item)
+                recorder.record_item(item)
         except ClientError as error:
             journal.event("error", message=str(error))
         finally:
-            follower.tell(client)
+            recorder.record_counts(client)

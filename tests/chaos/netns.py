@@ -1,6 +1,6 @@
-"""A network namespace of our own, with packets lost and delayed on the way to it.
+"""A network namespace of this run, with packets lost and delayed on the way to it.
 
-Only what is made here is used, and it is removed at the end.
+It creates all devices that it uses, and removes them at the end.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import trio
 
 __all__ = ["Namespace", "NamespaceUnavailable", "open_namespace"]
 
-# Two addresses of the range that RFC 2544 sets aside for tests of networks.
+# Two addresses of the range that RFC 2544 reserves for network tests.
 NEAR: Final = "198.18.73.1"
 FAR: Final = "198.18.73.2"
 
@@ -26,12 +26,12 @@ PLACES: Final = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"
 
 
 class NamespaceUnavailable(Exception):
-    """This machine cannot have one, or cannot lose packets; the message says why."""
+    """This machine cannot create a namespace or lose packets; the message says why."""
 
 
 @attrs.frozen
 class Namespace:
-    """A namespace joined to this one by a pair of interfaces; `near` is our end's address."""
+    """A namespace joined to the default one by two interfaces; `near` is the outer address."""
 
     name: str
     ip: str
@@ -40,7 +40,7 @@ class Namespace:
     near: str = NEAR
 
     def inside(self, command: Sequence[str]) -> list[str]:
-        """The command that runs a command in it."""
+        """Return the command that runs a command inside of it."""
         return [self.ip, "netns", "exec", self.name, *command]
 
     async def impair(self, loss_percent: float, delay_ms: float) -> None:
@@ -51,7 +51,7 @@ class Namespace:
         await _tool(*self.inside(inside))
 
     async def repair(self) -> None:
-        """Let every packet through at once again."""
+        """Stop losing and delaying packets."""
         command = (self.tc, "qdisc", "del", "dev", self.interface, "root")
         await _tool(*command)
         await _tool(*self.inside(command))
@@ -59,7 +59,7 @@ class Namespace:
 
 @asynccontextmanager
 async def open_namespace() -> AsyncIterator[Namespace]:
-    """Make a namespace for the length of the block.
+    """Create a namespace for the length of the block.
 
     Raises:
         NamespaceUnavailable: no iproute2, no rights, or a kernel without netem.
@@ -67,7 +67,7 @@ async def open_namespace() -> AsyncIterator[Namespace]:
     ip, tc = (shutil.which(tool, path=PLACES) for tool in ("ip", "tc"))
     if ip is None or tc is None:
         raise NamespaceUnavailable("no iproute2 (`ip` and `tc`) on this machine")
-    # The interfaces have one name on both sides, of 15 characters at most.
+    # Both interfaces carry the same name, of 15 characters at most.
     name = f"odin{os.getpid()}"
     space = Namespace(name, ip, tc, name)
     await _tool(ip, "netns", "add", name)
@@ -81,7 +81,7 @@ async def open_namespace() -> AsyncIterator[Namespace]:
         await space.repair()
         yield space
     finally:
-        # The pair of interfaces goes with it.
+        # This removes the pair of interfaces too.
         with trio.CancelScope(shield=True):  # bounded by TOOL_SECONDS
             await _tool(ip, "netns", "del", name)
 

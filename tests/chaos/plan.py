@@ -1,4 +1,4 @@
-"""How large a run is, and who subscribes to what."""
+"""The size of a run, and the subscriptions of its clients."""
 
 from __future__ import annotations
 
@@ -11,30 +11,40 @@ from typing import Final, Literal
 
 import attrs
 
-__all__ = ["FULL", "PARTITIONS", "SHORT", "TOPICS", "Plan", "Seat", "Way", "load_seats", "seats"]
+__all__ = [
+    "FULL",
+    "PARTITIONS",
+    "SHORT",
+    "TOPICS",
+    "ClientKind",
+    "ClientSpec",
+    "Plan",
+    "load_specs",
+    "specs",
+]
 
-# Written out once more, and not taken from the catalogue: clients know these names.
+# Written out, and not specs from the catalogue: clients rely on these names.
 TOPICS: Final = {"trade": "odin.trades", "liquidity": "odin.liquidity"}
 PARTITIONS: Final = 12
 
-# `library`: odin_ws_client; `by hand`: clients by docs/protocol.md, with the `websockets` library.
-# A check of the server that went through our own client alone would not see what both get wrong.
-Way = Literal["library", "by hand"]
+# `library`: odin_ws_client; `handwritten`: a client from docs/protocol.md and the `websockets`
+# library, which finds errors that our client and our server have in common.
+ClientKind = Literal["library", "handwritten"]
 
-# One client in so many is one by hand.
-BY_HAND: Final = 4
+# One in four clients is handwritten.
+HANDWRITTEN: Final = 4
 
-# A client that takes everything costs as much as 25 others, so there are few of them.
+# A client that subscribes to everything costs as much as 25 others: one in 250.
 EVERYTHING: Final = 250
 EVERYTHING_CHANNELS: Final = ("*.trade",)
 
-# One client in so many subscribes to all categories of its tokens: positions of two topics.
+# One in ten clients subscribes to all categories of its tokens, so to positions of two topics.
 ALL_CATEGORIES: Final = 10
 
-# The numbers of clients, of a hundred, that have two, three and four tokens.
+# Of a hundred clients, 80 have two tokens, 15 three and 5 four.
 TOKENS: Final = (2,) * 80 + (3,) * 15 + (4,) * 5
 
-# The same subscriptions in every run.
+# A fixed seed: the same subscriptions in every run.
 SEED: Final = 1
 
 
@@ -42,10 +52,10 @@ SEED: Final = 1
 class Plan:
     """The size of a run.
 
-    `rate`: trades per second and token; `quiet_rate`: the same in the second topic.
-    `far`: clients behind a network of their own (netns), where the machine can have one.
-    `wired`: clients behind a TCP proxy of ours, which can delay, cut and swallow.
-    `calm`: seconds after each fault in which clients come back and are watched.
+    `rate`: trades per second and token; `quiet_rate`: the same in the second topic. `far`: clients
+    in a network namespace, if the machine can have one. `proxied`: clients behind a TCP proxy of
+    the tests, which can delay, reset and drop. `recovery`: seconds after each fault in which
+    clients reconnect and are watched.
     """
 
     instances: int
@@ -54,15 +64,15 @@ class Plan:
     rate: float
     quiet_rate: float
     far: int
-    wired: int
-    calm: float
+    proxied: int
+    recovery: float
     processes: int
 
     def of(self, clients: int) -> Plan:
-        """The same with another number of clients."""
+        """Return the same plan with another number of clients."""
         share = clients / self.clients
-        far, wired = math.ceil(self.far * share), math.ceil(self.wired * share)
-        return attrs.evolve(self, clients=clients, far=far, wired=wired)
+        far, proxied = math.ceil(self.far * share), math.ceil(self.proxied * share)
+        return attrs.evolve(self, clients=clients, far=far, proxied=proxied)
 
     @property
     def names(self) -> list[str]:
@@ -77,8 +87,8 @@ FULL: Final = Plan(
     rate=10,
     quiet_rate=0.5,
     far=50,
-    wired=60,
-    calm=10,
+    proxied=60,
+    recovery=10,
     processes=4,
 )
 SHORT: Final = Plan(
@@ -88,49 +98,49 @@ SHORT: Final = Plan(
     rate=10,
     quiet_rate=0.5,
     far=0,
-    wired=8,
-    calm=1,
+    proxied=8,
+    recovery=1,
     processes=1,
 )
 
 
 @attrs.frozen
-class Seat:
-    """One client: its name, its subscriptions, and its library."""
+class ClientSpec:
+    """One client: its name, its subscriptions, and its kind."""
 
     name: str
     channels: tuple[str, ...]
-    way: Way
+    kind: ClientKind
     url: str = ""
 
     @property
     def everything(self) -> bool:
-        """Whether it takes the trades of every token."""
+        """Whether it subscribes to the trades of every token."""
         return self.channels == EVERYTHING_CHANNELS
 
 
-def seats(plan: Plan) -> list[Seat]:
-    """The clients of a run, without their addresses; the same ones for the same plan."""
-    choose = random.Random(SEED)  # noqa: S311 -- nobody has to be kept from guessing
-    return [_seat(plan, number, choose) for number in range(plan.clients)]
+def specs(plan: Plan) -> list[ClientSpec]:
+    """Return the clients of a run, without their addresses; equal plans have equal clients."""
+    choose = random.Random(SEED)  # noqa: S311 -- no secret
+    return [_spec(plan, number, choose) for number in range(plan.clients)]
 
 
-def _seat(plan: Plan, number: int, choose: random.Random) -> Seat:
-    way: Way = "by hand" if number % BY_HAND == 0 else "library"
+def _spec(plan: Plan, number: int, choose: random.Random) -> ClientSpec:
+    kind: ClientKind = "handwritten" if number % HANDWRITTEN == 0 else "library"
     name = f"c{number:03}"
     if number % EVERYTHING == EVERYTHING // 2:
-        return Seat(name, EVERYTHING_CHANNELS, way)
+        return ClientSpec(name, EVERYTHING_CHANNELS, kind)
     category = "*" if number % ALL_CATEGORIES == 1 else "trade"
     tokens = choose.sample(plan.names, min(choose.choice(TOKENS), plan.tokens))
-    return Seat(name, tuple(f"{token}.{category}" for token in tokens), way)
+    return ClientSpec(name, tuple(f"{token}.{category}" for token in tokens), kind)
 
 
-def save_seats(path: Path, taken: Sequence[Seat]) -> None:
-    """Write seats for another process."""
-    path.write_text(json.dumps([attrs.asdict(seat) for seat in taken]), "utf-8")
+def save_specs(path: Path, specs: Sequence[ClientSpec]) -> None:
+    """Write clients for another process."""
+    path.write_text(json.dumps([attrs.asdict(spec) for spec in specs]), "utf-8")
 
 
-def load_seats(path: Path) -> Iterator[Seat]:
-    """Read what `save_seats` wrote."""
+def load_specs(path: Path) -> Iterator[ClientSpec]:
+    """Read what `save_specs` wrote."""
     for fields in json.loads(path.read_text("utf-8")):
-        yield Seat(fields["name"], tuple(fields["channels"]), fields["way"], fields["url"])
+        yield ClientSpec(fields["name"], tuple(fields["channels"]), fields["kind"], fields["url"])

@@ -1,4 +1,4 @@
-"""How far a process of the run is: a small file that it replaces, and the run reads."""
+"""The progress of a child process: a small file that the process replaces and the run reads."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _NAME = "progress.json"
 
 
 def write_progress(directory: Path, counts: Mapping[str, float]) -> None:
-    """Replace what was there; a reader sees the old or the new, never half of it."""
+    """Replace the file; a reader sees the old or the new contents, never half of them."""
     partial = directory / f"{_NAME}.partial"
     partial.write_text(json.dumps(counts), "utf-8")
     partial.replace(directory / _NAME)
 
 
 def read_progress(directory: Path) -> dict[str, float]:
-    """The last counts; none before there are any."""
+    """Return the last counts; none before the first write."""
     try:
         text = (directory / _NAME).read_text("utf-8")
     except FileNotFoundError:

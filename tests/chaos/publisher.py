@@ -1,7 +1,7 @@
-"""The publisher, a process of its own, and its list of what the broker took.
+"""The publisher, a process of its own, and its list of acknowledged records.
 
-`python -m tests.chaos.publisher BOOTSTRAP DIRECTORY` publishes until SIGTERM, then waits until
-the broker has everything, and writes the list.
+`python -m tests.chaos.publisher BOOTSTRAP DIRECTORY` publishes until SIGTERM, then waits until the
+broker has acknowledged everything, and writes the list.
 """
 
 from __future__ import annotations
@@ -26,39 +26,39 @@ from tests.chaos.progress import write_progress
 
 __all__ = ["Acknowledged", "Mismatch", "load_ledger", "read_log", "save_list", "streams"]
 
-# How often records that are due are handed to the producer.
+# Interval at which records are handed to the producer.
 TICK_SECONDS: Final = 0.02
 
-# After the last record: a broker that has just come back takes everything within seconds.
+# Time for the last acknowledgements: a broker that has just restarted needs some seconds.
 FLUSH_SECONDS: Final = 60
 
 EVENTS: Final = {"trade": b"TRADE_EXECUTED", "liquidity": b"LIQUIDITY_ADDED"}
 
-# Padded to the size of an ordinary trade.
+# Padding to the size of an ordinary trade.
 VALUE: Final = b'{"type":"%s","timestamp":%d,"data":{"n":%d,"pad":"' + b"x" * 200 + b'"}}'
 
-# For reading a topic back, per poll; a broker that is up answers in milliseconds.
+# Time-out per poll when a topic is read back; a broker answers within milliseconds.
 READ_SECONDS: Final = 20
 AT_ONCE: Final = 10_000
 
 PRODUCER: Final = {
-    # A retry must neither write a record twice nor pass another one.
+    # A retry must neither write a record twice nor reorder records.
     "enable.idempotence": True,
-    # Gather a little: 500 records a second are many requests otherwise.
+    # Batch a little: 500 records per second would be many requests otherwise.
     "linger.ms": 5,
-    # A broker that comes back is noticed at once.
+    # Notice at once that a broker is back.
     "reconnect.backoff.max.ms": 500,
-    # It writes of every lost connection to stderr.
+    # Otherwise it logs every lost connection to stderr.
     "log_level": 0,
 }
 
 
 class Mismatch(Exception):
-    """The publisher's list and the log differ: there is no truth to judge by."""
+    """The publisher's list and the log differ, so the run has no outcome."""
 
 
 class Stream(NamedTuple):
-    """One channel's records: how many a second, and when the first is due."""
+    """The records of one channel: their rate per second, and the time of the first."""
 
     channel: str
     topic: str
@@ -70,7 +70,7 @@ class Stream(NamedTuple):
 
 @attrs.define
 class Acknowledged:
-    """The records that the broker took, in columns: stream, packed position, time."""
+    """Acknowledged records in columns: stream, packed position, time."""
 
     streams: array[int] = attrs.field(factory=lambda: array("q"))
     positions: array[int] = attrs.field(factory=lambda: array("q"))
@@ -80,7 +80,7 @@ class Acknowledged:
     def note(
         self, stream: int, topic_number: int, error: KafkaError | None, message: Message
     ) -> None:
-        """Called for each record by the producer."""
+        """Delivery callback of the producer."""
         partition, offset = message.partition(), message.offset()
         if error is not None or partition is None or offset is None or offset < 0:
             self.failed.append(f"{message.topic()}: {error or 'no offset'}")
@@ -91,7 +91,7 @@ class Acknowledged:
 
 
 def streams(tokens: list[str], rates: dict[str, float]) -> list[Stream]:
-    """The channels of a run, spread evenly over time."""
+    """Return the channels of a run, spread evenly over time."""
     found = []
     for category, rate in rates.items():
         for number, token in enumerate(tokens):
@@ -102,7 +102,7 @@ def streams(tokens: list[str], rates: dict[str, float]) -> list[Stream]:
 
 
 class Publisher:
-    """Publishes streams, each record when it is due, and notes what the broker took."""
+    """Publishes each record of the streams at its time, and notes acknowledgements."""
 
     def __init__(self, producer: Producer, wanted: list[Stream]) -> None:
         topics = list(TOPICS.values())
@@ -116,7 +116,7 @@ class Publisher:
         ]
 
     def publish_due(self, elapsed: float) -> None:
-        """Hand on what is due after so many seconds."""
+        """Produce the records up to `elapsed` seconds after the start."""
         for number, stream, report in self._streams:
             due = math.floor((elapsed - stream.phase) * stream.rate) + 1
             for count in range(self._counts[number], due):
@@ -127,17 +127,17 @@ class Publisher:
         self._producer.poll(0)
 
     def finish(self) -> int:
-        """Wait until the broker has everything; returns how much it has not taken."""
+        """Wait for all acknowledgements; return the number of records without one."""
         return self._producer.flush(FLUSH_SECONDS)
 
 
 def save_list(
     directory: Path, channels: list[str], noted: Acknowledged, sent: int, left: int
 ) -> None:
-    """Write what the broker took; `sent`: records given to it, `left`: records not taken."""
+    """Write the list; `sent`: records produced, `left`: records not acknowledged."""
     head = {
         "channels": channels,
-        "taken": len(noted.times),
+        "acknowledged": len(noted.times),
         "sent": sent,
         "left": left,
         "failed": noted.failed,
@@ -149,32 +149,33 @@ def save_list(
 
 
 def load_ledger(directory: Path) -> Ledger:
-    """Read what `save_list` wrote. Raises Mismatch where the broker did not take everything."""
+    """Read what `save_list` wrote. Raises Mismatch unless the broker acknowledged everything."""
     with (directory / "ledger").open("rb") as file:
         head = json.loads(file.readline())
         numbers: array[int] = array("q")
         positions: array[int] = array("q")
         times: array[float] = array("d")
-        numbers.fromfile(file, head["taken"])
-        positions.fromfile(file, head["taken"])
-        times.fromfile(file, head["taken"])
-    if head["failed"] or head["left"] or head["sent"] != head["taken"]:
+        numbers.fromfile(file, head["acknowledged"])
+        positions.fromfile(file, head["acknowledged"])
+        times.fromfile(file, head["acknowledged"])
+    if head["failed"] or head["left"] or head["sent"] != head["acknowledged"]:
         raise Mismatch(
-            f"of {head['sent']} records the broker took {head['taken']}; {head['failed'][:3]}"
+            f"the broker acknowledged {head['acknowledged']} of {head['sent']} records; "
+            f"{head['failed'][:3]}"
         )
     ledger = Ledger(list(TOPICS.values()))
     for number, position, when in zip(numbers, positions, times, strict=True):
         ledger.add(head["channels"][number], position, when)
-    if len(ledger) != head["taken"]:
-        raise Mismatch("the broker told one offset for two records")
+    if len(ledger) != head["acknowledged"]:
+        raise Mismatch("the broker reported one offset for two records")
     return ledger
 
 
 def read_log(bootstrap: str) -> Iterator[tuple[str, int]]:
-    """Read both topics to their ends, independently: channel and packed position of each record.
+    """Read both topics to their ends: channel and packed position of each record.
 
     Raises:
-        Mismatch: the broker does not give all that it says it has.
+        Mismatch: the broker returns fewer records than its offsets say.
     """
     consumer = Consumer(
         {"bootstrap.servers": bootstrap, "group.id": "chaos", "enable.auto.commit": False}
@@ -195,7 +196,7 @@ def read_log(bootstrap: str) -> Iterator[tuple[str, int]]:
 def _read(consumer: Consumer, left: int) -> Iterator[tuple[str, int]]:
     categories = {topic: (n, category) for n, (category, topic) in enumerate(TOPICS.items())}
     while left:
-        # It waits for as many as it is asked for.
+        # `consume` waits for as many as it is asked for.
         messages = consumer.consume(min(AT_ONCE, left), timeout=READ_SECONDS)
         if not messages:
             raise Mismatch(f"{left} records of the log do not come")
@@ -210,20 +211,22 @@ def _read(consumer: Consumer, left: int) -> Iterator[tuple[str, int]]:
 
 
 def main(bootstrap: str, directory: Path) -> int:
-    """Publish what `DIRECTORY/publish.json` says until SIGTERM; returns an exit status."""
+    """Publish as `DIRECTORY/publish.json` says until SIGTERM; return the exit status."""
     stop: list[int] = []
 
     def end(number: int, _frame: Any) -> None:
         stop.append(number)
 
     signal.signal(signal.SIGTERM, end)
-    told = json.loads((directory / "publish.json").read_text("utf-8"))
-    wanted = streams(told["tokens"], told["rates"])
+    reported = json.loads((directory / "publish.json").read_text("utf-8"))
+    wanted = streams(reported["tokens"], reported["rates"])
     publisher = Publisher(Producer({"bootstrap.servers": bootstrap, **PRODUCER}), wanted)
     began = time.monotonic()
     while not stop:
         publisher.publish_due(time.monotonic() - began)
-        write_progress(directory, {"sent": publisher.sent, "taken": len(publisher.noted.times)})
+        write_progress(
+            directory, {"sent": publisher.sent, "acknowledged": len(publisher.noted.times)}
+        )
         time.sleep(TICK_SECONDS)
     left = publisher.finish()
     noted = publisher.noted

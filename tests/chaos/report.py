@@ -24,15 +24,15 @@ HEAD: Final = (
 )
 _CODES: Final = {HEARTBEAT: "own heartbeat", LOST: "1006"}
 
-# Clients with something wrong, and closes without a cause, that are shown.
+# Number of problems shown.
 PROBLEMS_SHOWN: Final = 20
 
 
 def cells(row: Row) -> list[str]:
-    """A line of the table."""
+    """The cells of one row."""
     return [
         row.window.fault,
-        _seconds(row.window.struck),
+        _seconds(row.window.fault_seconds),
         _closes(row.closes),
         f"{row.replayed:,}",
         _seconds(row.silence(0.5)),
@@ -75,7 +75,7 @@ def as_markdown(found: Assessment, windows: Sequence[Window]) -> str:
 
 
 def show(console: Console, found: Assessment, windows: Sequence[Window]) -> None:
-    """The report on a terminal, with evidence for what is wrong."""
+    """Print the report on a terminal, with evidence for each problem."""
     table = Table(*HEAD, title=_scale(found))
     for row in found.rows:
         table.add_row(*cells(row))

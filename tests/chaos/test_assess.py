@@ -1,4 +1,4 @@
-"""Losses and closes are counted, told with evidence, and never excused by the wrong fault."""
+"""The assessment counts losses and closes, shows evidence, and assigns closes to faults."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ import pytest
 from tests.chaos.assess import Assessment, Window, assess
 from tests.chaos.journal import HEARTBEAT, LOST, Event, Journal
 from tests.chaos.ledger import Ledger, pack
-from tests.chaos.plan import Seat
+from tests.chaos.plan import ClientSpec
 
-CALM = Window("none", "", began=0, until=10, struck=10)
-RESTART = Window("rolling restart", "", 10, 20, struck=5, codes=frozenset({1012}), most=2)
-KILL = Window("kill -9", "", 20, 30, struck=1, codes=frozenset({LOST}), most=1)
+CALM = Window("none", "", began=0, until=10, fault_seconds=10)
+RESTART = Window("rolling restart", "", 10, 20, fault_seconds=5, codes=frozenset({1012}), maximum=2)
+KILL = Window("kill -9", "", 20, 30, fault_seconds=1, codes=frozenset({LOST}), maximum=1)
 SKIPPED = Window("loss", "", 30, 30, skipped="no netem")
 WINDOWS = [CALM, RESTART, KILL, SKIPPED]
 
-SEATS = [Seat("c0", ("BTC.trade",), "by hand"), Seat("c1", ("BTC.trade",), "library")]
+SPECS = [
+    ClientSpec("c0", ("BTC.trade",), "handwritten"),
+    ClientSpec("c1", ("BTC.trade",), "library"),
+]
 
 
 @pytest.fixture
 def ledger() -> Ledger:
-    """A record a second."""
+    """A record per second for 30 seconds."""
     ledger = Ledger(["odin.trades"])
     for offset in range(30):
         ledger.add("BTC.trade", pack(0, 0, offset), offset + 0.5)
@@ -29,10 +32,10 @@ def ledger() -> Ledger:
 
 @pytest.fixture
 def journals() -> list[Journal]:
-    """Two clients that got everything."""
+    """Two clients that received everything."""
     both = []
-    for seat in SEATS:
-        journal = Journal(seat.name)
+    for spec in SPECS:
+        journal = Journal(spec.name)
         journal.events.append(Event(0.1, "subscribed", {"positions": {"odin.trades": {"0": -1}}}))
         for offset in range(30):
             journal.positions.append(pack(0, 0, offset))
@@ -41,19 +44,19 @@ def journals() -> list[Journal]:
     return both
 
 
-def judged(ledger: Ledger, journals: list[Journal]) -> Assessment:
-    """The assessment of a run of thirty seconds."""
-    return assess(ledger, WINDOWS, SEATS, journals)
+def assessment(ledger: Ledger, journals: list[Journal]) -> Assessment:
+    """Return the assessment of a run of 30 seconds."""
+    return assess(ledger, WINDOWS, SPECS, journals)
 
 
 def closed(when: float, code: int) -> Event:
-    """A close that a client has seen."""
+    """A close event of a client."""
     return Event(when, "closed", {"code": code, "reason": "x"})
 
 
-def test_a_clean_run_is_good(ledger: Ledger, journals: list[Journal]) -> None:
-    """A client that got everything, and that nobody closed, has no problem."""
-    found = judged(ledger, journals)
+def test_clean_run_is_good(ledger: Ledger, journals: list[Journal]) -> None:
+    """Each client received everything, and no connection closed."""
+    found = assessment(ledger, journals)
     assert found.good
     assert found.problems == []
     assert (found.clients, found.records, found.expected) == (2, 30, 60)
@@ -61,13 +64,13 @@ def test_a_clean_run_is_good(ledger: Ledger, journals: list[Journal]) -> None:
     assert [row.silence(1) for row in found.rows] == [1, 1, 1]
 
 
-def test_a_missing_record_is_told_with_its_place_and_fault(
+def test_missing_record_is_reported_with_position_and_fault(
     ledger: Ledger, journals: list[Journal]
 ) -> None:
-    """A loss in the report names its record, and the fault during which it was published."""
+    """The evidence names the record, and the fault during which it was published."""
     del journals[1].positions[22:24]
     del journals[1].times[22:24]
-    found = judged(ledger, journals)
+    found = assessment(ledger, journals)
     assert not found.good
     assert found.counts["missing"] == 2
     (problem,) = found.problems
@@ -76,11 +79,11 @@ def test_a_missing_record_is_told_with_its_place_and_fault(
     assert found.rows[2].silence(1) == 3
 
 
-def test_a_close_that_the_fault_explains_is_good(ledger: Ledger, journals: list[Journal]) -> None:
-    """Closes of a fault's codes are expected, up to as many as it can explain."""
+def test_close_explained_by_the_fault_is_good(ledger: Ledger, journals: list[Journal]) -> None:
+    """Closes with a fault's codes are explained, up to its maximum."""
     journals[0].events += [closed(12, 1012), closed(21, LOST)]
     journals[1].events += [closed(13, 1012)]
-    found = judged(ledger, journals)
+    found = assessment(ledger, journals)
     assert found.good
     assert [dict(row.closes) for row in found.rows] == [{}, {1012: 2}, {LOST: 1}]
 
@@ -88,34 +91,38 @@ def test_a_close_that_the_fault_explains_is_good(ledger: Ledger, journals: list[
 @pytest.mark.parametrize(
     "event",
     [
-        pytest.param(closed(5, LOST), id="in the calm"),
+        pytest.param(closed(5, LOST), id="in the recovery"),
         pytest.param(closed(15, LOST), id="of another fault's code"),
         pytest.param(closed(15, 1011), id="of no fault's code"),
         pytest.param(closed(25, HEARTBEAT), id="by the client itself"),
     ],
 )
-def test_a_close_that_nothing_explains(
+def test_close_without_a_matching_fault_is_unexplained(
     ledger: Ledger, journals: list[Journal], event: Event
 ) -> None:
-    """A close at another time, or of another code, is unexplained and told."""
+    """A close at another time, or with another code, is unexplained and shown."""
     journals[0].events.append(event)
-    found = judged(ledger, journals)
+    found = assessment(ledger, journals)
     assert found.counts["unexplained closes"] == 1
     (problem,) = found.problems
     assert problem.startswith("c0: closed")
 
 
-def test_a_close_outside_of_all_windows(ledger: Ledger, journals: list[Journal]) -> None:
-    """While clients arrive, and after the last fault, nobody may be closed either."""
+def test_close_outside_of_all_windows_is_unexplained(
+    ledger: Ledger, journals: list[Journal]
+) -> None:
+    """No connection may close while clients connect, or after the last fault."""
     journals[0].events.append(closed(31, LOST))
-    assert judged(ledger, journals).counts["unexplained closes"] == 1
+    assert assessment(ledger, journals).counts["unexplained closes"] == 1
 
 
-def test_more_closes_than_a_fault_explains(ledger: Ledger, journals: list[Journal]) -> None:
-    """A killed instance takes its own clients with it and nobody else's."""
+def test_closes_over_the_maximum_of_a_fault_are_unexplained(
+    ledger: Ledger, journals: list[Journal]
+) -> None:
+    """A killed instance explains only the closes of its own clients."""
     for journal in journals:
         journal.events.append(closed(21, LOST))
-    assert judged(ledger, journals).counts["unexplained closes"] == 1
+    assert assessment(ledger, journals).counts["unexplained closes"] == 1
 
 
 @pytest.mark.parametrize(
@@ -126,27 +133,27 @@ def test_more_closes_than_a_fault_explains(ledger: Ledger, journals: list[Journa
         ("subscribed anew", Event(21, "subscribed", {"positions": {}})),
     ],
 )
-def test_what_a_client_should_not_be_told(
+def test_unexpected_event_of_a_client_is_a_problem(
     ledger: Ledger, journals: list[Journal], name: str, event: Event
 ) -> None:
-    """A client that could not go on where it was is a problem even if it missed nothing."""
+    """A client that could not resume is a problem even if it missed nothing."""
     journals[0].events.append(event)
-    found = judged(ledger, journals)
+    found = assessment(ledger, journals)
     assert found.counts[name] == 1
     assert len(found.problems) == 1
 
 
-def test_what_the_library_passed_over_counts(ledger: Ledger, journals: list[Journal]) -> None:
-    """A duplicate that the library hides from its user was still sent."""
-    journals[1].told = {"duplicates": 2, "gaps": 3}
-    found = judged(ledger, journals)
+def test_duplicates_dropped_by_the_library_count(ledger: Ledger, journals: list[Journal]) -> None:
+    """A duplicate that the library hides from its user counts, because the server sent it."""
+    journals[1].reported = {"duplicates": 2, "gaps": 3}
+    found = assessment(ledger, journals)
     assert found.counts["duplicated"] == 2
-    assert found.counts["gaps told by the library"] == 3
+    assert found.counts["gaps reported by the library"] == 3
 
 
-def test_a_client_that_never_subscribed(ledger: Ledger, journals: list[Journal]) -> None:
-    """A client that was never there has missed everything."""
+def test_client_that_never_subscribed_is_a_problem(ledger: Ledger, journals: list[Journal]) -> None:
+    """A client that never subscribed has missed everything."""
     journals[0] = Journal("c0")
-    found = judged(ledger, journals)
+    found = assessment(ledger, journals)
     assert found.counts["never subscribed"] == 1
     assert found.counts["missing"] == 30

@@ -1,4 +1,4 @@
-"""Journals come out of their files as they went in."""
+"""Journals survive being written and read."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from tests.chaos.journal import Journal, load_journals, save_journals
 from tests.chaos.ledger import pack
 
 
-def test_journals_survive_their_file(tmp_path: Path) -> None:
-    """Messages, replays and events of several clients are read back, in their order."""
+def test_saved_journals_are_read_back(tmp_path: Path) -> None:
+    """Messages, replays and events of several clients are read back in order."""
     first, second = Journal("first"), Journal("second")
     first.event("subscribed", positions={"odin.trades": {"3": 41}})
     first.message("odin.trades", 3, 42, 1, replay=False)
     first.message("odin.liquidity", 4, 7, 2, replay=True)
     first.event("closed", code=1012, reason="draining")
-    first.told = {"duplicates": 1}
+    first.reported = {"duplicates": 1}
     save_journals(tmp_path / "journals", [first, second])
 
     read, empty = load_journals(tmp_path / "journals")
@@ -24,12 +24,12 @@ def test_journals_survive_their_file(tmp_path: Path) -> None:
     assert read.times == first.times
     assert read.replays == first.times[1:]
     assert read.events == first.events
-    assert read.told == first.told
+    assert read.reported == first.reported
     assert (empty.name, len(empty.positions), empty.events) == ("second", 0, [])
 
 
-def test_the_start_is_the_first_subscription() -> None:
-    """The records a client is owed begin at its first subscription, however often it comes back."""
+def test_start_is_the_first_subscription() -> None:
+    """A client must receive every record after its first subscription."""
     journal = Journal("one")
     assert journal.start is None
     journal.event("subscribed", positions={"odin.trades": {"3": 41}})

@@ -6,33 +6,33 @@ from pathlib import Path
 
 import attrs
 
-from tests.chaos.plan import FULL, SHORT, load_seats, save_seats, seats
+from tests.chaos.plan import FULL, SHORT, load_specs, save_specs, specs
 
 
-def test_the_crowd_of_a_full_run() -> None:
-    """500 clients with two to four tokens each, both kinds, and a few that take everything."""
-    crowd = seats(FULL)
-    assert len({seat.name for seat in crowd}) == 500
-    assert {seat.way for seat in crowd} == {"library", "by hand"}
-    assert sum(seat.everything for seat in crowd) == 2
-    others = [seat for seat in crowd if not seat.everything]
-    assert {len(seat.channels) for seat in others} == {2, 3, 4}
-    assert {name.rpartition(".")[2] for seat in others for name in seat.channels} == {"trade", "*"}
+def test_full_run_has_500_clients() -> None:
+    """500 clients of both kinds with two to four tokens; two subscribe to everything."""
+    crowd = specs(FULL)
+    assert len({spec.name for spec in crowd}) == 500
+    assert {spec.kind for spec in crowd} == {"library", "handwritten"}
+    assert sum(spec.everything for spec in crowd) == 2
+    others = [spec for spec in crowd if not spec.everything]
+    assert {len(spec.channels) for spec in others} == {2, 3, 4}
+    assert {name.rpartition(".")[2] for spec in others for name in spec.channels} == {"trade", "*"}
 
 
-def test_the_crowd_is_the_same_in_every_run() -> None:
-    """A loss can be looked for again."""
-    assert seats(SHORT) == seats(SHORT)
+def test_clients_are_equal_in_every_run() -> None:
+    """A second run can look for the same loss."""
+    assert specs(SHORT) == specs(SHORT)
 
 
-def test_a_smaller_crowd_is_spread_alike() -> None:
-    """With a tenth of the clients a tenth of them is behind the wire, and far."""
+def test_smaller_plan_keeps_the_shares() -> None:
+    """With a tenth of the clients, a tenth is behind the proxy, and a tenth is far."""
     small = FULL.of(50)
-    assert (small.clients, small.wired, small.far) == (50, 6, 5)
+    assert (small.clients, small.proxied, small.far) == (50, 6, 5)
 
 
-def test_seats_survive_their_file(tmp_path: Path) -> None:
-    """Another process gets the same seats."""
-    crowd = [attrs.evolve(seat, url=f"ws://{seat.name}") for seat in seats(SHORT)]
-    save_seats(tmp_path / "seats.json", crowd)
-    assert list(load_seats(tmp_path / "seats.json")) == crowd
+def test_saved_clients_are_read_back(tmp_path: Path) -> None:
+    """Another process reads equal clients."""
+    crowd = [attrs.evolve(spec, url=f"ws://{spec.name}") for spec in specs(SHORT)]
+    save_specs(tmp_path / "clients.json", crowd)
+    assert list(load_specs(tmp_path / "clients.json")) == crowd

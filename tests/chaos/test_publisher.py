@@ -1,4 +1,4 @@
-"""The publisher's list is only taken for the truth where the broker took everything."""
+"""The publisher's list is valid only if the broker acknowledged everything."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.chaos.publisher import Acknowledged, Mismatch, load_ledger, save_list
 RATES = {"trade": 10.0, "liquidity": 0.5}
 
 
-def test_streams_are_spread_over_time() -> None:
-    """Each token has a channel per category; no two of one category are due together."""
+def test_streams_publish_at_different_times() -> None:
+    """Each token has a channel per category; no two of one category publish at the same time."""
     found = streams(["T00", "T01"], RATES)
     assert [(one.channel, one.topic, one.key, one.rate, one.phase) for one in found] == [
         ("T00.trade", "odin.trades", b"T00", 10, 0),
@@ -24,8 +24,8 @@ def test_streams_are_spread_over_time() -> None:
     ]
 
 
-def listed(directory: Path, **changes: Any) -> None:
-    """Write the list of two records, one of them perhaps with something wrong."""
+def save_two_records(directory: Path, **changes: Any) -> None:
+    """Write the list of two records, with changes that may make it invalid."""
     noted = Acknowledged()
     for stream, position in [(0, pack(0, 3, 7)), (1, pack(0, 4, 8))]:
         noted.streams.append(stream)
@@ -36,9 +36,9 @@ def listed(directory: Path, **changes: Any) -> None:
     save_list(directory, channels, noted, changes.get("sent", 2), changes.get("left", 0))
 
 
-def test_the_list_becomes_a_ledger(tmp_path: Path) -> None:
-    """Clients are owed the records that the broker took."""
-    listed(tmp_path)
+def test_complete_list_becomes_a_ledger(tmp_path: Path) -> None:
+    """Clients must receive the acknowledged records."""
+    save_two_records(tmp_path)
     ledger = load_ledger(tmp_path)
     assert len(ledger) == 2
     assert ledger.expected(["T01.trade"], {}) == {pack(0, 4, 8)}
@@ -48,14 +48,14 @@ def test_the_list_becomes_a_ledger(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        pytest.param({"sent": 3}, id="one not taken"),
+        pytest.param({"sent": 3}, id="one not acknowledged"),
         pytest.param({"left": 1}, id="one still waiting"),
         pytest.param({"failed": ["no"]}, id="one rejected"),
         pytest.param({"position": pack(0, 3, 7)}, id="one offset twice"),
     ],
 )
-def test_a_list_that_is_not_the_truth(tmp_path: Path, change: dict[str, Any]) -> None:
-    """If Kafka may hold other records than the list says, there is no verdict."""
-    listed(tmp_path, **change)
+def test_incomplete_list_raises_mismatch(tmp_path: Path, change: dict[str, Any]) -> None:
+    """If Kafka may hold other records than the list, the run has no outcome."""
+    save_two_records(tmp_path, **change)
     with pytest.raises(Mismatch):
         load_ledger(tmp_path)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.course import run_course
 from tests.chaos.faults import SHORT as FAULTS
 from tests.chaos.plan import SHORT as PLAN
+from tests.chaos.run import run_faults
 from tests.integration import kafka
 
 
@@ -21,6 +21,6 @@ from tests.integration import kafka
 async def test_nobody_loses_anything(tmp_path: Path) -> None:
     """Forty clients receive each record once and in order, whatever is restarted under them."""
     kafka.libs()
-    outcome = await run_course(PLAN, FAULTS, tmp_path, print)
+    outcome = await run_faults(PLAN, FAULTS, tmp_path, print)
     assert outcome.assessment.good, "\n".join(outcome.assessment.problems)
     assert outcome.left == 0

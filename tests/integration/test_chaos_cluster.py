@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.cluster.course import SHORT as SIZE
-from tests.chaos.cluster.course import run_course
 from tests.chaos.cluster.faults import SHORT as FAULTS
+from tests.chaos.cluster.run import SHORT as SIZE
+from tests.chaos.cluster.run import run_faults
 from tests.integration.cluster import Cluster
 
 
 @pytest.mark.timeout(300)
 async def test_nobody_loses_anything_over_three_brokers(cluster: Cluster, tmp_path: Path) -> None:
     """Eight clients have each record once and in order, or were told what they will not get."""
-    outcome = await run_course(cluster, FAULTS, SIZE, tmp_path, print)
+    outcome = await run_faults(cluster, FAULTS, SIZE, tmp_path, print)
     wrong = {name: count for name, count in outcome.counts.items() if count}
     assert outcome.good, "\n".join([str(wrong), *outcome.problems])

@@ -18,12 +18,12 @@ from odin_ws.exception_groups import leaves
 from odin_ws.testing.brokers import BrokerFailed, BrokerUnavailable
 from odin_ws.testing.ports import LOOPBACK, is_free
 from tests.chaos import plan
-from tests.chaos.course import run_course
-from tests.chaos.crowd import WorkerFailed
 from tests.chaos.faults import ROLLING
 from tests.chaos.haproxy import HAProxyFailed
 from tests.chaos.instances import Instance, InstanceFailed
+from tests.chaos.processes import WorkerFailed
 from tests.chaos.publisher import Mismatch
+from tests.chaos.run import run_faults
 from tests.stack.course import FASTER, RATE, SETTINGS, alerts_fire_and_resolve, panels_without_data
 from tests.stack.prometheus import PrometheusFailed
 from tests.stack.stack import Options, Stack, StackUnavailable, open_stack
@@ -127,8 +127,8 @@ async def _course(directory: Path, clients: int) -> int:
     def say(text: str) -> None:
         click.echo(f"{trio.current_time() - began:6.1f} s  {text}")
 
-    size = attrs.evolve(plan.FULL.of(clients), far=0, wired=0)
-    outcome = await run_course(size, [ROLLING], directory, say)
+    size = attrs.evolve(plan.FULL.of(clients), far=0, proxied=0)
+    outcome = await run_faults(size, [ROLLING], directory, say)
     say(f"{outcome.assessment.expected} messages expected, {dict(outcome.assessment.counts)}")
     for problem in outcome.assessment.problems:
         say(problem)

@@ -16,7 +16,7 @@ from odin_ws.testing.ports import LOOPBACK
 from odin_ws.testing.processes import ChildProcess
 from tests.chaos.haproxy import HAProxy, find_haproxy, haproxy
 from tests.chaos.instances import Instance, program, run_instances
-from tests.chaos.stage import LIBS
+from tests.chaos.testbed import LIBS
 from tests.deploy.queries import RULES
 from tests.integration.kafka import create_topics
 from tests.stack.prometheus import Prometheus, Scraping, find_prometheus, run_prometheus

@@ -1,4 +1,4 @@
-"""Clients that note the number of each record, and each loss that they are told of."""
+"""Clients that record the number of each record, and each loss that the server reports."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ from odin_ws_client import (
     Subscription,
 )
 from odin_ws_client.trio import open_client
-from tests.chaos import byhand
-from tests.chaos.cluster.truth import Told
+from tests.chaos import handwritten_client
+from tests.chaos.cluster.truth import ReportedLoss
 from tests.chaos.journal import Journal
-from tests.chaos.plan import Seat
+from tests.chaos.plan import ClientSpec
 
 __all__ = ["Notes", "follow"]
 
 SILENCE_SECONDS: Final = 5
 
-# The reasons of a loss after which a partition goes on before where it was.
+# Reasons of a loss after which a partition continues at a smaller offset than before.
 BACKWARDS: Final = frozenset({"recreated", "truncated"})
 
 
 @attrs.define
 class Notes:
-    """The notes of one client. `away`: it stays disconnected while this is true.
+    """The notes of one client. `away`: the client stays disconnected while this is true.
 
-    `complete`: it has, or was told of, every record with a lower number that is for it.
+    `complete`: the client has every record with a smaller number, or a report of its loss.
     """
 
-    seat: Seat
-    # By topic.
+    spec: ClientSpec
+    # From topic to category.
     categories: Mapping[str, str]
     numbers: list[int] = attrs.field(factory=list)
     got: dict[int, int] = attrs.field(factory=dict)
     times: list[float] = attrs.field(factory=list)
-    told: set[Told] = attrs.field(factory=set)
+    reported: set[ReportedLoss] = attrs.field(factory=set)
     events: list[tuple[float, str, Any]] = attrs.field(factory=list)
     subscribed: int = 0
     connected: bool = False
@@ -55,38 +55,40 @@ class Notes:
     away: AsyncBool = attrs.field(factory=AsyncBool)
 
     def message(self, number: int) -> None:
-        """Note a record that has come now."""
+        """Note a record received now."""
         self.numbers.append(number)
         self.got[number] = self.got.get(number, 0) + 1
         self.times.append(time.monotonic())
 
     def event(self, kind: str, detail: Any = "") -> None:
-        """Note something else that has happened now."""
+        """Note another event of this moment."""
         self.events.append((time.monotonic(), kind, detail))
 
     def count(self, kind: str) -> int:
-        """The number of events of one kind."""
+        """Return the number of events of one kind."""
         return sum(one[1] == kind for one in self.events)
 
     def lost(self, ranges: Mapping[str, Mapping[Any, Sequence[int]]], reason: str) -> None:
-        """Note a loss that the server tells."""
+        """Note a loss that the server reported."""
         for topic, of_topic in ranges.items():
             for partition, (first, last) in of_topic.items():
-                self.told.add(Told(self.categories[topic], int(partition), first, last, reason))
-        self.event("told", f"{reason} {ranges}")
+                self.reported.add(
+                    ReportedLoss(self.categories[topic], int(partition), first, last, reason)
+                )
+        self.event("reported", f"{reason} {ranges}")
 
 
-class _ByHand(byhand.Follower):
-    """By docs/protocol.md, with the ids of topics and the losses that have a reason."""
+class _HandwrittenClient(handwritten_client.ResumingClient):
+    """A client written from docs/protocol.md, with topic ids and the reasons of losses."""
 
-    def __init__(self, seat: Seat, notes: Notes) -> None:
-        super().__init__(seat, Journal(seat.name))
+    def __init__(self, spec: ClientSpec, notes: Notes) -> None:
+        super().__init__(spec, Journal(spec.name))
         self.notes = notes
         self.ids: dict[str, str] = {}
         self.topics: dict[str, str] = {}
 
     async def follow(self) -> None:
-        """Follow until cancelled, but for while `away` is true."""
+        """Connect again and again until cancelled, except while `away` is true."""
         while True:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.run)
@@ -96,10 +98,10 @@ class _ByHand(byhand.Follower):
             self.notes.event("away")
             await self.notes.away.wait_value(operator.not_)
 
-    async def converse(self, socket: byhand.Socket) -> None:
+    async def exchange(self, socket: handwritten_client.Socket) -> None:
         try:
-            await super().converse(socket)
-        except byhand.Ended as ended:
+            await super().exchange(socket)
+        except handwritten_client.ConnectionEnded as ended:
             self.notes.connected = False
             self.notes.event("closed", f"{ended.code} {ended.reason}")
             raise
@@ -110,10 +112,10 @@ class _ByHand(byhand.Follower):
             command["data"]["ids"] = self.ids
         return command
 
-    def take(self, item: dict[str, Any]) -> None:
+    def record_item(self, item: dict[str, Any]) -> None:
         match item["type"]:
             case "message":
-                self.take_message(item)
+                self.record_message(item)
             case "subscription_ack" | "resume_ack":
                 self._acknowledged(item)
             case "feed" if item["status"] == "lost":
@@ -125,14 +127,14 @@ class _ByHand(byhand.Follower):
             case "positions":
                 self._positions(item)
             case "reconnect":
-                self.come_back_after = item["data"]["after_ms"] / 1000
+                self.reconnect_after = item["data"]["after_ms"] / 1000
             case "replay_complete":
                 pass
             case _:
                 self.notes.event("error", str(item)[:300])
 
     def _acknowledged(self, item: dict[str, Any]) -> None:
-        self.retry = byhand.FIRST_RETRY_SECONDS
+        self.retry = handwritten_client.FIRST_RETRY_SECONDS
         if item["type"] == "subscription_ack":
             self.notes.subscribed += 1
         else:
@@ -148,7 +150,7 @@ class _ByHand(byhand.Follower):
     def _positions(self, item: dict[str, Any]) -> None:
         for topic, offsets in item["positions"].items():
             for partition, offset in offsets.items():
-                self.reach(topic, partition, offset)
+                self.advance(topic, partition, offset)
         self.ids.update(item.get("ids") or {})
 
     def _lost(self, item: dict[str, Any], *, moves: bool) -> None:
@@ -160,17 +162,17 @@ class _ByHand(byhand.Follower):
             for partition, (_, last) in ranges.items():
                 self.positions.setdefault(topic, {})[partition] = last
 
-    def take_message(self, item: dict[str, Any]) -> None:
+    def record_message(self, item: dict[str, Any]) -> None:
         topic = self.topics[item["channel"].rpartition(".")[2]]
         partition, _, offset = item["pos"].partition("-")
         self.notes.message(item["data"]["data"]["n"])
-        self.reach(topic, partition, int(offset))
+        self.advance(topic, partition, int(offset))
 
 
-async def _by_library(seat: Seat, notes: Notes) -> None:
-    wanted = Subscription(channels=seat.channels)
+async def _follow_with_library(spec: ClientSpec, notes: Notes) -> None:
+    wanted = Subscription(channels=spec.channels)
     async with open_client(
-        seat.url, wanted, silence_seconds=SILENCE_SECONDS, backoff_cap=3
+        spec.url, wanted, silence_seconds=SILENCE_SECONDS, backoff_cap=3
     ) as client:
         try:
             async for item in client:
@@ -195,8 +197,8 @@ async def _by_library(seat: Seat, notes: Notes) -> None:
 
 
 async def follow(notes: Notes) -> None:
-    """Subscribe, and come back with `resume` after whatever happens, until cancelled."""
-    if notes.seat.way == "library":
-        await _by_library(notes.seat, notes)
+    """Subscribe, and resume after each disconnection, until cancelled."""
+    if notes.spec.kind == "library":
+        await _follow_with_library(notes.spec, notes)
     else:
-        await _ByHand(notes.seat, notes).follow()
+        await _HandwrittenClient(notes.spec, notes).follow()

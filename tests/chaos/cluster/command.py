@@ -1,4 +1,4 @@
-"""`python -m tests.chaos --cluster`: break three brokers, and see whether anybody lost anything."""
+"""`python -m tests.chaos --cluster`: injects faults into three brokers, and checks all clients."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ import trio
 
 from odin_ws.testing.cluster import apache_cluster
 from tests.chaos.cluster import faults
-from tests.chaos.cluster.course import FULL, Outcome, run_course
 from tests.chaos.cluster.faults import Fault
 from tests.chaos.cluster.report import as_markdown
+from tests.chaos.cluster.run import FULL, Outcome, run_faults
 from tests.integration.cluster import PASSWORD, USER, Cluster
 
 __all__ = ["run"]
 
 LIBS: Final = Path(__file__).parents[2] / "apache_kafka" / "libs"
 
-# The cleaner looks every 15 s by default, and the retention every 5 minutes.
+# By default the log cleaner runs every 15 s, and retention every 5 minutes.
 CONFIG: Final = {"log.cleaner.backoff.ms": "500", "log.retention.check.interval.ms": "1000"}
 
 
 async def _run(chosen: Sequence[Fault], directory: Path) -> Outcome:
     began = trio.current_time()
 
-    def say(text: str) -> None:
+    def announce(text: str) -> None:
         click.echo(f"{trio.current_time() - began:6.1f} s  {text}", err=True)
 
-    say("starting three brokers")
+    announce("starting three brokers")
     home = directory / "brokers"
     async with apache_cluster(LIBS, home, config=CONFIG, users={USER: PASSWORD}) as nodes:
-        return await run_course(Cluster(nodes), chosen, FULL, directory, say)
+        return await run_faults(Cluster(nodes), chosen, FULL, directory, announce)
 
 
 def run(only: Sequence[str], keep: Path | None, *, markdown: bool) -> int:
-    """Do the faults of these names, all of them without any; returns the exit status.
+    """Inject the named faults, or all of them without names; return the exit status.
 
     Raises:
-        click.UsageError: there is no fault of a name.
+        click.UsageError: a name is unknown.
     """
     known = {fault.name: fault for fault in faults.ALL}
     if unknown := set(only) - known.keys():

@@ -1,4 +1,4 @@
-"""The faults done to three brokers and their topics, one after the other."""
+"""The faults of three brokers and their topics, in order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from odin_ws.testing.cluster import ClusterNode
-from tests.chaos.cluster.stage import Stage
+from tests.chaos.cluster.testbed import Testbed
 from tests.chaos.cluster.truth import Entry, State
 from tests.integration.running_source import PATIENCE, eventually, until
 
@@ -19,215 +19,212 @@ AWAY_SECONDS: Final = 5
 PAUSED_SECONDS: Final = 8
 REVOKED_SECONDS: Final = 5
 
-# The record of 5 MB that operators are asked about most, and the batch around it.
+# Records of 5 MB and their batch must fit into the settings of brokers and instances.
 LARGE_BYTES: Final = 5 << 20
 LARGE: Final = 5
 
-# Records of each key that compaction has something to remove of.
+# Records per key, of which compaction removes all but one.
 COMPACTED: Final = 100
-
-# Clients of an instance that is killed come back by themselves.
-LOST: Final = frozenset({1006, 0})
 
 
 @attrs.frozen
 class Fault:
-    """`strike` does it and returns when it is over.
+    """`inject` causes the fault and returns at its end.
 
-    `closes`: whether connections end by it. A fault of Kafka ends none.
+    `closes`: whether connections may close; no fault of Kafka closes any.
     """
 
     name: str
     does: str
-    strike: Callable[[Stage], Awaitable[None]]
+    inject: Callable[[Testbed], Awaitable[None]]
     closes: bool = False
 
 
-async def _leader(stage: Stage) -> ClusterNode:
-    return stage.cluster.node(await stage.cluster.leader(stage.topic("trade")))
+async def _leader(testbed: Testbed) -> ClusterNode:
+    return testbed.cluster.node(await testbed.cluster.leader(testbed.topic("trade")))
 
 
-async def _back(stage: Stage, node: ClusterNode) -> None:
-    """Start a node, and let it lead what it led."""
+async def _back(testbed: Testbed, node: ClusterNode) -> None:
+    """Start a node, and let it lead its former partitions."""
     await node.start()
     partitions = range(6)
     for partition in partitions:
-        await stage.cluster.synced(stage.topic("trade"), partition, {1, 2, 3})
-    await stage.cluster.synced(stage.topic("cut"), 0, {2, 3})
+        await testbed.cluster.synced(testbed.topic("trade"), partition, {1, 2, 3})
+    await testbed.cluster.synced(testbed.topic("cut"), 0, {2, 3})
 
 
-async def stopped_leader(stage: Stage) -> None:
+async def stopped_leader(testbed: Testbed) -> None:
     """SIGTERM to a leader: it hands its partitions over before it ends."""
-    node = await _leader(stage)
+    node = await _leader(testbed)
     await node.stop()
     await trio.sleep(AWAY_SECONDS)
-    await _back(stage, node)
+    await _back(testbed, node)
 
 
-async def killed_leader(stage: Stage) -> None:
-    """SIGKILL to a leader: others are elected when its session has ended."""
-    node = await _leader(stage)
+async def killed_leader(testbed: Testbed) -> None:
+    """SIGKILL to a leader: others are elected when its session expires."""
+    node = await _leader(testbed)
     await node.kill()
     await trio.sleep(AWAY_SECONDS)
-    await _back(stage, node)
+    await _back(testbed, node)
 
 
-async def rolling_restart(stage: Stage) -> None:
-    """Each broker in turn, as an upgrade does it."""
-    for node in stage.cluster.nodes.nodes.values():
+async def rolling_restart(testbed: Testbed) -> None:
+    """Restart each broker in turn, as an upgrade does."""
+    for node in testbed.cluster.nodes.nodes.values():
         await node.stop()
-        await _back(stage, node)
+        await _back(testbed, node)
 
 
-async def paused_broker(stage: Stage) -> None:
-    """SIGSTOP to a leader: its connections stay open, nothing is answered."""
-    node = await _leader(stage)
+async def paused_broker(testbed: Testbed) -> None:
+    """SIGSTOP to a leader: its connections stay open, and it answers nothing."""
+    node = await _leader(testbed)
     node.pause()
     await trio.sleep(PAUSED_SECONDS)
     node.unpause()
     for partition in range(6):
-        await stage.cluster.synced(stage.topic("trade"), partition, {1, 2, 3})
+        await testbed.cluster.synced(testbed.topic("trade"), partition, {1, 2, 3})
 
 
-async def moved_partitions(stage: Stage) -> None:
-    """Reassign partitions to other nodes and back, and let the preferred ones lead."""
-    topic = stage.topic("trade")
+async def moved_partitions(testbed: Testbed) -> None:
+    """Reassign partitions to other nodes and back, and run a preferred election."""
+    topic = testbed.topic("trade")
     for nodes in ([2, 3], [3, 1], [1, 2, 3]):
         for partition in (0, 3):
-            await stage.cluster.reassign(topic, partition, nodes)
-            await stage.cluster.elect(topic, partition)
+            await testbed.cluster.reassign(topic, partition, nodes)
+            await testbed.cluster.elect(topic, partition)
 
 
-async def added_partitions(stage: Stage) -> None:
-    """A topic grows from one partition to four; its keys move to others."""
-    await stage.caught_up("growing")
-    await stage.cluster.add_partitions(stage.topic("growing"), 4)
-    # The producer asks for the layout anew only after some seconds.
-    stage.publisher.renew("growing")
-    await eventually(lambda: _partitions(stage, "growing") > 1)
+async def added_partitions(testbed: Testbed) -> None:
+    """Grow a topic from one partition to four: its keys move to others."""
+    await testbed.caught_up("growing")
+    await testbed.cluster.add_partitions(testbed.topic("growing"), 4)
+    # The producer refreshes its metadata after some seconds.
+    testbed.publisher.renew("growing")
+    await eventually(lambda: _partitions(testbed, "growing") > 1)
 
 
-def _partitions(stage: Stage, category: str) -> int:
-    entries = stage.truth.entries.values()
+def _partitions(testbed: Testbed, category: str) -> int:
+    entries = testbed.truth.entries.values()
     return len({one.partition for one in entries if one.category == category} - {-1})
 
 
-async def large_records(stage: Stage) -> None:
-    """Some records of 5 MB among the small ones."""
-    stage.publisher.publish("growing", LARGE, LARGE_BYTES)
-    await stage.publisher.taken("growing")
+async def large_records(testbed: Testbed) -> None:
+    """Publish some records of 5 MB among the small ones."""
+    testbed.publisher.publish("growing", LARGE, LARGE_BYTES)
+    await testbed.publisher.acknowledged("growing")
 
 
-async def revoked_right(stage: Stage) -> None:
-    """READ on one topic is taken from the instances, and given back."""
-    await stage.cluster.revoke("READ", stage.topic("guarded"))
+async def revoked_permission(testbed: Testbed) -> None:
+    """Revoke READ on one topic from the instances, and grant it again."""
+    await testbed.cluster.revoke("READ", testbed.topic("guarded"))
     await trio.sleep(REVOKED_SECONDS)
-    await stage.cluster.grant("READ", stage.topic("guarded"))
+    await testbed.cluster.grant("READ", testbed.topic("guarded"))
 
 
-async def topic_made_anew(stage: Stage) -> None:
-    """A topic is deleted and made anew at once, and gets more records than it had."""
-    await _drained(stage, "anew")
-    topic = stage.topic("anew")
-    await stage.cluster.delete_topic(topic)
-    await stage.cluster.create_topic(topic, replicas=[[2, 3, 1], [3, 1, 2]])
-    stage.publisher.renew("anew")
-    had = sum(one.category == "anew" for one in stage.truth.entries.values())
-    stage.publisher.publish("anew", had + 20)
-    await stage.publisher.taken("anew")
-    stage.publisher.paused.discard("anew")
+async def recreated_topic(testbed: Testbed) -> None:
+    """Delete a topic, create it again at once, and publish more records than it had."""
+    await _drained(testbed, "recreated")
+    topic = testbed.topic("recreated")
+    await testbed.cluster.delete_topic(topic)
+    await testbed.cluster.create_topic(topic, replicas=[[2, 3, 1], [3, 1, 2]])
+    testbed.publisher.renew("recreated")
+    had = sum(one.category == "recreated" for one in testbed.truth.entries.values())
+    testbed.publisher.publish("recreated", had + 20)
+    await testbed.publisher.acknowledged("recreated")
+    testbed.publisher.paused.discard("recreated")
 
 
-async def unclean_election(stage: Stage) -> None:
-    """A leader alone with ten records is lost, and a node without them is elected."""
-    await _drained(stage, "cut")
-    cluster, topic = stage.cluster, stage.topic("cut")
+async def unclean_election(testbed: Testbed) -> None:
+    """Kill a leader that alone has ten records, and elect a node without them."""
+    await _drained(testbed, "cut")
+    cluster, topic = testbed.cluster, testbed.topic("cut")
     await cluster.node(3).kill()
     await cluster.synced(topic, 0, {2})
-    stage.publisher.publish("cut", 10)
-    await stage.caught_up("cut")
+    testbed.publisher.publish("cut", 10)
+    await testbed.caught_up("cut")
     await cluster.node(2).kill()
     await cluster.node(3).start()
     await cluster.led_by(topic, 0, -1)
     await cluster.elect(topic, unclean=True)
     await cluster.led_by(topic, 0, 3)
-    await _back(stage, cluster.node(2))
-    stage.publisher.renew("cut")
-    stage.publisher.publish("cut", 30)
-    await stage.publisher.taken("cut")
-    stage.publisher.paused.discard("cut")
+    await _back(testbed, cluster.node(2))
+    testbed.publisher.renew("cut")
+    testbed.publisher.publish("cut", 30)
+    await testbed.publisher.acknowledged("cut")
+    testbed.publisher.paused.discard("cut")
 
 
-async def _drained(stage: Stage, category: str) -> None:
-    """Publish no more to a topic, and wait until everybody has what there is."""
-    stage.publisher.paused.add(category)
-    await stage.caught_up(category)
+async def _drained(testbed: Testbed, category: str) -> None:
+    """Pause a topic's records, and wait until every client has those published so far."""
+    testbed.publisher.paused.add(category)
+    await testbed.caught_up(category)
 
 
-async def history(stage: Stage) -> None:
-    """Records are deleted before a live reader had them, and while clients are away.
+async def history(testbed: Testbed) -> None:
+    """Delete records before a live reader and disconnected clients have read them.
 
-    One instance is frozen and some clients are gone; the records published are deleted, but for the
-    last records; then both come back.
+    One instance is frozen and two clients are disconnected while 50 records are published and the
+    first 40 of them deleted; then both continue.
     """
-    topic = stage.topic("expiring")
-    await _drained(stage, "expiring")
-    gone = [one for one in stage.clients if one.seat.way == "by hand"][:2]
+    topic = testbed.topic("expiring")
+    await _drained(testbed, "expiring")
+    gone = [one for one in testbed.clients if one.spec.kind == "handwritten"][:2]
     for one in gone:
         one.away.value = True
-    stage.instances[0].freeze()
-    entries = stage.publisher.publish("expiring", 50)
-    await stage.publisher.taken("expiring")
-    await stage.cluster.delete_records(topic, 0, entries[40].offset)
-    stage.instances[0].thaw()
+    testbed.instances[0].freeze()
+    entries = testbed.publisher.publish("expiring", 50)
+    await testbed.publisher.acknowledged("expiring")
+    await testbed.cluster.delete_records(topic, 0, entries[40].offset)
+    testbed.instances[0].thaw()
     for one in gone:
         one.away.value = False
-    stage.publisher.paused.discard("expiring")
+    testbed.publisher.paused.discard("expiring")
 
 
-async def transactions(stage: Stage) -> None:
-    """One is committed, one aborted, and one hangs for some seconds before it is committed."""
-    publisher = stage.publisher
-    hanging, held = await publisher.transaction("transactions", 10)
-    committed, taken = await publisher.transaction("transactions", 10)
-    aborted, thrown = await publisher.transaction("transactions", 10)
+async def transactions(testbed: Testbed) -> None:
+    """Commit one transaction, abort one, and commit one that was open for some seconds."""
+    publisher = testbed.publisher
+    hanging, in_hanging = await publisher.transaction("transactions", 10)
+    committed, in_committed = await publisher.transaction("transactions", 10)
+    aborted, in_aborted = await publisher.transaction("transactions", 10)
     await aborted.abort()
     await committed.commit()
     await trio.sleep(AWAY_SECONDS)
     await hanging.commit()
-    _ended(thrown, State.ABORTED)
-    _ended([*held, *taken], State.TAKEN)
+    _set_state(in_aborted, State.ABORTED)
+    _set_state([*in_hanging, *in_committed], State.ACKNOWLEDGED)
 
 
-def _ended(entries: Sequence[Entry], state: State) -> None:
+def _set_state(entries: Sequence[Entry], state: State) -> None:
     for entry in entries:
         entry.state = state
 
 
-async def compaction(stage: Stage) -> None:
-    """Clients are away while most records of a topic are replaced by later ones of their keys."""
-    gone = [one for one in stage.clients if one.seat.way == "by hand"][:2]
+async def compaction(testbed: Testbed) -> None:
+    """Disconnect clients while later records of the same keys replace most of a topic."""
+    gone = [one for one in testbed.clients if one.spec.kind == "handwritten"][:2]
     for one in gone:
         one.away.value = True
-    stage.publisher.publish("compacted", COMPACTED)
-    await stage.publisher.taken("compacted")
-    # A segment is cleaned when it is not the last one any more: a record after its time rolls it.
+    testbed.publisher.publish("compacted", COMPACTED)
+    await testbed.publisher.acknowledged("compacted")
+    # The cleaner skips the last segment; a record after `segment.ms` begins a new one.
     await trio.sleep(AWAY_SECONDS)
     for one in gone:
         one.away.value = False
 
 
-async def killed_instance(stage: Stage) -> None:
-    """SIGKILL to each instance in turn: clients resume at the other, after all that was done."""
-    for instance in stage.instances:
+async def killed_instance(testbed: Testbed) -> None:
+    """SIGKILL to each instance in turn: clients resume at the other one."""
+    for instance in testbed.instances:
         await instance.kill()
         with trio.move_on_after(PATIENCE):
-            await until(lambda: _all_connected(stage))
+            await until(lambda: _all_connected(testbed))
         await instance.start()
 
 
-async def _all_connected(stage: Stage) -> bool:
-    return all(one.connected for one in stage.clients)
+async def _all_connected(testbed: Testbed) -> bool:
+    return all(one.connected for one in testbed.clients)
 
 
 ALL: Final[Sequence[Fault]] = (
@@ -238,15 +235,15 @@ ALL: Final[Sequence[Fault]] = (
     Fault("partitions moved", "reassignment and preferred election", moved_partitions),
     Fault("partitions added", "a topic grows from one partition to four", added_partitions),
     Fault("large records", f"{LARGE} records of 5 MB", large_records),
-    Fault("right revoked", f"READ on a topic, for {REVOKED_SECONDS} s", revoked_right),
-    Fault("topic made anew", "deleted and created with more records than before", topic_made_anew),
+    Fault("permission revoked", f"READ on a topic, for {REVOKED_SECONDS} s", revoked_permission),
+    Fault("topic recreated", "deleted and created with more records than before", recreated_topic),
     Fault("unclean election", "ten acknowledged records are cut from a log", unclean_election),
     Fault("retention", "40 records deleted before a reader and a replay", history, closes=True),
     Fault("transactions", "one committed, one aborted, one hanging", transactions),
     Fault("compaction", "a replay over a log with holes", compaction),
     Fault(
         "instances killed",
-        "SIGKILL to each instance in turn: everybody resumes",
+        "SIGKILL to each instance in turn: every client resumes",
         killed_instance,
         closes=True,
     ),
@@ -255,8 +252,8 @@ ALL: Final[Sequence[Fault]] = (
 _OF_SHORT: Final = {
     "leader killed",
     "partitions added",
-    "right revoked",
-    "topic made anew",
+    "permission revoked",
+    "topic recreated",
     "retention",
     "transactions",
     "instances killed",

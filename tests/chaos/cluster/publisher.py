@@ -1,4 +1,4 @@
-"""Publishes all through the run, and knows of each record whether the brokers have it."""
+"""Publishes during the whole run, and records whether the brokers have acknowledged each record."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ __all__ = ["Publisher", "read_back"]
 
 TICK_SECONDS: Final = 0.02
 
-# A broker that is lost is replaced within 4 seconds; the rest is for a busy machine.
+# Another broker takes over within 4 seconds; the rest is for a busy machine.
 FLUSH_SECONDS: Final = 60.0
 READ_SECONDS: Final = 30.0
 
 PRODUCER: Final = {
     "acks": "all",
-    # A retry must neither write a record twice nor pass another one.
+    # A retry must neither write a record twice nor reorder records.
     "enable.idempotence": True,
     "linger.ms": 5,
     "message.max.bytes": 8 << 20,
     "reconnect.backoff.max.ms": 500,
-    # Nor does a broker that answers nothing hold up what another one leads now.
+    # A broker that does not answer must not delay its successor either.
     "socket.timeout.ms": 5000,
     "topic.metadata.refresh.interval.ms": 2000,
     "log_level": 0,
@@ -56,16 +56,16 @@ class Publisher:
         self._truth = truth
         self._read_scheduler = dict.fromkeys(topics, 0)
         self._producers = {category: self._producer() for category in topics}
-        # Replaced ones, which may have records on their way.
+        # Replaced producers, which may have records in flight.
         self._retired: list[Producer] = []
-        # Categories that are not published to by themselves for now.
+        # Categories that the rates do not apply to for now.
         self.paused: set[str] = set()
 
     def _producer(self) -> Producer:
         return Producer({"bootstrap.servers": self._bootstrap, **PRODUCER})
 
     async def run(self) -> None:
-        """Publish what is due until cancelled."""
+        """Publish at the rates until cancelled."""
         owed = dict.fromkeys(self._rates, 0.0)
         before = trio.current_time()
         while True:
@@ -83,7 +83,7 @@ class Publisher:
             await trio.sleep(TICK_SECONDS)
 
     def publish(self, category: str, count: int = 1, pad: int = 0) -> list[Entry]:
-        """Hand records of the tokens in turn to the producer; `pad`: bytes more in each."""
+        """Produce records of the tokens in turn; `pad`: additional bytes in each."""
         entries = []
         for _ in range(count):
             entry = self._begin(category)
@@ -101,15 +101,18 @@ class Publisher:
         token = self._tokens[self._read_scheduler[category] % len(self._tokens)]
         return self._truth.begin(category, token)
 
-    async def taken(self, category: str) -> None:
-        """Wait until the brokers have all of a category so far. Raises trio.TooSlowError."""
+    async def acknowledged(self, category: str) -> None:
+        """Wait until the brokers have acknowledged all records of a category.
+
+        Raises trio.TooSlowError.
+        """
         entries = [one for one in self._truth.entries.values() if one.category == category]
         await eventually(
             lambda: not any(one.state is State.PENDING for one in entries), FLUSH_SECONDS
         )
 
     def renew(self, category: str) -> None:
-        """Write with another producer, which knows nothing of a log that was there before."""
+        """Use a new producer, without state of the topic's former log."""
         self._retired.append(self._producers[category])
         self._producers[category] = self._producer()
 
@@ -134,14 +137,14 @@ def _report(entry: Entry, error: KafkaError | None, message: Message) -> None:
     if error is not None or partition is None or offset is None:
         entry.state = State.UNKNOWN
         return
-    entry.state, entry.partition, entry.offset = State.TAKEN, partition, offset
+    entry.state, entry.partition, entry.offset = State.ACKNOWLEDGED, partition, offset
 
 
 def read_back(bootstrap: str, topics: Mapping[str, str], truth: Truth) -> int:
-    """Read all logs to their ends and note what is there; returns how many records.
+    """Read all logs to their ends, mark their records as present, and return their number.
 
     Raises:
-        trio.TooSlowError: a log does not come to its end.
+        trio.TooSlowError: a log could not be read to its end.
     """
     consumer = Consumer(
         {

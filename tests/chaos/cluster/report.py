@@ -1,14 +1,21 @@
-"""The report of a run over three brokers, for a terminal and for docs/reliability.md."""
+"""The report of a run over three brokers, as Markdown for docs/reliability.md."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from tests.chaos.cluster.course import Outcome, Row
+from tests.chaos.cluster.run import Outcome, Row
 
 __all__ = ["as_markdown"]
 
-HEAD: Final = ("fault", "what is done", "lasted", "closes", "losses told", "longest without data")
+HEAD: Final = (
+    "fault",
+    "what is done",
+    "lasted",
+    "closes",
+    "losses reported",
+    "longest without data",
+)
 
 
 def _cells(row: Row) -> list[str]:
@@ -17,7 +24,7 @@ def _cells(row: Row) -> list[str]:
         row.fault.does,
         f"{row.lasted:.1f} s",
         str(row.closes),
-        str(row.told),
+        str(row.reported),
         f"{row.silence:.1f} s",
     ]
 

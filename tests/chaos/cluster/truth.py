@@ -1,7 +1,7 @@
-"""Published records, the log in the end, and what each client got of both. No I/O.
+"""Published records, the log at the end, and what each client received of both. No I/O.
 
-Records are known by a number of their own, in their value: a topic that is made anew and a log
-that is cut give the same offsets to other records.
+A record is identified by a number in its value: a recreated topic and a truncated log give the same
+offsets to other records.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from typing import Final, NamedTuple
 
 import attrs
 
-__all__ = ["Entry", "State", "Told", "Truth", "Verdict", "matches"]
+__all__ = ["Entry", "ReportedLoss", "State", "Truth", "Verdict", "matches"]
 
 
 class State(Enum):
-    """A record as its producer knows it."""
+    """The state of a record at its producer."""
 
     PENDING = "pending"
-    """Not acknowledged yet, or part of a transaction that has not ended."""
+    """Not acknowledged yet, or part of an open transaction."""
 
-    TAKEN = "taken"
-    """Acknowledged by all replicas in sync, or committed."""
+    ACKNOWLEDGED = "acknowledged"
+    """Acknowledged by all in-sync replicas, or committed."""
 
     UNKNOWN = "unknown"
-    """The producer gave up: the log may have it or not."""
+    """The producer gave up: the log may have the record or not."""
 
     ABORTED = "aborted"
-    """Part of a transaction that was aborted: nobody may get it."""
+    """Part of an aborted transaction: no client may receive it."""
 
 
 @attrs.define
 class Entry:
-    """One record; the place is known once a broker has acknowledged it, or the log was read."""
+    """One record; partition and offset are known after the acknowledgement, or from the log."""
 
     number: int
     category: str
@@ -42,12 +42,12 @@ class Entry:
     state: State = State.PENDING
     partition: int = -1
     offset: int = -1
-    # In what was read back at the end. A record that is not was deleted, cut or compacted.
+    # Whether the log has it at the end; if not, it was deleted, truncated or compacted.
     in_log: bool = False
 
 
-class Told(NamedTuple):
-    """A range of offsets that a client was told it will not get, or has got and is gone."""
+class ReportedLoss(NamedTuple):
+    """A range of offsets that the server reported as lost, or as received and no longer valid."""
 
     category: str
     partition: int
@@ -58,18 +58,18 @@ class Told(NamedTuple):
 
 @attrs.frozen
 class Verdict:
-    """The faults in what one client got: numbers of records.
+    """The faults in what one client received, as numbers of records.
 
-    `missing`: the log has it, and the client neither has it nor was told.
-    `untold`: the log has it no more, and the client neither has it nor was told.
-    `given_up`: told as lost, though the log has it and nothing was done to its topic.
-    `doubled`: received more than once. `disordered`: after a later one of its partition.
-    `foreign`: aborted, or not asked for.
+    `missing`: the log has it, and the client has neither the record nor a report. `unreported`: the
+    log has it no more, and the client has neither the record nor a report. `given_up`: reported as
+    lost, though the log has it and no fault affected its topic. `doubled`: received more than once.
+    `disordered`: received after a later one of its partition. `foreign`: aborted, or not subscribed
+    to.
     """
 
     expected: int
     missing: Sequence[int]
-    untold: Sequence[int]
+    unreported: Sequence[int]
     given_up: Sequence[int]
     doubled: Sequence[int]
     disordered: Sequence[int]
@@ -77,13 +77,13 @@ class Verdict:
 
     @property
     def counts(self) -> Counter[str]:
-        """The number of each."""
-        names = ("missing", "untold", "given_up", "doubled", "disordered", "foreign")
+        """The number of records per kind of fault."""
+        names = ("missing", "unreported", "given_up", "doubled", "disordered", "foreign")
         return Counter({name: len(getattr(self, name)) for name in names})
 
 
 def matches(channels: Iterable[str], token: str, category: str) -> bool:
-    """Whether one of these patterns has the channel."""
+    """Whether one of these patterns matches the channel."""
     for pattern in channels:
         wanted_token, _, wanted_category = pattern.rpartition(".")
         if wanted_token in {"*", token} and wanted_category in {"*", category}:
@@ -94,9 +94,9 @@ def matches(channels: Iterable[str], token: str, category: str) -> bool:
 class Truth:
     """Every record that was published.
 
-    `compacted`: the category whose log keeps the last record of each key: nobody is told of the
-    others. `losing`: the categories whose logs lose records in a run, by retention or by an
-    election, or are made anew: a client may be told of more than it has lost.
+    `compacted`: the category whose log keeps only the last record of each key; the others are not
+    reported. `losing`: the categories whose logs lose records in a run, by retention, an election
+    or deletion; a report may include records that a client has.
     """
 
     def __init__(self, compacted: str, losing: Iterable[str]) -> None:
@@ -107,7 +107,7 @@ class Truth:
         self.losing: Final = frozenset(losing)
 
     def begin(self, category: str, token: str) -> Entry:
-        """Note a record that is handed to a producer."""
+        """Add a record that is handed to a producer."""
         entry = Entry(len(self.entries), category, token)
         self.entries[entry.number] = entry
         if category == self.compacted:
@@ -115,21 +115,21 @@ class Truth:
         return entry
 
     def expected(self, channels: Sequence[str]) -> Iterator[Entry]:
-        """The records that a subscriber to these patterns gets, if nothing is lost."""
+        """The records that a subscriber to these patterns receives, if none is lost."""
         for entry in self.entries.values():
-            if entry.state is State.TAKEN and matches(channels, entry.token, entry.category):
+            if entry.state is State.ACKNOWLEDGED and matches(channels, entry.token, entry.category):
                 yield entry
 
     def complete_to(
         self,
         channels: Sequence[str],
         got: Mapping[int, int],
-        told: set[Told],
+        reported: set[ReportedLoss],
         numbers: range,
     ) -> int:
-        """The first of these records that a client is still to get or to be told of.
+        """Return the first of these records that a client neither has nor has a report of.
 
-        The end of the range if there is none: the list is complete up to there.
+        Returns the end of the range if there is none: the client is complete up to there.
         """
         for number in numbers:
             entry = self.entries[number]
@@ -138,29 +138,35 @@ class Truth:
             if entry.state is State.PENDING:
                 return number
             superseded = entry.category == self.compacted and number < self._latest[entry.token]
-            if entry.state is State.TAKEN and not superseded and not _is_told(entry, told):
+            if (
+                entry.state is State.ACKNOWLEDGED
+                and not superseded
+                and not _is_reported(entry, reported)
+            ):
                 return number
         return numbers.stop
 
-    def judge(self, channels: Sequence[str], received: Sequence[int], told: set[Told]) -> Verdict:
-        """Hold what one client received, in the order in which it came, against what there was."""
+    def compare(
+        self, channels: Sequence[str], received: Sequence[int], reported: set[ReportedLoss]
+    ) -> Verdict:
+        """Compare what one client received, in this order, with what was published."""
         counts = Counter(received)
         expected = list(self.expected(channels))
-        missing, untold, given_up = [], [], []
+        missing, unreported, given_up = [], [], []
         for entry in expected:
             if entry.number in counts:
                 continue
-            if _is_told(entry, told):
+            if _is_reported(entry, reported):
                 if entry.in_log and entry.category not in self.losing:
                     given_up.append(entry.number)
             elif entry.in_log:
                 missing.append(entry.number)
             elif entry.category != self.compacted:
-                untold.append(entry.number)
+                unreported.append(entry.number)
         return Verdict(
             expected=len(expected),
             missing=missing,
-            untold=untold,
+            unreported=unreported,
             given_up=given_up,
             doubled=[number for number, count in counts.items() if count > 1],
             disordered=list(self._disordered(received)),
@@ -176,7 +182,7 @@ class Truth:
         )
 
     def _disordered(self, received: Sequence[int]) -> Iterator[int]:
-        """Records of one producer and partition have ascending numbers."""
+        """Records of one producer and partition must have ascending numbers."""
         last: dict[tuple[str, int], int] = {}
         for number in dict.fromkeys(received):
             entry = self.entries.get(number)
@@ -189,10 +195,10 @@ class Truth:
                 last[place] = number
 
 
-def _is_told(entry: Entry, told: set[Told]) -> bool:
+def _is_reported(entry: Entry, reported: set[ReportedLoss]) -> bool:
     return any(
         one.category == entry.category
         and one.partition == entry.partition
         and one.first <= entry.offset <= one.last
-        for one in told
+        for one in reported
     )

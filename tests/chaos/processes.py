@@ -1,4 +1,4 @@
-"""The processes of a run that are its own: the publisher and the clients."""
+"""The child processes of a run: the publisher and the clients."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ import trio
 from odin_ws.testing.processes import ChildProcess
 from tests.chaos.instances import program
 from tests.chaos.journal import Journal, load_journals
-from tests.chaos.plan import Plan, Seat, save_seats, seats
+from tests.chaos.plan import ClientSpec, Plan, save_specs, specs
 from tests.chaos.progress import read_progress
-from tests.chaos.stage import Stage
+from tests.chaos.testbed import Testbed
 from tests.integration.running_source import eventually
 
 __all__ = ["Worker", "run_clients", "run_publisher"]
 
 ROOT: Final = Path(__file__).parents[2]
 
-# To write down what it has: a million messages are 16 MB.
+# Time for writing the journals: a million messages are 16 MB.
 END_SECONDS: Final = 60
 
-# The progress of clients is as old as half a second, and they have a message every 50 ms.
+# Progress is at most 0.5 s old, and each client receives a message every 50 ms.
 UP_TO_DATE_SECONDS: Final = 1.5
 
-# A client that has not caught up by then is in the next fault's figures too.
+# A client that has not caught up by then appears in the next fault's figures too.
 CATCH_UP_SECONDS: Final = 60
 
-# 500 clients arrive in 3 seconds on a free machine.
+# 500 clients connect within 3 seconds on a free machine.
 ARRIVED_SECONDS: Final = 120
 
 
@@ -43,7 +43,7 @@ class WorkerFailed(RuntimeError):
 
 
 class Worker:
-    """A Python process of the run, with a folder for what it is told and what it leaves."""
+    """A Python process of the run, with a directory for its input and its output."""
 
     def __init__(
         self,
@@ -63,17 +63,17 @@ class Worker:
 
     @property
     def progress(self) -> dict[str, float]:
-        """The figures it last told. Raises WorkerFailed when it has ended."""
+        """The figures last written. Raises WorkerFailed if the process has ended."""
         if not self._process.running:
             raise WorkerFailed(f"{self.directory.name} ended:\n{self._process.tail()}")
         return read_progress(self.directory)
 
     async def reaches(self, name: str, count: float, seconds: float = ARRIVED_SECONDS) -> None:
-        """Return when a count of its progress is as large. Raises trio.TooSlowError."""
+        """Wait until a figure has reached `count`. Raises trio.TooSlowError."""
         await eventually(lambda: self.progress.get(name, 0) >= count, seconds)
 
     async def finish(self) -> None:
-        """Ask it to end, and wait until it has written down what it has.
+        """Send SIGTERM, and wait until the process has written its results.
 
         Raises:
             WorkerFailed: it did not end with status 0 within `END_SECONDS`.
@@ -83,7 +83,7 @@ class Worker:
             raise WorkerFailed(f"{self.directory.name} failed:\n{self._process.tail()}")
 
     async def kill(self) -> None:
-        """End it at once."""
+        """Send SIGKILL."""
         await self._process.kill()
 
 
@@ -100,8 +100,8 @@ async def _running(workers: Sequence[Worker]) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def run_publisher(plan: Plan, directory: Path, stage: Stage) -> AsyncIterator[Worker]:
-    """Run the publisher; the block begins when the broker has taken its first records."""
+async def run_publisher(plan: Plan, directory: Path, testbed: Testbed) -> AsyncIterator[Worker]:
+    """Run the publisher; the block begins when the broker has acknowledged its first records."""
     home = directory / "publisher"
     home.mkdir()
     wanted = {
@@ -109,9 +109,9 @@ async def run_publisher(plan: Plan, directory: Path, stage: Stage) -> AsyncItera
         "rates": {"trade": plan.rate, "liquidity": plan.quiet_rate},
     }
     (home / "publish.json").write_text(json.dumps(wanted), "utf-8")
-    publisher = Worker("tests.chaos.publisher", home, [stage.kafka.bootstrap])
+    publisher = Worker("tests.chaos.publisher", home, [testbed.kafka.bootstrap])
     async with _running([publisher]):
-        await publisher.reaches("taken", plan.tokens)
+        await publisher.reaches("acknowledged", plan.tokens)
         yield publisher
 
 
@@ -119,15 +119,15 @@ async def run_publisher(plan: Plan, directory: Path, stage: Stage) -> AsyncItera
 class Clients:
     """All clients of a run, in their processes."""
 
-    seats: list[Seat]
+    specs: list[ClientSpec]
     workers: list[Worker]
 
     def count(self, name: str) -> float:
-        """A count of their progress, all together."""
+        """The sum of a figure over all processes."""
         return sum(worker.progress.get(name, 0) for worker in self.workers)
 
     async def catch_up(self) -> None:
-        """Return when everybody has what was published just now, or will not have it soon."""
+        """Wait until every client has recent records, at most `CATCH_UP_SECONDS`."""
         with suppress(trio.TooSlowError):
             await eventually(lambda: self._behind() < UP_TO_DATE_SECONDS, CATCH_UP_SECONDS)
 
@@ -135,7 +135,7 @@ class Clients:
         return max(worker.progress.get("behind", 0) for worker in self.workers)
 
     async def finish(self) -> list[Journal]:
-        """End them, and read what they noted."""
+        """End all clients, and return their journals."""
         async with trio.open_nursery() as nursery:
             for worker in self.workers:
                 nursery.start_soon(worker.finish)
@@ -147,46 +147,46 @@ class Clients:
 
 
 @asynccontextmanager
-async def run_clients(plan: Plan, directory: Path, stage: Stage) -> AsyncIterator[Clients]:
-    """Run the clients; the block begins when everybody is subscribed."""
-    far = plan.far if stage.namespace is not None else 0
-    taken = [
-        attrs.evolve(seat, url=stage.urls[_way(number, far, plan.wired)])
-        for number, seat in enumerate(seats(plan))
+async def run_clients(plan: Plan, directory: Path, testbed: Testbed) -> AsyncIterator[Clients]:
+    """Run the clients; the block begins when every client is subscribed."""
+    far = plan.far if testbed.namespace is not None else 0
+    chosen = [
+        attrs.evolve(spec, url=testbed.urls[_path(number, far, plan.proxied)])
+        for number, spec in enumerate(specs(plan))
     ]
-    # Neighbours together: every fourth is by hand, and no process is to have all of these.
-    ordinary = [seat for seat in taken[far:] if not seat.everything]
+    # Groups are consecutive clients, so that each process gets its share of handwritten ones.
+    ordinary = [spec for spec in chosen[far:] if not spec.everything]
     size = math.ceil(len(ordinary) / plan.processes)
     groups = [ordinary[first : first + size] for first in range(0, len(ordinary), size)]
-    # Among hundreds of others in a process, a client that takes everything would get too few turns.
-    groups += [[seat] for seat in taken[far:] if seat.everything]
+    # A client that subscribes to everything needs a process of its own to keep up.
+    groups += [[spec] for spec in chosen[far:] if spec.everything]
     workers = [_worker(f"clients-{n}", group, directory) for n, group in enumerate(groups)]
-    if stage.namespace is not None and far:
-        workers.append(_worker("clients-far", taken[:far], directory, stage.namespace.inside))
+    if testbed.namespace is not None and far:
+        workers.append(_worker("clients-far", chosen[:far], directory, testbed.namespace.inside))
     async with _running(workers):
         for worker in workers:
-            await worker.reaches("subscribed", len(json.loads(_seats(worker).read_text("utf-8"))))
-        yield Clients(taken, workers)
+            await worker.reaches("subscribed", len(json.loads(_specs(worker).read_text("utf-8"))))
+        yield Clients(chosen, workers)
 
 
-def _way(number: int, far: int, wired: int) -> str:
+def _path(number: int, far: int, proxied: int) -> str:
     if number < far:
         return "far"
-    return "wire" if number < far + wired else "direct"
+    return "proxy" if number < far + proxied else "direct"
 
 
 def _worker(
     name: str,
-    group: Sequence[Seat],
+    group: Sequence[ClientSpec],
     directory: Path,
     wrap: Callable[[Sequence[str]], list[str]] = list,
 ) -> Worker:
     home = directory / name
     home.mkdir()
     worker = Worker("tests.chaos.clients", home, wrap=wrap)
-    save_seats(_seats(worker), group)
+    save_specs(_specs(worker), group)
     return worker
 
 
-def _seats(worker: Worker) -> Path:
-    return worker.directory / "seats.json"
+def _specs(worker: Worker) -> Path:
+    return worker.directory / "clients.json"

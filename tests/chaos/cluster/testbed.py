@@ -1,6 +1,6 @@
-"""Three brokers, two instances that read from them with rights of their own, and the clients' way.
+"""Three brokers, two instances with a user of their own, and a proxy between them and the clients.
 
-Each category has a part in the run, and a topic of its own for it.
+Each category has a topic and one use in the run.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from odin_ws.testing.ports import LOOPBACK
 from tests.chaos.cluster.clients import Notes, follow
 from tests.chaos.cluster.publisher import Publisher
 from tests.chaos.cluster.truth import Truth
+from tests.chaos.fault_proxy import FaultProxy, open_fault_proxy
 from tests.chaos.instances import Instance, run_instances
-from tests.chaos.plan import Seat, Way
-from tests.chaos.wire import Wire, open_wire
+from tests.chaos.plan import ClientKind, ClientSpec
 from tests.integration.cluster import Cluster, user_settings
 from tests.integration.running_source import eventually, until
 
-__all__ = ["CATEGORIES", "Size", "Stage", "open_stage"]
+__all__ = ["CATEGORIES", "Size", "Testbed", "open_testbed"]
 
 # The use of each topic, the replicas of its partitions, and its unusual settings.
 CATEGORIES: Final[Mapping[str, tuple[list[list[int]], dict[str, str]]]] = {
-    # Nothing is done to it but what is done to brokers.
+    # Only faults of brokers affect it.
     "trade": ([[1, 2, 3], [2, 3, 1], [3, 1, 2], [1, 3, 2], [2, 1, 3], [3, 2, 1]], {}),
-    # Deleted and made anew.
-    "anew": ([[1, 2, 3], [2, 3, 1]], {}),
-    # Its leader is lost with records that no other node has.
+    # Deleted and created again.
+    "recreated": ([[1, 2, 3], [2, 3, 1]], {}),
+    # Its leader is killed with records that no other node has.
     "cut": ([[2, 3]], {"min.insync.replicas": "1"}),
-    # Retention overtakes readers.
+    # Records are deleted before readers have them.
     "expiring": ([[3, 1, 2]], {}),
     "compacted": (
         [[1, 2, 3]],
@@ -47,22 +47,22 @@ CATEGORIES: Final[Mapping[str, tuple[list[list[int]], dict[str, str]]]] = {
         },
     ),
     "transactions": ([[2, 3, 1], [3, 1, 2]], {}),
-    # Our right to read it is taken and given.
+    # The instances' right to read it is revoked and granted.
     "guarded": ([[1, 2, 3]], {}),
-    # Partitions are added, and records are 5 MB.
+    # Gets more partitions, and records of 5 MB.
     "growing": ([[3, 2, 1]], {}),
 }
 
-# Categories whose logs lose records in a run.
-LOSING: Final = ("anew", "cut", "expiring", "compacted")
+# Categories whose logs lose records during a run.
+LOSING: Final = ("recreated", "cut", "expiring", "compacted")
 
-# If all have caught up by then, nothing is missing; a free machine takes a second or two.
+# Upper bound for catching up; a free machine takes a second or two.
 CAUGHT_UP_SECONDS: Final = 45.0
 
 
 @attrs.frozen
 class Size:
-    """How large a run is. `rate`: records a second of `trade`; each other topic gets a tenth."""
+    """The size of a run. `rate`: records per second of `trade`; each other topic gets a tenth."""
 
     clients: int
     tokens: int
@@ -70,7 +70,7 @@ class Size:
 
 
 @attrs.frozen
-class Stage:
+class Testbed:
     """The brokers, servers and clients that the faults act on."""
 
     cluster: Cluster
@@ -78,44 +78,44 @@ class Stage:
     instances: list[Instance]
     publisher: Publisher
     truth: Truth
-    wire: Wire
+    proxy: FaultProxy
     clients: list[Notes]
 
     def topic(self, category: str) -> str:
-        """The topic of a category."""
+        """Return the topic of a category."""
         return self.topics[category]
 
     async def caught_up(self, category: str = "*") -> bool:
-        """Wait until each connected client has all so far, or was told what it will not get.
+        """Wait until each connected client has every record so far, or a report of its loss.
 
-        `category`: of this category only. Returns whether they have in `CAUGHT_UP_SECONDS`.
+        `category`: only records of this category. Returns False after `CAUGHT_UP_SECONDS`.
         """
         upto = len(self.truth.entries)
         with trio.move_on_after(CAUGHT_UP_SECONDS):
             await eventually(lambda: not self._behind(category, upto), 2 * CAUGHT_UP_SECONDS)
             return True
-        # Missing records are judged at the end, and hold up no fault that comes after them.
+        # The comparison at the end reports missing records; they must not delay later faults.
         for one in self.clients:
             one.complete = upto
         return False
 
     def _behind(self, category: str, upto: int) -> bool:
-        """Whether a client is to have something more of what was published before number `upto`."""
+        """Whether a client lacks a record with a number below `upto`."""
         return any(
             not one.away.value and not self._is_complete(one, category, upto)
             for one in self.clients
         )
 
     def _is_complete(self, one: Notes, category: str, upto: int) -> bool:
-        channels = [f"{pattern.rpartition('.')[0]}.{category}" for pattern in one.seat.channels]
+        channels = [f"{pattern.rpartition('.')[0]}.{category}" for pattern in one.spec.channels]
         numbers = range(min(one.complete, upto), upto)
-        reached = self.truth.complete_to(channels, one.got, one.told, numbers)
+        reached = self.truth.complete_to(channels, one.got, one.reported, numbers)
         if category == "*":
             one.complete = max(one.complete, reached)
         return reached == upto
 
     async def healthy(self) -> bool:
-        """Whether each instance says that nothing is wrong."""
+        """Whether each instance reports `healthy`."""
         try:
             reports = [await one.health() for one in self.instances]
         except httpx.TransportError:
@@ -123,21 +123,24 @@ class Stage:
         return all(report["status"] == "healthy" for report in reports)
 
 
-def seats(size: Size, url: str) -> list[Seat]:
-    """Every second client takes everything, the others one token; every third is by hand."""
+def specs(size: Size, url: str) -> list[ClientSpec]:
+    """Return clients: half of them subscribe to everything, the others to one token.
+
+    A third of them is handwritten.
+    """
     found = []
     for number in range(size.clients):
-        way: Way = "by hand" if number % 3 == 0 else "library"
+        kind: ClientKind = "handwritten" if number % 3 == 0 else "library"
         token = "*" if number % 2 else f"T{number % size.tokens}"
-        found.append(Seat(f"c{number:02}", (f"{token}.*",), way, url))
+        found.append(ClientSpec(f"c{number:02}", (f"{token}.*",), kind, url))
     return found
 
 
 @asynccontextmanager
-async def open_stage(
-    cluster: Cluster, size: Size, directory: Path, say: Callable[[str], None]
-) -> AsyncIterator[Stage]:
-    """Make topics, run instances, clients and the publisher for the length of the block."""
+async def open_testbed(
+    cluster: Cluster, size: Size, directory: Path, announce: Callable[[str], None]
+) -> AsyncIterator[Testbed]:
+    """Create topics, and run instances, clients and the publisher for the length of the block."""
     run = uuid.uuid4().hex[:6]
     topics = {category: f"chaos.{run}.{category}" for category in CATEGORIES}
     for category, (replicas, config) in CATEGORIES.items():
@@ -153,24 +156,26 @@ async def open_stage(
         "WS_SEND_QUEUE_BYTES": str(64 << 20),
         "KAFKA_PROBE_SECONDS": "1",
     }
-    # One replays from memory as far as it can, the other always from Kafka.
+    # One instance replays from memory as far as it can, the other always from Kafka.
     each = [settings, {**settings, "WS_HISTORY_BYTES": "0"}]
     async with AsyncExitStack() as stack:
-        say("starting two instances")
+        announce("starting two instances")
         instances = await stack.enter_async_context(run_instances(each, directory))
-        wire, port = await stack.enter_async_context(open_wire([one.port for one in instances]))
+        proxy, port = await stack.enter_async_context(
+            open_fault_proxy([one.port for one in instances])
+        )
         nursery = await stack.enter_async_context(trio.open_nursery())
         names = {topic: category for category, topic in topics.items()}
         url = f"ws://{LOOPBACK}:{port}/ws"
-        clients = [Notes(seat, names) for seat in seats(size, url)]
+        clients = [Notes(spec, names) for spec in specs(size, url)]
         for one in clients:
             nursery.start_soon(follow, one)
         await eventually(lambda: all(one.subscribed for one in clients))
         rates = dict.fromkeys(topics, size.rate / 10) | {"trade": size.rate, "transactions": 0}
         publisher = Publisher(cluster.bootstrap, topics, tokens, rates, truth)
         nursery.start_soon(publisher.run)
-        stage = Stage(cluster, topics, instances, publisher, truth, wire, clients)
-        yield stage
+        testbed = Testbed(cluster, topics, instances, publisher, truth, proxy, clients)
+        yield testbed
         nursery.cancel_scope.cancel()
 
 
@@ -183,9 +188,9 @@ def _catalogue(directory: Path, topics: Mapping[str, str]) -> Path:
     return path
 
 
-async def recovered(stage: Stage) -> bool:
-    """Wait until each instance says that nothing is wrong; returns whether they do in time."""
+async def recovered(testbed: Testbed) -> bool:
+    """Wait until each instance reports `healthy`; return False after `CAUGHT_UP_SECONDS`."""
     with trio.move_on_after(CAUGHT_UP_SECONDS):
-        await until(stage.healthy, 2 * CAUGHT_UP_SECONDS)
+        await until(testbed.healthy, 2 * CAUGHT_UP_SECONDS)
         return True
     return False

@@ -1,4 +1,4 @@
-"""A TCP proxy that delays, cuts, and swallows, as happens to connections on their way."""
+"""A TCP proxy that delays, resets and drops, as networks do."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import trio
 
 from odin_ws.testing.ports import LOOPBACK
 
-__all__ = ["Wire", "open_wire"]
+__all__ = ["FaultProxy", "open_fault_proxy"]
 
-# Chunks that are on their way in one direction; a sender waits when there are more.
+# Bound of chunks in flight per direction; beyond it, the sender waits.
 _CHUNKS_ON_THE_WAY: Final = 1000
 
-# struct linger: a close throws away what is not sent, and resets the connection.
+# struct linger: a close discards unsent bytes and resets the connection.
 _RESET: Final = struct.pack("ii", 1, 0)
 
 
-# When it is due, and what it is.
+# (time of delivery, bytes)
 _Chunk = tuple[float, bytes | bytearray]
 
 
 class _Link:
-    """One connection through the wire."""
+    """One connection through the proxy."""
 
     def __init__(self, ends: tuple[trio.SocketStream, trio.SocketStream]) -> None:
         self.ends = ends
@@ -39,8 +39,8 @@ class _Link:
         self.scope.cancel()
 
 
-class Wire:
-    """Leads to `targets` (ports) in turn, passing by those that reject.
+class FaultProxy:
+    """Connects to `targets` (ports) in turn, skipping those that reject.
 
     `delay`: seconds that all bytes take, in each direction; it may change at any time.
     """
@@ -52,27 +52,28 @@ class Wire:
 
     @property
     def connections(self) -> int:
-        """The number of connections that go through it now."""
+        """The number of current connections."""
         return len(self._links)
 
     def freeze(self) -> int:
-        """Swallow from now on what the present connections carry, in both directions.
+        """Drop all further bytes of the current connections, in both directions.
 
-        Neither side hears of it, nor of the other's end. Returns how many they are.
+        Neither side notices, not even the end of the other's stream. Returns the number of
+        connections.
         """
         for link in self._links:
             link.frozen = True
         return len(self._links)
 
     def cut(self) -> int:
-        """Reset the present connections on both sides; returns how many they were."""
+        """Reset the current connections on both sides; return their number."""
         count = len(self._links)
         for link in list(self._links):
             link.cut()
         return count
 
     async def serve(self, near: trio.SocketStream) -> None:
-        """Carry one connection until both sides have ended it."""
+        """Forward one connection until both sides have ended it."""
         far = await self._connect()
         if far is None:
             await trio.aclose_forcefully(near)
@@ -105,7 +106,7 @@ class Wire:
                         if not link.frozen:
                             await send.send((trio.current_time() + self.delay, chunk))
         if link.frozen:
-            return  # the other side does not hear of it
+            return  # a frozen connection does not forward the end
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             await sink.send_eof()
 
@@ -123,18 +124,18 @@ class Wire:
                 try:
                     await sink.send_all(chunk)
                 except trio.BrokenResourceError:
-                    # A side that is gone is told to the other as it was to us.
+                    # The end of one side is forwarded to the other.
                     link.scope.cancel()
                     return
 
 
 @asynccontextmanager
-async def open_wire(targets: Sequence[int]) -> AsyncIterator[tuple[Wire, int]]:
-    """Run a wire for the length of the block; gives it with its own port."""
-    wire = Wire(targets)
+async def open_fault_proxy(targets: Sequence[int]) -> AsyncIterator[tuple[FaultProxy, int]]:
+    """Run a proxy for the length of the block; gives it with its port."""
+    proxy = FaultProxy(targets)
     async with trio.open_nursery() as nursery:
-        # A burst of clients that come back at once has to fit.
+        # Backlog for a burst of clients that reconnect at once.
         listeners = await trio.open_tcp_listeners(0, host=LOOPBACK, backlog=1024)
-        nursery.start_soon(trio.serve_listeners, wire.serve, listeners)
-        yield wire, listeners[0].socket.getsockname()[1]
+        nursery.start_soon(trio.serve_listeners, proxy.serve, listeners)
+        yield proxy, listeners[0].socket.getsockname()[1]
         nursery.cancel_scope.cancel()

@@ -1,4 +1,4 @@
-"""One run over three brokers: each fault in turn, and what it came to."""
+"""One run over three brokers: each fault in turn, and the comparison at the end."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ import trio
 from tests.chaos.cluster.clients import Notes
 from tests.chaos.cluster.faults import Fault
 from tests.chaos.cluster.publisher import read_back
-from tests.chaos.cluster.stage import Size, Stage, open_stage, recovered
+from tests.chaos.cluster.testbed import Size, Testbed, open_testbed, recovered
 from tests.chaos.cluster.truth import Truth
 from tests.integration.cluster import Cluster
 
-__all__ = ["FULL", "SHORT", "Outcome", "Row", "run_course"]
+__all__ = ["FULL", "SHORT", "Outcome", "Row", "run_faults"]
 
 FULL: Final = Size(clients=24, tokens=6, rate=100)
 SHORT: Final = Size(clients=8, tokens=4, rate=40)
 
-# Records for everybody after each fault, before the next one.
-CALM_SECONDS: Final = 1.0
+# Time with records for every client after each fault, before the next one.
+RECOVERY_SECONDS: Final = 1.0
 
-# Records shown of one client in the evidence; the counts are complete.
+# Number of records shown per client in the evidence; the counts are complete.
 SHOWN: Final = 8
 
 
@@ -40,13 +40,13 @@ class Row:
     caught_up: bool
     healthy: bool
     closes: int
-    told: int
+    reported: int
     silence: float
 
 
 @attrs.frozen
 class Outcome:
-    """All of it. `problems`: evidence, for each client with something wrong."""
+    """The outcome of a run. `problems`: evidence for each client with something wrong."""
 
     rows: Sequence[Row]
     records: int
@@ -57,92 +57,94 @@ class Outcome:
 
     @property
     def good(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether every count is zero."""
         return not any(self.counts.values())
 
 
-async def run_course(
+async def run_faults(
     cluster: Cluster,
     faults: Sequence[Fault],
     size: Size,
     directory: Path,
-    say: Callable[[str], None],
+    announce: Callable[[str], None],
 ) -> Outcome:
-    """Do all faults, with everything that is written in `directory`."""
-    async with open_stage(cluster, size, directory, say) as stage:
-        await trio.sleep(CALM_SECONDS)
+    """Inject all faults; write all files to `directory`."""
+    async with open_testbed(cluster, size, directory, announce) as testbed:
+        await trio.sleep(RECOVERY_SECONDS)
         rows = []
         for fault in faults:
-            say(f"{fault.name}: {fault.does}")
-            row = await _strike(stage, fault)
+            announce(f"{fault.name}: {fault.does}")
+            row = await _inject(testbed, fault)
             rows.append(row)
-            say(
+            announce(
                 f"    {row.lasted:.1f} s, {'' if row.caught_up else 'NOT '}caught up, "
                 f"{'' if row.healthy else 'NOT '}healthy"
             )
-        stage.publisher.paused.update(stage.topics)
-        await stage.caught_up()
-        say("reading the logs back")
+        testbed.publisher.paused.update(testbed.topics)
+        await testbed.caught_up()
+        announce("reading the logs back")
         records = await trio.to_thread.run_sync(
-            read_back, cluster.bootstrap, stage.topics, stage.truth
+            read_back, cluster.bootstrap, testbed.topics, testbed.truth
         )
-        await stage.caught_up()
-        say(f"judging: the logs have {records} records")
-    return judge(stage.truth, stage.clients, rows)
+        await testbed.caught_up()
+        announce(f"comparing: the logs have {records} records")
+    return compare(testbed.truth, testbed.clients, rows)
 
 
-async def _strike(stage: Stage, fault: Fault) -> Row:
+async def _inject(testbed: Testbed, fault: Fault) -> Row:
     began = time.monotonic()
-    closes, told = _count(stage, "closed"), _count(stage, "told")
-    await fault.strike(stage)
+    closes, reported = _count(testbed, "closed"), _count(testbed, "reported")
+    await fault.inject(testbed)
     lasted = time.monotonic() - began
-    await trio.sleep(CALM_SECONDS)
-    caught_up, healthy = await stage.caught_up(), await recovered(stage)
+    await trio.sleep(RECOVERY_SECONDS)
+    caught_up, healthy = await testbed.caught_up(), await recovered(testbed)
     return Row(
         fault,
         lasted,
         caught_up,
         healthy,
-        _count(stage, "closed") - closes,
-        _count(stage, "told") - told,
-        max(_silence(one, began) for one in stage.clients),
+        _count(testbed, "closed") - closes,
+        _count(testbed, "reported") - reported,
+        max(_silence(one, began) for one in testbed.clients),
     )
 
 
-def _count(stage: Stage, kind: str) -> int:
-    return sum(one.count(kind) for one in stage.clients)
+def _count(testbed: Testbed, kind: str) -> int:
+    return sum(one.count(kind) for one in testbed.clients)
 
 
 def _silence(notes: Notes, since: float) -> float:
-    """The longest time between two messages of a client since then."""
+    """The longest time between two messages of a client since `since`."""
     times = [since, *(when for when in notes.times if when > since), time.monotonic()]
     return max(after - before for before, after in pairwise(times))
 
 
-def judge(truth: Truth, clients: Sequence[Notes], rows: Sequence[Row]) -> Outcome:
-    """Hold what each client has against what was published."""
+def compare(truth: Truth, clients: Sequence[Notes], rows: Sequence[Row]) -> Outcome:
+    """Compare the records of each client with those published."""
     counts: Counter[str] = Counter(
-        dict.fromkeys(("missing", "untold", "given_up", "doubled", "disordered", "foreign"), 0)
+        dict.fromkeys(("missing", "unreported", "given_up", "doubled", "disordered", "foreign"), 0)
     )
     problems, expected = [], 0
     for one in clients:
-        verdict = truth.judge(one.seat.channels, one.numbers, one.told)
+        verdict = truth.compare(one.spec.channels, one.numbers, one.reported)
         wrong = verdict.counts
         wrong["errors"] = one.count("error")
         wrong["subscribed anew"] = one.subscribed - 1
-        wrong["cut untold"] = int(_has_what_was_cut(truth, one) and not _told_of_a_cut(one))
+        wrong["truncation unreported"] = int(
+            _has_truncated_record(truth, one) and not _has_truncation_report(one)
+        )
         counts.update(wrong)
         expected += verdict.expected
         if any(wrong.values()):
-            problems.append(_evidence(truth, one, verdict.missing, verdict.untold, wrong))
+            problems.append(_evidence(truth, one, verdict.missing, verdict.unreported, wrong))
     counts["unexplained closes"] = sum(row.closes for row in rows if not row.fault.closes)
     counts["not caught up"] = sum(not row.caught_up for row in rows)
     counts["not healthy again"] = sum(not row.healthy for row in rows)
     return Outcome(rows, len(truth.entries), len(clients), expected, counts, problems)
 
 
-def _has_what_was_cut(truth: Truth, notes: Notes) -> bool:
-    """Whether a client got records that an unclean election has cut from the log."""
+def _has_truncated_record(truth: Truth, notes: Notes) -> bool:
+    """Whether a client has records that an unclean election removed from the log."""
     return any(
         truth.entries[number].category == "cut" and not truth.entries[number].in_log
         for number in notes.numbers
@@ -150,22 +152,22 @@ def _has_what_was_cut(truth: Truth, notes: Notes) -> bool:
     )
 
 
-def _told_of_a_cut(notes: Notes) -> bool:
-    return any(one.category == "cut" and one.reason == "truncated" for one in notes.told)
+def _has_truncation_report(notes: Notes) -> bool:
+    return any(one.category == "cut" and one.reason == "truncated" for one in notes.reported)
 
 
 def _evidence(
     truth: Truth,
     notes: Notes,
     missing: Sequence[int],
-    untold: Sequence[int],
+    unreported: Sequence[int],
     wrong: Mapping[str, int],
 ) -> str:
     lines = [
-        f"{notes.seat.name} ({notes.seat.way}, {' '.join(notes.seat.channels)}): "
+        f"{notes.spec.name} ({notes.spec.kind}, {' '.join(notes.spec.channels)}): "
         + ", ".join(f"{name} {count}" for name, count in wrong.items() if count)
     ]
-    for name, numbers in (("missing", missing), ("untold", untold)):
+    for name, numbers in (("missing", missing), ("unreported", unreported)):
         for number in numbers[:SHOWN]:
             entry = truth.entries[number]
             where = f"{entry.category}/{entry.partition} {entry.offset}"
