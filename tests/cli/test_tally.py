@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 
 import pytest
 from rich.console import Console
@@ -65,6 +66,28 @@ def test_pipe_prints_one_line_per_window(capsys: pytest.CaptureFixture[str]) -> 
     assert "2 messages" in second
     assert "1 of 24 event types" in second
     assert all(name in second for name in default_catalogue().categories)
+
+
+def test_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Addresses first, then the rates of each window; what a person is told is on stderr."""
+    tally = tally_of(message(1), message(2))
+    with open_display(Console(file=io.StringIO()), as_json=True) as display:
+        display.note("starting the broker")
+        display.begin({"health": "http://localhost/health", "Kafka": "localhost:9092"})
+        display.show(tally, tally.take_window(now=1))
+        display.end(tally, tally.take_window(now=1.5))
+    printed = capsys.readouterr()
+    addresses, rate = map(json.loads, printed.out.splitlines())
+    assert addresses == {
+        "type": "addresses",
+        "health": "http://localhost/health",
+        "kafka": "localhost:9092",
+    }
+    assert rate["type"] == "rate"
+    assert (rate["messages"], rate["messages_per_second"]) == (2, 2)
+    assert (rate["event_types"], rate["known_event_types"]) == (1, 24)
+    assert tuple(rate["by_category"]) == tuple(default_catalogue().categories)
+    assert printed.err == "starting the broker\n"
 
 
 def test_terminal_shows_table() -> None:

@@ -188,6 +188,21 @@ async def test_publish_sends_every_type_by_token(embedded: str) -> None:
     assert all(len(partitions) == 1 for partitions in places.values())
 
 
+async def test_publish_prints_json(embedded: str) -> None:
+    """An object every second and the result, on stdout; nothing for people on stderr."""
+    async with no_topics(embedded):
+        await kafka.create_topics(embedded)
+        words = ("publish", "--rate", "100", "--seconds", "2.5", "--json")
+        done = await run_command(*words, KAFKA_BROKERS=embedded)
+    assert (done.returncode, done.stderr) == (0, "")
+    *progress, result = map(json.loads, done.stdout.splitlines())
+    assert progress
+    assert {one["type"] for one in progress} == {"progress"}
+    assert result["type"] == "result"
+    assert (result["published"], result["not_acknowledged"], result["total"]) == (250, 0, 250)
+    assert result.keys() == progress[0].keys()
+
+
 async def test_publish_needs_topics(embedded: str) -> None:
     """Without the topics it ends with 1 and names the command that makes them."""
     async with no_topics(embedded):
@@ -246,6 +261,28 @@ async def test_the_demo_runs_and_ends_by_itself() -> None:
     assert "Traceback" not in done.stderr
     broker = int(places["Kafka"].rpartition(":")[2])
     assert all(map(is_free, (*ports, broker)))
+
+
+@pytest.mark.usefixtures("embedded")
+async def test_demo_prints_json() -> None:
+    """Addresses, rates and the result, one object in each line."""
+    async with demo("--seconds", "3", "--rate", "60", "--json") as (running, ports):
+        done = await running.ended()
+    assert done.returncode == 0, done.stderr
+    addresses, *rates, result = map(json.loads, done.stdout.splitlines())
+    assert addresses["type"] == "addresses"
+    assert addresses["websocket"] == f"ws://{LOOPBACK}:{ports[0]}/ws"
+    assert rates
+    assert {one["type"] for one in rates} == {"rate"}
+    assert result == {
+        "type": "result",
+        "complete": True,
+        "received": 180,
+        "published": 180,
+        "event_types": 24,
+        "known_event_types": 24,
+        "gaps": 0,
+    }
 
 
 @pytest.mark.usefixtures("embedded")

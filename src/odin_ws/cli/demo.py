@@ -34,6 +34,7 @@ from odin_ws.kafka.security import KafkaSecurity
 from odin_ws.kafka.source_protocol import Source
 from odin_ws.kafka.source_status import SourceState
 from odin_ws.logs import configure_logging
+from odin_ws.protocol.json_text import dump_json
 from odin_ws.serve import serve
 from odin_ws.settings import Settings
 from odin_ws.testing.brokers import Broker, BrokerFailed, BrokerUnavailable, embedded_broker
@@ -66,6 +67,7 @@ _ARRIVE_SECONDS: Final = 5
         ("500 events per second for 10 s", "odin-ws demo --rate 500 --seconds 10"),
         ("Two tokens, any free ports", "odin-ws demo --tokens BTC,ODIN --port 0 --ops-port 0"),
         ("Another domain", "odin-ws demo --catalogue examples/scores.toml"),
+        ("For a program", "odin-ws demo --seconds 10 --json"),
     ),
 )
 @click.option(
@@ -100,6 +102,7 @@ _ARRIVE_SECONDS: Final = 5
     show_default=True,
     help="Port for health and metrics; 0 for any free port.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 def demo(  # noqa: PLR0913, PLR0917 -- click gives each option as an argument
     seconds: float | None,
     rate: float,
@@ -107,6 +110,7 @@ def demo(  # noqa: PLR0913, PLR0917 -- click gives each option as an argument
     catalogue_file: str | None,
     port: int,
     ops_port: int,
+    as_json: bool,  # noqa: FBT001 -- a flag
 ) -> None:
     """Run a broker, a publisher, the server and a client on this machine.
 
@@ -131,13 +135,15 @@ def demo(  # noqa: PLR0913, PLR0917 -- click gives each option as an argument
             raise CommandFailed(f"port {address.port} is in use: choose another with {option}")
     events = EventGenerator(choose_tokens(tokens, catalogue), random.getrandbits(32), catalogue)
     pace = Pace(rate, None if seconds is None else max(1, round(rate * seconds)))
-    sys.exit(run(partial(_run, settings, catalogue, events, pace)))
+    sys.exit(run(partial(_run, settings, catalogue, events, pace, as_json=as_json)))
 
 
-async def _run(settings: Settings, catalogue: Catalogue, events: EventGenerator, pace: Pace) -> int:
+async def _run(
+    settings: Settings, catalogue: Catalogue, events: EventGenerator, pace: Pace, *, as_json: bool
+) -> int:
     stop = trio.Event()
     outcome = None
-    with open_display(Console()) as display:
+    with open_display(Console(), as_json=as_json) as display:
         # Configured inside the display, so that a log line does not break the live table.
         configure_logging("warning", "text")
         async with trio.open_nursery() as nursery:
@@ -155,7 +161,7 @@ async def _run(settings: Settings, catalogue: Catalogue, events: EventGenerator,
     if outcome is None:
         say("stopped at once by second signal", fg="red")
         return 1
-    write_line(str(outcome))
+    write_line(outcome.as_json() if as_json else str(outcome))
     return 0 if outcome.complete else 1
 
 
@@ -183,6 +189,19 @@ class _Outcome:
             f"received {tally.total} of {self.published} messages, {tally.seen_types} of "
             f"{tally.known_types} event types, gaps {self.gaps}"
         )
+
+    def as_json(self) -> str:
+        """Return the last line of `--json`."""
+        document = {
+            "type": "result",
+            "complete": self.complete,
+            "received": self.tally.total,
+            "published": self.published,
+            "event_types": self.tally.seen_types,
+            "known_event_types": self.tally.known_types,
+            "gaps": self.gaps,
+        }
+        return dump_json(document).decode()
 
 
 @asynccontextmanager

@@ -1,10 +1,10 @@
-"""The output of `odin-ws demo`: a live table on a terminal, a line per second in a pipe."""
+"""The output of `odin-ws demo`: a live table on a terminal, a line per second in a pipe, JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,6 +14,7 @@ from rich.text import Text
 from odin_ws.cli.command_runner import say, write_line
 from odin_ws.cli.message_text import Line, colour
 from odin_ws.cli.tally import Tally, Window
+from odin_ws.protocol.json_text import dump_json
 
 __all__ = ["Display", "open_display"]
 
@@ -41,8 +42,11 @@ class Display(Protocol):
 
 
 @contextmanager
-def open_display(console: Console) -> Iterator[Display]:
-    """Open the display for `console` (stdout): live table or lines."""
+def open_display(console: Console, *, as_json: bool = False) -> Iterator[Display]:
+    """Open the display for `console` (stdout): live table, lines, or an object a line."""
+    if as_json:
+        yield _Json()
+        return
     if not console.is_terminal:
         yield _Plain()
         return
@@ -67,6 +71,34 @@ class _Plain:
 
     def end(self, tally: Tally, window: Window) -> None:
         """Print nothing: the summary follows, and the rate of half a window would mislead."""
+
+    def note(self, text: str) -> None:
+        say(text)
+
+
+class _Json:
+    """One object a line; `type` says which."""
+
+    interval = _PLAIN_SECONDS
+
+    def begin(self, addresses: Mapping[str, str]) -> None:
+        _write({"type": "addresses", **{name.lower(): one for name, one in addresses.items()}})
+
+    def show(self, tally: Tally, window: Window) -> None:
+        _write(
+            {
+                "type": "rate",
+                "messages_per_second": round(window.rate, 1),
+                "by_category": {name: round(rate, 1) for name, rate in window.by_category.items()},
+                "latency_p50_ms": window.latency_ms and round(window.latency_ms, 1),
+                "messages": tally.total,
+                "event_types": tally.seen_types,
+                "known_event_types": tally.known_types,
+            }
+        )
+
+    def end(self, tally: Tally, window: Window) -> None:
+        """Print nothing: the result follows."""
 
     def note(self, text: str) -> None:
         say(text)
@@ -100,6 +132,10 @@ class _Live:
 
     def note(self, text: str) -> None:
         self._live.console.print(Text(text, "dim"))
+
+
+def _write(document: dict[str, Any]) -> None:
+    write_line(dump_json(document).decode())
 
 
 def _types(tally: Tally) -> str:

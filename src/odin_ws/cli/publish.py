@@ -5,28 +5,31 @@ from __future__ import annotations
 import random
 import sys
 from functools import partial
-from typing import Final
+from typing import Final, NoReturn, Protocol
 
+import attrs
 import click
 import trio
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from odin_ws.catalogue import Catalogue
-from odin_ws.cli.command_runner import CommandFailed, cancel_on_signal, run, say
+from odin_ws.cli.command_runner import CommandFailed, cancel_on_signal, run, say, write_line
 from odin_ws.cli.environment import read_event_catalogue, read_kafka_security, read_settings
 from odin_ws.cli.event_publisher import Pace, TokenCount, choose_tokens, publish_events
 from odin_ws.cli.examples import examples
 from odin_ws.cli.kafka_clients import Producer, open_admin, open_producer, silence_aiokafka
 from odin_ws.cli.setting_options import catalogue_option, overrides
 from odin_ws.kafka.security import KafkaSecurity
+from odin_ws.protocol.json_text import dump_json
 from odin_ws.testing.events import EventGenerator
 
 __all__ = ["publish"]
 
-# A bar should move often; in a log a line every 5 s is enough.
+# A bar should move often; in a log a line every 5 s is enough, and a program gets one a second.
 _BAR_SECONDS: Final = 0.2
 _LINE_SECONDS: Final = 5
+_JSON_SECONDS: Final = 1
 
 
 @click.command(
@@ -39,6 +42,7 @@ _LINE_SECONDS: Final = 5
         ),
         ("The same events in each run", "odin-ws publish --tokens BTC,ODIN --seed 1"),
         ("Another domain", "odin-ws publish --catalogue examples/scores.toml"),
+        ("For a program", "odin-ws publish --seconds 60 --json"),
     ),
 )
 @click.option(
@@ -60,12 +64,14 @@ _LINE_SECONDS: Final = 5
     help="Stop after this time; default: at Ctrl-C.",
 )
 @click.option("--seed", type=int, help="Generate the same events in each run.")
-def publish(
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
+def publish(  # noqa: PLR0913, PLR0917 -- click gives each option as an argument
     rate: float,
     tokens: int | tuple[str, ...] | None,
     catalogue_file: str | None,
     seconds: float | None,
     seed: int | None,
+    as_json: bool,  # noqa: FBT001 -- a flag
 ) -> None:
     """Publish generated events of every type to KAFKA_BROKERS, keyed by token.
 
@@ -81,11 +87,17 @@ def publish(
         seed = random.getrandbits(32)
     events = EventGenerator(choose_tokens(tokens, catalogue), seed, catalogue)
     pace = Pace(rate, None if seconds is None else max(1, round(rate * seconds)))
-    sys.exit(run(partial(_publish, read_kafka_security(settings), catalogue, events, pace)))
+    report = _JsonReport(pace) if as_json else _TextReport(pace)
+    security = read_kafka_security(settings)
+    sys.exit(run(partial(_publish, security, catalogue, events, pace, report)))
 
 
 async def _publish(
-    security: KafkaSecurity, catalogue: Catalogue, events: EventGenerator, pace: Pace
+    security: KafkaSecurity,
+    catalogue: Catalogue,
+    events: EventGenerator,
+    pace: Pace,
+    report: _Report,
 ) -> int:
     topics = catalogue.topics.keys()
     async with open_admin(security) as admin:
@@ -97,55 +109,103 @@ async def _publish(
     async with open_producer(security, topics) as producer:
         began = trio.current_time()
         try:
-            await _until_done_or_stopped(producer, events, pace)
+            await _until_done_or_stopped(producer, events, pace, report)
             await producer.flush()
         finally:
-            _summarize(producer, trio.current_time() - began)
+            report.end(producer, trio.current_time() - began)
     return 1 if producer.failed else 0
 
 
-async def _until_done_or_stopped(producer: Producer, events: EventGenerator, pace: Pace) -> None:
+async def _until_done_or_stopped(
+    producer: Producer, events: EventGenerator, pace: Pace, report: _Report
+) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(cancel_on_signal, nursery.cancel_scope)
-        nursery.start_soon(_show_progress, producer, pace)
+        nursery.start_soon(report.show_progress, producer)
         await publish_events(producer, events, pace)
         nursery.cancel_scope.cancel()
 
 
-async def _show_progress(producer: Producer, pace: Pace) -> None:
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        total = "" if pace.total is None else f" of {pace.total}"
+class _Report(Protocol):
+    """Reports what a producer has published so far, and in all."""
+
+    async def show_progress(self, producer: Producer) -> None:
+        """Report the progress at an interval, until it is cancelled."""
+
+    def end(self, producer: Producer, seconds: float) -> None:
+        """Report what was published in `seconds`."""
+
+
+@attrs.frozen
+class _TextReport:
+    """On standard error: a bar on a terminal, lines elsewhere."""
+
+    pace: Pace
+
+    async def show_progress(self, producer: Producer) -> None:
+        console = Console(stderr=True)
+        if console.is_terminal:
+            await self._show_bar(producer, console)
+        total = "" if self.pace.total is None else f" of {self.pace.total}"
         while True:
             await trio.sleep(_LINE_SECONDS)
             say(f"published {producer.delivered}{total} events{_failed(producer)}")
-    columns = (
-        TextColumn("publishing"),
-        BarColumn(),
-        TextColumn("{task.completed} events, {task.fields[rate]:.0f}/s{task.fields[failed]}"),
-        TimeElapsedColumn(),
-    )
-    began = trio.current_time()
-    with Progress(*columns, console=console, auto_refresh=False, transient=True) as progress:
-        task = progress.add_task("", total=pace.total, rate=0.0, failed="")
+
+    async def _show_bar(self, producer: Producer, console: Console) -> NoReturn:
+        columns = (
+            TextColumn("publishing"),
+            BarColumn(),
+            TextColumn("{task.completed} events, {task.fields[rate]:.0f}/s{task.fields[failed]}"),
+            TimeElapsedColumn(),
+        )
+        began = trio.current_time()
+        with Progress(*columns, console=console, auto_refresh=False, transient=True) as progress:
+            task = progress.add_task("", total=self.pace.total, rate=0.0, failed="")
+            while True:
+                await trio.sleep(_BAR_SECONDS)
+                progress.update(
+                    task,
+                    completed=producer.delivered,
+                    rate=producer.delivered / (trio.current_time() - began),
+                    failed=_failed(producer),
+                    refresh=True,
+                )
+
+    def end(self, producer: Producer, seconds: float) -> None:
+        rate = producer.delivered / max(seconds, 1e-6)
+        say(f"published {producer.delivered} events in {seconds:.1f} s ({rate:.0f}/s)")
+        if lost := producer.sent - producer.delivered:
+            why = f": {producer.error}" if producer.error else ""
+            say(f"the broker did not acknowledge {lost} events{why}", fg="red")
+
+
+@attrs.frozen
+class _JsonReport:
+    """On standard output: an object every second, and the result; `type` says which."""
+
+    pace: Pace
+
+    async def show_progress(self, producer: Producer) -> None:
+        began = trio.current_time()
         while True:
-            await trio.sleep(_BAR_SECONDS)
-            progress.update(
-                task,
-                completed=producer.delivered,
-                rate=producer.delivered / (trio.current_time() - began),
-                failed=_failed(producer),
-                refresh=True,
-            )
+            await trio.sleep(_JSON_SECONDS)
+            self._write("progress", producer, trio.current_time() - began)
+
+    def end(self, producer: Producer, seconds: float) -> None:
+        self._write("result", producer, seconds)
+
+    def _write(self, kind: str, producer: Producer, seconds: float) -> None:
+        document = {
+            "type": kind,
+            "published": producer.delivered,
+            "not_acknowledged": producer.sent - producer.delivered,
+            "total": self.pace.total,
+            "seconds": round(seconds, 3),
+            "events_per_second": round(producer.delivered / max(seconds, 1e-6), 1),
+            "error": producer.error or None,
+        }
+        write_line(dump_json(document).decode())
 
 
 def _failed(producer: Producer) -> str:
     return f", {producer.failed} failed" if producer.failed else ""
-
-
-def _summarize(producer: Producer, seconds: float) -> None:
-    rate = producer.delivered / max(seconds, 1e-6)
-    say(f"published {producer.delivered} events in {seconds:.1f} s ({rate:.0f}/s)")
-    if lost := producer.sent - producer.delivered:
-        why = f": {producer.error}" if producer.error else ""
-        say(f"the broker did not acknowledge {lost} events{why}", fg="red")
