@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import sysconfig
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from subprocess import PIPE
+from typing import Any, Final
 
+import pytest
 import trio
 
 from odin_ws.catalogue import default_catalogue
@@ -18,7 +23,10 @@ from odin_ws.testing.local_server import LocalServer, open_local_server
 from odin_ws.testing.memory_log import MemoryLog
 from odin_ws.testing.ports import LOOPBACK, free_ports
 from tests.docs.browser import Page, open_page
-from tests.docs.pages import blocks, page
+from tests.docs.pages import ROOT, blocks, page
+
+# An environment is made and two packages are built in ten seconds on a free machine.
+PATIENCE_SECONDS: Final = 220
 
 STEPS = {
     int(found[1]): block.text
@@ -69,6 +77,69 @@ def trade(server: LocalServer, price: float) -> None:
     """Publish a trade of BTC, and one of another token."""
     server.publish("ETH", "trade", {"price": 1})
     server.publish("BTC", "trade", {"price": price})
+
+
+def step_1() -> list[str]:
+    """The commands of the first step, in order."""
+    text = page("docs/tutorial.md").partition("## 2. ")[0]
+    return [
+        line.removeprefix("$ ")
+        for block in blocks(text, "console")
+        for line in block.text.splitlines()
+    ]
+
+
+def environment(project: Path) -> dict[str, str]:
+    """Let pip install our two packages as they are here, and nothing from a registry."""
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(project.parent),
+        "PIP_NO_DEPS": "1",
+        "PIP_NO_INDEX": "1",
+        "PIP_NO_BUILD_ISOLATION": "0",  # pip reads it as the value of --build-isolation
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
+
+
+@pytest.mark.timeout(240)
+async def test_step_1_from_an_empty_folder(tmp_path: Path) -> None:
+    """After its commands there is a demo, and `tail` prints three trades of the token.
+
+    Only the ports are others, and the dependencies come from the environment of this test.
+    """
+    make, install, demo, tail = step_1()
+    (tmp_path / "odin-ws").symlink_to(ROOT)
+    project = tmp_path / "chart"
+    project.mkdir()
+    port, ops_port = free_ports(2)
+    demo = f"exec {demo} --port {port} --ops-port {ops_port}"
+    tail = f"{tail} --url ws://{LOOPBACK}:{port}/ws"
+    # A shell, as the reader has one: quotes are its.
+    run = partial(  # noqa: S604 -- the page's own lines
+        trio.run_process,
+        shell=True,
+        cwd=project,
+        env=environment(project),
+    )
+    with trio.fail_after(PATIENCE_SECONDS):
+        await run(make)
+        (packages,) = project.glob("venv/lib/python3.*/site-packages")
+        (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"), "utf-8")
+        await run(install, capture_stdout=True)
+        assert (packages / "odin_ws").is_dir()
+        async with trio.open_nursery() as nursery:
+            process: trio.Process = await nursery.start(partial(run, demo, stdout=PIPE))
+            assert process.stdout is not None
+            said = b""
+            while b"metrics " not in said:
+                said += await process.stdout.receive_some()
+            done = await run(tail, capture_stdout=True)
+            process.send_signal(signal.SIGINT)
+            async for _ in process.stdout:
+                pass
+    lines = done.stdout.decode().splitlines()
+    assert len(lines) == 3
+    assert all("BTC.trade" in line for line in lines)
 
 
 def test_there_are_four_steps() -> None:

@@ -25,7 +25,15 @@ from odin_ws.testing.brokers import ApacheKafka, BrokerListener, BrokerListeners
 from odin_ws.testing.ports import LOOPBACK
 from tests.integration import kafka
 
-__all__ = ["PASSWORD", "USER", "Secured", "key_file", "secured_kafka", "token_for"]
+__all__ = [
+    "PASSWORD",
+    "USER",
+    "Secured",
+    "kafka_with_acls",
+    "key_file",
+    "secured_kafka",
+    "token_for",
+]
 
 USER: Final = "odin"
 # With what is special in SCRAM's messages and in a shell.
@@ -120,6 +128,35 @@ async def secured_kafka(directory: Path) -> AsyncIterator[Secured]:
     async with apache_kafka(kafka.libs(), directory, broker_listeners=broker_listeners) as broker:
         await kafka.create_topics(broker.bootstrap)
         yield Secured(broker, ca, certificate, key)
+
+
+@asynccontextmanager
+async def kafka_with_acls(
+    directory: Path, authority: trustme.CA, administrator: str, password: str
+) -> AsyncIterator[str]:
+    """Run one that allows its users what ACLs grant, and the administrator everything.
+
+    Users log in by SCRAM, over TLS with a certificate of `authority`. Yields its address.
+    """
+    ca = directory / "authority.pem"
+    authority.cert_pem.write_to_path(ca)
+    listener = {
+        **_keystore(directory / "broker.pem", authority.issue_cert(LOOPBACK)),
+        **_sasl("SCRAM-SHA-512", f"{_KAFKA_MODULES}.scram.ScramLoginModule required;"),
+    }
+    config = {
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        # The broker itself comes without a name, by the listener without TLS.
+        "super.users": f"User:ANONYMOUS;User:{administrator}",
+    }
+    listeners = {"users": BrokerListener("SASL_SSL", listener)}
+    async with apache_kafka(
+        kafka.libs(),
+        directory,
+        config=config,
+        broker_listeners=BrokerListeners(listeners, {administrator: password}),
+    ) as broker:
+        yield broker.address("users")
 
 
 def _keystore(path: Path, issued: trustme.LeafCert) -> dict[str, str]:
