@@ -73,7 +73,7 @@ def test_policy_file_is_applied(file: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "content", "problem"),
     [
-        ({"ws_jwt_secret": Secret("short")}, None, "WS_JWT_SECRET: 32 bytes or more are needed"),
+        ({"ws_jwt_secret": Secret("short")}, None, "WS_JWT_SECRET: must have at least 32 bytes"),
         ("ws_jwt_public_key", b"", "no public key in PEM"),
         ("ws_jwks", b"{}", "no JSON Web Key Set"),
         ("ws_jwks", b'{"keys":[{"kty":"oct"}]}', "none of the 1 keys can be used"),

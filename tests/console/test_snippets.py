@@ -19,7 +19,8 @@ from odin_ws.catalogue import default_catalogue
 from odin_ws.cli.tail import tail
 from odin_ws.handshake.request import HandshakeRequest
 from odin_ws.http_api import subscription_query
-from odin_ws.protocol.commands import Subscribe, decode_command
+from odin_ws.protocol.command_parser import decode_command
+from odin_ws.protocol.commands import Subscribe
 from odin_ws_client import Subscription
 from tests.console.browser import missing
 

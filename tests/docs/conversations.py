@@ -229,7 +229,7 @@ class _Stage:
         self._client = None
 
     async def lose_kafka(self, _found: re.Match[str]) -> None:
-        """The broker does not answer."""
+        """The broker does not respond."""
         self._scenario.source.lose_broker()
         self._scenario.log_reader.fail()
 
@@ -269,7 +269,7 @@ _EVENTS: Final[dict[str, _Act]] = {
     r"the client reads": _Stage.read,
     r"the connection is lost": _Stage.lose_connection,
     r"the client connects to another instance": _Stage.change_instance,
-    r"Kafka does not answer": _Stage.lose_kafka,
+    r"Kafka does not respond": _Stage.lose_kafka,
     r"Kafka is back": _Stage.find_kafka,
     r"Kafka deletes what is before (?P<pos>\d+-\d+)": _Stage.delete,
     r"(?P<seconds>ten|forty) seconds pass": _Stage.wait,

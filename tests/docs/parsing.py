@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from odin_ws.catalogue import default_catalogue
-from odin_ws.protocol.commands import decode_command
+from odin_ws.protocol.command_parser import decode_command
 from odin_ws.protocol.errors import CommandError
 
 __all__ = ["command_fields", "commands"]
@@ -14,7 +14,8 @@ __all__ = ["command_fields", "commands"]
 
 def commands() -> list[str]:
     """The types of commands."""
-    _, _, names = _complaint({"type": "?"}).partition(" is none of ")
+    _, _, allowed = _complaint({"type": "?"}).partition("must be one of ")
+    names, _, _ = allowed.partition(", not ")
     return names.split(", ")
 
 

@@ -11,7 +11,8 @@ from jsonschema import Draft7Validator
 
 from odin_ws.catalogue import default_catalogue
 from odin_ws.connection.disconnect_reasons import DisconnectReason
-from odin_ws.protocol.commands import Delivery, decode_command
+from odin_ws.protocol.command_parser import decode_command
+from odin_ws.protocol.commands import Delivery
 from odin_ws.protocol.errors import CommandError, ErrorCode
 from odin_ws.protocol.wire_format import Frames
 from odin_ws.resume import LossReason

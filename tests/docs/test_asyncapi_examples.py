@@ -12,7 +12,7 @@ import pytest
 from jsonschema import Draft7Validator
 
 from odin_ws.catalogue import default_catalogue
-from odin_ws.protocol.commands import decode_command
+from odin_ws.protocol.command_parser import decode_command
 from odin_ws.testing.conformance import Case, Outcome, Result, play_case
 from odin_ws_client import Subscription
 from odin_ws_client.trio import open_client

@@ -35,7 +35,7 @@ from odin_ws.handshake.request import (
     upgrade_response,
 )
 from odin_ws.handshake.request_parser import RequestParser, parse_plain, read_request
-from odin_ws.protocol.commands import decode_command
+from odin_ws.protocol.command_parser import decode_command
 from odin_ws.protocol.errors import CommandError
 from odin_ws.protocol.message_reader import Fault, FrameReader, Incoming, PeerClose
 from odin_ws.protocol.position_parser import read_last_offsets, read_last_positions, read_positions

@@ -8,13 +8,8 @@ from typing import Any
 import pytest
 
 from odin_ws.catalogue import default_catalogue
-from odin_ws.protocol.commands import (
-    Command,
-    Resume,
-    Subscribe,
-    Unsubscribe,
-    decode_command,
-)
+from odin_ws.protocol.command_parser import decode_command
+from odin_ws.protocol.commands import Command, Resume, Subscribe, Unsubscribe
 from odin_ws.protocol.errors import CommandError
 from odin_ws.protocol.selection import Selection
 

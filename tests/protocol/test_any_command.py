@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from odin_ws.protocol.command_parser import decode_command
 from odin_ws.protocol.commands import (
     Command,
     Heartbeat,
@@ -16,7 +17,6 @@ from odin_ws.protocol.commands import (
     Resume,
     Subscribe,
     Unsubscribe,
-    decode_command,
 )
 from odin_ws.protocol.errors import CommandError, ErrorCode
 from tests.protocol.commands import CATALOGUE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from odin_ws.protocol.command_parser import decode_command
 from odin_ws.protocol.commands import (
     Delivery,
     Heartbeat,
@@ -12,7 +13,6 @@ from odin_ws.protocol.commands import (
     Resume,
     Subscribe,
     Unsubscribe,
-    decode_command,
 )
 from odin_ws.protocol.selection import Selection
 from odin_ws.records import TopicPartition

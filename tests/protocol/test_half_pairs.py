@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from odin_ws.protocol.commands import Heartbeat, Reconnect, Subscribe, decode_command
+from odin_ws.protocol.command_parser import decode_command
+from odin_ws.protocol.commands import Heartbeat, Reconnect, Subscribe
 from odin_ws.protocol.envelope import Dialect
 from odin_ws.protocol.errors import CommandError, ErrorCode
 from odin_ws.protocol.responses import (

@@ -89,7 +89,7 @@ def test_positions_of_more_than_1024_partitions_are_rejected() -> None:
     assert len(read_positions({"odin.trades": maximum, "odin.social": maximum}, CATALOGUE)) == 2048
     more = {"odin.trades": {**maximum, "1024": 0}}
     assert_rejected(
-        read_positions, more, "data.positions.odin.trades", "1025 partitions: at most 1024"
+        read_positions, more, "data.positions.odin.trades", "at most 1024 partitions, not 1025"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from odin_ws.protocol.commands import decode_command
+from odin_ws.protocol.command_parser import decode_command
 from odin_ws.protocol.errors import CommandError, ErrorCode
 from tests.protocol.commands import CATALOGUE, rejected, required_data, selecting, selection
 
@@ -45,7 +45,7 @@ def test_json_other_than_object_is_rejected(message: object) -> None:
     error = rejected(message)
     assert (error.code, error.message) == (
         ErrorCode.INVALID_MESSAGE,
-        "a command is a JSON object",
+        "a command must be a JSON object",
     )
 
 
@@ -68,7 +68,7 @@ def test_auth_token_other_than_string_is_rejected(data: object) -> None:
     """The error names the field and does not repeat its value."""
     error = rejected({"type": "auth", "id": "x", "data": data})
     assert (error.code, error.id, error.command) == (ErrorCode.INVALID_MESSAGE, "x", "auth")
-    assert error.message == "data.token: a string is needed"
+    assert error.message == "data.token: must be a string"
 
 
 @pytest.mark.parametrize(

@@ -145,13 +145,13 @@ def test_error_has_code_message_retry_and_command_id(
 ) -> None:
     """`id` is there if the command had one."""
     error = CommandError(
-        ErrorCode.INVALID_MESSAGE, "data: an object is needed", command_id, retry=retry
+        ErrorCode.INVALID_MESSAGE, "data: must be an object", command_id, retry=retry
     )
     assert json.loads(error_response(error)) == {
         "type": "error",
         **with_id(command_id),
         "code": "INVALID_MESSAGE",
-        "message": "data: an object is needed",
+        "message": "data: must be an object",
         "retry": retry,
     }
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odin_ws.catalogue import Catalogue, default_catalogue
-from odin_ws.protocol.commands import Subscribe, decode_command, size_of
+from odin_ws.protocol.command_parser import decode_command
+from odin_ws.protocol.commands import Subscribe, size_of
 from odin_ws.protocol.errors import CommandError, ErrorCode
 
 CATALOGUE = default_catalogue()

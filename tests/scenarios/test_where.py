@@ -171,6 +171,6 @@ async def test_an_invalid_filter_changes_nothing(odin_scenario: Scenario) -> Non
     where = {"and": [LARGE, {"field": "x", "above": 1}]}
     error = await client.subscribe(channels=["BTC.trade"], where=where)
     assert error["code"] == "INVALID_MESSAGE"
-    assert error["message"].startswith("data.where.and[1]: beside field: eq, ne, lt")
+    assert error["message"].startswith("data.where.and[1]: must have one of eq, ne, lt")
     trades(odin_scenario, "2000")
     assert await client.silence(1)

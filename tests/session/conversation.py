@@ -14,7 +14,8 @@ from odin_ws.auth.grants import full_grant
 from odin_ws.catalogue import default_catalogue
 from odin_ws.connection.send_queue import SendQueue
 from odin_ws.hub import Hub, Subscriber
-from odin_ws.protocol.commands import Auth, Heartbeat, Unsubscribe, decode_command
+from odin_ws.protocol.command_parser import decode_command
+from odin_ws.protocol.commands import Auth, Heartbeat, Unsubscribe
 from odin_ws.protocol.errors import CommandError, ErrorCode
 from odin_ws.protocol.frames import text_frame
 from odin_ws.protocol.responses import error_response

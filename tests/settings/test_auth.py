@@ -47,7 +47,7 @@ def test_auth_is_none_or_jwt_in_any_case() -> None:
 def test_jwt_needs_exactly_one_source_of_keys(given: list[str], found: str, file: Path) -> None:
     """No key would verify no JWT; two would be ambiguous."""
     assert problems_of(WS_AUTH="jwt", **dict.fromkeys(given, str(file))) == [
-        f"WS_AUTH=jwt: exactly one of {FIELDS} is needed, set: {found}"
+        f"WS_AUTH=jwt: exactly one of {FIELDS} must be set; set: {found}"
     ]
 
 

@@ -80,7 +80,7 @@ def shared_secret(secret: str) -> KeySet:
     """Return a key set with one shared secret. Raises InvalidKey."""
     material = secret.encode()
     if len(material) < _LEAST_SECRET_BYTES:
-        raise InvalidKey(f"{_LEAST_SECRET_BYTES} bytes or more are needed, it has {len(material)}")
+        raise InvalidKey(f"must have at least {_LEAST_SECRET_BYTES} bytes, not {len(material)}")
     try:
         jwt.get_algorithm_by_name("HS256").prepare_key(material)
     except jwt.InvalidKeyError:
@@ -93,7 +93,7 @@ def public_key(pem: bytes) -> KeySet:
     try:
         key = load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm):
-        raise InvalidKey(f"no public key in PEM; {_PUBLIC} is needed") from None
+        raise InvalidKey(f"no public key in PEM: must be {_PUBLIC}") from None
     if isinstance(key, RSAPublicKey) and key.key_size >= _LEAST_RSA_BITS:
         found = Key("RS256", key)
     elif isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
@@ -101,7 +101,7 @@ def public_key(pem: bytes) -> KeySet:
     elif isinstance(key, Ed25519PublicKey):
         found = Key("EdDSA", key)
     else:
-        raise InvalidKey(f"{_PUBLIC} is needed")
+        raise InvalidKey(f"must be {_PUBLIC}")
     return KeySet([found], by_id=False)
 
 
@@ -117,10 +117,10 @@ def key_set(text: bytes) -> KeySet:
         raise InvalidKey("not JSON") from None
     rows = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(rows, list):
-        raise InvalidKey("no JSON Web Key Set: an object with a list of keys is needed")
+        raise InvalidKey("no JSON Web Key Set: must be an object with a list of keys")
     keys = [key for row in rows if (key := _usable(row)) is not None]
     if not keys:
-        raise InvalidKey(f"none of the {len(rows)} keys can be used; {_PUBLIC} is needed")
+        raise InvalidKey(f"none of the {len(rows)} keys can be used: must be {_PUBLIC}")
     return KeySet(keys, by_id=True)
 
 

@@ -152,7 +152,7 @@ def _tokens(value: Any) -> tuple[str, ...]:
 
 def _weight(value: Any, place: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MAX_WEIGHT:
-        raise CatalogueError(place, f"an integer from 1 to {_MAX_WEIGHT} is needed, not {value!r}")
+        raise CatalogueError(place, f"must be an integer from 1 to {_MAX_WEIGHT}, not {value!r}")
     return value
 
 

@@ -102,9 +102,7 @@ def check_jwt_verifier(settings: Settings, catalogue: Catalogue) -> None:
     """Check keys, policy and the ops token, so that mistakes stop the start."""
     token = settings.ws_ops_token
     if token is not None and len(token.reveal()) < MIN_OPS_TOKEN_LENGTH:
-        exit_with_usage_error(
-            f"WS_OPS_TOKEN: at least {MIN_OPS_TOKEN_LENGTH} characters are needed"
-        )
+        exit_with_usage_error(f"WS_OPS_TOKEN: must have at least {MIN_OPS_TOKEN_LENGTH} characters")
     if settings.ws_auth == "none":
         return
     # Imports PyJWT and cryptography.

@@ -25,5 +25,5 @@ class JsonObject(click.ParamType[dict[str, Any]]):
         except InvalidJson as error:
             self.fail(f"not JSON: {error}", param, ctx)
         if not isinstance(found, dict):
-            self.fail("a JSON object is needed", param, ctx)
+            self.fail("must be a JSON object", param, ctx)
         return found

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import heapq
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
-from operator import attrgetter
 from typing import Final, TypeVar
 
 import attrs
 
 from odin_ws.catalogue import Catalogue
+from odin_ws.history.message_queue import BY_ORDER, MessageQueue
 from odin_ws.history.resume_cursor import ResumeCursor
 from odin_ws.pattern import find_channels
 from odin_ws.protocol.envelope import ChannelMessage
@@ -29,10 +29,6 @@ _OVERHEAD_BYTES: Final = 900
 # Bytes of a kept header besides its name and value.
 _HEADER_BYTES: Final = 200
 
-# A queue deletes its forgotten entries once they are half of its entries and at least this many: a
-# short list costs more to move than to keep.
-_CLEAR_AT: Final = 32
-
 # While pinned the history may grow by its limit, and by at least this: 5,000 records of 330 bytes,
 # which come in 25 s at 200 records a second.
 _PINNED_BYTES: Final = 8 << 20
@@ -40,8 +36,6 @@ _PINNED_BYTES: Final = 8 << 20
 # After the last pin is released the history drops at most this much per kept record: to drop 64 MiB
 # at once would keep the event loop for 60 ms.
 _STEP_BYTES: Final = 1 << 20
-
-_ORDER = attrgetter("order")
 
 
 def retained_bytes(message: ChannelMessage) -> int:
@@ -53,54 +47,6 @@ def retained_bytes(message: ChannelMessage) -> int:
 
 def _size_of(headers: RecordHeaders) -> int:
     return sum(_HEADER_BYTES + 2 * (len(name) + len(value or b"")) for name, value in headers)
-
-
-class _Queue:
-    """Messages of one partition in offset order; read from any index, dropped at the front.
-
-    `let_go`: the offset of the last message that was dropped for its age or the size limit.
-    """
-
-    __slots__ = ("_first", "_messages", "append", "let_go")
-
-    def __init__(self) -> None:
-        self._messages: list[ChannelMessage] = []
-        self._first = 0
-        self.append = self._messages.append
-        self.let_go: int | None = None
-
-    def __len__(self) -> int:
-        return len(self._messages) - self._first
-
-    def forget_first(self) -> None:
-        self._first += 1
-        if self._first >= _CLEAR_AT and self._first * 2 >= len(self._messages):
-            del self._messages[: self._first]
-            self._first = 0
-
-    def after_offset(self, offset: int) -> int:
-        """Return the index of the first message after an offset."""
-        return bisect_right(self._messages, offset, self._first, key=_offset)
-
-    def after_order(self, order: int) -> int:
-        """Return the index of the first message after a place in the hub's order."""
-        return bisect_right(self._messages, order, self._first, key=_ORDER)
-
-    def count(self, place: int, until: int) -> int:
-        """Return the number of messages from an index up to a place in the hub's order."""
-        return max(0, self.after_order(until) - place)
-
-    def copy(self, place: int, until: int) -> list[ChannelMessage]:
-        """Return the messages from an index up to a place in the hub's order."""
-        return self._messages[place : self.after_order(until)]
-
-    def channels(self) -> set[str]:
-        """Return the channels of the messages."""
-        return {message.channel for message in self._messages[self._first :]}
-
-
-def _offset(message: ChannelMessage) -> int:
-    return message.record.offset
 
 
 @attrs.frozen
@@ -143,9 +89,9 @@ class History:
         self._max_bytes = max_bytes
         self._max_age = max_age
         # When each came, how large it is, and the queues of its partition and its channel.
-        self._kept: deque[tuple[float, int, ChannelMessage, _Queue, _Queue]] = deque()
-        self._channels: dict[str, dict[int, _Queue]] = {}
-        self._partitions: dict[str, dict[int, _Queue]] = {}
+        self._kept: deque[tuple[float, int, ChannelMessage, MessageQueue, MessageQueue]] = deque()
+        self._channels: dict[str, dict[int, MessageQueue]] = {}
+        self._partitions: dict[str, dict[int, MessageQueue]] = {}
         self._floors: dict[TopicPartition, int] = {}
         self._pins: set[Pin] = set()
         # Since the last pin was released: there may be more than `max_bytes`.
@@ -258,7 +204,7 @@ class History:
     def count(self, resume_cursor: ResumeCursor, until: int) -> Steps[int]:
         """Return the number of wanted messages up to a place in the hub's order."""
         found = yield from self._places(
-            resume_cursor.patterns, _wanted_place(resume_cursor), _Queue.count, until
+            resume_cursor.patterns, _wanted_place(resume_cursor), MessageQueue.count, until
         )
         return sum(found)
 
@@ -269,7 +215,7 @@ class History:
         afterwards.
         """
         runs = yield from self._places(
-            resume_cursor.patterns, _wanted_place(resume_cursor), _Queue.copy, until
+            resume_cursor.patterns, _wanted_place(resume_cursor), MessageQueue.copy, until
         )
         messages: list[ChannelMessage] = []
         lasts: dict[TopicPartition, int] = {}
@@ -317,17 +263,17 @@ class History:
         If messages are dropped between two steps, they and all older ones are left out.
         """
 
-        def place(_pattern: str, _key: TopicPartition, queue: _Queue) -> int:
+        def place(_pattern: str, _key: TopicPartition, queue: MessageQueue) -> int:
             return queue.after_order(order)
 
-        runs = yield from self._places(patterns, place, _Queue.copy, until)
+        runs = yield from self._places(patterns, place, MessageQueue.copy, until)
         messages: list[ChannelMessage] = []
         for count, message in enumerate(_merged(runs), 1):
             messages.append(message)
             if not count % STEP_MESSAGES:
                 yield
         oldest = self._kept[0][2].order if self._kept else until + 1
-        return messages[bisect_left(messages, oldest, key=_ORDER) :]
+        return messages[bisect_left(messages, oldest, key=BY_ORDER) :]
 
     def _forget_queue(self, channel: str, partition: int) -> None:
         """Forget an empty queue: the number of tokens has no limit, and most are quiet."""
@@ -339,8 +285,8 @@ class History:
     def _places(
         self,
         patterns: Iterable[str],
-        place: Callable[[str, TopicPartition, _Queue], int | None],
-        take: Callable[[_Queue, int, int], T],
+        place: Callable[[str, TopicPartition, MessageQueue], int | None],
+        take: Callable[[MessageQueue, int, int], T],
         until: int,
     ) -> Steps[list[T]]:
         """Return `take(queue, index, until)` for each queue of these patterns.
@@ -361,7 +307,7 @@ class History:
 
     def _matching(
         self, patterns: Collection[str]
-    ) -> Steps[list[tuple[str, str, dict[int, _Queue]]]]:
+    ) -> Steps[list[tuple[str, str, dict[int, MessageQueue]]]]:
         """Return per pattern and topic its queues: a whole topic's, or a channel's; no overlaps."""
         categories = self._catalogue.categories
         channels = yield from find_channels(patterns, categories)
@@ -382,22 +328,24 @@ class History:
 
 def _wanted_place(
     resume_cursor: ResumeCursor,
-) -> Callable[[str, TopicPartition, _Queue], int | None]:
+) -> Callable[[str, TopicPartition, MessageQueue], int | None]:
     """Where the wanted messages of a queue begin; None where none of them is wanted."""
 
-    def place(pattern: str, key: TopicPartition, queue: _Queue) -> int | None:
+    def place(pattern: str, key: TopicPartition, queue: MessageQueue) -> int | None:
         after = resume_cursor.after(pattern, key)
         return None if after is None else queue.after_offset(after)
 
     return place
 
 
-def _new_queue(queues: dict[str, dict[int, _Queue]], name: str, partition: int) -> _Queue:
+def _new_queue(
+    queues: dict[str, dict[int, MessageQueue]], name: str, partition: int
+) -> MessageQueue:
     """Make the queue of a topic or a channel in one partition."""
-    queue = queues.setdefault(name, {})[partition] = _Queue()
+    queue = queues.setdefault(name, {})[partition] = MessageQueue()
     return queue
 
 
 def _merged(runs: Sequence[Sequence[ChannelMessage]]) -> Iterable[ChannelMessage]:
     runs = [run for run in runs if run]
-    return runs[0] if len(runs) == 1 else heapq.merge(*runs, key=_ORDER)
+    return runs[0] if len(runs) == 1 else heapq.merge(*runs, key=BY_ORDER)

@@ -24,7 +24,8 @@ from odin_ws.http_api.event_stream import EventFraming, first_retry
 from odin_ws.http_api.rejections import EVENT_STREAM, rejection_for_page
 from odin_ws.http_api.snapshot import SNAPSHOT_REJECTIONS, Snapshots
 from odin_ws.http_api.subscription_query import EventQuery, read_event_query, read_snapshot_query
-from odin_ws.protocol.commands import Resume, Subscribe, decode_steps
+from odin_ws.protocol.command_parser import decode_steps
+from odin_ws.protocol.commands import Resume, Subscribe
 from odin_ws.protocol.errors import CommandError
 from odin_ws.protocol.selection import Selection
 from odin_ws.resume import ReplayContext

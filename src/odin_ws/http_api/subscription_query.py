@@ -123,7 +123,7 @@ def _start(text: str) -> EventId:
 def _flag(query: Mapping[str, str], field: str) -> bool:
     text = query.get(field, "false")
     if text not in _FLAGS:
-        raise bad_request(f"{field}: true or false, not {shown(text)!r}")
+        raise bad_request(f"{field}: must be true or false, not {shown(text)!r}")
     return _FLAGS[text]
 
 
@@ -131,12 +131,12 @@ def _json(query: Mapping[str, str], field: str) -> Any:
     try:
         return load_json(query[field])
     except InvalidJson as error:
-        raise bad_request(f"{field}: JSON is needed: {error}") from error
+        raise bad_request(f"{field}: must be JSON: {error}") from error
 
 
 def _rate(text: str) -> float:
     if not _RATE.fullmatch(text):
-        raise bad_request(f"max_rate: messages per second, not {shown(text)!r}")
+        raise bad_request(f"max_rate: must be a number of messages per second, not {shown(text)!r}")
     return float(text)
 
 

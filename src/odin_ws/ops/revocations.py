@@ -90,11 +90,11 @@ def _read(body: bytes) -> _Order:
     except orjson.JSONDecodeError:
         order = None
     if not isinstance(order, dict):
-        raise _BadRequest('JSON is needed: {"user": …} or {"token_id": …}, and maybe "until"')
+        raise _BadRequest('must be JSON: {"user": …} or {"token_id": …}, and maybe "until"')
     if unknown := order.keys() - _FIELDS:
         raise _BadRequest(f"unknown field {', '.join(sorted(unknown))}")
     if ("user" in order) is ("token_id" in order):
-        raise _BadRequest("either user or token_id is needed")
+        raise _BadRequest("must have either user or token_id")
     name = order.get("user", order.get("token_id"))
     if not isinstance(name, str) or not name:
         raise _BadRequest("user, token_id: a text that is not empty")

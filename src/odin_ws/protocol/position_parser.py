@@ -35,19 +35,23 @@ def read_positions(value: object, catalogue: Catalogue) -> Steps[dict[TopicParti
     Raises CommandError.
     """
     if not isinstance(value, dict):
-        raise _invalid("data.positions", "an object {topic: {partition: offset}} is needed")
+        raise _invalid("data.positions", "must be an object {topic: {partition: offset}}")
     positions = {}
     for topic, partitions in value.items():
         where = f"data.positions.{shown(topic)}"
         if topic not in catalogue.topics:
-            raise _invalid(where, f"unknown topic: one of {', '.join(catalogue.topics)}")
+            raise _invalid(where, f"unknown topic: must be one of {', '.join(catalogue.topics)}")
         if not isinstance(partitions, dict):
-            raise _invalid(where, "an object {partition: offset} is needed")
+            raise _invalid(where, "must be an object {partition: offset}")
         if len(partitions) > _MAX_PARTITIONS:
-            raise _invalid(where, f"{len(partitions)} partitions: at most {_MAX_PARTITIONS}")
+            raise _invalid(
+                where, f"must have at most {_MAX_PARTITIONS} partitions, not {len(partitions)}"
+            )
         for name, offset in partitions.items():
             if not _PARTITION.fullmatch(name) or int(name) > _MAX_PARTITION:
-                raise _invalid(where, f"{shown(repr(name))} is no partition: a number from 0 on")
+                raise _invalid(
+                    where, f"a partition must be a number, 0 or more, not {shown(repr(name))}"
+                )
             positions[TopicPartition(topic, int(name))] = _offset(offset, f"{where}.{name}")
             if not len(positions) % STEP_ITEMS:
                 yield
@@ -57,13 +61,13 @@ def read_positions(value: object, catalogue: Catalogue) -> Steps[dict[TopicParti
 def read_ids(value: object, catalogue: Catalogue) -> dict[str, str]:
     """Parse `{topic: id}` with ids from the server. Raises CommandError."""
     if not isinstance(value, dict):
-        raise _invalid("data.ids", "an object {topic: id} is needed")
+        raise _invalid("data.ids", "must be an object {topic: id}")
     for topic, topic_id in value.items():
         where = f"data.ids.{shown(topic)}"
         if topic not in catalogue.topics:
-            raise _invalid(where, f"unknown topic: one of {', '.join(catalogue.topics)}")
+            raise _invalid(where, f"unknown topic: must be one of {', '.join(catalogue.topics)}")
         if not isinstance(topic_id, str) or not 0 < len(topic_id) <= _MAX_ID_LENGTH:
-            raise _invalid(where, f"a string of 1 to {_MAX_ID_LENGTH} characters is needed")
+            raise _invalid(where, f"must be a string of 1 to {_MAX_ID_LENGTH} characters")
     return value
 
 
@@ -72,16 +76,16 @@ def read_last_positions(
 ) -> Steps[dict[str, dict[TopicPartition, int]]]:
     """Parse `{channel: pos of the last received message}`. Raises CommandError."""
     if not isinstance(value, dict):
-        raise _invalid("data.last_pos", 'an object {channel: "partition-offset"} is needed')
+        raise _invalid("data.last_pos", 'must be an object {channel: "partition-offset"}')
     positions = {}
     for channel, pos in value.items():
         where = f"data.last_pos.{shown(channel)}"
         token, category = Pattern.parse(channel) if "." in channel else Pattern("", channel)
         if not is_token(token) or category not in catalogue.categories:
-            raise _invalid(where, "a channel {token}.{category} is needed")
+            raise _invalid(where, "must be a channel {token}.{category}")
         found = _POS.fullmatch(pos) if isinstance(pos, str) else None
         if not found or int(found[1]) > _MAX_PARTITION or int(found[2]) > _MAX_OFFSET:
-            raise _invalid(where, 'the pos of a message is needed, "partition-offset"')
+            raise _invalid(where, 'must be the pos of a message, "partition-offset"')
         key = TopicPartition(catalogue.categories[category].name, int(found[1]))
         positions[channel] = {key: int(found[2])}
         if not len(positions) % STEP_ITEMS:
@@ -92,11 +96,13 @@ def read_last_positions(
 def read_last_offsets(value: object, catalogue: Catalogue) -> dict[str, int]:
     """Parse version 0's `{topic: offset}`. Raises CommandError."""
     if not isinstance(value, dict):
-        raise _invalid("data.last_offset", "an object {topic: offset} is needed")
+        raise _invalid("data.last_offset", "must be an object {topic: offset}")
     for topic, offset in value.items():
         if topic not in catalogue.topics:
             known = ", ".join(catalogue.topics)
-            raise _invalid(f"data.last_offset.{shown(topic)}", f"unknown topic: one of {known}")
+            raise _invalid(
+                f"data.last_offset.{shown(topic)}", f"unknown topic: must be one of {known}"
+            )
         _offset(offset, f"data.last_offset.{topic}")
     return value
 
@@ -104,7 +110,7 @@ def read_last_offsets(value: object, catalogue: Catalogue) -> dict[str, int]:
 def _offset(value: Any, where: str) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and -1 <= value <= _MAX_OFFSET:
         return value
-    raise _invalid(where, "an offset is needed: an integer, -1 or more")
+    raise _invalid(where, "must be an offset: an integer, -1 or more")
 
 
 def _invalid(where: str, allowed: str) -> CommandError:

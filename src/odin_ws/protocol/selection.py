@@ -72,12 +72,10 @@ def read_selection(data: dict[str, Any], scope: Scope) -> Steps[Selection]:
     topics, bundles = _read_names(data, "topics"), _read_names(data, "bundles")
     narrowing = _read_names(data, "tokens")
     if not ("channels" in data or "topics" in data or "bundles" in data):
-        raise CommandError(
-            ErrorCode.INVALID_MESSAGE, "data: at least one of channels, topics, bundles is needed"
-        )
+        raise CommandError(ErrorCode.INVALID_MESSAGE, "data: must have channels, topics or bundles")
     if narrowing and not (topics or bundles):
         raise CommandError(
-            ErrorCode.INVALID_MESSAGE, "data.tokens: narrows topics and bundles; none is given"
+            ErrorCode.INVALID_MESSAGE, "data.tokens: must be together with topics or bundles"
         )
     reader = _Reader(scope.maximum)
     catalogue = scope.catalogue
@@ -158,7 +156,9 @@ def _read_names(data: dict[str, Any], field: str) -> Sequence[str]:
         return _NO_NAMES
     names = data[field]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise CommandError(ErrorCode.INVALID_MESSAGE, f"data.{field}: a list of strings is needed")
+        raise CommandError(ErrorCode.INVALID_MESSAGE, f"data.{field}: must be a list of strings")
     if len(names) > _MAX_NAMES:
-        raise CommandError(ErrorCode.INVALID_MESSAGE, f"data.{field}: at most {_MAX_NAMES} names")
+        raise CommandError(
+            ErrorCode.INVALID_MESSAGE, f"data.{field}: must have at most {_MAX_NAMES} names"
+        )
     return list(dict.fromkeys(names))

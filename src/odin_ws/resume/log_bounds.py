@@ -38,8 +38,8 @@ class SharedLogReader:
     """A log reader whose requests for bounds are shared by all replays of the same topics.
 
     Replays that come while a request is under way share the next one. Each set of topics has its
-    own requests, so a topic that does not answer delays only the replays that need it. A partition
-    without an answer fails only the replays that need this partition.
+    own requests, so a topic whose brokers do not respond delays only the replays that need it. A
+    partition without bounds fails only the replays that need this partition.
     """
 
     def __init__(self, log_reader: LogReader) -> None:

@@ -105,7 +105,7 @@ class Replay:
     async def run(self) -> None:
         """Replay until the client is live.
 
-        Raises ReplayUnavailable if the log does not answer before the replay has begun.
+        Raises ReplayUnavailable if Kafka does not respond before the replay has begun.
         """
         stats = self._context.stats
         stats.active += 1

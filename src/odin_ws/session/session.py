@@ -14,6 +14,7 @@ import trio
 from odin_ws.connection.connection import Connection
 from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.handshake.authenticator import Authenticator
+from odin_ws.protocol.command_parser import decode_steps
 from odin_ws.protocol.commands import (
     Auth,
     Command,
@@ -23,7 +24,6 @@ from odin_ws.protocol.commands import (
     Resume,
     Subscribe,
     Unsubscribe,
-    decode_steps,
     size_of,
 )
 from odin_ws.protocol.errors import CommandError, ErrorCode

@@ -236,7 +236,10 @@ class Subscriptions:
         try:
             await replay.run()
         except ReplayUnavailable:
-            message = "the log does not answer in time, or too many ask; nothing has changed"
+            message = (
+                "Kafka has not responded in time, or too many clients wait for a replay; "
+                "nothing has changed"
+            )
             self._responder.reject_command(unavailable(command, ErrorCode.NOT_AVAILABLE, message))
         finally:
             self._replay = None

@@ -136,7 +136,7 @@ class AuthSettings:
         if self.ws_auth == "jwt":
             names = ", ".join(field.upper() for field in _KEYS)
             found = " and ".join(given) or "none"
-            problem = f"WS_AUTH=jwt: exactly one of {names} is needed, set: {found}"
+            problem = f"WS_AUTH=jwt: exactly one of {names} must be set; set: {found}"
             return [] if len(given) == 1 else [problem]
         # An operator who set a key but forgot or misspelt WS_AUTH would serve everybody.
         given += ["WS_POLICY"] if self.ws_policy is not None else []

@@ -123,36 +123,36 @@ def test_fields_of_deeply_nested_value_are_found() -> None:
 
 
 INVALID: list[tuple[Any, str]] = [
-    ([], "where: an object"),
-    ({}, "where: one of and, or, not, field is needed, not nothing"),
-    ({"fields": "a", "eq": 1}, "where: one of and, or, not, field is needed, not fields, eq"),
-    ({"and": [], "or": []}, "where: one of"),
-    ({"and": []}, "where.and: a list of one or more"),
-    ({"or": {"field": "a", "eq": 1}}, "where.or: a list of one or more"),
-    ({"and": [{"field": "a", "eq": 1}, 5]}, "where.and[1]: an object"),
-    ({"not": []}, "where.not: an object"),
-    ({"field": "a"}, "where: beside field: eq, ne, "),
-    ({"field": "a", "equals": 1}, "where: beside field: eq, ne, "),
-    ({"field": "a", "eq": 1, "and": []}, "where: beside field: eq, ne, "),
-    ({"field": "", "eq": 1}, "where.field: one to"),
-    ({"field": "a..b", "eq": 1}, "where.field: one to"),
-    ({"field": ["a"], "eq": 1}, "where.field: one to"),
-    ({"field": ".".join("a" * 17), "eq": 1}, "where.field: one to"),
-    ({"field": "a" * 257, "eq": 1}, "where.field: one to"),
-    ({"field": "a", "eq": []}, "where.eq: a number, a string, true"),
-    ({"field": "a", "eq": float("inf")}, "where.eq: a number, a string, true"),
-    ({"field": "a", "gte": None}, "where.gte: a number or a string"),
-    ({"field": "a", "lt": True}, "where.lt: a number or a string"),
-    ({"field": "a", "in": []}, "where.in: a list of 1 to"),
-    ({"field": "a", "in": "abc"}, "where.in: a list of 1 to"),
-    ({"field": "a", "in": list(range(MAX_LISTED + 1))}, "where.in: a list of 1 to"),
-    ({"field": "a", "in": [1, {}]}, "where.in[1]: a number, a string"),
-    ({"field": "a", "prefix": 1}, "where.prefix: a string"),
-    ({"field": "a", "prefix": "x" * 257}, "where.prefix: a string"),
-    ({"field": "a", "exists": 1}, "where.exists: true or false"),
+    ([], "where: must be an object"),
+    ({}, "where: must be one of and, or, not, field, not nothing"),
+    ({"fields": "a", "eq": 1}, "where: must be one of and, or, not, field, not fields, eq"),
+    ({"and": [], "or": []}, "where: must be one of"),
+    ({"and": []}, "where.and: must be a list of one or more"),
+    ({"or": {"field": "a", "eq": 1}}, "where.or: must be a list of one or more"),
+    ({"and": [{"field": "a", "eq": 1}, 5]}, "where.and[1]: must be an object"),
+    ({"not": []}, "where.not: must be an object"),
+    ({"field": "a"}, "where: must have one of eq, ne, "),
+    ({"field": "a", "equals": 1}, "where: must have one of eq, ne, "),
+    ({"field": "a", "eq": 1, "and": []}, "where: must have one of eq, ne, "),
+    ({"field": "", "eq": 1}, "where.field: must be one to"),
+    ({"field": "a..b", "eq": 1}, "where.field: must be one to"),
+    ({"field": ["a"], "eq": 1}, "where.field: must be one to"),
+    ({"field": ".".join("a" * 17), "eq": 1}, "where.field: must be one to"),
+    ({"field": "a" * 257, "eq": 1}, "where.field: must be one to"),
+    ({"field": "a", "eq": []}, "where.eq: must be a number, a string, true"),
+    ({"field": "a", "eq": float("inf")}, "where.eq: must be a number, a string, true"),
+    ({"field": "a", "gte": None}, "where.gte: must be a number or a string"),
+    ({"field": "a", "lt": True}, "where.lt: must be a number or a string"),
+    ({"field": "a", "in": []}, "where.in: must be a list of 1 to"),
+    ({"field": "a", "in": "abc"}, "where.in: must be a list of 1 to"),
+    ({"field": "a", "in": list(range(MAX_LISTED + 1))}, "where.in: must be a list of 1 to"),
+    ({"field": "a", "in": [1, {}]}, "where.in[1]: must be a number, a string"),
+    ({"field": "a", "prefix": 1}, "where.prefix: must be a string"),
+    ({"field": "a", "prefix": "x" * 257}, "where.prefix: must be a string"),
+    ({"field": "a", "exists": 1}, "where.exists: must be true or false"),
     (
         {"and": [{"not": {"field": "a", "eq": {}}}]},
-        "where.and[0].not.eq: a number, a string",
+        "where.and[0].not.eq: must be a number, a string",
     ),
 ]
 
@@ -180,7 +180,7 @@ def test_filter_beyond_max_terms_or_depth_is_rejected() -> None:
     for _ in range(MAX_DEPTH - 1):
         tree = {"not": tree}
     read_filter(tree)
-    with pytest.raises(InvalidFilter, match="nested more than"):
+    with pytest.raises(InvalidFilter, match="nested at most"):
         read_filter({"not": tree})
 
 

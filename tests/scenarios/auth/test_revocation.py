@@ -90,10 +90,10 @@ async def test_a_revocation_ends(odin_scenario: Scenario) -> None:
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
-        (b"", "JSON is needed"),
-        (b"[]", "JSON is needed"),
-        (b"{}", "either user or token_id is needed"),
-        (b'{"user":"a","token_id":"b"}', "either user or token_id is needed"),
+        (b"", "must be JSON"),
+        (b"[]", "must be JSON"),
+        (b"{}", "must have either user or token_id"),
+        (b'{"user":"a","token_id":"b"}', "must have either user or token_id"),
         (b'{"user":""}', "user, token_id: a text that is not empty"),
         (b'{"user":7}', "user, token_id: a text that is not empty"),
         (b'{"token_id":null}', "user, token_id: a text that is not empty"),

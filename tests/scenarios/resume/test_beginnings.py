@@ -237,7 +237,7 @@ async def test_a_time_and_the_state_do_not_go_together(odin_scenario: Scenario) 
     error = await client.subscribe(channels=["BTC.trade"], snapshot=True, since_ms=1)
     assert (error["code"], error["message"]) == (
         "INVALID_MESSAGE",
-        "data.snapshot: not together with since_ms",
+        "data.snapshot: must not be together with since_ms",
     )
 
 

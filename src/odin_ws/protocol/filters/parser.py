@@ -57,21 +57,21 @@ def read_filter(tree: Any, place: str = "where") -> Filter:
     """
     part = _read(tree, place, 1)
     if part.terms > MAX_TERMS:
-        raise InvalidFilter(place, f"at most {MAX_TERMS} comparisons, not {part.terms}")
+        raise InvalidFilter(place, f"must have at most {MAX_TERMS} comparisons, not {part.terms}")
     return Filter(part.key, part.test, part.terms, tree)
 
 
 def _read(tree: Any, place: str, depth: int) -> _Part:
     if not isinstance(tree, dict):
-        raise InvalidFilter(place, "an object is needed")
+        raise InvalidFilter(place, "must be an object")
     if depth > MAX_DEPTH:
-        raise InvalidFilter(place, f"nested more than {MAX_DEPTH} deep")
+        raise InvalidFilter(place, f"must be nested at most {MAX_DEPTH} deep")
     if "field" in tree:
         return _read_field(tree, place)
     allowed = (*_GROUPS, "not", "field")
     if len(tree) != 1 or not tree.keys() <= set(allowed):
         given = shown(", ".join(tree)) or "nothing"
-        raise InvalidFilter(place, f"one of {', '.join(allowed)} is needed, not {given}")
+        raise InvalidFilter(place, f"must be one of {', '.join(allowed)}, not {given}")
     ((kind, value),) = tree.items()
     if kind == "not":
         return _negated(_read(value, f"{place}.not", depth + 1))
@@ -80,9 +80,9 @@ def _read(tree: Any, place: str, depth: int) -> _Part:
 
 def _read_group(kind: str, value: Any, place: str, depth: int) -> _Part:
     if not isinstance(value, list) or not value:
-        raise InvalidFilter(place, "a list of one or more conditions is needed")
+        raise InvalidFilter(place, "must be a list of one or more conditions")
     if len(value) > MAX_TERMS:
-        raise InvalidFilter(place, f"at most {MAX_TERMS} conditions")
+        raise InvalidFilter(place, f"must have at most {MAX_TERMS} conditions")
     parts = [_read(one, f"{place}[{number}]", depth + 1) for number, one in enumerate(value)]
     return _joined(kind, parts)
 
@@ -109,7 +109,7 @@ def _read_field(tree: dict[str, Any], place: str) -> _Part:
     unknown = tree.keys() - {"field", *_COMPARISONS}
     if unknown or len(tree) == 1:
         given = f"not {shown(', '.join(sorted(unknown)))}" if unknown else "none is given"
-        raise InvalidFilter(place, f"beside field: {', '.join(_COMPARISONS)}; {given}")
+        raise InvalidFilter(place, f"must have one of {', '.join(_COMPARISONS)}; {given}")
     parts = [
         _read_comparison(name, path, kind, value, f"{place}.{kind}")
         for kind, value in tree.items()
@@ -125,7 +125,8 @@ def _read_path(name: Any, place: str) -> Path:
             return path
     raise InvalidFilter(
         place,
-        f"one to {_MAX_NAMES} names, joined by dots, of at most {_MAX_TEXT} characters together",
+        f"must be one to {_MAX_NAMES} names, joined by dots, of at most {_MAX_TEXT} characters "
+        "together",
     )
 
 
@@ -133,7 +134,7 @@ def _read_comparison(name: str, path: Path, kind: str, value: Any, place: str) -
     match kind:
         case "exists":
             if not isinstance(value, bool):
-                raise InvalidFilter(place, "true or false")
+                raise InvalidFilter(place, "must be true or false")
             part = _Part(("exists", name), conditions.exists(name, path), 1)
             return part if value else _negated(part)
         case "prefix":
@@ -148,7 +149,7 @@ def _read_comparison(name: str, path: Path, kind: str, value: Any, place: str) -
         case _:
             constant = _read_constant(value, place)
             if constant is None or isinstance(constant, bool):
-                raise InvalidFilter(place, "a number or a string")
+                raise InvalidFilter(place, "must be a number or a string")
             test = conditions.ORDERS[kind]
             return _Part((kind, name, constant), test(name, path, constant), 1)
 
@@ -156,7 +157,7 @@ def _read_comparison(name: str, path: Path, kind: str, value: Any, place: str) -
 def _read_in(name: str, path: Path, value: Any, place: str) -> _Part:
     if not isinstance(value, list) or not 0 < len(value) <= MAX_LISTED:
         raise InvalidFilter(
-            place, f"a list of 1 to {MAX_LISTED} numbers, strings, true, false, null"
+            place, f"must be a list of 1 to {MAX_LISTED} numbers, strings, true, false, null"
         )
     constants = [_read_constant(one, f"{place}[{number}]") for number, one in enumerate(value)]
     return _among(name, path, constants)
@@ -186,12 +187,12 @@ def _read_constant(value: Any, place: str) -> _Constant:
         return Decimal(repr(value))
     raise InvalidFilter(
         place,
-        "a number, a string, true, false or null; a number beyond a double is written as a string "
-        f"of at most {MAX_NUMBER_LENGTH} characters",
+        "must be a number, a string, true, false or null; a number beyond a double is written as a "
+        f"string of at most {MAX_NUMBER_LENGTH} characters",
     )
 
 
 def _read_text(value: Any, place: str) -> str:
     if not isinstance(value, str) or len(value) > _MAX_TEXT:
-        raise InvalidFilter(place, f"a string of at most {_MAX_TEXT} characters")
+        raise InvalidFilter(place, f"must be a string of at most {_MAX_TEXT} characters")
     return value
