@@ -182,7 +182,7 @@ async def test_query_has_the_id_to_begin_with_and_the_header_is_newer(
 @pytest.mark.parametrize(
     ("query", "text"),
     [
-        ("", "at least one of channels, topics, bundles"),
+        ("", "data: must have channels, topics or bundles"),
         ("channels=", "no names"),
         ("channels=BTC.nope", "unknown category 'nope'"),
         ("topics=nope", "nope: unknown topic"),
@@ -190,14 +190,17 @@ async def test_query_has_the_id_to_begin_with_and_the_header_is_newer(
         ("channels=*.trade&v=0", "unknown field v"),
         ("channels=*.trade&snapshot=yes", "snapshot: must be true or false, not 'yes'"),
         ("channels=*.trade&since_ms=now", "since_ms: epoch milliseconds, not 'now'"),
-        ("channels=*.trade&since_ms=1&snapshot=true", "not together with since_ms"),
+        ("channels=*.trade&since_ms=1&snapshot=true", "must not be together with since_ms"),
         ("channels=*.trade&frames=all", "frames: single or batch"),
         ("channels=*.trade&delivery=some", "data.delivery: must be one of all, latest"),
         ("channels=*.trade&last_event_id=17", "Last-Event-ID: '17' is no event id"),
         ("channels=*.trade&since_ms=1&since_ms=2", "a parameter twice"),
         ("channels=*.trade&where=x", "where: must be JSON"),
         ("channels=*.trade&where={}", "data.where"),
-        ("channels=*.trade&max_rate=fast", "max_rate: messages per second, not 'fast'"),
+        (
+            "channels=*.trade&max_rate=fast",
+            "max_rate: must be a number of messages per second, not 'fast'",
+        ),
         ("channels=*.trade&max_rate=900", "data.max_rate: must be a number from"),
         ("channels=BTC.trade&tokens=ETH", "data.tokens: must be together with topics or bundles"),
     ],
