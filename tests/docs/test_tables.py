@@ -46,6 +46,11 @@ SETTINGS = {setting.name: setting for _, setting in declared_settings()}
 @pytest.fixture
 async def metrics(tmp_path: Path) -> dict[str, tuple[str, str]]:
     """Type and help of every metric, by its name with its labels, as docs write it."""
+    return all_metrics(tmp_path)
+
+
+def all_metrics(tmp_path: Path) -> dict[str, tuple[str, str]]:
+    """Type and help of every metric of a server without workers, by its name with its labels."""
     authority = Authority(tmp_path)
     registry = _registry(Certificate(authority.chain, authority.key))
     return {name: (kind, text) for name, kind, text in _metrics(registry.collect())}
