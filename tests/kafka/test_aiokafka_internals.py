@@ -6,7 +6,9 @@ import ast
 import inspect
 import struct
 import tomllib
+from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,6 @@ import trio.testing
 from packaging.requirements import Requirement
 
 import odin_ws
-from odin_ws.kafka import aiokafka_internals
 from odin_ws.kafka.aiokafka_internals import (
     CONNECT_ERRORS,
     SEND_ERRORS,
@@ -97,28 +98,37 @@ def test_connection_accepts_our_arguments() -> None:
 
 
 class Recorded:
-    """A request that records which of its attributes are used."""
+    """Records which attributes of a request or a response aiokafka uses."""
 
-    def __init__(self, request: Any) -> None:
+    def __init__(self, recorded: Any) -> None:
         self.used: set[str] = set()
-        self._request = request
+        self._recorded = recorded
 
     def __getattr__(self, name: str) -> Any:
         self.used.add(name)
-        return getattr(self._request, name)
+        return getattr(self._recorded, name)
 
-    def prepare(self, versions: Any) -> Recorded:
-        """Record what is used of the prepared request too."""
-        self.used.add("prepare")
-        assert self._request.prepare(versions) is self._request
-        return self
+
+@contextmanager
+def record_waiting(connection: AuthenticatedConnection) -> Iterator[dict[str, Recorded]]:
+    """Yield what records the next request and its response."""
+    recorded: dict[str, Recorded] = {}
+
+    class Requests(deque[Any]):
+        def append(self, waiting: Any) -> None:
+            correlation_id, request, response = waiting
+            recorded.update(request=Recorded(request), response=Recorded(response))
+            super().append((correlation_id, *recorded.values()))
+
+    connection._connection._requests = Requests()  # noqa: SLF001 -- what is tested
+    yield recorded
 
 
 @pytest.mark.parametrize("flexible", [True, False])
 async def test_connection_sends_an_encoded_request_and_returns_the_body(
     flexible: bool,  # noqa: FBT001 -- a parameter
 ) -> None:
-    """It uses only these attributes of a request, and returns the bytes after the header."""
+    """It uses only these attributes of a request and a response, and gives us the body."""
     frames: list[bytes] = []
     header = b"\0" if flexible else b""
 
@@ -135,23 +145,16 @@ async def test_connection_sends_an_encoded_request_and_returns_the_body(
         assert connection.versions == broker.versions
         assert connection.is_open
         request = EncodedRequest(METADATA, 12 if flexible else 4, flexible, b"request")
-        assert await call_aiokafka(connection.send, request) == b"answer"
-        recorded = Recorded(aiokafka_internals._SentRequest(request))  # noqa: SLF001
-        raw = connection._connection  # noqa: SLF001 -- what is tested
-        assert await call_aiokafka(raw.send, recorded) == b"answer"
+        with record_waiting(connection) as recorded:
+            assert await connection.send(request) == b"answer"
         await call_aiokafka(connection.close)
         assert not connection.is_open
         await broker.closed.wait()
-    assert recorded.used == {
-        "prepare",
-        "build_request_header",
-        "encode",
-        "RESPONSE_TYPE",
-        "parse_response_header",
-    }
+    assert recorded["request"].used == {"RESPONSE_TYPE", "parse_response_header"}
+    assert recorded["response"].used == {"done", "set_result"}
     # Behind key, version and correlation id: the client's id, and the tagged fields of the header.
     name = b"odin-ws"
-    assert frames == [struct.pack(">h", len(name)) + name + header + b"request"] * 2
+    assert frames == [struct.pack(">h", len(name)) + name + header + b"request"]
 
 
 async def test_aborted_connection_closes_without_being_awaited() -> None:
@@ -163,7 +166,7 @@ async def test_aborted_connection_closes_without_being_awaited() -> None:
 
         async def send() -> None:
             try:
-                await call_aiokafka(connection.send, EncodedRequest(METADATA, 4, False, b""))  # noqa: FBT003
+                await connection.send(EncodedRequest(METADATA, 4, False, b""))  # noqa: FBT003
             except SEND_ERRORS as error:
                 failures.append(error)
 
@@ -187,7 +190,7 @@ async def test_cause_of_lost_connection_is_found() -> None:
 
         broker.answers[METADATA] = close
         with pytest.raises(SEND_ERRORS) as lost:
-            await call_aiokafka(connection.send, EncodedRequest(METADATA, 4, False, b""))  # noqa: FBT003
+            await connection.send(EncodedRequest(METADATA, 4, False, b""))  # noqa: FBT003
         assert isinstance(cause_of(lost.value), EOFError)
 
 

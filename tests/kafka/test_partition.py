@@ -16,7 +16,7 @@ def test_back_off_restarts_after_a_success(monkeypatch: pytest.MonkeyPatch) -> N
     for now in range(100):
         partition.fail("no leader", now)
     assert partition.retry_at == 99 + 5
-    partition.succeed(100)
+    partition.succeed()
     partition.fail("no leader", 200)
     partition.fail("no leader", 230)
     assert partition.retry_at == 230 + 0.2

@@ -227,12 +227,10 @@ class KafkaClient:
         except UnsupportedVersion as error:
             raise RequestUnsupported(str(error)) from error
         try:
-            body = await self._call(connection.send, encoded)
+            body = await connection.send(encoded)
             return request.decode(encoded.api_version, body)
         except MalformedResponse as error:
             reason = f"malformed response: {str(error)[:_MOST_SHOWN]}"
-        except TimeoutError:
-            reason = "no response in time"
         except SEND_ERRORS as error:
             reason = self._explain(error)
         except trio.Cancelled:
@@ -246,6 +244,9 @@ class KafkaClient:
         self, address: BrokerAddress, purpose: Purpose
     ) -> AuthenticatedConnection:
         key = address, purpose
+        connection = self._connections.get(key)
+        if connection is not None and connection.is_open:
+            return connection
         async with self._locks.setdefault(key, trio.Lock()):
             connection = self._connections.get(key)
             if connection is None or not connection.is_open:

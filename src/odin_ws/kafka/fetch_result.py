@@ -57,7 +57,7 @@ def apply_fetched(
     partition.out_of_range_at = None
     if fetched.data:
         return _apply_data(partition, fetched, now, header_names)
-    return Effect.JUDGE if partition.succeed(now) else Effect.NONE
+    return Effect.JUDGE if partition.succeed() else Effect.NONE
 
 
 def _apply_out_of_range(partition: Partition, now: float) -> Effect:
@@ -97,7 +97,7 @@ def _apply_data(
         partition.fail(f"wrong checksum after offset {at - 1}", now)
         return Effect.JUDGE
     partition.fetch_bytes = None
-    effect = Effect.TAKE | (Effect.JUDGE if partition.succeed(now) else Effect.NONE)
+    effect = Effect.TAKE | (Effect.JUDGE if partition.succeed() else Effect.NONE)
     partition.position = found.next_offset
     if found.last_epoch >= 0:
         partition.record_epoch = found.last_epoch

@@ -6,7 +6,7 @@ partitions with news. So the cost of a fetch depends on its records, not on all 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 import attrs
@@ -49,21 +49,27 @@ class FetchSession:
         self._topic_ids: Mapping[str, str | None] = {}
 
     def request(
-        self, wanted: Mapping[TopicPartition, FetchFrom], topic_ids: Mapping[str, str | None]
+        self,
+        wanted: Mapping[TopicPartition, FetchFrom],
+        topic_ids: Mapping[str, str | None],
+        moved: Collection[TopicPartition] | None = None,
     ) -> SessionRequest:
         """Return the next request, to fetch each partition from its offset.
 
+        `moved`: the wanted partitions that may differ from the last request; None: any.
         If topic ids change, a new session begins: the old one would mix two logs.
         """
         if topic_ids != self._topic_ids:
             self.forget()
             self._topic_ids = dict(topic_ids)
         known = self._known
+        if moved is None or len(known) != len(wanted):
+            moved = wanted
         self._requested = dict(wanted)
         return SessionRequest(
             self._session,
             self._epoch,
-            {key: where for key, where in wanted.items() if known.get(key) != where},
+            {key: where for key in moved if known.get(key) != (where := wanted[key])},
             frozenset(known.keys() - wanted.keys()),
         )
 

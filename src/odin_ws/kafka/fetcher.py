@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
+from functools import partial
 from typing import Final
 
 import structlog
@@ -14,14 +15,13 @@ from odin_ws.backoff import Backoff
 from odin_ws.kafka.client import Brokers, Purpose
 from odin_ws.kafka.errors import KafkaUnavailable, error_text
 from odin_ws.kafka.fetch_pace import FetchPace
-from odin_ws.kafka.fetch_plan import PARTITION_BYTES, FetchPlan, FetchWait, plan_fetch
+from odin_ws.kafka.fetch_plan import PARTITION_BYTES, FetchPlan, FetchPlanner, FetchWait
 from odin_ws.kafka.fetch_result import Effect, apply_fetched
 from odin_ws.kafka.fetch_session import FetchSession
 from odin_ws.kafka.offset_lookup import look_up
 from odin_ws.kafka.partition import OffsetReset, Partition, PartitionState
 from odin_ws.kafka.protocol import (
     NO_EPOCH,
-    FetchFrom,
     FetchResponse,
     TopicLayout,
 )
@@ -41,6 +41,9 @@ _BACKLOG_BYTES: Final = PARTITION_BYTES // 2
 
 # How long `take` waits for a record.
 POLL_SECONDS: Final = 1.0
+
+# Other tasks run after each part of a response of this size: decoding it takes 0.3 ms.
+_LONG_BYTES: Final = 64 << 10
 
 _NO_WAIT: Final = FetchWait(0, 0)
 
@@ -195,7 +198,7 @@ class Fetcher:
 
     async def _read_from(self, node: int) -> None:
         """Fetch from one broker the partitions that it leads, until cancelled."""
-        session = FetchSession()
+        session, planner = FetchSession(), FetchPlanner()
         backoff = Backoff(_FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS)
         not_before = -math.inf
         has_backlog = False
@@ -203,8 +206,7 @@ class Fetcher:
         while True:
             if not_before > trio.current_time():
                 await trio.sleep_until(not_before)
-            led = [one for one in self.partitions.values() if one.leader == node]
-            plan = plan_fetch(led, trio.current_time())
+            plan = planner.plan(partial(self._led_by, node), trio.current_time(), self.changed)
             if plan.has_lookup:
                 self._notify()
             if not plan.wanted:
@@ -227,11 +229,13 @@ class Fetcher:
             not_before = self._pace.answered(node, trio.current_time(), has_records=size > 0)
             if response is not None and not session.receive(response.error, response.session):
                 lost_sessions += 1
+                planner.forget()
                 # Brokers drop sessions now and then; only repeated loss is a problem.
                 if lost_sessions == 1:
                     continue
             if response is None or failure is not None:
                 session.forget()
+                planner.forget()
                 since = min(trio.current_time(), began + wait.seconds)
                 self._lose(node, plan.wanted, failure or "", since)
                 await trio.sleep(backoff.next())
@@ -243,11 +247,11 @@ class Fetcher:
                 # slots.
                 not_before = -math.inf
                 has_backlog = self._is_in_slot = True
-            await self._take_response(node, session, response)
+            await self._take_response(node, session, planner, plan, response)
 
     def _choose_wait(self, plan: FetchPlan, now: float, *, has_backlog: bool) -> FetchWait:
         """Return how long a broker may wait before it responds to the next fetch."""
-        if has_backlog or plan.is_in_question:
+        if has_backlog or plan.in_question:
             # The broker has more, or it must become clear at once whether partitions are readable.
             return _NO_WAIT
         # The fetch must not delay a partition that lacks buffer space or whose back-off ends.
@@ -262,35 +266,47 @@ class Fetcher:
         self.metadata_requested.set()
         self.troubled.set()
 
+    def _led_by(self, node: int) -> list[Partition]:
+        return [one for one in self.partitions.values() if one.leader == node]
+
     async def _take_response(
-        self, node: int, session: FetchSession, response: FetchResponse
+        self,
+        node: int,
+        session: FetchSession,
+        planner: FetchPlanner,
+        plan: FetchPlan,
+        response: FetchResponse,
     ) -> None:
         """Buffer the records of a response."""
         now = trio.current_time()
-        # A response leaves out partitions without news.
-        quiet = dict(session.requested)
+        # A response leaves out partitions without news. Only a problem makes a difference to them.
+        quiet, size = set(plan.in_question), 0
         for one in response.partitions:
-            asked = quiet.pop(one.key, None)
-            partition = asked and self._current(node, one.key, asked)
-            if partition:
+            quiet.discard(one.key)
+            partition = self._current(node, one.key, session)
+            if partition is not None:
+                planner.touch(partition)
                 self._apply_effect(
                     partition, apply_fetched(partition, one, now, self._header_names)
                 )
-                if one.data:
+                size += len(one.data)
+                if size >= _LONG_BYTES:
                     await trio.lowlevel.checkpoint()
-        for key, asked in quiet.items():
-            partition = self._current(node, key, asked)
-            if partition is not None and partition.succeed(now):
+                    size = 0
+        for key in quiet:
+            partition = self._current(node, key, session)
+            if partition is not None and partition.succeed():
                 self.troubled.set()
 
-    def _current(self, node: int, key: TopicPartition, asked: FetchFrom) -> Partition | None:
+    def _current(self, node: int, key: TopicPartition, session: FetchSession) -> Partition | None:
         """Return the partition of a response; None if it has changed since the request.
 
         It may have been reassigned, have another leader, or be waiting for an offset lookup.
         """
-        partition = self.partitions.get(key)
+        partition, asked = self.partitions.get(key), session.requested.get(key)
         if (
             partition is None
+            or asked is None
             or partition.leader != node
             or partition.state is not PartitionState.READING
             or partition.position != asked.offset

@@ -65,7 +65,7 @@ class Partition:
     `position`: of the next fetch; buffered records are before it.
     `record_epoch`: of the last record read.
     `validated_epoch`: of the leader whose log is known to have everything before `position`.
-    `answered_at`: when a fetch last succeeded, None before the first.
+    `has_answered`: whether a fetch has ever succeeded.
     `high_watermark`, `last_stable`: as the leader last reported; -1 before.
     `out_of_range_at`, `corrupt_at`: the position of one such failure; a second one confirms it.
     `fetch_bytes`: the size of the next fetch, if a batch is larger than a usual fetch.
@@ -80,7 +80,7 @@ class Partition:
     state: PartitionState = PartitionState.READING
     retry_at: float = 0.0
     problem: Problem | None = None
-    answered_at: float | None = None
+    has_answered: bool = False
     high_watermark: int = -1
     last_stable: int = -1
     out_of_range_at: int | None = None
@@ -109,10 +109,10 @@ class Partition:
             known = self._fetch_from = FetchFrom(self.position, self.leader_epoch, size)
         return known
 
-    def succeed(self, now: float) -> bool:
+    def succeed(self) -> bool:
         """Note a successful fetch; returns whether readability was in question."""
-        was_in_question = self.answered_at is None or self.problem is not None
-        self.answered_at = now
+        was_in_question = not self.has_answered or self.problem is not None
+        self.has_answered = True
         if was_in_question:
             self.problem = None
             self._backoff.reset()

@@ -164,7 +164,7 @@ class KafkaSecurity:
             # A broker that hangs must not use up the time of the others.
             with trio.move_on_after(seconds / len(self.brokers)):
                 try:
-                    await call_aiokafka(self._check_rate, broker, seconds)
+                    await self._check_rate(broker, seconds)
                 except AuthenticationFailed as rejected:
                     return rejected
                 except CONNECT_ERRORS as error:
@@ -174,10 +174,10 @@ class KafkaSecurity:
         return None
 
     async def _check_rate(self, broker: str, seconds: float) -> None:
-        """Connect to a broker and request metadata; runs in asyncio."""
+        """Connect to a broker and request metadata."""
         host, _, port = broker.rpartition(":")
         host = host.removeprefix("[").removesuffix("]")
-        connection = await self.connect(host, int(port), seconds)
+        connection = await call_aiokafka(self.connect, host, int(port), seconds)
         request = MetadataRequest([])
         try:
             encoded = request.encode(connection.versions)
@@ -186,7 +186,8 @@ class KafkaSecurity:
             raise UnexpectedResponse(str(error)) from error
         finally:
             # The TLS close comes first; a broker that does not respond to it is not waited for.
-            await connection.close()
+            with trio.CancelScope(shield=True):
+                await call_aiokafka(connection.close)
         # aiokafka ignores a rejected token; a rejected client gets no brokers.
         if self.tokens is not None and not cluster.brokers:
             self.tokens.forget()

@@ -238,6 +238,8 @@ class KafkaSource:
 
     async def _skip_stuck_history(self, channel: BatchChannel) -> None:
         """Start with new records in partitions whose history cannot be read."""
+        if not self._offset_tracker.history:
+            return
         late = self._offset_tracker.history.keys() & set(self._stuck())
         if late:
             to = {key: self._offset_tracker.history[key] for key in late}

@@ -85,7 +85,7 @@ def evaluate(
         frozenset(lasting),
         frozenset(key.topic for key in lasting),
         reasons.most_common(1)[0][0] if is_down else None,
-        all(one.answered_at is not None or one.key in lasting for one in several)
+        all(one.has_answered or one.key in lasting for one in several)
         and without_start_offset.keys() <= lasting.keys()
         and known_problems.topics.keys() <= topics.keys(),
     )
