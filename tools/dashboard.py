@@ -138,6 +138,30 @@ ROWS: Final[dict[str, Sequence[Panel]]] = {
             [Query(_rate("ws_bytes_sent_total", "instance"), "{{instance}}")],
         ),
         Panel(
+            "Connections with compression",
+            "short",
+            "Clients that offered permessage-deflate.",
+            [Query(_gauge("ws_deflate_connections_active"), "{{instance}}")],
+        ),
+        Panel(
+            "Size after compression",
+            "percentunit",
+            "Of each compressed text once, not of what all clients get: docs/protocol.md.",
+            [
+                Query(
+                    f"{_rate('ws_compression_output_bytes_total', 'instance')} / "
+                    f"{_rate('ws_compression_input_bytes_total', 'instance')}",
+                    "{{instance}}",
+                )
+            ],
+        ),
+        Panel(
+            "CPU of compression",
+            "percentunit",
+            "Of one core.",
+            [Query(_rate("ws_compression_cpu_seconds_total", "instance"), "{{instance}}")],
+        ),
+        Panel(
             "Messages skipped for `delivery: latest`",
             "cps",
             "A newer message of the same channel replaced them.",

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import random
 from itertools import pairwise
 
 import attrs
@@ -13,8 +14,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from odin_ws.hub import packing
 from odin_ws.hub.packing import Compressors, CycleEncoder, ReplayEncoder
+from odin_ws.hub.stats import Compressed
 from odin_ws.hub.subscriber import Due
-from odin_ws.protocol.deflate import Compressor
+from odin_ws.protocol.deflate import STORED_BYTES, Compressor
 from odin_ws.protocol.wire_format import Frames, WireFormat, wire_format
 from odin_ws.records import Record
 from odin_ws.steps import finish
@@ -194,7 +196,7 @@ async def test_command_during_compression_keeps_the_order(
 @pytest.mark.parametrize("form", [DEFLATE, BATCHES, wire_format()])
 def test_list_is_encoded_once_a_cycle(form: WireFormat) -> None:
     """Subscribers with the same list and format get the same object."""
-    encoder = CycleEncoder(Compressors())
+    encoder = CycleEncoder(Compressors(Compressed()))
     pending = Due([message("BTC", offset=0)])
     pending.receivers = 20
     assert encoder.find(pending, form) is None
@@ -206,7 +208,7 @@ def test_list_is_encoded_once_a_cycle(form: WireFormat) -> None:
 
 def test_replayed_chunk_is_compressed_for_the_second_client(counting: type[Counting]) -> None:
     """The first client does not wait; the later ones get fewer bytes."""
-    encoder = ReplayEncoder(Compressors())
+    encoder = ReplayEncoder(Compressors(Compressed()))
     chunk = [message("BTC", offset=offset, value=value(offset)) for offset in range(10)]
     first, second, third = (encoder.encode(list(chunk), DEFLATE) for _ in range(3))
     assert counting.texts == 10
@@ -215,3 +217,19 @@ def test_replayed_chunk_is_compressed_for_the_second_client(counting: type[Count
     assert frames(second.frames(1)) == frames(first.frames(1))
     encoder.forget()
     assert len(encoder.encode(chunk, DEFLATE).frames(1)) == len(first.frames(1))
+
+
+def test_each_compression_is_counted_once() -> None:
+    """With the sizes before and after; a text that does not get shorter counts as it is."""
+    stats = Compressed()
+    compressors = Compressors(stats)
+    text = b'{"price":"0.1"}' * 20
+    packed = compressors.compress(text, 15)
+    assert packed is not None
+    assert (stats.texts, stats.input_bytes) == (1, len(text))
+    assert stats.output_bytes == len(packed) + STORED_BYTES
+    random_text = random.Random(7).randbytes(100)  # noqa: S311 -- made-up data
+    assert compressors.compress(random_text, 15) is None
+    assert (stats.texts, stats.input_bytes) == (2, len(text) + 100)
+    assert stats.output_bytes == len(packed) + STORED_BYTES + 100
+    assert stats.seconds > 0

@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from odin_ws.testing.scenario import Scenario
+from tests.scenarios.ops import metric
 from tests.scenarios.wire import Op, RawClient, request
 from tests.wire_decoder import Opcode, frames
 
@@ -185,3 +186,17 @@ async def test_a_crowd_that_resumes_gets_compressed_chunks(odin_scenario: Scenar
     assert [len(one) for one in found] == [100, 100, 100]
     assert found[0] == found[1] == found[2]
     assert min(sizes) < 0.8 * max(sizes)
+
+
+async def test_metrics_count_a_text_once_for_all_its_clients(odin_scenario: Scenario) -> None:
+    """Texts, bytes before and after, CPU time, and the connections with compression."""
+    await crowd(odin_scenario, 20, OFFER)
+    await crowd(odin_scenario, 3, {})
+    assert await metric(odin_scenario, "ws_deflate_connections_active") == 20
+    assert await metric(odin_scenario, "ws_compressed_texts_total") == 0
+    publish(odin_scenario, 5)
+    await trio.sleep(1)
+    assert await metric(odin_scenario, "ws_compressed_texts_total") == 5
+    before = await metric(odin_scenario, "ws_compression_input_bytes_total")
+    assert 0 < await metric(odin_scenario, "ws_compression_output_bytes_total") < before
+    assert await metric(odin_scenario, "ws_compression_cpu_seconds_total") > 0

@@ -74,6 +74,15 @@ OF_KAFKA = {"ws_kafka_partitions_held", "ws_kafka_partitions_not_read"}
 # http_api/test_probe.py, http_api/test_snapshot.py and http_api/test_events.py see these move.
 OF_HTTP = {"ws_http_requests_total", "ws_sse_connections_active"}
 
+# scenarios/test_compression.py sees these move.
+OF_COMPRESSION = {
+    "ws_compressed_texts_total",
+    "ws_compression_cpu_seconds_total",
+    "ws_compression_input_bytes_total",
+    "ws_compression_output_bytes_total",
+    "ws_deflate_connections_active",
+}
+
 # scenarios/test_canary.py sees them move.
 OF_THE_CANARY = {
     "ws_canary_up",
@@ -100,6 +109,7 @@ async def test_failing_24_every_metric_has_a_test_that_sees_it_move(
         | OF_KAFKA
         | OF_SCANS
         | OF_HTTP
+        | OF_COMPRESSION
         | OF_THE_CANARY
     )
     assert await metric_names(odin_scenario) == tables

@@ -75,7 +75,7 @@ class Hub:
         self.filters = FilterRegistry(max_filters)
         self.index = SubscriptionIndex()
         self._pacer = Pacer(2 * cycle_bytes, self.stats)
-        compressors = Compressors()
+        compressors = Compressors(self.stats.compressed)
         self._encoder = CycleEncoder(compressors)
         self._replays = ReplayEncoder(compressors)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
 import attrs
 
+from odin_ws.hub.stats import Compressed
 from odin_ws.hub.subscriber import Due
 from odin_ws.protocol.deflate import STORED_BYTES, Compressor
 from odin_ws.protocol.encoder import Encoded, Pack, encode_steps
@@ -38,7 +40,8 @@ _REPLAYS_KNOWN: Final = 64
 class Compressors:
     """One compressor per window size, created on demand: each takes 268 KB."""
 
-    def __init__(self) -> None:
+    def __init__(self, stats: Compressed) -> None:
+        self._stats = stats
         self._by_window: dict[int, Compressor] = {}
 
     def compress(self, tail: bytes, window_bits: int) -> bytes | None:
@@ -46,8 +49,14 @@ class Compressors:
         compressor = self._by_window.get(window_bits)
         if compressor is None:
             compressor = self._by_window[window_bits] = Compressor(window_bits)
+        begun = time.thread_time()
         packed = compressor.compress(tail)
-        return packed if len(packed) + STORED_BYTES < len(tail) else None
+        stats, is_shorter = self._stats, len(packed) + STORED_BYTES < len(tail)
+        stats.seconds += time.thread_time() - begun
+        stats.texts += 1
+        stats.input_bytes += len(tail)
+        stats.output_bytes += len(packed) + STORED_BYTES if is_shorter else len(tail)
+        return packed if is_shorter else None
 
 
 class CycleEncoder:

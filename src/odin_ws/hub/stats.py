@@ -12,11 +12,21 @@ from odin_ws.distribution import Distribution
 from odin_ws.history.record_decoder import InvalidRecord
 from odin_ws.protocol.envelope import ChannelMessage
 
-__all__ = ["HubStats"]
+__all__ = ["Compressed", "HubStats"]
 
 # Buckets of record age and cycle time in seconds: from immediate to far behind.
 _AGE_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _CYCLE_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+
+
+@attrs.define(eq=False)
+class Compressed:
+    """Texts that were compressed, each once for all clients that get it."""
+
+    texts: int = 0
+    input_bytes: int = 0
+    output_bytes: int = 0  # as if sent once; a text that does not get shorter is sent as it is
+    seconds: float = 0.0  # CPU time
 
 
 @attrs.define(eq=False)
@@ -29,6 +39,7 @@ class HubStats:
     messages_sent: int = 0
     filter_comparisons: int = 0  # of filters with the records of their subscriptions
     messages_skipped: int = 0  # replaced by newer ones, for `delivery: latest` and `max_rate`
+    compressed: Compressed = attrs.field(factory=Compressed)
     age: Distribution = attrs.field(factory=lambda: Distribution(_AGE_BOUNDS))
     busy_seconds: float = 0.0  # of the event loop, reading and writing
     cycle: Distribution = attrs.field(factory=lambda: Distribution(_CYCLE_BOUNDS))

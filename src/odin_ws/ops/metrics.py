@@ -33,6 +33,7 @@ from odin_ws.ops.stats import OPS_REJECTIONS, OpsStats
 from odin_ws.ops.stream_metrics import StreamCollector
 from odin_ws.pause_clock import pauses
 from odin_ws.protocol.errors import ErrorCode
+from odin_ws.protocol.permessage_deflate import NO_WINDOW
 from odin_ws.service import Service
 
 __all__ = ["build_info", "log_lines", "metrics_registry", "metrics_text", "ops_rejections"]
@@ -116,6 +117,11 @@ class _ServiceCollector(Collector):
             "ws_sse_connections_active",
             "Of these, streams of Server-Sent Events",
             sum(one.subscriber.form.event_ids is not None for one in server.connections),
+        )
+        yield gauge(
+            "ws_deflate_connections_active",
+            "Of these, connections with permessage-deflate",
+            sum(one.subscriber.form.window_bits != NO_WINDOW for one in server.connections),
         )
         yield gauge(
             "ws_connections_pending",

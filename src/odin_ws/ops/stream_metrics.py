@@ -144,6 +144,19 @@ class StreamCollector(Collector):
             "Comparisons of filters with live records",
             hub.stats.filter_comparisons,
         )
+        compressed = hub.stats.compressed
+        yield counter(
+            "ws_compressed_texts",
+            "Messages and batches that were compressed, each once for all its clients",
+            compressed.texts,
+        )
+        yield counter(
+            "ws_compression_input_bytes", "Bytes before compression", compressed.input_bytes
+        )
+        yield counter(
+            "ws_compression_output_bytes", "Bytes after compression", compressed.output_bytes
+        )
+        yield counter("ws_compression_cpu_seconds", "CPU time of compression", compressed.seconds)
         backlogs = self._service.backlogs()
         yield gauge("ws_send_queue_backlog_bytes", "Bytes in all send queues", sum(backlogs))
         yield gauge(

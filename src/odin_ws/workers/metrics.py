@@ -19,6 +19,7 @@ GAUGES: Final[Mapping[str, Rule]] = {
     "ws_connections_max": sum,
     "ws_connections_pending": sum,
     "ws_sse_connections_active": sum,
+    "ws_deflate_connections_active": sum,
     "ws_read_scheduler_waiting": sum,
     "ws_replays_waiting": sum,
     "ws_time_slices_waiting": sum,
