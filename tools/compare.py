@@ -1,19 +1,25 @@
 """Measures an earlier version and this one in turns, with the same bench commands.
 
-    .venv/bin/python tools/compare.py REVISION [ROW…] [--rounds N] [--baseline]
+    .venv/bin/python tools/compare.py REVISION [ROW…] [--rounds N] [--minutes M]
 
-The revision is checked out to `build/`, and runs with this checkout's environment: it may need no
-library that is missing there. Each row is a name of `ROWS`, or the arguments of `odin-ws bench` in
-quotes. Of several rounds the median is shown; each version uses its own load.
+The revision is checked out to `build/`, and runs with this checkout's environment, so it may need
+no library that is missing there; that is checked first. Each row is a name of `ROWS`, or the
+arguments of `odin-ws bench` in quotes. Each version uses its own load.
+
+Each run's figures are printed as soon as it has ended, and the medians at the end of a row. A run
+that fails, or takes longer than `--minutes`, is shown as failed, and the next one begins. Exit
+status 1 if a run has failed.
 """
 
 from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +29,8 @@ from typing import Any, Final
 import attrs
 import click
 import orjson
+
+__all__ = ["ROWS", "BenchFailed", "Version", "compare", "rows_of"]
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 
@@ -44,9 +52,25 @@ FIGURES: Final[Mapping[str, str]] = {
     "CPU %": "cpu_percent",
     "messages/s": "delivered",
     "connects/s": "connects",
+    "connect us": "connect_us",
     "KB/conn": "idle_kb",
     "back s": "back_seconds",
 }
+
+# Most of a run: the broker's start, the code that numba compiles at first, connecting, measuring.
+_USUAL_SECONDS: Final = 45.0
+
+# After SIGINT a benchmark stops its broker, server and load.
+_STOP_SECONDS: Final = 20.0
+
+_TOLD_LINES: Final = 3
+
+Figures = Mapping[str, Any]
+"""The figures of one run, as `odin-ws bench --json` writes them."""
+
+
+class BenchFailed(Exception):
+    """A bench command did not give figures; its text says why."""
 
 
 @attrs.frozen
@@ -56,36 +80,87 @@ class Version:
     name: str
     root: Path
 
-    def measure(self, arguments: Sequence[str], json: Path) -> list[Mapping[str, Any]]:
-        """Carry out one bench command; returns its runs, none if it failed."""
-        command = [sys.executable, "-m", "odin_ws", "bench", *arguments, "--json", str(json)]
-        environment = os.environ | {"PYTHONPATH": str(self.root / "src")}
-        done = subprocess.run(  # noqa: S603 -- the project's own program
-            command, cwd=ROOT, env=environment, check=False, capture_output=True
-        )
-        if done.returncode:
-            click.echo(done.stderr.decode(errors="replace"), err=True)
-        if not json.exists():
-            return []
-        runs: list[Mapping[str, Any]] = orjson.loads(json.read_bytes())["runs"]
+    def check(self, seconds: float = 60) -> None:
+        """Raise BenchFailed if a library is missing that the version's benchmark imports."""
+        self._run(["--help"], seconds)
+
+    def measure(self, arguments: Sequence[str], seconds: float) -> Sequence[Figures]:
+        """Carry out one bench command; returns its runs. Raises BenchFailed."""
+        with tempfile.TemporaryDirectory(prefix="compare-") as folder:
+            json = Path(folder, "figures.json")
+            try:
+                self._run([*arguments, "--json", str(json)], seconds)
+            except BenchFailed:
+                # The figures of a run with lost messages are written, too, and are worth nothing.
+                json.unlink(missing_ok=True)
+                raise
+            runs: Sequence[Figures] = orjson.loads(json.read_bytes())["runs"]
         return runs
+
+    def _run(self, arguments: Sequence[str], seconds: float) -> None:
+        command = [sys.executable, "-m", "odin_ws", "bench", *arguments]
+        environment = os.environ | {"PYTHONPATH": str(self.root / "src")}
+        with (
+            tempfile.TemporaryFile() as errors,
+            subprocess.Popen(  # noqa: S603 -- the project's own program
+                command,
+                cwd=ROOT,
+                env=environment,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                start_new_session=True,
+            ) as process,
+        ):
+            try:
+                status = process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                raise BenchFailed(f"not finished after {seconds:.0f} s") from None
+            finally:
+                _end(process)
+            if status:
+                errors.seek(0)
+                told = errors.read().decode(errors="replace").strip().splitlines()
+                raise BenchFailed("\n".join(told[-_TOLD_LINES:]) or f"exit status {status}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a benchmark and everything that it has started: they are one session."""
+    if process.poll() is not None:
+        return
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 @contextmanager
 def checked_out(revision: str) -> Iterator[Version]:
     """The revision in a worktree of its own, which is removed afterwards."""
     git = ["git", "-C", str(ROOT)]
-    show = [*git, "rev-parse", "--short", f"{revision}^{{commit}}"]
-    name = subprocess.run(show, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603
+    show = [*git, "rev-parse", "--short", "--verify", "--quiet", f"{revision}^{{commit}}"]
+    found = subprocess.run(show, check=False, capture_output=True, text=True)  # noqa: S603
+    if found.returncode:
+        raise click.ClickException(f"there is no revision {revision}")
+    name = found.stdout.strip()
     where = ROOT / "build" / f"before-{name}"
-    subprocess.run([*git, "worktree", "add", "--detach", "--force", str(where), name], check=True)  # noqa: S603
+    remove = [*git, "worktree", "remove", "--force", str(where)]
+    # An interrupted comparison may have left it behind.
+    subprocess.run(remove, check=False, capture_output=True)  # noqa: S603
+    add = [*git, "worktree", "add", "--quiet", "--detach", "--force", str(where), name]
+    subprocess.run(add, check=True)  # noqa: S603
     try:
         yield Version(f"before ({name})", where)
     finally:
-        subprocess.run([*git, "worktree", "remove", "--force", str(where)], check=True)  # noqa: S603
+        subprocess.run(remove, check=True)  # noqa: S603
 
 
-def value(run: Mapping[str, Any], path: str) -> float | None:
+def rows_of(names: Sequence[str]) -> Mapping[str, Sequence[str]]:
+    """Return the bench arguments of rows by name; all rows without names."""
+    return {name: shlex.split(ROWS.get(name, name)) for name in names or ROWS}
+
+
+def value(run: Figures, path: str) -> float | None:
     """A figure of a run; None if there is none of that name."""
     found: Any = run
     for name in path.split("."):
@@ -93,45 +168,89 @@ def value(run: Mapping[str, Any], path: str) -> float | None:
     return found if isinstance(found, int | float) else None
 
 
-def show(row: str, measured: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> None:
-    """Print one row's figures, by run and version."""
-    click.echo(f"\n{row}")
-    names = [
-        run["label"] for run in next((runs for many in measured.values() for runs in many), [])
-    ]
-    for place, name in enumerate(names):
-        click.echo(f"  {name:16}" + "".join(f"{head:>12}" for head in FIGURES))
-        for version, rounds in measured.items():
-            cells = []
-            for path in FIGURES.values():
-                found = [value(runs[place], path) for runs in rounds if place < len(runs)]
-                numbers = [one for one in found if one is not None]
-                cells.append(f"{median(numbers):12,.2f}" if numbers else f"{'-':>12}")
-            click.echo(f"  {version:16}" + "".join(cells))
+def _line(name: str, label: str, rounds: Sequence[Figures]) -> str:
+    """Return the medians of some rounds of a run, in columns."""
+    cells = []
+    for path in FIGURES.values():
+        numbers = [one for run in rounds if (one := value(run, path)) is not None]
+        cells.append(f"{median(numbers):12,.2f}" if numbers else f"{'-':>12}")
+    return f"  {name:18}{label:16}{''.join(cells)}"
+
+
+def _head() -> str:
+    return f"  {'':34}" + "".join(f"{name:>12}" for name in FIGURES)
+
+
+def compare(
+    versions: Sequence[Version], rows: Mapping[str, Sequence[str]], rounds: int, seconds: float
+) -> list[str]:
+    """Measure and print; returns the failed runs, none if there was none.
+
+    Args:
+        versions: measured in turns.
+        rows: the arguments of bench commands, by name.
+        rounds: of each row.
+        seconds: limit of each bench command.
+    """
+    failed: list[str] = []
+    left, took = len(rows) * rounds * len(versions), list[float]()
+    click.echo(f"{left} runs, about {left * _USUAL_SECONDS / 60:.0f} minutes")
+    for row, arguments in rows.items():
+        click.echo(f"\n{row}: odin-ws bench {shlex.join(arguments)}\n{_head()}")
+        measured: dict[str, list[Sequence[Figures]]] = {one.name: [] for one in versions}
+        for number in range(rounds):
+            for version in versions:
+                began = time.monotonic()
+                try:
+                    runs = version.measure(arguments, seconds)
+                except BenchFailed as error:
+                    failed.append(f"{row}, round {number + 1}, {version.name}")
+                    click.echo(f"  {version.name:18}failed: {error}")
+                else:
+                    measured[version.name].append(runs)
+                    for run in runs:
+                        click.echo(_line(version.name, run["label"], [run]))
+                took.append(time.monotonic() - began)
+                left -= 1
+        _summarize(measured)
+        if left:
+            click.echo(f"  {left} runs left, about {left * median(took) / 60:.0f} minutes")
+    return failed
+
+
+def _summarize(measured: Mapping[str, Sequence[Sequence[Figures]]]) -> None:
+    """Print the medians of a row's rounds."""
+    if max(map(len, measured.values())) < 2:  # noqa: PLR2004 -- one round is its own median
+        return
+    click.echo("  median")
+    for name, rounds in measured.items():
+        for several in zip(*rounds, strict=False):
+            click.echo(_line(name, several[0]["label"], several))
 
 
 @click.command(help=__doc__)
 @click.argument("revision")
 @click.argument("rows", nargs=-1)
 @click.option("--rounds", type=click.IntRange(1), default=2, show_default=True)
-@click.option("--baseline", is_flag=True, help="With the bare send loop before and after each run.")
-def main(revision: str, rows: Sequence[str], *, rounds: int, baseline: bool) -> None:
+@click.option(
+    "--minutes",
+    type=click.FloatRange(0, min_open=True),
+    default=6,
+    show_default=True,
+    help="Time limit of each run.",
+)
+def main(revision: str, rows: Sequence[str], *, rounds: int, minutes: float) -> None:
     """Measure and print."""
-    more = ["--baseline"] if baseline else []
-    with checked_out(revision) as before, tempfile.TemporaryDirectory() as folder:
+    with checked_out(revision) as before:
         versions = [before, Version("now", ROOT)]
-        for row in rows or ROWS:
-            measured: dict[str, list[list[Mapping[str, Any]]]] = {one.name: [] for one in versions}
-            for number in range(rounds):
-                for version in versions:
-                    arguments = [*shlex.split(ROWS.get(row, row)), *more]
-                    json = Path(folder, f"{len(measured)}-{number}-{version.root.name}.json")
-                    json.unlink(missing_ok=True)
-                    click.echo(f"{row}, round {number + 1}: {version.name}", err=True)
-                    runs = version.measure(arguments, json)
-                    if runs:
-                        measured[version.name].append(list(runs))
-            show(row, measured)
+        for version in versions:
+            try:
+                version.check()
+            except BenchFailed as error:
+                raise click.ClickException(f"{version.name} does not start here: {error}") from None
+        failed = compare(versions, rows_of(rows), rounds, 60 * minutes)
+    if failed:
+        raise click.ClickException("failed: " + "; ".join(failed))
 
 
 if __name__ == "__main__":
