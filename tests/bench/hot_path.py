@@ -27,7 +27,9 @@ from odin_ws.assembly import Upstream, build
 from odin_ws.catalogue import default_catalogue
 from odin_ws.history import History, SnapshotCache
 from odin_ws.hub import Hub, Ingest, Stream, Subscriber
+from odin_ws.hub.subscription_options import SubscriptionOptions
 from odin_ws.logs import configure_logging
+from odin_ws.protocol.filters import read_filter
 from odin_ws.protocol.wire_format import Frames, WireFormat, wire_format
 from odin_ws.records import Assignment, Batch, Item, Record, TopicPartition
 from odin_ws.settings import Settings
@@ -43,7 +45,9 @@ STORED: Final = Path(__file__).with_name("hot_path.json")
 
 TOPIC: Final = "odin.trades"
 TOKEN: Final = "BTC"  # noqa: S105 -- a currency
-VALUE: Final = b'{"type":"TRADE_EXECUTED","timestamp":1767609600000,"data":{"price":"0.1"}}'
+VALUE: Final = (
+    b'{"type":"TRADE_EXECUTED","timestamp":1767609600000,"data":{"price":"0.1","size":7}}'
+)
 
 _HEAD: Final = max_header_bytes()
 _SUBSCRIBE: Final = frame(
@@ -188,24 +192,28 @@ def _bare(counting: Counting, subscribers: int) -> int:
     return count.value
 
 
-def _cycle(
+def _cycle(  # noqa: PLR0913 -- what its subscribers are like
     counting: Counting,
     subscribers: int,
     *,
     records: int,
     alike: bool,
     form: WireFormat | None = None,
+    filtered: bool = False,
 ) -> int:
     """Of a cycle, from records in the channel until all have been written to.
 
     `alike`: all subscribers have the same sequence number; `form`: how their messages are written.
+    `filtered`: each has a filter of its own, which no record meets.
     """
 
     async def main() -> int:
         hub = _hub()
         for number in range(subscribers):
             subscriber = Subscriber(_ignore, form)
-            hub.subscribe(subscriber, [f"{TOKEN}.trade"])
+            where = {"field": "data.size", "gte": 8 + number}
+            options = SubscriptionOptions.of(None, read_filter(where) if filtered else None)
+            hub.subscribe(subscriber, [f"{TOKEN}.trade"], options=options)
             # All of one length.
             subscriber.seq = 1_000_000 + (0 if alike else number)
         send, inbox = trio.open_memory_channel[Item](10)
@@ -217,7 +225,7 @@ def _cycle(
             with counting() as count:
                 await trio.testing.wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
-        assert hub.stats.messages_sent == subscribers * records
+        assert hub.stats.messages_sent == (0 if filtered else subscribers * records)
         return count.value
 
     # Time stands still, so that no slice of it ends.
@@ -342,6 +350,11 @@ CASES: Final = (
             alike=False,
             form=wire_format(frames=Frames.BATCH, window_bits=15),
         ),
+        _bare,
+    ),
+    Case(
+        "a filter that a record does not meet",
+        partial(_cycle, records=1, alike=True, filtered=True),
         _bare,
     ),
     Case("a connect and its subscription", _connects, _bare_connects, few=50, many=150),

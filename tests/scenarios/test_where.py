@@ -111,6 +111,39 @@ async def test_a_replay_from_kafka_is_filtered(autojump_clock: object) -> None: 
         assert amounts(await rest(client)) == ["2000"] * 10 + ["5000"]
 
 
+async def from_history(scenario: Scenario, number: int) -> list[ScenarioClient]:
+    """Clients that resume together, all with the same filter; returns them."""
+    first = await scenario.connect()
+    ack = await first.subscribe(channels=["*.trade"], positions=True)
+    trades(scenario, *range(900, 1100))
+    await trio.sleep(1)
+    clients = [await scenario.connect() for _ in range(number)]
+
+    async def resume(client: ScenarioClient) -> None:
+        await client.resume(ack["positions"], channels=["*.trade"], where=LARGE)
+
+    async with trio.open_nursery() as nursery:
+        for client in clients:
+            nursery.start_soon(resume, client)
+    return clients
+
+
+@pytest.mark.parametrize("history_bytes", [0, 1 << 20], ids=["from Kafka", "from history"])
+async def test_replays_share_the_results_of_a_filter(
+    autojump_clock: object,  # noqa: ARG001
+    history_bytes: int,
+) -> None:
+    """Twenty clients that return together evaluate it once per record, not twenty times."""
+    settings = Settings(ws_history_bytes=history_bytes)
+    async with open_scenario(settings, partitions=3) as scenario:
+        clients = await from_history(scenario, 20)
+        for client in clients:
+            assert sorted(int(str(one)) for one in amounts(await rest(client))) == list(
+                range(1000, 1100)
+            )
+        assert scenario.service.hub.filter_cache.evaluations == 200
+
+
 async def test_a_long_replay_of_nothing_begins_all_the_same(
     autojump_clock: object,  # noqa: ARG001
 ) -> None:

@@ -15,14 +15,17 @@ from collections import Counter, deque
 from enum import IntEnum
 from random import Random
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import numpy as np
 import orjson
 
+from odin_ws.bench.event_reader import parse_events
 from odin_ws.bench.messages import LoadPlan
-from odin_ws.bench.reader import CLOSE, PING, TEXT, TORN, Tables
+from odin_ws.bench.reader import CLOSE, PING, TEXT, TORN, Bytes, Tables, parse
 from odin_ws.bench.socket_drain import NOBODY, Ready
 from odin_ws.bench.subscriptions import Subscription
+from odin_ws.bench.workload import Transport
 
 __all__ = ["Connections", "Phase"]
 
@@ -82,6 +85,7 @@ class Connections:
         self._ready = ready
         self._tables = tables
         self._post = tables.other_frames
+        self._events = plan.transport == Transport.EVENTS
         self._sockets: list[socket.socket | None] = [None] * plan.count
         self._number: dict[int, int] = {}
         self._pending: deque[int] = deque()
@@ -210,15 +214,27 @@ class Connections:
         error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
             raise OSError(error, "not connected")
-        plan = self._plan
-        sock.send(
-            f"GET {plan.path} HTTP/1.1\r\nHost: {plan.host}:{plan.port}\r\n"
-            "Upgrade: websocket\r\nConnection: Upgrade\r\n"
-            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-            f"Sec-WebSocket-Version: 13\r\n{_OFFER * plan.deflate}\r\n".encode()
-        )
+        sock.send(self._request(number).encode())
         self.phases[number] = Phase.UPGRADING
         self._epoll.modify(sock, select.EPOLLIN)
+
+    def _request(self, number: int) -> str:
+        plan = self._plan
+        host = f"Host: {plan.host}:{plan.port}"
+        if self._events:
+            query: dict[str, str] = {
+                "channels": ",".join(self._subscriptions[number].names),
+                "frames": plan.frames,
+            }
+            if (where := plan.workload.filter_of(plan.first + number)) is not None:
+                query["where"] = orjson.dumps(where).decode()
+            return f"GET /sse?{urlencode(query)} HTTP/1.1\r\n{host}\r\n\r\n"
+        return (
+            f"GET {plan.path} HTTP/1.1\r\n{host}\r\n"
+            "Upgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            f"Sec-WebSocket-Version: 13\r\n{_OFFER * plan.deflate}\r\n"
+        )
 
     def _upgraded(self, number: int) -> None:
         sock = self._socket(number)
@@ -226,18 +242,27 @@ class Connections:
         read = sock.recv(_RECV_BYTES)
         head, separator, more = read.partition(b"\r\n\r\n")
         status = head[9:12].decode(errors="replace")
-        if not separator or status != "101":
+        if not separator or status != ("200" if self._events else "101"):
             self._failed(number, status if separator else "no response")
             return
         self._in_flight -= 1
         self.phases[number] = Phase.OPEN
         self._ready.owner[sock.fileno()] = number
-        self._tables.rest[number, : len(more)] = np.frombuffer(more, np.uint8)
-        self._tables.rest_length[number] = len(more)
+        self._begin(number, np.frombuffer(more, np.uint8))
+        if self._events:
+            return
         if self._plan.subscribe:
             self._send(number, TEXT, self._subscription(number))
         else:
             self._subscribed(number)
+
+    def _begin(self, number: int, more: Bytes) -> None:
+        """Read the bytes that came with the response."""
+        parse_all = parse_events if self._events else parse
+        taken = parse_all(more, len(more), number, time.time_ns() // 1000, self._tables)
+        rest = more[taken:]
+        self._tables.rest[number, : len(rest)] = rest
+        self._tables.rest_length[number] = len(rest)
 
     def _subscription(self, number: int) -> bytes:
         plan = self._plan
@@ -245,8 +270,8 @@ class Connections:
         # A server of another version may not support `frames`.
         if plan.frames != "single":
             data["frames"] = plan.frames
-        if filters := plan.workload.filters:
-            data["where"] = {"field": "data.n", "gt": -1 - (plan.first + number) % filters}
+        if (where := plan.workload.filter_of(plan.first + number)) is not None:
+            data["where"] = where
         if number not in self._returning:
             return orjson.dumps(
                 {"type": "subscribe", "data": {**data, "positions": plan.positions}}
@@ -268,6 +293,8 @@ class Connections:
             self._subscribed(number)
         elif answer["type"] == "error":
             self.rejected += 1
+        elif answer["type"] == "close":
+            self._forget(number, f"{answer['code']} {answer['reason']}")
 
     def _subscribed(self, number: int) -> None:
         self.phases[number] = Phase.SUBSCRIBED

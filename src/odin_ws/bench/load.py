@@ -15,11 +15,13 @@ import numpy as np
 import orjson
 
 from odin_ws.bench.connections import Connections, Phase
+from odin_ws.bench.filtered_numbers import matched
 from odin_ws.bench.histogram import quantiles
 from odin_ws.bench.messages import LoadPlan, Reader, read_plan, send_event
 from odin_ws.bench.reader import UNKNOWN, Problem, Tables
 from odin_ws.bench.socket_drain import Ready, drain
 from odin_ws.bench.subscriptions import subscriptions
+from odin_ws.bench.workload import Transport
 
 __all__ = ["main"]
 
@@ -48,6 +50,12 @@ class Load:
             np.array([int(number < affected) for number in range(plan.count)], np.int64),
             topics=plan.workload.topics,
             partitions=plan.partitions,
+            thresholds=np.array(
+                [plan.workload.threshold(plan.first + number) for number in range(plan.count)],
+                np.int64,
+            ),
+            filters=plan.workload.filters,
+            events=plan.transport == Transport.EVENTS,
         )
         if plan.from_start:
             self._tables.numbers[:] = 0
@@ -135,8 +143,11 @@ class Load:
         alive = self._connections.phases == Phase.SUBSCRIBED
         if self._plan.affected and not self._plan.positions:
             alive[self._affected] = False  # stalled ones do not read
-        counted = np.repeat(alive, np.diff(tables.starts)) & (tables.numbers != UNKNOWN)
-        behind = self._published[tables.keys] - tables.numbers
+        each = np.diff(tables.starts)
+        counted = np.repeat(alive, each) & (tables.numbers != UNKNOWN)
+        filters, thresholds = self._plan.workload.filters, np.repeat(tables.thresholds, each)
+        published = matched(self._published[tables.keys], filters, thresholds)
+        behind = published - matched(tables.numbers, filters, thresholds)
         return int(behind[counted].clip(0).sum())
 
     def _send_status(self) -> None:

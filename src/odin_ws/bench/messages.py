@@ -24,7 +24,7 @@ class LoadPlan:
     `first` of `total`, `count` of them; the first `affected` of `total` are disturbed. `positions`:
     clients keep positions, to resume. `subscribe`: False for the baseline, which takes no commands.
     `from_start`: nothing is published before all are subscribed, so they get record 1. `frames`:
-    "single" or "batch"; `deflate`: clients offer permessage-deflate.
+    "single" or "batch"; `deflate`: clients offer permessage-deflate; `transport`: see Transport.
     """
 
     host: str
@@ -44,6 +44,7 @@ class LoadPlan:
     from_start: bool
     frames: str
     deflate: bool
+    transport: str
 
 
 @attrs.frozen

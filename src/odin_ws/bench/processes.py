@@ -22,7 +22,14 @@ from odin_ws.bench.broker import PARTITIONS
 from odin_ws.bench.errors import BenchFailed
 from odin_ws.bench.messages import LoadPlan, PublishPlan, to_json
 from odin_ws.bench.server import Cores, Target, pinned
-from odin_ws.bench.workload import Disturbance, Names, Run, Workload, names_for
+from odin_ws.bench.workload import (
+    Disturbance,
+    Names,
+    Run,
+    Transport,
+    Workload,
+    names_for,
+)
 
 __all__ = [
     "BenchProcess",
@@ -317,6 +324,7 @@ def _load_plans(
             from_start=not baseline and not run.stream_first,
             frames=run.frames,
             deflate=run.deflate,
+            transport=Transport.WEBSOCKET if baseline else run.transport,
         )
 
 

@@ -40,13 +40,13 @@ _AT_ONCE: Final = 500
 _DRAWN: Final = 1 << 18
 
 _VALUE: Final = (
-    b'{"type":"TRADE_EXECUTED","timestamp":%d,"data":{"k":%d,"n":%d,"pub_us":%d,"pad":"%b"}}'
+    b'{"type":"TRADE_EXECUTED","timestamp":%d,"data":{"k":%d,"n":%d,"m":%d,"pub_us":%d,"pad":"%b"}}'
 )
 
 
 # The fields with channel and number that are added to the values of events.
 _DATA: Final = b'"data":{'
-_NUMBERED: Final = b'"data":{"k":%d,"n":%d,'
+_NUMBERED: Final = b'"data":{"k":%d,"n":%d,"m":%d,'
 
 
 class Publisher:
@@ -66,9 +66,11 @@ class Publisher:
             plan.workload.channels, _DRAWN, p=popularity(plan.workload)
         )
         self._drawn: list[int] = drawn.tolist()
-        self._pad = b"x" * max(0, plan.record_bytes - len(_VALUE % (10**12, 0, 0, 10**15, b"")))
+        self._pad = b"x" * max(0, plan.record_bytes - len(_VALUE % (10**12, 0, 0, 0, 10**15, b"")))
         tokens = [plan.names.token(number) for number in range(plan.workload.tokens)]
         self._events = EventGenerator(tokens, 1, catalogue) if plan.events else None
+        # Filters look at the remainder; without filters it is 0.
+        self._divisor = max(1, plan.workload.filters)
         self._channels = {
             (topic, key): channel
             for channel, (topic, key) in enumerate(zip(self._topics, self._keys, strict=True))
@@ -100,12 +102,13 @@ class Publisher:
             return
         pad, drawn, counts = self._pad, self._drawn, self.counts
         produce, topics, keys = self._producer.produce, self._topics, self._keys
-        prefixes = self._prefixes
+        prefixes, divisor = self._prefixes, self._divisor
         for place in range(self.published, until):
             channel = drawn[place % _DRAWN]
             counts[channel] += 1
             now_us = time.time_ns() // 1000
-            value = _VALUE % (now_us // 1000, channel, counts[channel], now_us, pad)
+            number = counts[channel]
+            value = _VALUE % (now_us // 1000, channel, number, number % divisor, now_us, pad)
             produce(topics[channel], prefixes[channel] + value, keys[channel])
         self.published = max(until, self.published)
         self._producer.poll(0)
@@ -115,7 +118,8 @@ class Publisher:
             event = events.next(time.time_ns() // 1000)
             channel = self._channels[event.topic, event.key]
             self.counts[channel] += 1
-            numbered = _NUMBERED % (channel, self.counts[channel])
+            number = self.counts[channel]
+            numbered = _NUMBERED % (channel, number, number % self._divisor)
             self._producer.produce(event.topic, event.value.replace(_DATA, numbered, 1), event.key)
         self.published = max(until, self.published)
         self._producer.poll(0)

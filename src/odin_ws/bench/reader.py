@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from odin_ws.bench.compiled import compiled, find, integer, is_at
+from odin_ws.bench.filtered_numbers import matched
 from odin_ws.bench.histogram import BINS, bin_of
 from odin_ws.bench.shared_tails import (
     CHANNEL,
@@ -25,15 +26,20 @@ from odin_ws.bench.shared_tails import (
 )
 
 __all__ = [
+    "BATCH",
     "CLOSE",
     "LONGEST_FRAME",
     "PING",
+    "SEQ",
     "TEXT",
     "TORN",
     "UNKNOWN",
     "OtherFrames",
     "Problem",
     "Tables",
+    "check",
+    "check_tail",
+    "hand_over",
     "parse",
 ]
 
@@ -77,8 +83,8 @@ _STORED_BYTES: Final = 5
 
 # The fields to find: `{"seq":`, `"pos":"`, and those of our own records, `"k":`, `"n":` and
 # `"pub_us":`, in this order.
-_SEQ: Final = np.frombuffer(b'{"seq":', np.uint8)
-_BATCH: Final = np.frombuffer(b'{"type":"batch","seq":', np.uint8)
+SEQ: Final = np.frombuffer(b'{"seq":', np.uint8)
+BATCH: Final = np.frombuffer(b'{"type":"batch","seq":', np.uint8)
 _POS: Final = np.frombuffer(b'"pos":"', np.uint8)
 _CHANNEL: Final = np.frombuffer(b'"k":', np.uint8)
 _NUMBER: Final = np.frombuffer(b'"n":', np.uint8)
@@ -90,10 +96,10 @@ class Problem(IntEnum):
 
     SEQ_GAP = 0  # a sequence number is missing
     SEQ_AGAIN = 1  # a sequence number is not above the one before
-    LOST = 2  # a record of a channel is missing
+    LOST = 2  # a record of a channel is missing, though it meets the filter
     DOUBLED = 3  # a record came again, or after a later one of its channel
     DISORDER = 4  # an offset was not above the one before in its partition
-    UNWANTED = 5  # the connection has not subscribed to the channel
+    UNWANTED = 5  # the connection has not subscribed to the channel, or its filter is not met
     STRANGE = 6  # a frame that the benchmark does not expect
 
 
@@ -128,7 +134,8 @@ class Tables(NamedTuple):
     keys: Ints  # [all subscriptions]
     numbers: Ints  # [all subscriptions] the last one, UNKNOWN before the first
     group: Ints  # [connections] 1 for those that are disturbed, else 0
-    workload: Ints  # [2] topics, partitions
+    thresholds: Ints  # [connections] the lowest remainder that meets its filter, 0 without one
+    workload: Ints  # [4] topics, partitions, filters, 1 for Server-Sent Events
     received: Ints  # [groups] messages
     volume: Ints  # [1] bytes of messages' frames
     latency: Ints  # [groups, BINS]
@@ -140,8 +147,17 @@ class Tables(NamedTuple):
     other_frames: OtherFrames
 
     @classmethod
-    def empty(
-        cls, starts: Ints, keys: Ints, group: Ints, *, topics: int, partitions: int
+    def empty(  # noqa: PLR0913 -- what a run is about
+        cls,
+        starts: Ints,
+        keys: Ints,
+        group: Ints,
+        *,
+        topics: int,
+        partitions: int,
+        thresholds: Ints | None = None,
+        filters: int = 0,
+        events: bool = False,
     ) -> Tables:
         """Return the tables of connections that have received nothing."""
         connections = len(group)
@@ -152,7 +168,8 @@ class Tables(NamedTuple):
             keys=keys,
             numbers=np.full(len(keys), UNKNOWN, np.int64),
             group=group,
-            workload=np.array([topics, partitions], np.int64),
+            thresholds=np.zeros(connections, np.int64) if thresholds is None else thresholds,
+            workload=np.array([topics, partitions, filters, events], np.int64),
             received=np.zeros(_GROUPS, np.int64),
             volume=np.zeros(1, np.int64),
             latency=np.zeros((_GROUPS, BINS), np.int64),
@@ -189,7 +206,7 @@ def parse(data: Bytes, end: int, connection: int, now_us: int, tables: Tables) -
                 length = length << 8 | np.int64(octet)
             begin += octets
         if torn or length < 0 or length > LONGEST_FRAME - _LONGEST_HEADER:
-            _hand_over(data[:0], connection, TORN, tables.other_frames)
+            hand_over(data[:0], connection, TORN, tables.other_frames)
             return end
         if end - begin < length:
             break
@@ -198,21 +215,22 @@ def parse(data: Bytes, end: int, connection: int, now_us: int, tables: Tables) -
         if packed:
             tables.volume[0] += after - place
             _check_packed(payload, connection, now_us, tables)
-        elif opcode == TEXT and is_at(payload, 0, _SEQ):
+        elif opcode == TEXT and is_at(payload, 0, SEQ):
             tables.volume[0] += after - place
-            _check(payload, connection, now_us, tables)
-        elif opcode == TEXT and is_at(payload, 0, _BATCH):
+            check(payload, connection, now_us, tables)
+        elif opcode == TEXT and is_at(payload, 0, BATCH):
             tables.volume[0] += after - place
-            seq, tail = integer(payload, len(_BATCH))
-            _check_tail(seq, payload[tail:], connection, now_us, tables, packed)
+            seq, tail = integer(payload, len(BATCH))
+            check_tail(seq, payload[tail:], connection, now_us, tables, packed)
         else:
-            _hand_over(payload, connection, opcode, tables.other_frames)
+            hand_over(payload, connection, opcode, tables.other_frames)
         place = after
     return place
 
 
 @compiled
-def _hand_over(payload: Bytes, connection: int, opcode: int, other_frames: OtherFrames) -> None:
+def hand_over(payload: Bytes, connection: int, opcode: int, other_frames: OtherFrames) -> None:
+    """Leave a frame that is no message to Python."""
     begin, letter = other_frames.used
     after = begin + len(payload)
     other_frames.text[begin:after] = payload
@@ -234,16 +252,16 @@ def _check_packed(payload: Bytes, connection: int, now_us: int, tables: Tables) 
         tables.problems[Problem.STRANGE] += 1
         return
     head = payload[_STORED_BYTES:after]
-    batch = is_at(head, 0, _BATCH)
-    seq, place = integer(head, len(_BATCH) if batch else len(_SEQ))
-    if place > len(head) or not (batch or is_at(head, 0, _SEQ)):
+    batch = is_at(head, 0, BATCH)
+    seq, place = integer(head, len(BATCH) if batch else len(SEQ))
+    if place > len(head) or not (batch or is_at(head, 0, SEQ)):
         tables.problems[Problem.STRANGE] += 1
         return
-    _check_tail(seq, payload[after:], connection, now_us, tables, _PACKED)
+    check_tail(seq, payload[after:], connection, now_us, tables, _PACKED)
 
 
 @compiled
-def _check_tail(  # noqa: PLR0913, PLR0917 -- numba has no structures to change
+def check_tail(  # noqa: PLR0913, PLR0917 -- numba has no structures to change
     seq: int,
     tail: Bytes,
     connection: int,
@@ -273,9 +291,9 @@ def _check_tail(  # noqa: PLR0913, PLR0917 -- numba has no structures to change
 
 
 @compiled
-def _check(payload: Bytes, connection: int, now_us: int, tables: Tables) -> None:
+def check(payload: Bytes, connection: int, now_us: int, tables: Tables) -> None:
     """Check one message against earlier ones."""
-    seq, place = integer(payload, len(_SEQ))
+    seq, place = integer(payload, len(SEQ))
     partition, place = integer(payload, find(payload, place, _POS))
     offset, place = integer(payload, place + 1)
     channel, place = integer(payload, find(payload, place, _CHANNEL))
@@ -294,7 +312,7 @@ def _check_message(
 ) -> None:
     """Check the sequence number and the fields of one message against earlier ones."""
     partition, offset, channel, number, published_us = record
-    topics, partitions = tables.workload
+    topics, partitions = tables.workload[0], tables.workload[1]
     if partition >= partitions:
         tables.problems[Problem.STRANGE] += 1
         return
@@ -330,11 +348,15 @@ def _check_number(channel: int, number: int, connection: int, tables: Tables) ->
     if place == stop or tables.keys[place] != channel:
         tables.problems[Problem.UNWANTED] += 1
         return
+    filters, threshold = tables.workload[2], tables.thresholds[connection]
+    if filters and number % filters < threshold:
+        tables.problems[Problem.UNWANTED] += 1
     last = tables.numbers[place]
     if last == UNKNOWN:
         tables.numbers[place] = number
     elif number <= last:
         tables.problems[Problem.DOUBLED] += 1
     else:
-        tables.problems[Problem.LOST] += number - last - 1
+        between = matched(number - 1, filters, threshold) - matched(last, filters, threshold)
+        tables.problems[Problem.LOST] += between
         tables.numbers[place] = number

@@ -100,6 +100,7 @@ _QUANTITIES: Final[Sequence[tuple[str, Callable[[Measurement], str]]]] = (
     ("all reconnected after", lambda run: _text(run.back_seconds, "{:.1f} s")),
     ("CPU", lambda run: f"{run.cpu_percent:.1f}%"),
     ("CPU per message", lambda run: _text(run.cpu_us, "{:.2f} us")),
+    ("CPU per record", lambda run: _text(run.record_us, "{:.0f} us")),
     ("memory", lambda run: f"{run.rss_after_mb:.0f} MB"),
     ("memory per idle connection", lambda run: _text(run.idle_kb, "{:.1f} KB")),
     ("memory per connection at the end", lambda run: _text(run.streaming_kb, "{:.1f} KB")),

@@ -119,6 +119,12 @@ class Measurement:
         return self.cpu_seconds / self.received * 1e6 if self.received else None
 
     @property
+    def record_us(self) -> float | None:
+        """The server's CPU microseconds per published record."""
+        records = self.published_rate * self.seconds
+        return self.cpu_seconds / records * 1e6 if records else None
+
+    @property
     def bytes_each(self) -> float | None:
         """Bytes on the wire per delivered message, with frame headers."""
         return self.bytes / self.received if self.received else None
@@ -184,7 +190,8 @@ class Measurement:
         """Return all of it except the histogram, with derived figures."""
         fields = attrs.asdict(self, filter=lambda field, _value: field.name != "counts")
         derived = (
-            *("delivered", "cpu_us", "cpu_percent", "connects", "connect_us", "against_calm"),
+            *("delivered", "cpu_us", "record_us", "cpu_percent", "connects", "connect_us"),
+            "against_calm",
             *("idle_kb", "streaming_kb", "growth_percent"),
         )
         return fields | {name: getattr(self, name) for name in derived}

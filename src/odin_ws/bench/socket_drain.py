@@ -10,6 +10,7 @@ import numpy as np
 from numba import int32, int64, uintp
 
 from odin_ws.bench.compiled import CFunction, compiled
+from odin_ws.bench.event_reader import parse_events
 from odin_ws.bench.reader import LONGEST_FRAME, Bytes, Ints, Tables, parse
 
 __all__ = ["NOBODY", "Ready", "drain"]
@@ -121,7 +122,10 @@ def _read(descriptor: int, connection: int, ready: Ready, tables: Tables) -> boo
         return False
     ready.arena[:begun] = tables.rest[connection, :begun]
     end = begun + got
-    taken = parse(ready.arena, end, connection, _now_us(ready), tables)
+    if tables.workload[3]:
+        taken = parse_events(ready.arena, end, connection, _now_us(ready), tables)
+    else:
+        taken = parse(ready.arena, end, connection, _now_us(ready), tables)
     tables.rest[connection, : end - taken] = ready.arena[taken:end]
     tables.rest_length[connection] = end - taken
     return True

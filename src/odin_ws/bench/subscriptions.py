@@ -70,4 +70,7 @@ def reach(workload: Workload, names: Names, connections: int) -> float:
     """Return the share of the connections that receive a record, on average."""
     shares = popularity(workload)
     sample = subscriptions(workload, names, min(connections, _SAMPLE))
-    return float(np.mean([shares[one.channels].sum() for one in sample]))
+    met = [
+        1 - workload.threshold(number) / max(1, workload.filters) for number in range(len(sample))
+    ]
+    return float(np.mean([shares[one.channels].sum() for one in sample] * np.array(met)))

@@ -363,7 +363,21 @@ CASES: Final[Mapping[str, Sequence[Case]]] = {
             "filters: 1,000 x 200/s, 50 distinct filters",
             SCENARIOS["filters"].runs,
             (
-                Figure("CPU against no filter", _against("cpu_us", 1), "{:.2f} x", most=1.3),
+                Figure("CPU per record, all met", _against("record_us", 1), "{:.2f} x", most=1.3),
+                Figure("CPU per record, half met", _against("record_us", 2), "{:.2f} x", most=1.3),
+                Figure("CPU per message, half met", _against("cpu_us", 2), "{:.2f} x"),
+                _LATENCY,
+                _RIGHT,
+            ),
+        ),
+        Case(
+            "sse: 1,000 x 100/s over Server-Sent Events",
+            SCENARIOS["sse"].runs,
+            (
+                Figure("CPU per message", _against("cpu_us", 1), "{:.2f} x", most=1.5),
+                Figure("bytes per message", _against("bytes_each", 1), "{:.2f} x", most=1.5),
+                Figure("CPU per message, batches", _against("cpu_us", 3), "{:.2f} x", most=1.5),
+                Figure("bytes per message, batches", _against("bytes_each", 3), "{:.2f} x"),
                 _LATENCY,
                 _RIGHT,
             ),

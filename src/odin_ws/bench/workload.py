@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from enum import Enum
+from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ __all__ = [
     "Names",
     "Run",
     "Scenario",
+    "Transport",
     "Workload",
     "catalogue_of",
     "names_for",
@@ -38,8 +39,9 @@ class Workload:
     `each`: channels per subscriber. `zipf`: popularity falls with the rank, in publishing and
     subscribing; otherwise all channels are equal. `patterned`: the share of subscribers with a
     pattern among their subscriptions, alternately `{token}.*` and `*.{category}`. `everything`: all
-    subscribe to `*.*`. `filters`: how many distinct filters there are, one per subscriber in turn;
-    every record meets all of them, so the messages are those of a run without filters.
+    subscribe to `*.*`. `filters`: how many distinct filters there are, one per subscriber in turn.
+    Every record meets all of them, so the messages are those of a run without filters; with
+    `thresholds` filter k is met by records whose number modulo `filters` is k or more.
     """
 
     tokens: int = 1
@@ -49,6 +51,7 @@ class Workload:
     patterned: float = 0.0
     everything: bool = False
     filters: int = 0
+    thresholds: bool = False
 
     @property
     def channels(self) -> int:
@@ -59,6 +62,17 @@ class Workload:
         """The same with no more topics than the catalogue has."""
         topics = min(self.topics, len(catalogue.topics))
         return attrs.evolve(self, topics=topics, each=min(self.each, self.tokens * topics))
+
+    def threshold(self, number: int) -> int:
+        """The lowest remainder of records that meet the filter of a subscriber."""
+        return number % self.filters if self.thresholds else 0
+
+    def filter_of(self, number: int) -> dict[str, Any] | None:
+        """The filter of a subscriber, if there are any."""
+        if not self.filters:
+            return None
+        turn = number % self.filters
+        return {"field": "data.m", "gte": turn if self.thresholds else -turn}
 
 
 EVENTS: Final = Workload(tokens=12, topics=8, everything=True)
@@ -115,6 +129,14 @@ class Disturbance(Enum):
     AWAY = "away"  # cut off; reconnect to resume after `away` records
 
 
+class Transport(StrEnum):
+    """How clients receive messages."""
+
+    WEBSOCKET = "websocket"
+    EVENTS = "events"
+    """Server-Sent Events."""
+
+
 @attrs.frozen
 class Run:
     """One measurement.
@@ -143,6 +165,7 @@ class Run:
     events: bool = False
     frames: str = "single"
     deflate: bool = False
+    transport: Transport = Transport.WEBSOCKET
     workload: Workload = attrs.field(factory=Workload)
     affected: int = 0
     away: int = 0
@@ -283,7 +306,17 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         "1,000 subscribers with 50 distinct filters, compared with none.",
         (
             Run("no filter", rate=200),
-            Run("50 filters", rate=200, workload=Workload(filters=50)),
+            Run("all met", rate=200, workload=Workload(filters=50)),
+            Run("half met", rate=200, workload=Workload(filters=50, thresholds=True)),
+        ),
+    ),
+    "sse": Scenario(
+        "1,000 subscribers over Server-Sent Events, compared with WebSockets.",
+        (
+            Run("WebSocket"),
+            Run("events", transport=Transport.EVENTS),
+            Run("WebSocket, batches", frames="batch"),
+            Run("events, batches", transport=Transport.EVENTS, frames="batch"),
         ),
     ),
     "slow": Scenario(

@@ -26,7 +26,7 @@ from odin_ws.hub.subscription_index import SubscriptionIndex
 from odin_ws.hub.subscription_options import PLAIN, SubscriptionOptions
 from odin_ws.protocol.encoder import NOTHING, Encoded, write
 from odin_ws.protocol.envelope import ChannelMessage
-from odin_ws.protocol.filters import FilterRegistry
+from odin_ws.protocol.filters import FilterCache, FilterRegistry
 from odin_ws.protocol.wire_format import Frames, WireFormat
 from odin_ws.records import Item
 from odin_ws.slots import Slots
@@ -73,6 +73,8 @@ class Hub:
         self._interval = interval
         self._cycle_bytes = cycle_bytes
         self.filters = FilterRegistry(max_filters)
+        self.filter_cache = FilterCache()
+        """Results of filters in replays, which read the same records."""
         self.index = SubscriptionIndex()
         self._pacer = Pacer(2 * cycle_bytes, self.stats)
         compressors = Compressors(self.stats.compressed)
@@ -210,7 +212,7 @@ class Hub:
     def sent(self, subscriber: Subscriber) -> Steps[tuple[int, list[ChannelMessage]]]:
         """Return the messages sent to a subscriber that history still has, and the first number."""
         self.flush(subscriber)
-        return (yield from sent_messages(subscriber, self.stream, self.history))
+        return (yield from sent_messages(subscriber, self.stream, self.history, self.filter_cache))
 
     def resend(
         self, subscriber: Subscriber, messages: Sequence[ChannelMessage], first: int

@@ -60,21 +60,21 @@ class FanOut:
         return len(message.value)
 
     def _add_with_options(self, message: ChannelMessage) -> int:
+        known = len(self.messages)
         size = self._add(message)
-        is_measured = size != UNWANTED_BYTES
-        found, terms = self._index.matching_with_options(message)
+        found, paced, terms = self._index.matching_with_options(message)
         for subscriber_set in found:
-            if subscriber_set.options.max_rate is not None:
-                if not subscriber_set.pending:
-                    self._paced.append(subscriber_set)
-            else:
-                if not subscriber_set.pending:
-                    self._filtered.append(subscriber_set)
-                if not is_measured:
-                    self.messages.append(message)
-                    is_measured = True
+            pending = subscriber_set.pending
+            if not pending:
+                self._filtered.append(subscriber_set)
+            pending.append(message)
+        for subscriber_set in paced:
+            if not subscriber_set.pending:
+                self._paced.append(subscriber_set)
             subscriber_set.pending.append(message)
-        if found:
+        if found and len(self.messages) == known:
+            self.messages.append(message)
+        if found or paced:
             size = len(message.value)
         if terms:
             self._stats.filter_comparisons += terms

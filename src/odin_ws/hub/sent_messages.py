@@ -12,14 +12,14 @@ from odin_ws.hub.stream import Stream
 from odin_ws.hub.subscriber import Subscriber
 from odin_ws.hub.subscription_options import PLAIN, SubscriptionOptions
 from odin_ws.protocol.envelope import ChannelMessage
-from odin_ws.protocol.filters import Fields
+from odin_ws.protocol.filters import FilterCache
 from odin_ws.steps import STEP_ITEMS, Steps
 
 __all__ = ["sent_messages"]
 
 
 def sent_messages(
-    subscriber: Subscriber, stream: Stream, history: History
+    subscriber: Subscriber, stream: Stream, history: History, filter_cache: FilterCache
 ) -> Steps[tuple[int, list[ChannelMessage]]]:
     """Return the messages, and the sequence number of the first one; none may be pending.
 
@@ -31,7 +31,7 @@ def sent_messages(
         # The numbers of delayed messages do not follow the hub's order.
         return last + 1, []
     patterns, options = frozenset(subscriber.patterns), subscriber.options
-    selection = None if options is None else _Selection(patterns, options)
+    selection = None if options is None else _Selection(patterns, options, filter_cache)
     since = max(subscriber.resend_from, stream.contiguous_since)
     messages = yield from history.since(patterns, since, until)
     # A partition may have been revoked or reassigned between two steps.
@@ -46,18 +46,21 @@ class _Selection:
     """A snapshot of a subscriber's patterns and filters; later changes do not affect it."""
 
     def __init__(
-        self, patterns: AbstractSet[str], options: Mapping[str, SubscriptionOptions]
+        self,
+        patterns: AbstractSet[str],
+        options: Mapping[str, SubscriptionOptions],
+        filter_cache: FilterCache,
     ) -> None:
         self._patterns = patterns
         self._options = dict(options)
+        self._matches = filter_cache.matches
 
     def includes(self, message: ChannelMessage) -> bool:
         """Return whether a subscription matches a message."""
-        fields = Fields(message.value)
         for pattern in message.patterns:
             if pattern in self._patterns:
                 where = self._options.get(pattern, PLAIN).where
-                if where is None or where.matches(fields):
+                if where is None or self._matches(where, message.value):
                     return True
         return False
 

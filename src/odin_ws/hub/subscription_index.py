@@ -6,20 +6,19 @@ Subscriptions with options have separate tables, which cost nothing while there 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from odin_ws.hub.subscriber import Due, Subscriber
 from odin_ws.hub.subscription_options import PLAIN, SubscriptionOptions
 from odin_ws.pattern import ANY, Pattern
 from odin_ws.protocol.envelope import ChannelMessage
-from odin_ws.protocol.filters import Fields
+from odin_ws.protocol.filters import Fields, Filter
 
 __all__ = ["SubscriberSet", "SubscriptionIndex"]
 
 # Most messages have no subscriber if clients subscribe to few of many tokens.
 _NO_SUBSCRIBERS = None, None, None, None
 _NOBODY: Sequence[SubscriberSet] = ()
-_NO_SETS: Mapping[SubscriptionOptions, SubscriberSet] = {}
 
 
 class SubscriberSet:
@@ -38,6 +37,65 @@ class SubscriberSet:
         self.pending = Due()
 
 
+class _SetsWithOptions:
+    """The subscriber sets of one pattern whose subscriptions have options."""
+
+    __slots__ = ("filtered", "paced", "sets", "terms")
+
+    def __init__(self) -> None:
+        self.terms = 0
+        """The comparisons of the filters without a rate."""
+        self.sets: dict[SubscriptionOptions, SubscriberSet] = {}
+        # The same by what a message is looked up by: without a rate, and with one.
+        self.filtered: dict[Filter, SubscriberSet] = {}
+        self.paced: dict[Filter | None, list[SubscriberSet]] = {}
+
+    def add(self, subscriber_set: SubscriberSet) -> None:
+        """Add a set of other options than those so far."""
+        options = subscriber_set.options
+        self.sets[options] = subscriber_set
+        if options.max_rate is not None:
+            self.paced.setdefault(options.where, []).append(subscriber_set)
+        else:
+            assert options.where is not None, subscriber_set.pattern
+            self.filtered[options.where] = subscriber_set
+            self.terms += options.where.terms
+
+    def remove(self, options: SubscriptionOptions) -> None:
+        """Remove an empty set."""
+        subscriber_set, where = self.sets.pop(options), options.where
+        if options.max_rate is None:
+            assert where is not None, subscriber_set.pattern
+            del self.filtered[where]
+            self.terms -= where.terms
+            return
+        self.paced[where].remove(subscriber_set)
+        if not self.paced[where]:
+            del self.paced[where]
+
+
+class _Evaluations:
+    """The results of filters for one message: each is evaluated once. `terms`: comparisons."""
+
+    __slots__ = ("_fields", "_results", "terms")
+
+    def __init__(self, value: bytes) -> None:
+        self.terms = 0
+        self._fields = Fields(value)
+        # By the filter's id: the registry has one object for each.
+        self._results: dict[int, bool] = {}
+
+    def matches(self, where: Filter | None) -> bool:
+        """Return whether the message meets a filter; without one it does."""
+        if where is None:
+            return True
+        result = self._results.get(id(where))
+        if result is None:
+            result = self._results[id(where)] = where.matches(self._fields)
+            self.terms += where.terms
+        return result
+
+
 class SubscriptionIndex:
     """Maps patterns (`BTC.trade`, `*.trade`, `BTC.*`, `*.*`) to subscriber sets; drops empty ones.
 
@@ -50,7 +108,7 @@ class SubscriptionIndex:
         self._tokens: dict[str, SubscriberSet] = {}
         self._categories: dict[str, SubscriberSet] = {}
         self._everything: dict[str, SubscriberSet] = {}
-        self._with_options: dict[str, dict[SubscriptionOptions, SubscriberSet]] = {}
+        self._with_options: dict[str, _SetsWithOptions] = {}
 
     def __len__(self) -> int:
         """Return how many patterns have a subscriber."""
@@ -106,10 +164,13 @@ class SubscriptionIndex:
     def _set_with_options(
         self, subscriber: Subscriber, pattern: str, options: SubscriptionOptions
     ) -> SubscriberSet:
-        sets = self._with_options.setdefault(pattern, {})
-        subscriber_set = sets.get(options)
+        table = self._with_options.get(pattern)
+        if table is None:
+            table = self._with_options[pattern] = _SetsWithOptions()
+        subscriber_set = table.sets.get(options)
         if subscriber_set is None:
-            subscriber_set = sets[options] = SubscriberSet(pattern, options)
+            subscriber_set = SubscriberSet(pattern, options)
+            table.add(subscriber_set)
         if subscriber.options is None:
             subscriber.options = {}
         subscriber.options[subscriber_set.pattern] = subscriber_set.options
@@ -140,48 +201,52 @@ class SubscriptionIndex:
     def _discard_with_options(
         self, subscriber: Subscriber, pattern: str, options: SubscriptionOptions
     ) -> None:
-        sets = self._with_options[pattern]
-        members = sets[options].members
+        table = self._with_options[pattern]
+        members = table.sets[options].members
         del members[subscriber]
         if not members:
-            del sets[options]
-            if not sets:
+            table.remove(options)
+            if not table.sets:
                 del self._with_options[pattern]
         assert subscriber.options is not None, pattern
         del subscriber.options[pattern]
         if not subscriber.options:
             subscriber.options = None
 
-    def matching_with_options(self, message: ChannelMessage) -> tuple[list[SubscriberSet], int]:
+    def matching_with_options(
+        self, message: ChannelMessage
+    ) -> tuple[Sequence[SubscriberSet], Sequence[SubscriberSet], int]:
         """Return the subscriber sets with options that get a message, and the comparisons made.
 
-        A filter is evaluated once, however many patterns and rates it is combined with.
+        First those without a rate, then those with one. A filter is evaluated once, however many
+        patterns and rates it is combined with.
         """
-        found: list[SubscriberSet] = []
-        fields: Fields | None = None
-        # By the filter's id: the registry has one object for each.
-        results: dict[int, bool] = {}
-        terms = 0
-        for pattern in message.patterns:
-            for options, subscriber_set in self._with_options.get(pattern, _NO_SETS).items():
-                where = options.where
-                if where is not None:
-                    matches = results.get(id(where))
-                    if matches is None:
-                        if fields is None:
-                            fields = Fields(message.value)
-                        matches = results[id(where)] = where.matches(fields)
-                        terms += where.terms
-                    if not matches:
-                        continue
-                found.append(subscriber_set)
-        return found, terms
+        with_options = self._with_options
+        tables = [with_options[one] for one in message.patterns if one in with_options]
+        if not tables:
+            return _NOBODY, _NOBODY, 0
+        if len(tables) == 1 and not tables[0].paced:
+            # No filter can be there twice, so no result needs to be kept.
+            fields, filtered = Fields(message.value), tables[0].filtered
+            found = [one for where, one in filtered.items() if where.matches(fields)]
+            return found, _NOBODY, tables[0].terms
+        evaluations = _Evaluations(message.value)
+        matches = evaluations.matches
+        found = [one for table in tables for where, one in table.filtered.items() if matches(where)]
+        paced = [
+            one
+            for table in tables
+            for where, several in table.paced.items()
+            if matches(where)
+            for one in several
+        ]
+        return found, paced, evaluations.terms
 
     def pattern_counts(self) -> Iterator[tuple[str, int]]:
         """Yield each pattern and its number of subscribers; may miss concurrent changes."""
         counts = {
-            pattern: sum(len(one.members) for one in sets.values())
-            for pattern, sets in self._with_options.items()
+            pattern: sum(len(one.members) for one in table.sets.values())
+            for pattern, table in self._with_options.items()
         }
         for table in (self._channels, self._tokens, self._categories, self._everything):
             for one in list(table.values()):
@@ -190,8 +255,8 @@ class SubscriptionIndex:
 
     def subscriptions_to(self, message: ChannelMessage) -> int:
         """Return how many subscriptions match a message; two patterns of one client count twice."""
-        with_options, _ = self.matching_with_options(message)
-        return sum(len(one.members) for one in (*self.matching(message), *with_options))
+        found, paced, _ = self.matching_with_options(message)
+        return sum(len(one.members) for one in (*self.matching(message), *found, *paced))
 
     def matching(self, message: ChannelMessage) -> Sequence[SubscriberSet]:
         """Return the subscriber sets of a message's channel; at most four."""

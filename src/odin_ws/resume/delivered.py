@@ -8,7 +8,7 @@ from typing import Final
 from odin_ws.history import ResumeCursor
 from odin_ws.hub import Hub, LiveFrom, Subscriber
 from odin_ws.protocol.envelope import ChannelMessage
-from odin_ws.protocol.filters import Fields, Filter
+from odin_ws.protocol.filters import Filter
 from odin_ws.records import TopicPartition
 from odin_ws.steps import STEP_ITEMS, Steps
 
@@ -28,6 +28,7 @@ class Delivered:
     def __init__(self, hub: Hub, subscriber: Subscriber, where: Filter | None) -> None:
         self._hub = hub
         self._where = where
+        self._matches = hub.filter_cache.matches
         self._live = dict(subscriber.live_from)
         self._until: dict[str, LiveFrom] = {}
         options = subscriber.options or {}
@@ -54,7 +55,7 @@ class Delivered:
             if until is not None and record.offset > self._sent_after(until, key):
                 continue
             where = self._filters.get(pattern) if self._filters else None
-            if where is None or where.matches(Fields(message.value)):
+            if where is None or self._matches(where, message.value):
                 return True
         return False
 
@@ -67,8 +68,8 @@ class Delivered:
         """
         if self._where is None:
             return self.has if self else None
-        matches = self._where.matches
-        return lambda message: not matches(Fields(message.value)) or self.has(message)
+        where, matches = self._where, self._matches
+        return lambda message: not matches(where, message.value) or self.has(message)
 
     def begin(self, resume_cursor: ResumeCursor) -> Steps[dict[str, LiveFrom]]:
         """Return by pattern the positions after which the subscriber has all after the replay."""

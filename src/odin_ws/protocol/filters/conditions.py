@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from decimal import Decimal
 from typing import Final
 
-from odin_ws.protocol.filters.fields import MISSING, Fields, Path
+from odin_ws.protocol.filters.decimals import Number
+from odin_ws.protocol.filters.fields import MISSING, Fields
 from odin_ws.protocol.filters.filter import Test
 
 __all__ = ["ORDERS", "all_of", "among", "any_of", "exists", "has_prefix", "negated"]
@@ -46,35 +46,35 @@ def negated(test: Test) -> Test:
     return matches
 
 
-def exists(name: str, path: Path) -> Test:
+def exists(name: str) -> Test:
     """Return a test that the field exists, even if null."""
 
     def matches(fields: Fields) -> bool:
-        return fields.get(name, path) is not MISSING
+        return fields[name] is not MISSING
 
     return matches
 
 
-def has_prefix(name: str, path: Path, prefix: str) -> Test:
+def has_prefix(name: str, prefix: str) -> Test:
     """The field is a string that begins so, be it written as a number."""
 
     def matches(fields: Fields) -> bool:
-        value = fields.get(name, path)
+        value = fields[name]
         return isinstance(value, str) and value.startswith(prefix)
 
     return matches
 
 
 def among(
-    name: str, path: Path, constants: AbstractSet[Decimal | str], literals: AbstractSet[bool | None]
+    name: str, constants: AbstractSet[Number | str], literals: AbstractSet[bool | None]
 ) -> Test:
     """The field is one of these: numbers by value, strings, and true, false or null."""
 
     def matches(fields: Fields) -> bool:
-        number = fields.number(name, path)
+        number = fields.numbers[name]
         if number is not None:
             return number in constants
-        value = fields.get(name, path)
+        value = fields[name]
         if isinstance(value, str):
             return value in constants
         return (value is None or isinstance(value, bool)) and value in literals
@@ -82,39 +82,39 @@ def among(
     return matches
 
 
-def _lt(name: str, path: Path, constant: Decimal | str) -> Test:
+def _lt(name: str, constant: Number | str) -> Test:
     if isinstance(constant, str):
         text: str = constant
-        return lambda fields: (one := fields.text(name, path)) is not None and one < text
-    number: Decimal = constant
-    return lambda fields: (one := fields.number(name, path)) is not None and one < number
+        return lambda fields: (one := fields.text(name)) is not None and one < text
+    number: Number = constant
+    return lambda fields: (one := fields.numbers[name]) is not None and one < number
 
 
-def _lte(name: str, path: Path, constant: Decimal | str) -> Test:
+def _lte(name: str, constant: Number | str) -> Test:
     if isinstance(constant, str):
         text: str = constant
-        return lambda fields: (one := fields.text(name, path)) is not None and one <= text
-    number: Decimal = constant
-    return lambda fields: (one := fields.number(name, path)) is not None and one <= number
+        return lambda fields: (one := fields.text(name)) is not None and one <= text
+    number: Number = constant
+    return lambda fields: (one := fields.numbers[name]) is not None and one <= number
 
 
-def _gt(name: str, path: Path, constant: Decimal | str) -> Test:
+def _gt(name: str, constant: Number | str) -> Test:
     if isinstance(constant, str):
         text: str = constant
-        return lambda fields: (one := fields.text(name, path)) is not None and one > text
-    number: Decimal = constant
-    return lambda fields: (one := fields.number(name, path)) is not None and one > number
+        return lambda fields: (one := fields.text(name)) is not None and one > text
+    number: Number = constant
+    return lambda fields: (one := fields.numbers[name]) is not None and one > number
 
 
-def _gte(name: str, path: Path, constant: Decimal | str) -> Test:
+def _gte(name: str, constant: Number | str) -> Test:
     if isinstance(constant, str):
         text: str = constant
-        return lambda fields: (one := fields.text(name, path)) is not None and one >= text
-    number: Decimal = constant
-    return lambda fields: (one := fields.number(name, path)) is not None and one >= number
+        return lambda fields: (one := fields.text(name)) is not None and one >= text
+    number: Number = constant
+    return lambda fields: (one := fields.numbers[name]) is not None and one >= number
 
 
-ORDERS: Final[dict[str, Callable[[str, Path, Decimal | str], Test]]] = {
+ORDERS: Final[dict[str, Callable[[str, Number | str], Test]]] = {
     "lt": _lt,
     "lte": _lte,
     "gt": _gt,

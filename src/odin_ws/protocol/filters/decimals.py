@@ -6,13 +6,16 @@ import re
 from decimal import Decimal, InvalidOperation
 from typing import Final
 
-__all__ = ["MAX_NUMBER_LENGTH", "Number", "read_number"]
+__all__ = ["MAX_NUMBER_LENGTH", "Number", "read_number", "simplified"]
 
 # An integer is compared with a decimal exactly, so it is not converted.
 Number = Decimal | int
 
 MAX_NUMBER_LENGTH: Final = 128
 """Characters of a number. Longer ones are text: no amount needs them, and all of them are read."""
+
+# An exponent below this is that of a number with 64 bits.
+_SHORT: Final = 19
 
 # The number syntax of RFC 8259. ASCII digits only: Decimal accepts others too.
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
@@ -27,3 +30,10 @@ def read_number(text: str) -> Decimal | None:
     except InvalidOperation:
         # Its exponent has more than 18 digits.
         return None
+
+
+def simplified(number: Decimal) -> Number:
+    """Return a short integer as int: most fields are integers, and two of them compare fastest."""
+    if number.adjusted() < _SHORT and number == number.to_integral_value():
+        return int(number)
+    return number

@@ -8,71 +8,72 @@ from typing import Any, Final
 from odin_ws.protocol.filters.decimals import Number, read_number
 from odin_ws.protocol.json_text import load_json
 
-__all__ = ["MISSING", "Fields", "Path"]
-
-# The names on the way to a field, from the outermost on.
-Path = tuple[str, ...]
+__all__ = ["MISSING", "Fields"]
 
 MISSING: Final = object()
 """Stands for a field that is not there."""
 
-_NO_NUMBER: Final = object()
 
+class Fields(dict[str, Any]):
+    """The fields of a value that was accepted as JSON, by their dotted names.
 
-class Fields:
-    """The fields of a value that was accepted as JSON.
-
-    A field is looked up by its dotted name, and its number read, once for all filters.
+    A field that is not there is MISSING; arrays are not looked into. A field is looked up, and its
+    number read, once for all filters. A dict, because filters look up fields for every record:
+    a field that is known is found without a call of Python code.
     """
 
-    __slots__ = ("_exact", "_found", "_numbers", "_parsed", "_value")
+    __slots__ = ("_exact", "_parsed", "_value", "numbers")
 
     def __init__(self, value: bytes) -> None:
         self._value = value
         self._parsed: Any = MISSING
         self._exact: Any = MISSING
-        self._found: dict[str, Any] = {}
-        self._numbers: dict[str, Number | None] = {}
+        self.numbers = _Numbers(self)
+        """By name the number in a field, be it a JSON number or a string written as one."""
 
-    def get(self, name: str, path: Path) -> Any:
-        """Return a field; MISSING if it is not there. Arrays are not looked into."""
-        found = self._found.get(name, _NO_NUMBER)
-        if found is _NO_NUMBER:
-            if self._parsed is MISSING:
-                self._parsed = load_json(self._value)
-            found = self._found[name] = _walk(self._parsed, path)
+    def __missing__(self, name: str) -> Any:
+        """Look up a field for the first time."""
+        if self._parsed is MISSING:
+            self._parsed = load_json(self._value)
+        found = self[name] = _walk(self._parsed, name)
         return found
 
-    def number(self, name: str, path: Path) -> Number | None:
-        """Return the number in a field, be it a JSON number or a string written as one."""
-        try:
-            return self._numbers[name]
-        except KeyError:
-            number = self._numbers[name] = self._read_number(self.get(name, path), path)
-            return number
-
-    def text(self, name: str, path: Path) -> str | None:
+    def text(self, name: str) -> str | None:
         """Return the string in a field; None for other types."""
-        value = self.get(name, path)
-        return value if isinstance(value, str) and self.number(name, path) is None else None
+        value = self[name]
+        return value if isinstance(value, str) and self.numbers[name] is None else None
 
-    def _read_number(self, value: Any, path: Path) -> Number | None:
-        if isinstance(value, str):
-            return read_number(value)
-        if isinstance(value, float):
-            # A double may differ from the text: 0.1, 1e400, an integer beyond 64 bits.
-            return self._exact_number(path)
-        return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-    def _exact_number(self, path: Path) -> Number | None:
+    def exact_number(self, name: str) -> Number | None:
+        """Return the number in a field as it is written."""
         if self._exact is MISSING:
             try:
                 self._exact = _EXACT.decode(self._value.decode())
             except RecursionError:
                 # Nested more deeply than Python's reader goes; orjson goes deeper.
                 self._exact = None
-        found = _walk(self._exact, path)
+        found = _walk(self._exact, name)
         return found.number if isinstance(found, _Exact) else None
+
+
+class _Numbers(dict[str, Number | None]):
+    """The numbers in the fields of one value."""
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, fields: Fields) -> None:
+        self._fields = fields
+
+    def __missing__(self, name: str) -> Number | None:
+        number = self[name] = self._read(name, self._fields[name])
+        return number
+
+    def _read(self, name: str, value: Any) -> Number | None:
+        if isinstance(value, str):
+            return read_number(value)
+        if isinstance(value, float):
+            # A double may differ from the text: 0.1, 1e400, an integer beyond 64 bits.
+            return self._fields.exact_number(name)
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 class _Exact:
@@ -87,8 +88,8 @@ class _Exact:
 _EXACT: Final = json.JSONDecoder(parse_float=_Exact, parse_int=_Exact)
 
 
-def _walk(value: Any, path: Path) -> Any:
-    for name in path:
+def _walk(value: Any, path: str) -> Any:
+    for name in path.split("."):
         if not isinstance(value, dict):
             return MISSING
         value = value.get(name, MISSING)

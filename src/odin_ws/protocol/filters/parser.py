@@ -9,8 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from odin_ws.protocol.errors import shown
 from odin_ws.protocol.filters import conditions
-from odin_ws.protocol.filters.decimals import MAX_NUMBER_LENGTH, read_number
-from odin_ws.protocol.filters.fields import Path
+from odin_ws.protocol.filters.decimals import MAX_NUMBER_LENGTH, Number, read_number, simplified
 from odin_ws.protocol.filters.filter import Filter, Test
 
 __all__ = ["MAX_DEPTH", "MAX_LISTED", "MAX_TERMS", "InvalidFilter", "read_filter"]
@@ -105,24 +104,24 @@ def _negated(part: _Part) -> _Part:
 
 def _read_field(tree: dict[str, Any], place: str) -> _Part:
     name = tree["field"]
-    path = _read_path(name, f"{place}.field")
+    _check_name(name, f"{place}.field")
     unknown = tree.keys() - {"field", *_COMPARISONS}
     if unknown or len(tree) == 1:
         given = f"not {shown(', '.join(sorted(unknown)))}" if unknown else "none is given"
         raise InvalidFilter(place, f"must have one of {', '.join(_COMPARISONS)}; {given}")
     parts = [
-        _read_comparison(name, path, kind, value, f"{place}.{kind}")
+        _read_comparison(name, kind, value, f"{place}.{kind}")
         for kind, value in tree.items()
         if kind != "field"
     ]
     return _joined("and", parts)
 
 
-def _read_path(name: Any, place: str) -> Path:
+def _check_name(name: Any, place: str) -> None:
     if isinstance(name, str) and 0 < len(name) <= _MAX_TEXT:
-        path = tuple(name.split("."))
-        if len(path) <= _MAX_NAMES and all(path):
-            return path
+        names = name.split(".")
+        if len(names) <= _MAX_NAMES and all(names):
+            return
     raise InvalidFilter(
         place,
         f"must be one to {_MAX_NAMES} names, joined by dots, of at most {_MAX_TEXT} characters "
@@ -130,47 +129,51 @@ def _read_path(name: Any, place: str) -> Path:
     )
 
 
-def _read_comparison(name: str, path: Path, kind: str, value: Any, place: str) -> _Part:
+def _read_comparison(name: str, kind: str, value: Any, place: str) -> _Part:
     match kind:
         case "exists":
             if not isinstance(value, bool):
                 raise InvalidFilter(place, "must be true or false")
-            part = _Part(("exists", name), conditions.exists(name, path), 1)
+            part = _Part(("exists", name), conditions.exists(name), 1)
             return part if value else _negated(part)
         case "prefix":
             text = _read_text(value, place)
-            return _Part(("prefix", name, text), conditions.has_prefix(name, path, text), 1)
+            return _Part(("prefix", name, text), conditions.has_prefix(name, text), 1)
         case "in":
-            return _read_in(name, path, value, place)
+            return _read_in(name, value, place)
         case "eq" | "ne":
             constants = [_read_constant(value, place)]
-            part = _among(name, path, constants)
+            part = _among(name, constants)
             return part if kind == "eq" else _negated(part)
         case _:
             constant = _read_constant(value, place)
             if constant is None or isinstance(constant, bool):
                 raise InvalidFilter(place, "must be a number or a string")
             test = conditions.ORDERS[kind]
-            return _Part((kind, name, constant), test(name, path, constant), 1)
+            return _Part((kind, name, constant), test(name, constant), 1)
 
 
-def _read_in(name: str, path: Path, value: Any, place: str) -> _Part:
+def _read_in(name: str, value: Any, place: str) -> _Part:
     if not isinstance(value, list) or not 0 < len(value) <= MAX_LISTED:
         raise InvalidFilter(
             place, f"must be a list of 1 to {MAX_LISTED} numbers, strings, true, false, null"
         )
     constants = [_read_constant(one, f"{place}[{number}]") for number, one in enumerate(value)]
-    return _among(name, path, constants)
+    return _among(name, constants)
 
 
-_Constant = Decimal | str | bool | None
+_Constant = Number | str | bool | None
 
 
-def _among(name: str, path: Path, constants: Collection[_Constant]) -> _Part:
+def _among(name: str, constants: Collection[_Constant]) -> _Part:
     # By kind: true and 1 are equal in Python.
     literals = frozenset(one for one in constants if one is None or isinstance(one, bool))
-    others = frozenset(one for one in constants if isinstance(one, Decimal | str))
-    test = conditions.among(name, path, others, literals)
+    others = frozenset(
+        one
+        for one in constants
+        if isinstance(one, Decimal | int | str) and not isinstance(one, bool)
+    )
+    test = conditions.among(name, others, literals)
     return _Part(("in", name, others, literals), test, 1)
 
 
@@ -181,10 +184,10 @@ def _read_constant(value: Any, place: str) -> _Constant:
     if isinstance(value, str):
         text = _read_text(value, place)
         number = read_number(text)
-        return text if number is None else number
+        return text if number is None else simplified(number)
     if isinstance(value, int) or (isinstance(value, float) and not isinf(value)):
         # The usual decimal form of a float: 0.1, not its binary neighbour.
-        return Decimal(repr(value))
+        return simplified(Decimal(repr(value)))
     raise InvalidFilter(
         place,
         "must be a number, a string, true, false or null; a number beyond a double is written as a "

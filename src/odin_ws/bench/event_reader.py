@@ -1,0 +1,85 @@
+"""Splits Server-Sent Events and checks the messages in them, in compiled code."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from odin_ws.bench.compiled import compiled, find, integer, is_at
+from odin_ws.bench.reader import (
+    BATCH,
+    LONGEST_FRAME,
+    SEQ,
+    TEXT,
+    TORN,
+    Bytes,
+    Problem,
+    Tables,
+    check,
+    check_tail,
+    hand_over,
+)
+
+__all__ = ["parse_events"]
+
+_LINE_FEED: Final = 10
+
+_END: Final = np.frombuffer(b"\n\n", np.uint8)
+_ID: Final = np.frombuffer(b"id:1,", np.uint8)
+_DATA: Final = np.frombuffer(b"data:", np.uint8)
+
+_PACKED: Final = False
+
+
+@compiled
+def parse_events(data: Bytes, end: int, connection: int, now_us: int, tables: Tables) -> int:
+    """Process the whole events of `data[:end]`; returns how many bytes they have.
+
+    An event longer than any of a server is no event: consumes all bytes and adds an entry with
+    TORN.
+    """
+    place = 0
+    while True:
+        after = find(data[:end], place, _END)
+        if after > end:
+            break
+        _read_event(data[place : after - 1], connection, now_us, tables)
+        place = after
+    if end - place >= LONGEST_FRAME:
+        hand_over(data[:0], connection, TORN, tables.other_frames)
+        return end
+    return place
+
+
+@compiled
+def _read_event(event: Bytes, connection: int, now_us: int, tables: Tables) -> None:
+    """Check the messages of one event; notices are for Python. Each line ends with a line feed."""
+    place = 0
+    has_id = False
+    while place < len(event):
+        after = place
+        while event[after] != _LINE_FEED:
+            after += 1
+        if is_at(event, place, _ID):
+            has_id = True
+        elif is_at(event, place, _DATA):
+            # The data is the last line; the benchmark's values have no line breaks.
+            _read_data(event[place + len(_DATA) : after], connection, now_us, tables)
+            if is_at(event, place + len(_DATA), SEQ) or is_at(event, place + len(_DATA), BATCH):
+                # Two line feeds end the event; one of them is not in it.
+                tables.volume[0] += len(event) + 1
+                if not has_id:
+                    tables.problems[Problem.STRANGE] += 1
+        place = after + 1
+
+
+@compiled
+def _read_data(payload: Bytes, connection: int, now_us: int, tables: Tables) -> None:
+    if is_at(payload, 0, SEQ):
+        check(payload, connection, now_us, tables)
+    elif is_at(payload, 0, BATCH):
+        seq, tail = integer(payload, len(BATCH))
+        check_tail(seq, payload[tail:], connection, now_us, tables, _PACKED)
+    else:
+        hand_over(payload, connection, TEXT, tables.other_frames)
