@@ -41,7 +41,7 @@ from odin_ws.resume import ReplayContext, ReplayLimits, ReplayStats, ScanPool
 from odin_ws.server import ConnectionServer
 from odin_ws.service import Service
 from odin_ws.session.session import SessionLimits
-from odin_ws.session.subscription_limits import SubscriptionLimits
+from odin_ws.session.subscription_admission import SubscriptionLimits
 from odin_ws.settings import Settings
 from odin_ws.settings.handshake import PUBLIC_CONNECT_RATE, PUBLIC_CONNECTIONS
 

@@ -25,7 +25,7 @@ from odin_ws.protocol.wire_format import Frames, wire_format
 from odin_ws.resume import ReplayContext, ReplayLimits, ScanPool
 from odin_ws.server import ConnectionServer
 from odin_ws.session.session import SessionLimits
-from odin_ws.session.subscription_limits import SubscriptionLimits
+from odin_ws.session.subscription_admission import SubscriptionLimits
 from odin_ws.testing.memory_log import MemoryLog
 from odin_ws.testing.memory_log_reader import MemoryLogReader
 from tests.connection.fakes import FakeTransport

@@ -22,7 +22,7 @@ from odin_ws.protocol.responses import error_response
 from odin_ws.protocol.selection import RejectedName
 from odin_ws.records import Assignment, HistoryEnd
 from odin_ws.resume import ReplayContext, ReplayLimits, ScanPool
-from odin_ws.session.subscription_limits import SubscriptionLimits
+from odin_ws.session.subscription_admission import SubscriptionLimits
 from odin_ws.session.subscriptions import Subscriptions
 from odin_ws.testing.memory_log import MemoryLog
 from odin_ws.testing.memory_log_reader import MemoryLogReader

@@ -81,7 +81,10 @@ class Pace:
 
 
 class Sink(Protocol):
-    """Receives events, such as a Kafka producer."""
+    """Receives events, such as a Kafka producer.
+
+    A protocol because tests of the pace run without Kafka.
+    """
 
     async def send(self, events: Iterable[Event]) -> None:
         """Send events in order; may block while the receiver is behind."""

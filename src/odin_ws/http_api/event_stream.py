@@ -27,7 +27,7 @@ from odin_ws.protocol.selection import RejectedName
 from odin_ws.protocol.wire_format import Frames, WireFormat
 from odin_ws.resume import ReplayContext
 from odin_ws.session.session import SessionStats
-from odin_ws.session.subscription_limits import SubscriptionLimits
+from odin_ws.session.subscription_admission import SubscriptionLimits
 from odin_ws.session.subscriptions import Subscriptions
 from odin_ws.time_slice import TimeSlice
 

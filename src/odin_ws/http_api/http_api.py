@@ -29,7 +29,7 @@ from odin_ws.protocol.commands import Resume, Subscribe
 from odin_ws.protocol.errors import CommandError
 from odin_ws.protocol.selection import Selection
 from odin_ws.resume import ReplayContext
-from odin_ws.session.subscription_limits import SubscriptionLimits
+from odin_ws.session.subscription_admission import SubscriptionLimits
 from odin_ws.time_slice import TimeSlice
 
 __all__ = ["HTTP_REJECTIONS", "HTTP_RESOURCES", "SNAPSHOT_PATH", "HttpApi"]

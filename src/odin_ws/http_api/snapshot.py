@@ -16,7 +16,7 @@ from odin_ws.protocol.errors import ErrorCode
 from odin_ws.protocol.event_id import EventId
 from odin_ws.protocol.json_text import dump_json
 from odin_ws.resume import ReplayContext
-from odin_ws.session.subscription_limits import SubscriptionLimits
+from odin_ws.session.subscription_admission import SubscriptionLimits
 from odin_ws.steps import STEP_MESSAGES, Steps
 from odin_ws.time_slice import TimeSlice
 

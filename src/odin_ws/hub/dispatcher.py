@@ -17,11 +17,10 @@ from odin_ws.hub.cycle import Cycle, DispatchSlice, Queue
 from odin_ws.hub.fan_out import FanOut
 from odin_ws.hub.ingest import Ingest
 from odin_ws.hub.log_changes import LiveFrom
-from odin_ws.hub.merger import Merger
 from odin_ws.hub.pacing import Pacer
 from odin_ws.hub.packing import Compressors, CycleEncoder, ReplayEncoder
 from odin_ws.hub.sent_messages import sent_messages
-from odin_ws.hub.subscriber import Due, MarkedDue, Subscriber
+from odin_ws.hub.subscriber import Due, MarkedDue, Merger, Subscriber
 from odin_ws.hub.subscription_index import SubscriptionIndex
 from odin_ws.hub.subscription_options import PLAIN, SubscriptionOptions
 from odin_ws.protocol.encoder import NOTHING, Encoded, write

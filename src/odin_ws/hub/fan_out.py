@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from odin_ws.hub.merger import Merger
 from odin_ws.hub.pacing import Pacer
 from odin_ws.hub.stats import HubStats
-from odin_ws.hub.subscriber import Due, Subscriber
+from odin_ws.hub.subscriber import Due, Merger, Subscriber
 from odin_ws.hub.subscription_index import SubscriberSet, SubscriptionIndex
 from odin_ws.protocol.envelope import ChannelMessage
 

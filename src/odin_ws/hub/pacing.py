@@ -13,9 +13,8 @@ from itertools import count
 from operator import attrgetter
 from typing import Final
 
-from odin_ws.hub.merger import Merger
 from odin_ws.hub.stats import HubStats
-from odin_ws.hub.subscriber import Due, MarkedDue, Subscriber
+from odin_ws.hub.subscriber import Due, MarkedDue, Merger, Subscriber
 from odin_ws.hub.subscription_index import SubscriberSet
 from odin_ws.protocol.envelope import ChannelMessage
 from odin_ws.records import TopicPartition

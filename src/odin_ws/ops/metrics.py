@@ -103,15 +103,17 @@ class _ServiceCollector(Collector):
         yield build_info()
         yield ops_rejections(self._ops)
         yield from self._connections()
+        yield from self._waiting()
+        yield from self._rejections()
+        yield from self._disconnects()
         yield from self._tls()
         yield from self._canary()
         yield from self._ops_auth()
         yield from self._capacity()
 
     def _connections(self) -> Iterator[Metric]:
-        service, server = self._service, self._service.server
-        stats = server.stats
-        yield counter("ws_connections", "Connections upgraded", stats.opened)
+        server = self._service.server
+        yield counter("ws_connections", "Connections upgraded", server.stats.opened)
         yield gauge("ws_connections_active", "Open connections", server.admission.active)
         yield gauge(
             "ws_sse_connections_active",
@@ -128,21 +130,21 @@ class _ServiceCollector(Collector):
             "Connections in the handshake or being closed",
             len(server.handshaker.limiter),
         )
+
+    def _waiting(self) -> Iterator[Metric]:
+        scheduler = self._service.read_scheduler
         yield gauge(
-            "ws_read_scheduler_waiting",
-            "Connections that wait for a read turn",
-            service.read_scheduler.waiting,
+            "ws_read_scheduler_waiting", "Connections that wait for a read turn", scheduler.waiting
         )
-        yield gauge(
-            "ws_replays_waiting",
-            "Replays that wait for a turn",
-            service.read_scheduler.replaying,
-        )
+        yield gauge("ws_replays_waiting", "Replays that wait for a turn", scheduler.replaying)
         yield gauge(
             "ws_time_slices_waiting",
             "Clients whose command waits for a time slice",
-            service.read_scheduler.working,
+            scheduler.working,
         )
+
+    def _rejections(self) -> Iterator[Metric]:
+        service, server = self._service, self._service.server
         yield gauge("ws_connections_max", "WS_MAX_CONNECTIONS", service.settings.ws_max_connections)
         yield labelled_counter(
             "ws_connections_failed",
@@ -167,6 +169,9 @@ class _ServiceCollector(Collector):
             "resource",
             dict.fromkeys(HTTP_RESOURCES, 0) | server.http.requests,
         )
+
+    def _disconnects(self) -> Iterator[Metric]:
+        stats = self._service.server.stats
         disconnects = CounterMetricFamily(
             "ws_disconnects", "Connections closed", labels=["reason", "initiated_by"]
         )

@@ -22,10 +22,10 @@ from odin_ws.resume.replay_limits import RECOVERED
 from odin_ws.resume.replay_sender import ReplaySender
 from odin_ws.resume.replay_state import (
     ReplayClient,
-    ReplayObserver,
     ReplayState,
     ReplayUnavailable,
 )
+from odin_ws.resume.responses import ReplayResponses
 from odin_ws.resume.scan_chunks import Chunk, chunks_of
 from odin_ws.resume.scan_cursor import ScanCursor, ScanEnd
 from odin_ws.resume.start_position import ReplayContext, StartPosition, StartPositionFinder, pause
@@ -55,7 +55,7 @@ class Replay:
         context: ReplayContext,
         client: ReplayClient,
         start_position: StartPosition,
-        observer: ReplayObserver,
+        responses: ReplayResponses,
     ) -> None:
         self._context = context
         self._hub = context.hub
@@ -65,7 +65,7 @@ class Replay:
         self._begins: Mapping[str, LiveFrom] = {}
         self._resume_cursor = start_position.resume_cursor
         self._start_position = start_position
-        self._observer = observer
+        self._responses = responses
         self._finder = StartPositionFinder(context, start_position.resume_cursor)
         self._slice = TimeSlice(context.scans.wait_for_work_slice)
         # The place in the hub's order up to which all wanted messages of the history are held.
@@ -120,7 +120,7 @@ class Replay:
             if not stats.active:
                 self._hub.forget_replayed()
         assert self._state is ReplayState.LIVE, self._state
-        self._observer.ended(self._sender.count)
+        self._responses.ended(self._sender.count)
 
     async def _run(self) -> None:
         # The deadline holds until the replay has begun; then only a slow client delays it.
@@ -205,7 +205,7 @@ class Replay:
             await self._send_held()
             lost = None if self._held else self._lost()
             if lost is not None:
-                self._observer.lost(self._sender.count, lost)
+                self._responses.lost(self._sender.count, lost)
 
     def _begin(self, count: int | None) -> None:
         if self._cursor is None:
@@ -216,7 +216,7 @@ class Replay:
             self._look_ahead()
         reason = self._finder.lost_spans.reason
         self._context.stats.results[RECOVERED if reason is None else reason] += 1
-        self._observer.begun(Replayed(count, self._lost()), self._first)
+        self._responses.begun(Replayed(count, self._lost()), self._first)
 
     def _look_ahead(self) -> None:
         """Set the end of the replay to the present position; later messages are live."""

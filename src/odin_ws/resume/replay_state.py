@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import IntEnum
 from typing import Protocol
 
 from odin_ws.hub import Subscriber
-from odin_ws.protocol.responses import Lost, Replayed
-from odin_ws.records import TopicPartition
 
-__all__ = ["ReplayClient", "ReplayObserver", "ReplayState", "ReplayUnavailable"]
+__all__ = ["ReplayClient", "ReplayState", "ReplayUnavailable"]
 
 
 class ReplayState(IntEnum):
@@ -25,28 +22,15 @@ class ReplayState(IntEnum):
 
 
 class ReplayClient(Protocol):
-    """The part of a connection that a replay uses."""
+    """The part of a connection that a replay uses.
+
+    A protocol because replays are below connections, which know them by their session.
+    """
 
     subscriber: Subscriber
 
     async def drained(self) -> None:
         """Wait until the send queue is empty."""
-        ...
-
-
-class ReplayObserver(Protocol):
-    """The part of a session that responds to the client."""
-
-    def begun(self, replayed: Replayed, start: Mapping[TopicPartition, int]) -> None:
-        """Called once, before the first message; the replay begins after the offsets of `start`."""
-        ...
-
-    def lost(self, count: int, lost: Lost) -> None:
-        """Called after `count` replayed messages if more records are lost than `begun` reported."""
-        ...
-
-    def ended(self, count: int) -> None:
-        """Called after the last of `count` replayed messages."""
         ...
 
 

@@ -22,7 +22,7 @@ from odin_ws.protocol.responses import (
 )
 from odin_ws.protocol.selection import RejectedName
 from odin_ws.records import TopicPartition
-from odin_ws.resume import StartPosition
+from odin_ws.resume.start_position import StartPosition
 
 __all__ = ["ReplayResponses", "Responder"]
 
@@ -53,7 +53,7 @@ class Responder(Protocol):
 
 @attrs.define
 class ReplayResponses:
-    """The responses to a command that starts a replay. See ReplayObserver.
+    """The responses to a command that starts a replay.
 
     `names` (with their patterns) and `rejected`: as the client wrote them.
     `topics`: of the names.

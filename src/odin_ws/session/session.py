@@ -30,7 +30,7 @@ from odin_ws.protocol.errors import CommandError, ErrorCode
 from odin_ws.protocol.responses import auth_ack, error_response, pong
 from odin_ws.protocol.selection import RejectedName
 from odin_ws.resume import ReplayContext
-from odin_ws.session.subscription_limits import SubscriptionLimits
+from odin_ws.session.subscription_admission import SubscriptionLimits
 from odin_ws.session.subscriptions import Subscriptions
 from odin_ws.time_slice import TimeSlice
 from odin_ws.token_bucket import TokenBucket

@@ -15,7 +15,10 @@ Job = Callable[[], Awaitable[None]]
 
 
 class SubscriberConnection(ReplayClient, Protocol):
-    """A `Connection` without its socket, so that tests can replace it."""
+    """A `Connection` without its socket.
+
+    A protocol because tests of subscriptions run without frames and requests.
+    """
 
     send_queue: SendQueue
     grant: Grant

@@ -1,4 +1,4 @@
-"""Decides which patterns of a command are admitted: granted, within limits and memory.
+"""Limits of subscriptions: decides which patterns are granted, within limits, within memory.
 
 All checks happen before any change.
 """
@@ -8,28 +8,86 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
+import attrs
+
 from odin_ws.auth.grants import not_granted
+from odin_ws.handshake.memory_budget import MemoryBudget
 from odin_ws.handshake.retry_after import retry_ms
 from odin_ws.hub import Hub, SubscriptionOptions
+from odin_ws.hub.subscription_index import SubscriptionIndex
 from odin_ws.protocol.commands import Reconnect, Resume, Subscribe, size_of
 from odin_ws.protocol.errors import CommandError, ErrorCode
 from odin_ws.protocol.selection import RejectedName, Selection
 from odin_ws.session.deferred_commands import StartCommand
 from odin_ws.session.subscriber_connection import SubscriberConnection
-from odin_ws.session.subscription_limits import (
-    REPLAY_BYTES,
-    SubscriptionLimits,
-    memory_of_patterns,
-    size_of_patterns,
-)
 from odin_ws.steps import STEP_ITEMS, Steps
 
-__all__ = ["Admitted", "Names", "SubscriptionAdmission", "patterns_in", "unavailable"]
+__all__ = [
+    "REPLAY_BYTES",
+    "Admitted",
+    "Names",
+    "SubscriptionAdmission",
+    "SubscriptionLimits",
+    "patterns_in",
+    "unavailable",
+]
+
+# Memory of a subscription in the connection and in the subscriber set, and of the first
+# subscription of a pattern besides that and its name (`python -m tests.hostile.memory`).
+_PATTERN_BYTES: Final = 200
+_NEW_PATTERN_BYTES: Final = 800
+
+# Memory of a pattern, position or rejection in a waiting command.
+_WAITING_BYTES: Final = 200
+
+# Memory of a running replay: a chunk that was read and one that is written.
+REPLAY_BYTES: Final = 128 << 10
 
 _NO_MEMORY: Final = "the server is short of memory; nothing has changed"
 
 # Names as the client wrote them, with their patterns.
 Names = dict[str, Sequence[str]]
+
+
+@attrs.frozen
+class SubscriptionLimits:
+    """The limits of one client.
+
+    `patterns`: their number. `threshold_bytes`: with more unsent bytes, a connection with
+    `delivery: "latest"` gets no more; with more than `held_bytes` of held messages in addition it
+    is slow.
+    `grace`: seconds that the oldest byte of another connection may wait; `stuck`: seconds for which
+    one with `delivery: "latest"` may read nothing at all.
+    """
+
+    patterns: int
+    threshold_bytes: int
+    held_bytes: int
+    grace: float
+    stuck: float
+    pattern_bytes: int = 64 << 10
+    """Total length of the patterns, in UTF-8."""
+    filters: int = 10
+    """Distinct filters of one connection."""
+    budget: MemoryBudget = attrs.field(factory=MemoryBudget)
+    """Memory of all connections together: if none is left, new work is rejected."""
+
+    def room(self, patterns: Collection[str]) -> int:
+        """Return how many more bytes of patterns fit beside these."""
+        return self.pattern_bytes - _size_of_patterns(patterns)
+
+    @property
+    def no_room(self) -> str:
+        """The error text for patterns that are too long in total."""
+        return f"at most {self.pattern_bytes} bytes of subscriptions per connection"
+
+    def take(self, size: int) -> bool:
+        """Charge memory in bytes; returns whether there was enough."""
+        return not size or self.budget.take(size)
+
+    def take_waiting(self, size: int) -> bool:
+        """Charge the memory of a waiting command, by its patterns, positions and rejections."""
+        return self.budget.take(_WAITING_BYTES * (1 + size))
 
 
 class Admitted(NamedTuple):
@@ -78,7 +136,7 @@ class SubscriptionAdmission:
             elif len(patterns) + len(new) > maximum:
                 message = f"at most {maximum} subscriptions per connection"
                 rejected.append(RejectedName(name, ErrorCode.TOO_MANY_SUBSCRIPTIONS, message))
-            elif (size := size_of_patterns(new)) > room:
+            elif (size := _size_of_patterns(new)) > room:
                 message = self._limits.no_room
                 rejected.append(RejectedName(name, ErrorCode.TOO_MANY_SUBSCRIPTIONS, message))
             else:
@@ -153,7 +211,7 @@ class SubscriptionAdmission:
     def _memory_of(self, patterns: Collection[str]) -> int:
         own = self._client.subscriber.patterns
         new = [one for one in patterns if one not in own]
-        return memory_of_patterns(new, self._hub.index)
+        return _memory_of_patterns(new, self._hub.index)
 
 
 def _rejected(command: Reconnect, code: ErrorCode, message: str) -> CommandError:
@@ -169,3 +227,18 @@ def unavailable(command: StartCommand, code: ErrorCode, message: str) -> Command
 def patterns_in(names: Mapping[str, Sequence[str]]) -> list[str]:
     """Return the patterns of some names; duplicates are kept."""
     return [pattern for patterns in names.values() for pattern in patterns]
+
+
+def _memory_of_patterns(patterns: Collection[str], index: SubscriptionIndex) -> int:
+    """Return the memory of new patterns of a connection, in bytes.
+
+    A pattern with a subscriber shares its text.
+    """
+    return sum(
+        _PATTERN_BYTES if one in index else _NEW_PATTERN_BYTES + len(one) for one in patterns
+    )
+
+
+def _size_of_patterns(patterns: Collection[str]) -> int:
+    """Return their length in UTF-8."""
+    return sum(len(one) if one.isascii() else len(one.encode()) for one in patterns)

@@ -33,15 +33,13 @@ from odin_ws.session.replay_requests import start_position_of, starts_of
 from odin_ws.session.resend import resend
 from odin_ws.session.subscriber_connection import Job, SubscriberConnection
 from odin_ws.session.subscription_admission import (
+    REPLAY_BYTES,
     Admitted,
     Names,
     SubscriptionAdmission,
+    SubscriptionLimits,
     patterns_in,
     unavailable,
-)
-from odin_ws.session.subscription_limits import (
-    REPLAY_BYTES,
-    SubscriptionLimits,
 )
 from odin_ws.steps import STEP_ITEMS, Steps
 from odin_ws.time_slice import TimeSlice

@@ -73,7 +73,10 @@ class WorkerResponse:
 
 
 class Child(Protocol):
-    """A running worker."""
+    """A running worker.
+
+    A protocol because tests of the supervisor run without processes.
+    """
 
     @property
     def pid(self) -> int:
