@@ -1,4 +1,4 @@
-"""Fixtures of the scenarios; the scenario itself is odin_ws.testing.plugin's."""
+"""Fixtures of the scenarios; `odin_scenario` is in odin_ws.testing.plugin."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ __all__ = ["container"]
 
 @pytest.fixture
 def container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Container:
-    """The container that servers started after this find themselves in."""
+    """The container in which servers started after this fixture run."""
     monkeypatch.setattr("odin_ws.assembly.own_cgroup", lambda: tmp_path)
     return Container(tmp_path)

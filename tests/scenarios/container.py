@@ -1,4 +1,4 @@
-"""A container in files: a control group as Linux shows it, whose use a test decides on."""
+"""A fake container: the files of a Linux control group, with usage that a test sets."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Container:
         self.use(memory=0, cpu_seconds=0)
 
     def use(self, *, memory: int, cpu_seconds: float) -> None:
-        """Bytes in use now, and the CPU time used so far."""
-        # Cache that the kernel would give back comes on top: no reason to turn people away.
+        """Set the bytes in use and the CPU time used since the start."""
+        # The kernel can reclaim the cache, so the server must not count it.
         self._write("memory.current", str(memory + 500_000))
         self._write("memory.stat", "anon 1\ninactive_file 500000")
         self._write("cpu.stat", f"usage_usec {round(cpu_seconds * 1e6)}\nuser_usec 0")

@@ -1,4 +1,4 @@
-"""Every way a connection can end, each as what one client or the server does."""
+"""For each disconnect reason, the actions of a client or the server that lead to it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.jwt_issuer import TOKENS_ARE_ASKED_FOR, issuer
 from tests.scenarios.faulty import open_buggy
 from tests.scenarios.wire import Op, RawClient
 
-__all__ = ["ENDINGS", "end", "every_ending"]
+__all__ = ["ENDINGS", "end_connection", "every_disconnect_reason"]
 
 
 async def _subscriber(scenario: Scenario, *, capacity: int = 1 << 20) -> RawClient:
-    asked = scenario.service.server.authenticator.jwt_verifier is not None
-    headers = {"Authorization": f"Bearer {issuer('HS256').token(20)}"} if asked else None
+    needs_token = scenario.service.server.authenticator.jwt_verifier is not None
+    headers = {"Authorization": f"Bearer {issuer('HS256').token(20)}"} if needs_token else None
     client = await RawClient.open(scenario, capacity=capacity, headers=headers)
-    await client.subscribe("*.trade", "BTC.analytics" if asked else "BTC.*")
+    await client.subscribe("*.trade", "BTC.analytics" if needs_token else "BTC.*")
     return client
 
 
@@ -31,7 +31,7 @@ async def _close(scenario: Scenario) -> None:
     await (await _subscriber(scenario)).send(Op.CLOSE, b"\x03\xe8")
 
 
-async def _vanish(scenario: Scenario) -> None:
+async def _break_off(scenario: Scenario) -> None:
     (await _subscriber(scenario)).stream.break_off()
 
 
@@ -57,7 +57,7 @@ async def _send_too_often(scenario: Scenario) -> None:
         await client.command("heartbeat")
 
 
-async def _begin_only(scenario: Scenario) -> None:
+async def _leave_message_unfinished(scenario: Scenario) -> None:
     await (await _subscriber(scenario)).send(Op.TEXT, b"{", fin=False)
 
 
@@ -74,18 +74,18 @@ async def _read_nothing(scenario: Scenario) -> None:
         await trio.sleep(0.2)
 
 
-async def _say_nothing(scenario: Scenario) -> None:
+async def _ignore_pings(scenario: Scenario) -> None:
     await _subscriber(scenario)
     await trio.sleep(120)
 
 
-async def _meet_a_bug(scenario: Scenario) -> None:
+async def _hit_a_bug(scenario: Scenario) -> None:
     client, wire = await open_buggy(scenario)
     await client.subscribe("*.trade", "BTC.*")
     wire.fail()
 
 
-async def _see_a_drain(scenario: Scenario) -> None:
+async def _be_drained(scenario: Scenario) -> None:
     await _subscriber(scenario)
     await scenario.drain()
 
@@ -95,7 +95,7 @@ async def _lose_its_partitions(scenario: Scenario) -> None:
     scenario.service.hub.stream.revoked_topics.value = frozenset({"odin.trades"})
 
 
-async def _let_the_token_end(scenario: Scenario) -> None:
+async def _let_token_expire(scenario: Scenario) -> None:
     await _subscriber(scenario)
     await trio.sleep(60)
 
@@ -105,36 +105,36 @@ async def _be_revoked(scenario: Scenario) -> None:
     scenario.service.server.connections.revoke(Revocation(user="ann"))
 
 
-async def _find_no_log(scenario: Scenario) -> None:
+async def _fail_to_replay(scenario: Scenario) -> None:
     scenario.log_reader.fail()
     await EventSource.open(scenario, "channels=*.trade&since_ms=0")
     await trio.sleep(60)
 
 
-# For each reason what leads to it, for one connection that has subscriptions or asks for some.
+# For each reason the actions of one connection that has or requests subscriptions.
 ENDINGS: Final[dict[DisconnectReason, Callable[[Scenario], Awaitable[None]]]] = {
     DisconnectReason.CLIENT: _close,
-    DisconnectReason.LOST: _vanish,
+    DisconnectReason.LOST: _break_off,
     DisconnectReason.PROTOCOL: _send_unmasked,
     DisconnectReason.BINARY: _send_binary,
     DisconnectReason.NOT_UTF8: _send_bad_utf8,
     DisconnectReason.SLOW: _read_nothing,
     DisconnectReason.FLOODING: _send_too_often,
-    DisconnectReason.UNFINISHED: _begin_only,
+    DisconnectReason.UNFINISHED: _leave_message_unfinished,
     DisconnectReason.BAD_COMMANDS: _send_nonsense,
     DisconnectReason.TOO_LARGE: _send_too_much,
-    DisconnectReason.INTERNAL: _meet_a_bug,
-    DisconnectReason.DRAINING: _see_a_drain,
-    DisconnectReason.NOT_AVAILABLE: _find_no_log,
+    DisconnectReason.INTERNAL: _hit_a_bug,
+    DisconnectReason.DRAINING: _be_drained,
+    DisconnectReason.NOT_AVAILABLE: _fail_to_replay,
     DisconnectReason.REBALANCED: _lose_its_partitions,
-    DisconnectReason.TOKEN_EXPIRED: _let_the_token_end,
+    DisconnectReason.TOKEN_EXPIRED: _let_token_expire,
     DisconnectReason.REVOKED: _be_revoked,
-    DisconnectReason.NO_PONG: _say_nothing,
+    DisconnectReason.NO_PONG: _ignore_pings,
 }
 
 
-# Those that are about tokens need a server that asks for them.
-every_ending: Final = pytest.mark.parametrize(
+# Token reasons need a server that requires tokens.
+every_disconnect_reason: Final = pytest.mark.parametrize(
     "reason",
     [
         pytest.param(
@@ -148,7 +148,7 @@ every_ending: Final = pytest.mark.parametrize(
 )
 
 
-async def end(scenario: Scenario, reason: DisconnectReason) -> None:
-    """Let one connection come, subscribe and end for that reason, and wait until it is over."""
+async def end_connection(scenario: Scenario, reason: DisconnectReason) -> None:
+    """Open a connection, subscribe, end it for this reason, and wait until it is closed."""
     await ENDINGS[reason](scenario)
     await trio.sleep(30)

@@ -1,4 +1,4 @@
-"""A wire with a bug: what the server meets when its own code for one connection fails."""
+"""A transport with a bug, to test how the server handles exceptions of its own code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["BuggyTransport", "open_buggy"]
 
 
 class BuggyTransport:
-    """Another transport that raises, when told to, what nobody foresees."""
+    """A transport that raises an unexpected exception on request."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -21,7 +21,7 @@ class BuggyTransport:
         self._failing = False
 
     def fail(self) -> None:
-        """Raise from one receive, the one that waits now or the next; those after it work again."""
+        """Raise from the receive that waits now, or from the next one; later ones work again."""
         self._failing = True
         self._waiting.cancel()
 
@@ -38,7 +38,7 @@ class BuggyTransport:
         return await self._transport.receive_now(max_bytes)
 
     async def receive_some(self, max_bytes: int) -> bytes:
-        """See Transport, but for `fail`."""
+        """See Transport; raises after `fail`."""
         with trio.CancelScope() as self._waiting:
             if not self._failing:
                 return await self._transport.receive_some(max_bytes)
@@ -59,7 +59,7 @@ class BuggyTransport:
 
 
 async def open_buggy(scenario: Scenario) -> tuple[RawClient, BuggyTransport]:
-    """An upgraded connection and its wire."""
+    """Return an upgraded connection and its transport."""
     transport, stream = transport_pair()
     buggy = BuggyTransport(transport)
     await scenario.attach(buggy)

@@ -1,4 +1,4 @@
-"""What a scenario logs."""
+"""Helpers for the log lines of a scenario."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ __all__ = ["lines_above_debug"]
 
 
 def lines_above_debug(logs: Sequence[EventDict]) -> list[str]:
-    """What would be printed at LOG_LEVEL=info."""
+    """Return the events that would be logged at LOG_LEVEL=info."""
     return [line["event"] for line in logs if line["log_level"] != "debug"]

@@ -1,4 +1,4 @@
-"""What operators see of a scenario: the ops pages, asked over ASGI."""
+"""Requests to a scenario's ops pages, over ASGI."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from odin_ws.testing.scenario import Scenario
 
 __all__ = ["ask", "ask_service", "get", "metric", "metric_names", "metrics", "post"]
 
-# What a family's samples are called behind its name; of a histogram the count is looked at.
+# Suffixes of the samples by type of metric; for a histogram the name of its count.
 _SUFFIX = {"counter": "_total", "gauge": "", "histogram": "_count"}
 
 
@@ -24,30 +24,30 @@ async def ask(scenario: Scenario, path: str) -> httpx.Response:
 
 
 async def get(
-    scenario: Scenario, path: str, stats: OpsStats | None = None, **how: Any
+    scenario: Scenario, path: str, stats: OpsStats | None = None, **options: Any
 ) -> httpx.Response:
-    """GET a page in some way of httpx."""
+    """GET a page, with further arguments of httpx."""
     transport = httpx.ASGITransport(ops_app(scenario.service, stats=stats))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-        return await client.get(path, **how)
+        return await client.get(path, **options)
 
 
 async def post(scenario: Scenario, path: str, **content: Any) -> httpx.Response:
-    """POST something, as httpx takes it, to one of a scenario's pages."""
+    """POST to one of a scenario's pages, with further arguments of httpx."""
     transport = httpx.ASGITransport(ops_app(scenario.service))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         return await client.post(path, **content)
 
 
 async def ask_service(service: Service, path: str) -> httpx.Response:
-    """GET one of the pages of what may not run yet."""
+    """GET a page of a service that may not have started."""
     transport = httpx.ASGITransport(ops_app(service))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         return await client.get(path)
 
 
 async def metrics(scenario: Scenario) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    """Every sample by its name and labels."""
+    """Return each sample by its name and labels."""
     text = (await ask(scenario, "/metrics")).text
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
@@ -57,7 +57,7 @@ async def metrics(scenario: Scenario) -> dict[tuple[str, frozenset[tuple[str, st
 
 
 async def metric(scenario: Scenario, name: str, **labels: str) -> float:
-    """The sum of a metric's samples that have these labels; 0 where there is none."""
+    """Return the sum of a metric's samples with these labels; 0 without samples."""
     return sum(
         value
         for (found, its), value in (await metrics(scenario)).items()
@@ -66,7 +66,7 @@ async def metric(scenario: Scenario, name: str, **labels: str) -> float:
 
 
 async def metric_names(scenario: Scenario) -> set[str]:
-    """The name of each metric there is, also of those without a sample yet, process's aside."""
+    """Return the names of all metrics except `process_*`, also of those without samples."""
     text = (await ask(scenario, "/metrics")).text
     return {
         family.name + _SUFFIX[family.type]

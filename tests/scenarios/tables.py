@@ -1,4 +1,4 @@
-"""The protocol page's tables a second time, so as not to compare the catalogue with itself."""
+"""The protocol page's tables as constants: tests compare the catalogue with them."""
 
 from __future__ import annotations
 

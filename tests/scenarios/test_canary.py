@@ -1,4 +1,4 @@
-"""The server tries itself: what the canary finds, that nothing counts it, and who it is not."""
+"""The canary: what it checks, that no client metric counts it, and what its credential opens."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -21,22 +21,22 @@ from tests.scenarios.wire import RawClient, request
 
 SECRET = "5" * 64
 CREDENTIAL = CanaryCredential(Secret(SECRET), Address("memory", 80), frozenset({"memory"}))
-SHOWN = {CANARY_HEADER: SECRET}
+CREDENTIAL_HEADER = {CANARY_HEADER: SECRET}
 
-# A try takes no virtual time.
-A_MOMENT = 0.001
+# A check takes no virtual time.
+MOMENT = 0.001
 
 
 async def health(scenario: Scenario) -> dict[str, Any]:
-    """The health report."""
+    """Return the health report."""
     found: dict[str, Any] = (await ask(scenario, "/health")).json()
     return found
 
 
-async def test_the_canary_tries_the_service_from_its_start_on(autojump_clock: MockClock) -> None:
-    """At once, and then every WS_CANARY_SECONDS."""
+async def test_canary_checks_service_at_start_and_each_interval(autojump_clock: MockClock) -> None:
+    """The first check begins at once, the next one after WS_CANARY_SECONDS."""
     async with open_scenario(Settings(ws_canary_seconds=10), credential=CREDENTIAL) as scenario:
-        await trio.sleep(A_MOMENT)
+        await trio.sleep(MOMENT)
         canary = scenario.service.canary
         assert (canary.tries, canary.failure) == (1, None)
         assert canary.seconds.keys() == {*Step} - {Step.TLS}
@@ -48,15 +48,15 @@ async def test_the_canary_tries_the_service_from_its_start_on(autojump_clock: Mo
         assert (await health(scenario))["checks"]["canary"]["healthy"]
 
 
-async def test_without_a_canary_there_is_nothing_to_alert_of(autojump_clock: MockClock) -> None:
-    """A gauge that is 0 would say that the service cannot be used."""
+async def test_disabled_canary_has_no_metrics(autojump_clock: MockClock) -> None:
+    """A gauge with value 0 would mean that the service fails."""
     async with open_scenario(Settings(ws_canary_seconds=0)) as scenario:
         await trio.sleep(100)
         names = {name for name, _ in await metrics(scenario)}
         assert not {"ws_canary_up", "ws_canary_step_seconds", "ws_canary_failures_total"} & names
 
 
-# What a canary must not change; it asks for two things and is gone.
+# Metrics of clients, which a canary must not change.
 NOT_COUNTED = {
     "ws_connections_total",
     "ws_connections_active",
@@ -74,11 +74,11 @@ NOT_COUNTED = {
 }
 
 
-async def test_the_canary_is_no_client(autojump_clock: MockClock) -> None:
-    """No metric of clients counts it, no list has it, no limit is used up by it."""
+async def test_canary_is_not_counted_as_client(autojump_clock: MockClock) -> None:
+    """It is in no metric of clients, in no list, and uses no limit."""
     async with open_scenario(credential=CREDENTIAL) as scenario:
         before = await metrics(scenario)
-        await trio.sleep(300 + A_MOMENT)
+        await trio.sleep(300 + MOMENT)
         assert scenario.service.canary.tries == 11
         changed = {name for (name, _), value in (await metrics(scenario)).items() if value}
         assert {name for (name, _) in before} >= NOT_COUNTED
@@ -88,10 +88,10 @@ async def test_the_canary_is_no_client(autojump_clock: MockClock) -> None:
         assert len(scenario.service.server.handshaker.rate_limiter) == 0
 
 
-async def test_no_limit_that_a_crowd_reaches_keeps_the_canary_out(
+async def test_no_limit_rejects_the_canary(
     autojump_clock: MockClock,
 ) -> None:
-    """Connections, rates, overload, tokens, origins, commands: each would reject a stranger."""
+    """Connections, rates, overload, tokens, origins, commands: each rejects other clients here."""
     settings = jwt_settings(
         ws_canary_seconds=5,
         ws_max_connections=1,
@@ -111,16 +111,16 @@ async def test_no_limit_that_a_crowd_reaches_keeps_the_canary_out(
             await stranger.head()
             await stranger.stream.aclose()
         assert sum(admission.rejections.values()) == 3
-        await trio.sleep(60 + A_MOMENT)
+        await trio.sleep(60 + MOMENT)
         canary = scenario.service.canary
         assert canary.tries >= 13
         assert canary.failures.total() == 0
 
 
-async def test_a_service_that_answers_nobody_is_degraded_and_recovers(
+async def test_failing_canary_degrades_health_until_next_success(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Health names the step in words; the next try comes after 5 s, whatever the interval."""
+    """The warning names the failed step; after a failure the next check begins after 5 s."""
     async with open_scenario(Settings(ws_canary_seconds=600), credential=CREDENTIAL) as scenario:
         handshaker = scenario.service.server.handshaker
 
@@ -130,7 +130,7 @@ async def test_a_service_that_answers_nobody_is_degraded_and_recovers(
         await trio.sleep(599)
         with monkeypatch.context() as patched:
             patched.setattr(handshaker, "read_request", stuck)
-            await trio.sleep(1 + 10 + A_MOMENT)
+            await trio.sleep(1 + 10 + MOMENT)
             report = await health(scenario)
             assert report["status"] == "degraded"
             (warning,) = (one for one in report["warnings"] if one.startswith("canary"))
@@ -143,34 +143,38 @@ async def test_a_service_that_answers_nobody_is_degraded_and_recovers(
         assert await metric(scenario, "ws_canary_up") == 1
 
 
-async def test_the_credential_opens_nothing_from_elsewhere(autojump_clock: MockClock) -> None:
-    """Whoever had it and came from another address is a client without a token."""
+async def test_canary_credential_from_another_address_is_rejected(
+    autojump_clock: MockClock,
+) -> None:
+    """A client with the credential and another address needs a token."""
     async with open_scenario(jwt_settings(), credential=CREDENTIAL) as scenario:
-        stranger = await RawClient.dial(scenario, request(headers=SHOWN), peer="203.0.113.5")
+        stranger = await RawClient.dial(
+            scenario, request(headers=CREDENTIAL_HEADER), peer="203.0.113.5"
+        )
         assert (await stranger.head()).startswith(b"HTTP/1.1 401 ")
         await stranger.stream.aclose()
 
 
-@pytest.mark.parametrize("shown", ["", "4" * 64, SECRET[:-1]])
-async def test_another_credential_is_that_of_a_client(
-    autojump_clock: MockClock, shown: str
+@pytest.mark.parametrize("credential", ["", "4" * 64, SECRET[:-1]])
+async def test_wrong_canary_credential_gives_no_exemption(
+    autojump_clock: MockClock, credential: str
 ) -> None:
-    """It is held to every limit, and asked for its token."""
+    """Limits apply to the connection, and it needs a token."""
     settings = jwt_settings(ws_connect_rate_per_ip=0.2, ws_canary_seconds=3600)
     async with open_scenario(settings, credential=CREDENTIAL) as scenario:
         heads = []
         for _ in range(3):
-            headers = {CANARY_HEADER: shown}
+            headers = {CANARY_HEADER: credential}
             stranger = await RawClient.dial(scenario, request(headers=headers))
             heads.append((await stranger.head()).split()[1])
             await stranger.stream.aclose()
         assert heads == [b"401", b"429", b"429"]
 
 
-async def test_the_credential_is_given_once_or_not_at_all(autojump_clock: MockClock) -> None:
-    """As with every header that decides something."""
+async def test_repeated_canary_header_is_rejected(autojump_clock: MockClock) -> None:
+    """So is each header on which a decision depends."""
     async with open_scenario(credential=CREDENTIAL) as scenario:
-        head = request(headers=SHOWN).replace(
+        head = request(headers=CREDENTIAL_HEADER).replace(
             b"\r\n\r\n", b"\r\n%b: x\r\n\r\n" % CANARY_HEADER.encode()
         )
         stranger = await RawClient.dial(scenario, head)
@@ -178,12 +182,12 @@ async def test_the_credential_is_given_once_or_not_at_all(autojump_clock: MockCl
         await stranger.stream.aclose()
 
 
-async def test_the_credential_is_good_for_one_channel_and_some_seconds(
+async def test_canary_credential_is_limited_to_one_channel_and_15_s(
     autojump_clock: MockClock,
 ) -> None:
-    """Also where nobody is asked for a token: who had it would read less than anybody."""
+    """Also without authentication: a thief could read less than any client."""
     async with open_scenario(Settings(ws_canary_seconds=3600), credential=CREDENTIAL) as scenario:
-        thief = await RawClient.open(scenario, headers=SHOWN)
+        thief = await RawClient.open(scenario, headers=CREDENTIAL_HEADER)
         begun = trio.current_time()
         await thief.command("subscribe", channels=["BTC.trade", "*.*"], bundles=[])
         ack = (await thief.next()).json
@@ -193,10 +197,10 @@ async def test_the_credential_is_good_for_one_channel_and_some_seconds(
         assert trio.current_time() - begun == 15
 
 
-async def test_the_canary_leaves_before_the_drain(autojump_clock: MockClock) -> None:
-    """Its end is nobody's disconnect, and the drain does not wait for it."""
+async def test_canary_closes_before_the_drain(autojump_clock: MockClock) -> None:
+    """Its end is not counted as a disconnect, and the drain does not wait for it."""
     async with open_scenario(Settings(ws_canary_seconds=1), credential=CREDENTIAL) as scenario:
-        await trio.sleep(A_MOMENT)
+        await trio.sleep(MOMENT)
         canary = scenario.service.canary
         begun, tries = trio.current_time(), canary.tries
         await scenario.drain()
@@ -205,8 +209,8 @@ async def test_the_canary_leaves_before_the_drain(autojump_clock: MockClock) -> 
         assert scenario.service.server.stats.closed.total() == 0
 
 
-async def test_the_canary_subscribes_where_nothing_else_is(autojump_clock: MockClock) -> None:
-    """Records of its token would be read by it alone, and are no failure."""
+async def test_record_on_canary_channel_is_no_failure(autojump_clock: MockClock) -> None:
+    """The canary's token is its own, but any publisher could use it."""
     async with open_scenario(Settings(ws_canary_seconds=1), credential=CREDENTIAL) as scenario:
         client = await scenario.connect()
         await client.subscribe(channels=["*.trade"])

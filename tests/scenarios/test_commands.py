@@ -1,4 +1,4 @@
-"""Every command is answered, and does what its answer says."""
+"""Each command is answered, and does what its response says."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import trio
 from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.testing.scenario import Closed, Scenario, ScenarioClient
 
-# Commands that begin in the past, with what answers them.
-_PAST: Final = {
+# Commands that replay records, with the types of their responses.
+_REPLAYING: Final = {
     "snapshot": (
         {"type": "subscribe", "data": {"channels": ["BTC.trade"], "snapshot": True}},
         "subscription_ack",
@@ -31,8 +31,8 @@ _PAST: Final = {
 }
 
 
-async def ask(client: ScenarioClient, **command: Any) -> dict[str, Any]:
-    """Send a command as it is, and wait for its answer."""
+async def send_and_receive(client: ScenarioClient, **command: Any) -> dict[str, Any]:
+    """Send a command as it is, and return its response."""
     await client.send(json.dumps(command))
     return await client.answer()
 
@@ -45,20 +45,28 @@ async def ask(client: ScenarioClient, **command: Any) -> dict[str, Any]:
         ({"type": "unsubscribe", "data": {"channels": ["BTC.trade"]}}, "unsubscription_ack"),
         ({"type": "heartbeat"}, "pong"),
         ({"type": "subscribe", "data": {}}, "error"),
-        *_PAST.values(),
+        *_REPLAYING.values(),
         ({"type": "resume", "data": {}}, "error"),
         ({"type": "dance"}, "error"),
     ],
-    ids=["subscribe", "unsubscribe", "heartbeat", "no names", *_PAST, "no positions", "unknown"],
+    ids=[
+        "subscribe",
+        "unsubscribe",
+        "heartbeat",
+        "no names",
+        *_REPLAYING,
+        "no positions",
+        "unknown",
+    ],
 )
-async def test_an_id_is_echoed(
+async def test_command_id_is_echoed(
     odin_scenario: Scenario, command: dict[str, Any], answer: str, given: str | int
 ) -> None:
-    """Every answer carries its command's id as it was; a command without one gets none."""
+    """The type of the id is kept; a command without an id gets none."""
     client = await odin_scenario.connect()
-    said = await ask(client, **command, id=given)
-    assert (said["type"], said["id"], type(said["id"])) == (answer, given, type(given))
-    assert "id" not in await ask(client, **command)
+    response = await send_and_receive(client, **command, id=given)
+    assert (response["type"], response["id"], type(response["id"])) == (answer, given, type(given))
+    assert "id" not in await send_and_receive(client, **command)
 
 
 @pytest.mark.parametrize(
@@ -83,10 +91,10 @@ async def test_an_id_is_echoed(
     ],
     ids=range(16),
 )
-async def test_a_malformed_command_is_answered_and_the_connection_goes_on(
+async def test_malformed_command_gets_error_and_connection_stays(
     odin_scenario: Scenario, text: str, code: str
 ) -> None:
-    """An error with a code and words, never silence; the next command works."""
+    """The error has a code and a message; the next command works."""
     client = await odin_scenario.connect()
     await client.send(text)
     error = await client.answer()
@@ -95,8 +103,8 @@ async def test_a_malformed_command_is_answered_and_the_connection_goes_on(
     assert (await client.command("heartbeat"))["type"] == "pong"
 
 
-async def test_a_server_that_asks_nobody_takes_no_token(odin_scenario: Scenario) -> None:
-    """It says so, rather than that the token is good or bad, and not to try again."""
+async def test_auth_command_is_rejected_without_authentication(odin_scenario: Scenario) -> None:
+    """The error says that tokens are not used, and has no retry delay."""
     client = await odin_scenario.connect()
     error = await client.command("auth", token="any")  # noqa: S106 -- none
     assert (error["type"], error["data"]["code"]) == ("auth_error", "not_available")
@@ -130,20 +138,20 @@ async def test_a_server_that_asks_nobody_takes_no_token(odin_scenario: Scenario)
     ],
     ids=str,
 )
-async def test_a_beginning_that_is_not_understood_begins_nothing(
+async def test_invalid_replaying_command_subscribes_to_nothing(
     odin_scenario: Scenario, kind: str, data: dict[str, Any], answer: tuple[str, str]
 ) -> None:
-    """It is rejected as a whole: nothing is subscribed to on other terms than asked for."""
+    """It is rejected as a whole, instead of subscribing with defaults."""
     client = await odin_scenario.connect()
-    said = await client.command(kind, **data)
-    assert (said["type"], said["code"]) == answer
-    assert said["message"].startswith("data")
+    response = await client.command(kind, **data)
+    assert (response["type"], response["code"]) == answer
+    assert response["message"].startswith("data")
     assert len(odin_scenario.service.hub.index) == 0
     assert (await client.command("heartbeat"))["type"] == "pong"
 
 
-async def test_bad_names_are_rejected_one_by_one(odin_scenario: Scenario) -> None:
-    """Each with its code; the good ones of the same command take effect."""
+async def test_invalid_names_are_rejected_one_by_one(odin_scenario: Scenario) -> None:
+    """Each has a code; the valid names of the command take effect."""
     client = await odin_scenario.connect()
     ack = await client.subscribe(
         channels=["BTC.trade", "BTC", ".trade", "B*.trade", "BTC.rumour"],
@@ -167,8 +175,8 @@ async def test_bad_names_are_rejected_one_by_one(odin_scenario: Scenario) -> Non
     assert len(await client.messages(2)) == 2
 
 
-async def test_subscribing_twice_changes_nothing(odin_scenario: Scenario) -> None:
-    """The ack says subscribed again, and messages still come once."""
+async def test_repeated_subscription_changes_nothing(odin_scenario: Scenario) -> None:
+    """The second ack lists the name as subscribed; messages are delivered once."""
     client = await odin_scenario.connect()
     for _ in range(2):
         ack = await client.subscribe(channels=["BTC.trade"])
@@ -178,8 +186,10 @@ async def test_subscribing_twice_changes_nothing(odin_scenario: Scenario) -> Non
     assert await client.silence(5)
 
 
-async def test_unsubscribing_what_is_not_subscribed_says_so(odin_scenario: Scenario) -> None:
-    """NOT_SUBSCRIBED by name, while the others of the command go."""
+async def test_unsubscribing_unknown_name_is_rejected_with_not_subscribed(
+    odin_scenario: Scenario,
+) -> None:
+    """The command's other names are unsubscribed."""
     client = await odin_scenario.connect()
     await client.subscribe(channels=["BTC.trade", "ETH.trade"])
     ack = await client.unsubscribe(channels=["BTC.trade", "DOGE.trade", "BTC.*", "nonsense"])
@@ -192,8 +202,8 @@ async def test_unsubscribing_what_is_not_subscribed_says_so(odin_scenario: Scena
     assert ack["count"] == 1
 
 
-async def test_nothing_comes_after_an_unsubscription_ack(odin_scenario: Scenario) -> None:
-    """With records streaming: what was due comes before the ack, and nothing of it after."""
+async def test_no_message_follows_unsubscription_ack(odin_scenario: Scenario) -> None:
+    """Records stream meanwhile; pending messages are sent before the ack."""
     client = await odin_scenario.connect()
     kinds: list[str] = []
 
@@ -222,8 +232,8 @@ async def test_nothing_comes_after_an_unsubscription_ack(odin_scenario: Scenario
     assert kinds.count("ETH.trade") == 400
 
 
-async def test_an_exact_channel_stays_when_its_pattern_goes(odin_scenario: Scenario) -> None:
-    """Subscriptions are by pattern: unsubscribing BTC.* leaves BTC.trade."""
+async def test_unsubscribing_pattern_keeps_its_channel(odin_scenario: Scenario) -> None:
+    """Subscriptions are by pattern: unsubscribing `BTC.*` keeps `BTC.trade`."""
     client = await odin_scenario.connect()
     await client.subscribe(channels=["BTC.trade", "BTC.*"])
     await client.unsubscribe(channels=["BTC.*"])
@@ -233,8 +243,8 @@ async def test_an_exact_channel_stays_when_its_pattern_goes(odin_scenario: Scena
     assert await client.silence(5)
 
 
-async def test_a_heartbeat_gets_the_servers_time(odin_scenario: Scenario) -> None:
-    """The pong's ts is epoch milliseconds, and does not go back."""
+async def test_pong_has_epoch_milliseconds(odin_scenario: Scenario) -> None:
+    """They do not go back."""
     client = await odin_scenario.connect()
     first = await client.command("heartbeat")
     second = await client.command("heartbeat")
@@ -242,8 +252,8 @@ async def test_a_heartbeat_gets_the_servers_time(odin_scenario: Scenario) -> Non
     assert 1_700_000_000_000 < first["ts"] <= second["ts"] < 10**13
 
 
-async def test_commands_have_a_burst_and_a_rate(odin_scenario: Scenario) -> None:
-    """100 at once, then 10 a second; what is over is rejected, told so, and without effect."""
+async def test_commands_over_burst_and_rate_are_rejected(odin_scenario: Scenario) -> None:
+    """100 at once, then 10 a second; a rejected command has no effect."""
     client = await odin_scenario.connect()
     for _ in range(100):
         assert (await client.command("heartbeat"))["type"] == "pong"
@@ -257,8 +267,8 @@ async def test_commands_have_a_burst_and_a_rate(odin_scenario: Scenario) -> None
     assert [(await client.command("heartbeat"))["type"] for _ in range(101)].count("pong") == 100
 
 
-async def test_who_goes_on_flooding_is_closed(odin_scenario: Scenario) -> None:
-    """After 50 rejections in a row: 1008 flooding; a steady client beside it is not touched."""
+async def test_client_with_50_rejected_commands_in_a_row_is_closed(odin_scenario: Scenario) -> None:
+    """The close is 1008 flooding; another client is not affected."""
     client, other = await odin_scenario.connect(), await odin_scenario.connect()
     kinds: list[str] = []
 
@@ -273,8 +283,8 @@ async def test_who_goes_on_flooding_is_closed(odin_scenario: Scenario) -> None:
     assert (await other.command("heartbeat"))["type"] == "pong"
 
 
-async def test_who_only_sends_nonsense_is_closed(odin_scenario: Scenario) -> None:
-    """50 bad commands in a row: 1008; a good one in between starts the count again."""
+async def test_client_with_50_invalid_commands_in_a_row_is_closed(odin_scenario: Scenario) -> None:
+    """The close is 1008; a valid command in between resets the count."""
     client = await odin_scenario.connect()
     for _ in range(49):
         await client.send("?")
@@ -286,5 +296,5 @@ async def test_who_only_sends_nonsense_is_closed(odin_scenario: Scenario) -> Non
         assert (await client.answer())["code"] == "INVALID_JSON"
     closed = await client.closed()
     assert (closed.code, closed.reason) == (1008, "too many bad messages in a row")
-    await trio.sleep(2)  # it lingers for a second
+    await trio.sleep(2)  # The server reads for one more second after the close frame.
     assert odin_scenario.service.server.stats.closed == {DisconnectReason.BAD_COMMANDS: 1}

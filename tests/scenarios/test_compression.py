@@ -1,4 +1,4 @@
-"""permessage-deflate from the handshake to the close: shared by clients, bounded, and optional."""
+"""permessage-deflate from handshake to close: shared by clients, bounded, and optional."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ AGREED: Final = (
 )
 RSV1: Final = 4
 
-# Without pings the first byte that comes is a message's.
+# Without pings the first byte that a client receives belongs to a message.
 pytestmark = pytest.mark.odin_settings(ws_ping_interval_seconds=3600, ws_pong_timeout_seconds=7200)
 
 
 def deflate(text: bytes) -> bytes:
-    """A compressed message's payload."""
+    """Return the payload of a compressed message."""
     stream = zlib.compressobj(9, zlib.DEFLATED, -15)
     return (stream.compress(text) + stream.flush(zlib.Z_SYNC_FLUSH))[:-4]
 
 
 async def end(client: RawClient, window_bits: int = 15) -> tuple[bytes, list[dict[str, Any]]]:
-    """Close; returns what came as bytes, and the objects in it."""
+    """Close the connection; return the received bytes, and the objects in them."""
     await client.send(Op.CLOSE, b"\x03\xe8")
     data = await client.rest_bytes()
     found = [
@@ -43,8 +43,8 @@ async def end(client: RawClient, window_bits: int = 15) -> tuple[bytes, list[dic
     return data, found
 
 
-async def crowd(scenario: Scenario, size: int, headers: dict[str, str]) -> list[RawClient]:
-    """Clients that subscribe to one channel."""
+async def subscribers(scenario: Scenario, size: int, headers: dict[str, str]) -> list[RawClient]:
+    """Connect clients that subscribe to one channel."""
     clients = [await RawClient.open(scenario, headers=headers) for _ in range(size)]
     for client in clients:
         await client.subscribe("BTC.trade")
@@ -52,7 +52,7 @@ async def crowd(scenario: Scenario, size: int, headers: dict[str, str]) -> list[
 
 
 def publish(scenario: Scenario, count: int) -> None:
-    """Publish records whose texts have something to be compressed."""
+    """Publish records with compressible values."""
     chance = random.Random(7)  # noqa: S311 -- made-up data
     for number in range(count):
         scenario.publish("BTC", "trade", {"number": number, "tx": f"{chance.getrandbits(800):x}"})
@@ -62,15 +62,15 @@ def publish(scenario: Scenario, count: int) -> None:
 async def test_clients_with_and_without_compression_get_the_same_messages(
     odin_scenario: Scenario, headers: dict[str, str], window_bits: int
 ) -> None:
-    """Some have other sequence numbers; all read the same, the first ones in fewer bytes."""
+    """Their sequence numbers may differ; compressed connections receive fewer bytes."""
     early = await RawClient.open(odin_scenario, headers=headers)
     await early.subscribe("ETH.trade")
     odin_scenario.publish("ETH", "trade")
     await trio.sleep(1)
     assert (await early.next()).json["seq"] == 1
     await early.subscribe("BTC.trade")
-    packed = await crowd(odin_scenario, 20, headers)
-    plain = await crowd(odin_scenario, 3, {})
+    packed = await subscribers(odin_scenario, 20, headers)
+    plain = await subscribers(odin_scenario, 3, {})
     publish(odin_scenario, 30)
     await trio.sleep(1)
     plain_bytes, expected = await end(plain[0])
@@ -86,9 +86,9 @@ async def test_clients_with_and_without_compression_get_the_same_messages(
     assert [one["data"] for one in found[-30:]] == [one["data"] for one in expected]
 
 
-async def test_a_message_for_one_client_is_not_compressed(odin_scenario: Scenario) -> None:
-    """Compression takes longer than the write it would shorten, if nobody shares it."""
-    (alone,) = await crowd(odin_scenario, 1, OFFER)
+async def test_message_for_one_client_is_not_compressed(odin_scenario: Scenario) -> None:
+    """Compression takes longer than the write that it shortens, unless clients share it."""
+    (alone,) = await subscribers(odin_scenario, 1, OFFER)
     publish(odin_scenario, 3)
     await trio.sleep(1)
     data, found = await end(alone)
@@ -96,9 +96,9 @@ async def test_a_message_for_one_client_is_not_compressed(odin_scenario: Scenari
     assert len(found) == 3
 
 
-async def test_a_large_message_for_one_client_is_compressed(odin_scenario: Scenario) -> None:
-    """From 4 KiB on compression pays for one client, too."""
-    (alone,) = await crowd(odin_scenario, 1, OFFER)
+async def test_message_of_4_kib_for_one_client_is_compressed(odin_scenario: Scenario) -> None:
+    """From 4 KiB on compression pays for one client too."""
+    (alone,) = await subscribers(odin_scenario, 1, OFFER)
     odin_scenario.publish("BTC", "trade", {"x": "y" * 5000})
     await trio.sleep(1)
     data, found = await end(alone)
@@ -106,11 +106,11 @@ async def test_a_large_message_for_one_client_is_compressed(odin_scenario: Scena
     assert len(data) < 1000
 
 
-async def test_many_large_messages_for_one_client_are_not_all_compressed(
+async def test_cycle_compresses_at_most_64_kib_for_one_client(
     odin_scenario: Scenario,
 ) -> None:
-    """A cycle compresses 64 KiB at most that nobody shares: the rest goes out as it is."""
-    (alone,) = await crowd(odin_scenario, 1, OFFER)
+    """The rest is sent uncompressed."""
+    (alone,) = await subscribers(odin_scenario, 1, OFFER)
     for _ in range(40):
         odin_scenario.publish("BTC", "trade", {"x": "y" * 5000, "n": random.random()})  # noqa: S311
     await trio.sleep(1)
@@ -121,29 +121,29 @@ async def test_many_large_messages_for_one_client_are_not_all_compressed(
 
 @pytest.mark.odin_settings(ws_compression="off")
 async def test_compression_off_declines_the_offer(odin_scenario: Scenario) -> None:
-    """The handshake succeeds without an extension, and everything is sent as it is."""
+    """The handshake succeeds without the extension; a compressed frame closes 1002."""
     client = await RawClient.dial(odin_scenario, request(headers=OFFER))
     assert b"Extensions" not in await client.head()
     await client.send(Op.TEXT, deflate(b'{"type":"heartbeat"}'), rsv=RSV1)
     assert (await client.close_frame())[0] == 1002
 
 
-async def test_the_answer_to_an_offer(odin_scenario: Scenario) -> None:
+async def test_offer_is_answered_without_context_takeover(odin_scenario: Scenario) -> None:
     """Neither side keeps a context."""
     client = await RawClient.dial(odin_scenario, request(headers=OFFER))
     assert AGREED in await client.head()
 
 
-async def test_without_an_offer_there_is_no_extension(odin_scenario: Scenario) -> None:
-    """A client that knows no compression is not told of any, and may not compress."""
+async def test_handshake_without_offer_has_no_extension(odin_scenario: Scenario) -> None:
+    """A compressed frame then closes 1002."""
     client = await RawClient.dial(odin_scenario, request())
     assert b"Extensions" not in await client.head()
     await client.send(Op.TEXT, deflate(b'{"type":"heartbeat"}'), rsv=RSV1)
     assert (await client.close_frame())[0] == 1002
 
 
-async def test_compressed_commands_are_carried_out(odin_scenario: Scenario) -> None:
-    """Whole, in fragments, and beside commands that are not compressed."""
+async def test_compressed_commands_are_answered(odin_scenario: Scenario) -> None:
+    """Whole, in fragments, and beside uncompressed commands."""
     client = await RawClient.open(odin_scenario, headers=OFFER)
     payload = deflate(b'{"type":"heartbeat","id":1}')
     await client.send(Op.TEXT, payload, rsv=RSV1)
@@ -155,22 +155,22 @@ async def test_compressed_commands_are_carried_out(odin_scenario: Scenario) -> N
         assert (answer["type"], answer["id"]) == ("pong", 1)
 
 
-async def test_a_bomb_is_closed_as_too_large(odin_scenario: Scenario) -> None:
-    """10 MB in 10 KB of frame are no command: close 1009, as for a frame of that size."""
+async def test_zip_bomb_closes_1009(odin_scenario: Scenario) -> None:
+    """10 MB in a frame of 10 KB is too large."""
     client = await RawClient.open(odin_scenario, headers=OFFER)
     await client.send(Op.TEXT, deflate(b" " * 10_000_000), rsv=RSV1)
     assert await client.close_frame() == (1009, "message too large, or in too many frames")
 
 
-async def test_what_cannot_be_inflated_is_a_protocol_error(odin_scenario: Scenario) -> None:
-    """Close 1002, as for any frame that is not valid."""
+async def test_invalid_deflate_data_closes_1002(odin_scenario: Scenario) -> None:
+    """As any invalid frame does."""
     client = await RawClient.open(odin_scenario, headers=OFFER)
     await client.send(Op.TEXT, b"\xff\xff\xff\xff", rsv=RSV1)
     assert (await client.close_frame())[0] == 1002
 
 
-async def test_a_crowd_that_resumes_gets_compressed_chunks(odin_scenario: Scenario) -> None:
-    """The second client that wants a chunk of the past gets it compressed; both read the same."""
+async def test_resuming_clients_share_compressed_chunks(odin_scenario: Scenario) -> None:
+    """A chunk is compressed from the second client on; all clients read the same messages."""
     publish(odin_scenario, 100)
     await trio.sleep(1)
     found, sizes = [], []

@@ -1,4 +1,4 @@
-"""What is published arrives: all of it, once, in order, as it is."""
+"""Each published record is delivered once, in order, unchanged."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.scenarios.wire import RawClient
 ALL_EVENTS = [(category, kind) for category, kinds in EVENTS.items() for kind in kinds]
 
 
-def by_partition(messages: list[dict[str, Any]]) -> dict[int, list[int]]:
-    """The offsets that came, per partition, in the order they came."""
+def offsets_by_partition(messages: list[dict[str, Any]]) -> dict[int, list[int]]:
+    """Return the received offsets by partition, in the order of arrival."""
     offsets = defaultdict(list)
     for message in messages:
         partition, offset = message["pos"].split("-")
@@ -26,13 +26,13 @@ def by_partition(messages: list[dict[str, Any]]) -> dict[int, list[int]]:
     return offsets
 
 
-def test_there_are_8_topics_and_24_event_types() -> None:
-    """The tables these tests go by are whole."""
+def test_tables_have_8_topics_and_24_event_types() -> None:
+    """The tables on which these tests rely are complete."""
     assert (len(TOPICS), len(ALL_EVENTS)) == (8, 24)
 
 
 @pytest.mark.parametrize(("category", "kind"), ALL_EVENTS)
-async def test_every_event_type_is_received(
+async def test_each_event_type_is_delivered(
     odin_scenario: Scenario, category: str, kind: str
 ) -> None:
     """A subscriber to a category's channel gets each of its event types from its topic."""
@@ -46,10 +46,10 @@ async def test_every_event_type_is_received(
     assert odin_scenario.service.hub.stats.unknown_types == 0
 
 
-async def test_a_subscriber_to_all_topics_gets_all_event_types_once(
+async def test_subscriber_to_all_topics_gets_each_event_type_once(
     odin_scenario: Scenario,
 ) -> None:
-    """The eight topics by name bring all 24 event types, and none twice."""
+    """The eight topics, selected by name, have 24 event types."""
     client = await odin_scenario.connect()
     ack = await client.subscribe(topics=list(TOPICS.values()))
     assert sorted(ack["subscribed"]) == sorted(TOPICS.values())
@@ -61,10 +61,10 @@ async def test_a_subscriber_to_all_topics_gets_all_event_types_once(
 
 
 @pytest.mark.parametrize("bundle", BUNDLES)
-async def test_a_bundle_brings_its_categories_and_no_other(
+async def test_bundle_delivers_its_categories_and_no_other(
     odin_scenario: Scenario, bundle: str
 ) -> None:
-    """Each bundle, narrowed to a token, delivers exactly its categories of that token."""
+    """A bundle narrowed to a token delivers exactly its categories of that token."""
     client = await odin_scenario.connect()
     await client.subscribe(bundles=[bundle], tokens=["BTC"])
     for category in EVENTS:
@@ -99,7 +99,7 @@ OVERLAPPING: dict[str, tuple[dict[str, list[str]], set[str]]] = {
 async def test_overlapping_names_deliver_each_record_once(
     odin_scenario: Scenario, case: str
 ) -> None:
-    """However many of a client's patterns a record matches, it comes once."""
+    """A record that matches several patterns of a client is delivered once."""
     names, expected = OVERLAPPING[case]
     client = await odin_scenario.connect()
     await client.subscribe(**names)
@@ -110,10 +110,10 @@ async def test_overlapping_names_deliver_each_record_once(
     assert await client.silence(5)
 
 
-async def test_everything_of_a_token_comes_in_the_order_of_its_partition(
+async def test_records_of_a_token_are_delivered_in_order(
     odin_scenario: Scenario,
 ) -> None:
-    """400 records of 8 tokens over 20 seconds: each token's in order, each once, without a hole."""
+    """400 records of 8 tokens over 20 s: each token's in order, each once, without a gap."""
     client = await odin_scenario.connect()
     await client.subscribe(channels=["*.trade", "T1.*"])
     for number in range(400):
@@ -122,14 +122,14 @@ async def test_everything_of_a_token_comes_in_the_order_of_its_partition(
     messages = await client.messages(400)
     assert [message["seq"] for message in messages] == list(range(1, 401))
     for token in range(8):
-        mine = [one["data"]["data"] for one in messages if one["channel"] == f"T{token}.trade"]
-        assert mine == list(range(token, 400, 8))
+        received = [one["data"]["data"] for one in messages if one["channel"] == f"T{token}.trade"]
+        assert received == list(range(token, 400, 8))
 
 
-async def test_an_acks_positions_are_where_the_subscription_begins(
+async def test_subscription_delivers_exactly_records_after_ack_positions(
     odin_scenario: Scenario,
 ) -> None:
-    """With records streaming, each subscriber gets exactly those after the offsets of its ack."""
+    """Each client subscribes while records stream."""
     done = trio.Event()
     collected: list[tuple[dict[str, int], list[dict[str, Any]]]] = []
 
@@ -161,17 +161,17 @@ async def test_an_acks_positions_are_where_the_subscription_begins(
     }
     assert len(collected) == 10
     for positions, messages in collected:
-        received = by_partition(messages)
+        received = offsets_by_partition(messages)
         assert set(positions) == {str(number) for number in range(12)}
         for partition, last in positions.items():
             due = list(range(last + 1, ends[int(partition)]))
             assert received[int(partition)] == due
 
 
-async def test_positions_of_an_empty_partition_are_before_its_first_record(
+async def test_position_of_empty_partition_is_minus_1(
     odin_scenario: Scenario,
 ) -> None:
-    """-1 says that offset 0 will come; and it does."""
+    """The next record has offset 0, and is delivered."""
     client = await odin_scenario.connect()
     ack = await client.subscribe(channels=["BTC.trade"], positions=True)
     assert set(ack["positions"]["odin.trades"].values()) == {-1}
@@ -179,10 +179,10 @@ async def test_positions_of_an_empty_partition_are_before_its_first_record(
     assert (await client.message())["pos"] == f"{record.partition}-0"
 
 
-async def test_positions_are_given_for_the_topics_asked_for_and_only_on_demand(
+async def test_ack_has_positions_of_its_topics_only_if_requested(
     odin_scenario: Scenario,
 ) -> None:
-    """An ack has positions of what it subscribes, and none unless they were wanted."""
+    """An ack has the positions of the topics that it subscribes to."""
     client = await odin_scenario.connect()
     assert "positions" not in await client.subscribe(channels=["BTC.trade"])
     ack = await client.subscribe(bundles=["PRICE_ONLY"], positions=True)
@@ -191,8 +191,8 @@ async def test_positions_are_given_for_the_topics_asked_for_and_only_on_demand(
     assert set(ack["positions"]) == set(TOPICS.values())
 
 
-async def test_a_value_is_passed_on_byte_for_byte(odin_scenario: Scenario) -> None:
-    """Nothing is re-encoded: spaces, escapes, number forms and key order stay as they were."""
+async def test_value_is_delivered_byte_for_byte(odin_scenario: Scenario) -> None:
+    """Spaces, escapes, number forms and key order stay as they were."""
     value = rb'{ "type":"TRADE_EXECUTED", "data":{"b":1.10,"a":1e3, "\u00e9":"\/"},"timestamp":7 }'
     client = await RawClient.open(odin_scenario)
     await client.subscribe("BTC.trade")
@@ -203,7 +203,7 @@ async def test_a_value_is_passed_on_byte_for_byte(odin_scenario: Scenario) -> No
     assert (await client.next()).payload == expected % value
 
 
-UNREADABLE: dict[str, tuple[bytes | None, bytes | None, str]] = {
+INVALID: dict[str, tuple[bytes | None, bytes | None, str]] = {
     "no key": (None, b"{}", "no_key"),
     "key is not UTF-8": (b"\xff", b"{}", "bad_key"),
     "empty key": (b"", b"{}", "bad_key"),
@@ -230,12 +230,10 @@ UNREADABLE: dict[str, tuple[bytes | None, bytes | None, str]] = {
 }
 
 
-@pytest.mark.parametrize("case", UNREADABLE)
-async def test_a_record_that_cannot_be_read_is_counted_and_passed_by(
-    odin_scenario: Scenario, case: str
-) -> None:
-    """A poison record is no message and stops nothing: the next one arrives with the next seq."""
-    key, value, reason = UNREADABLE[case]
+@pytest.mark.parametrize("case", INVALID)
+async def test_invalid_record_is_counted_and_skipped(odin_scenario: Scenario, case: str) -> None:
+    """The next record is delivered with the next sequence number."""
+    key, value, reason = INVALID[case]
     client = await odin_scenario.connect()
     await client.subscribe(channels=["*.*"])
     odin_scenario.log.append("odin.trades", key, value)
@@ -259,10 +257,10 @@ async def test_a_record_that_cannot_be_read_is_counted_and_passed_by(
     ],
     ids=["names-twice", "escapes", "deep", "digits", "spaces", "half-pairs", "huge"],
 )
-async def test_a_strange_record_is_passed_on_as_it_is(
+async def test_unusual_but_valid_record_is_delivered_unchanged(
     odin_scenario: Scenario, value: bytes
 ) -> None:
-    """What is an object in JSON is the publisher's business, and breaks no frame."""
+    """Any JSON object is valid, and breaks no frame."""
     client = await RawClient.open(odin_scenario)
     await client.subscribe("BTC.trade")
     odin_scenario.log.append("odin.trades", b"BTC", value)
@@ -271,7 +269,7 @@ async def test_a_strange_record_is_passed_on_as_it_is(
     assert load_json(payload)["seq"] == 1
 
 
-async def test_an_unknown_event_type_is_delivered_and_counted(odin_scenario: Scenario) -> None:
+async def test_unknown_event_type_is_delivered_and_counted(odin_scenario: Scenario) -> None:
     """New publishers need no new server."""
     client = await odin_scenario.connect()
     await client.subscribe(channels=["BTC.trade"])
@@ -282,8 +280,8 @@ async def test_an_unknown_event_type_is_delivered_and_counted(odin_scenario: Sce
     assert odin_scenario.service.hub.stats.unknown_types == 2
 
 
-async def test_messages_are_valid_whatever_the_token_is(odin_scenario: Scenario) -> None:
-    """Quotes, spaces and other characters of a token come through the channel's name."""
+async def test_any_token_gives_a_valid_message(odin_scenario: Scenario) -> None:
+    """Quotes, spaces and other characters of a token are escaped in the channel's name."""
     client = await odin_scenario.connect()
     await client.subscribe(channels=["*.trade"])
     tokens = ['say "hi"', "a\\b", "né", "日本", " ", ".", "x" * 128]
@@ -293,8 +291,8 @@ async def test_messages_are_valid_whatever_the_token_is(odin_scenario: Scenario)
     assert channels == {f"{token}.trade" for token in tokens}
 
 
-async def test_positions_are_the_same_on_every_instance(odin_scenario: Scenario) -> None:
-    """A record has the same pos on two servers that read one log, also one that came later."""
+async def test_record_has_same_position_on_each_instance(odin_scenario: Scenario) -> None:
+    """Two servers read one log; the second one starts later."""
     first = odin_scenario
     first.publish("BTC", "trade", "before the second")
     await trio.sleep(1)

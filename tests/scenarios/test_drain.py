@@ -1,4 +1,4 @@
-"""A stop: no new clients, everybody is sent away with a reason, and it ends in time."""
+"""Graceful shutdown: no new clients, a close code for each client, and an end in time."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from odin_ws.testing.scenario import Scenario
 from tests.scenarios.ops import ask
 from tests.scenarios.wire import Op, RawClient, request, texts
 
-GOING = (1012, "the server is restarting")
+RESTARTING = (1012, "the server is restarting")
 
 
-async def test_readiness_is_off_at_once(odin_scenario: Scenario) -> None:
-    """Load balancers hear of the stop before anything else happens; liveness and health go on."""
+async def test_drain_ends_readiness_at_once(odin_scenario: Scenario) -> None:
+    """Load balancers see 503 before anything else happens; liveness and health continue."""
     assert (await ask(odin_scenario, "/health/ready")).status_code == 200
     odin_scenario.stop()
     await wait_all_tasks_blocked()
@@ -27,8 +27,8 @@ async def test_readiness_is_off_at_once(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.odin_settings(ws_drain_delay_seconds=4)
-async def test_for_the_delay_clients_are_let_in_and_then_nobody(odin_scenario: Scenario) -> None:
-    """Whom a load balancer still sends meanwhile is served like everybody."""
+async def test_clients_are_accepted_during_drain_delay_only(odin_scenario: Scenario) -> None:
+    """Clients that a load balancer still sends are served as usual."""
     odin_scenario.stop()
     await trio.sleep(3.9)
     client = await odin_scenario.connect()
@@ -39,11 +39,11 @@ async def test_for_the_delay_clients_are_let_in_and_then_nobody(odin_scenario: S
     with pytest.raises(ConnectionRefusedError):
         await odin_scenario.dial()
     closed = await client.closed()
-    assert (closed.code, closed.reason) == GOING
+    assert (closed.code, closed.reason) == RESTARTING
 
 
-async def test_everybody_gets_what_was_due_and_then_the_reason(odin_scenario: Scenario) -> None:
-    """Records published before the close reach even a slow reader, before the 1012."""
+async def test_drain_sends_pending_messages_before_close(odin_scenario: Scenario) -> None:
+    """A slow reader too gets the records published before the close, then 1012."""
     clients = [await RawClient.open(odin_scenario, capacity=500) for _ in range(20)]
     for client in clients:
         await client.subscribe("*.trade")
@@ -55,7 +55,7 @@ async def test_everybody_gets_what_was_due_and_then_the_reason(odin_scenario: Sc
         *messages, advice, last = await client.rest()
         assert [one["data"]["data"] for one in texts(messages)] == list(range(50))
         assert advice.json["type"] == "reconnect"
-        assert last.close == GOING
+        assert last.close == RESTARTING
 
     async with trio.open_nursery() as nursery:
         for client in clients:
@@ -65,8 +65,8 @@ async def test_everybody_gets_what_was_due_and_then_the_reason(odin_scenario: Sc
 
 
 @pytest.mark.odin_settings(ws_drain_delay_seconds=2)
-async def test_the_feed_goes_on_until_the_last_has_left(odin_scenario: Scenario) -> None:
-    """Records that come during the drain still reach those who are connected."""
+async def test_records_are_delivered_during_drain(odin_scenario: Scenario) -> None:
+    """Clients still connected get records that arrive during the drain."""
     client = await RawClient.open(odin_scenario)
     await client.subscribe("*.trade")
     odin_scenario.stop()
@@ -76,19 +76,19 @@ async def test_the_feed_goes_on_until_the_last_has_left(odin_scenario: Scenario)
     *messages, advice, last = await client.rest()
     assert [one["data"]["data"] for one in texts(messages)] == list(range(19))
     assert advice.json["type"] == "reconnect"
-    assert last.close == GOING
+    assert last.close == RESTARTING
 
 
 @pytest.mark.odin_settings(ws_drain_delay_seconds=1, ws_drain_timeout_seconds=20)
-async def test_clients_are_sent_away_in_waves(odin_scenario: Scenario) -> None:
-    """They do not all come back to the other instances in one moment."""
+async def test_drain_spreads_closes_over_timeout(odin_scenario: Scenario) -> None:
+    """Clients must not all reconnect to the other instances at the same moment."""
     clients = [await RawClient.open(odin_scenario) for _ in range(150)]
     started = trio.current_time()
     times: list[float] = []
 
     async def wait_for_close(client: RawClient) -> None:
         assert (await client.next_but_pings()).json["type"] == "reconnect"
-        assert (await client.next()).close == GOING
+        assert (await client.next()).close == RESTARTING
         times.append(trio.current_time() - started)
         await client.send(Op.CLOSE, b"\x03\xf4")
 
@@ -102,8 +102,10 @@ async def test_clients_are_sent_away_in_waves(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.odin_settings(ws_drain_delay_seconds=1, ws_drain_timeout_seconds=3)
-async def test_who_does_not_read_is_cut_off_in_time(odin_scenario: Scenario) -> None:
-    """The drain ends within WS_DRAIN_TIMEOUT_SECONDS, whoever does not take what is left."""
+async def test_drain_ends_within_timeout_if_client_does_not_read(
+    odin_scenario: Scenario,
+) -> None:
+    """WS_DRAIN_TIMEOUT_SECONDS bounds it."""
     stuck = await RawClient.open(odin_scenario, capacity=300)
     await stuck.subscribe("BTC.trade")
     for _ in range(20):
@@ -118,15 +120,15 @@ async def test_who_does_not_read_is_cut_off_in_time(odin_scenario: Scenario) -> 
 
 
 @pytest.mark.odin_settings(ws_drain_delay_seconds=30)
-async def test_without_clients_a_drain_takes_the_delay_only(odin_scenario: Scenario) -> None:
-    """Nobody to send away: it does not wait for WS_DRAIN_TIMEOUT_SECONDS."""
+async def test_drain_without_clients_takes_only_the_delay(odin_scenario: Scenario) -> None:
+    """It does not wait for WS_DRAIN_TIMEOUT_SECONDS."""
     started = trio.current_time()
     await odin_scenario.drain()
     assert trio.current_time() - started == pytest.approx(30)
 
 
-async def test_a_head_that_comes_late_is_answered_503(odin_scenario: Scenario) -> None:
-    """Who was accepted before the end of the delay and asks after it is sent elsewhere."""
+async def test_head_completed_after_drain_delay_is_answered_503(odin_scenario: Scenario) -> None:
+    """The connection was accepted before the end of the delay."""
     late = await RawClient.dial(odin_scenario, request()[:50])
     odin_scenario.stop()
     await trio.sleep(1.5)
@@ -137,8 +139,8 @@ async def test_a_head_that_comes_late_is_answered_503(odin_scenario: Scenario) -
     assert odin_scenario.service.server.admission.rejections == Counter({"draining": 1})
 
 
-async def test_a_second_signal_stops_at_once_and_still_says_why(odin_scenario: Scenario) -> None:
-    """Nothing is waited for; clients whose buffers take it hear 1012, the others are cut off."""
+async def test_second_signal_closes_all_at_once_with_1012(odin_scenario: Scenario) -> None:
+    """Nothing is awaited; clients that cannot receive the close frame are aborted."""
     reading = await RawClient.open(odin_scenario)
     stuck = await RawClient.open(odin_scenario, capacity=300)
     await stuck.subscribe("BTC.trade")
@@ -151,14 +153,14 @@ async def test_a_second_signal_stops_at_once_and_still_says_why(odin_scenario: S
     odin_scenario.cancel()
     await odin_scenario.drain()
     assert trio.current_time() == started
-    assert await reading.close_frame() == GOING
+    assert await reading.close_frame() == RESTARTING
     assert len(await stuck.rest_bytes()) <= 300
     assert odin_scenario.service.server.stats.closed == {DisconnectReason.DRAINING: 2}
     assert odin_scenario.service.server.connections == set()
 
 
-async def test_a_close_under_way_keeps_its_reason(odin_scenario: Scenario) -> None:
-    """Who was told something else already is not told twice, nor counted twice."""
+async def test_drain_does_not_change_reason_of_closing_connection(odin_scenario: Scenario) -> None:
+    """It is counted once."""
     client = await RawClient.open(odin_scenario)
     await client.send(Op.BINARY, b"x")
     await trio.sleep(0.1)

@@ -1,4 +1,4 @@
-"""What the earlier server got wrong about its own bugs, by the numbers of its list of failings."""
+"""Failings of the earlier server in handling its own bugs, by their numbers."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from tests.scenarios.logs import lines_above_debug
 from tests.scenarios.wire import RawClient, request
 
 
-async def test_failing_29_an_exception_in_one_connection_ends_that_one(
+async def test_failing_29_exception_in_connection_closes_only_that_one(
     odin_scenario: Scenario,
 ) -> None:
-    """It hears 1011, is counted and logged once with a traceback; all others go on."""
+    """It gets 1011, and is counted and logged once with a traceback; other connections continue."""
     other = await odin_scenario.connect()
     await other.subscribe(channels=["BTC.trade"])
     client, wire = await open_buggy(odin_scenario)
@@ -37,14 +37,14 @@ async def test_failing_29_an_exception_in_one_connection_ends_that_one(
     assert line["exc_info"]
     assert odin_scenario.service.server.stats.errors == 1
     assert odin_scenario.service.server.stats.closed == {DisconnectReason.INTERNAL: 1}
-    odin_scenario.publish("BTC", "trade", "on it goes")
-    assert (await other.message())["data"]["data"] == "on it goes"
+    odin_scenario.publish("BTC", "trade", "still served")
+    assert (await other.message())["data"]["data"] == "still served"
 
 
-async def test_failing_29_a_command_that_meets_a_bug_ends_that_connection(
+async def test_failing_29_exception_in_command_closes_only_that_connection(
     odin_scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The answers before it still come over a slow wire, then 1011; another client goes on."""
+    """Pending responses are sent before 1011, also to a slow client; another client continues."""
     other = await odin_scenario.connect()
     client = await RawClient.open(odin_scenario, capacity=100)
     await client.command("heartbeat")
@@ -65,10 +65,10 @@ async def test_failing_29_a_command_that_meets_a_bug_ends_that_connection(
     assert (await other.command("heartbeat"))["type"] == "pong"
 
 
-async def test_failing_29_an_exception_before_the_upgrade_ends_that_caller(
+async def test_failing_29_exception_in_handshake_closes_only_that_connection(
     odin_scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bug while a head is judged costs one caller its connection, and nobody else's."""
+    """It is counted and logged; other clients continue and new ones are accepted."""
     other = await odin_scenario.connect()
 
     def overload() -> str | None:
@@ -84,11 +84,11 @@ async def test_failing_29_an_exception_before_the_upgrade_ends_that_caller(
     await RawClient.open(odin_scenario)
 
 
-async def test_failing_29_a_bug_in_the_hub_ends_the_service(
+async def test_failing_29_exception_in_hub_ends_the_service(
     autojump_clock: MockClock,  # noqa: ARG001 -- virtual time
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It is not swallowed: the exception comes out; clients hear that they should come back."""
+    """The exception is raised from the service; clients get 1012."""
 
     def failing(*_arguments: object, **_options: object) -> bytes:
         raise ZeroDivisionError("a bug in the hub")
@@ -107,17 +107,17 @@ async def test_failing_29_a_bug_in_the_hub_ends_the_service(
 
 
 class BuggyLog(MemoryLog):
-    """A log that cannot be read."""
+    """A log whose `read` raises."""
 
     def read(self, *_arguments: object) -> list[Record]:
-        """Fail."""
+        """Raise ZeroDivisionError."""
         raise ZeroDivisionError("a bug in the source")
 
 
-async def test_failing_29_a_bug_in_the_source_ends_the_service(
+async def test_failing_29_exception_in_source_ends_the_service(
     autojump_clock: MockClock,  # noqa: ARG001 -- virtual time
 ) -> None:
-    """It is not swallowed: the exception comes out; clients hear that they should come back."""
+    """The exception is raised from the service; clients get 1012."""
     streams: list[RawClient] = []
     with pytest.RaisesGroup(
         pytest.RaisesExc(ZeroDivisionError, match="a bug in the source"), flatten_subgroups=True

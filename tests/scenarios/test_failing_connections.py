@@ -1,4 +1,4 @@
-"""What the earlier server got wrong about connections, by the numbers of its list of failings."""
+"""Failings of the earlier server in connections, by their numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import trio
 
 from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.testing.scenario import Scenario
-from tests.scenarios.endings import ENDINGS, end, every_ending
+from tests.scenarios.endings import ENDINGS, end_connection, every_disconnect_reason
 from tests.scenarios.wire import Frame, Op, RawClient, frame, request, split_frames, texts
 
 HEARTBEAT = b'{"type":"heartbeat","id":"early"}'
@@ -34,10 +34,10 @@ async def test_failing_14_pongs_keep_a_silent_subscriber_connected(
     assert (await client.next()).json["data"]["data"] == "still here"
 
 
-async def test_failing_15_a_connection_inherits_nothing_of_an_earlier_one(
+async def test_failing_15_connection_inherits_nothing_from_earlier_one(
     odin_scenario: Scenario,
 ) -> None:
-    """Neither subscriptions nor waiting messages nor numbers of one that is gone."""
+    """Neither subscriptions nor pending messages nor sequence numbers."""
     first = await RawClient.open(odin_scenario, capacity=200)
     await first.subscribe("BTC.trade")
     for number in range(50):
@@ -50,14 +50,14 @@ async def test_failing_15_a_connection_inherits_nothing_of_an_earlier_one(
     assert await second.silence(10)
     assert (await second.subscribe(channels=["ETH.trade"]))["count"] == 1
     odin_scenario.publish("BTC", "trade", "of nobody")
-    odin_scenario.publish("ETH", "trade", "mine")
+    odin_scenario.publish("ETH", "trade", "of second")
     message = await second.message()
-    assert (message["seq"], message["data"]["data"]) == (1, "mine")
+    assert (message["seq"], message["data"]["data"]) == (1, "of second")
     assert await second.silence(10)
 
 
-async def test_failing_16_frames_of_several_writers_are_not_torn(odin_scenario: Scenario) -> None:
-    """Messages, acks, pongs and pings, interleaved over a wire that holds 7 bytes, all parse."""
+async def test_failing_16_frames_of_several_writers_are_not_mixed(odin_scenario: Scenario) -> None:
+    """Messages, acks, pongs and pings over a connection that takes 7 bytes at a time all parse."""
     client = await RawClient.open(odin_scenario, capacity=7)
     await client.subscribe("*.trade")
     received = b""
@@ -71,24 +71,24 @@ async def test_failing_16_frames_of_several_writers_are_not_torn(odin_scenario: 
         for number in range(60):
             odin_scenario.publish(f"T{number}", "trade", "x" * (number * 37 % 400))
             await client.send(Op.PING, b"%d" % number)
-            answered = {"type": "heartbeat", "id": number}
-            await client.send(Op.TEXT, json.dumps(answered).encode())
+            heartbeat = {"type": "heartbeat", "id": number}
+            await client.send(Op.TEXT, json.dumps(heartbeat).encode())
             await trio.sleep(0.03)
         await trio.sleep(40)
         await client.send(Op.CLOSE, b"\x03\xe8")
     frames = split_frames(received)
-    said = texts(frames)
+    objects = texts(frames)
     pongs = [one.payload for one in frames if one.op is Op.PONG]
     assert pongs == [b"%d" % number for number in range(60)]
-    assert [text["id"] for text in said if text["type"] == "pong"] == list(range(60))
-    assert [text["seq"] for text in said if "seq" in text] == list(range(1, 61))
+    assert [text["id"] for text in objects if text["type"] == "pong"] == list(range(60))
+    assert [text["seq"] for text in objects if "seq" in text] == list(range(1, 61))
     assert Frame(Op.PING, b"") in frames
     assert frames[-1] == Frame(Op.CLOSE, b"\x03\xe8")
 
 
 @pytest.mark.odin_settings(ws_send_queue_bytes=2048)
-async def test_failing_17_closing_a_slow_client_delays_nobody(odin_scenario: Scenario) -> None:
-    """While one is cut off in its own time, the others get each message the moment it is there."""
+async def test_failing_17_closing_slow_client_delays_no_other(odin_scenario: Scenario) -> None:
+    """While it is closing, the other clients get each message without delay."""
     others = [await odin_scenario.connect() for _ in range(3)]
     slow = await RawClient.open(odin_scenario, capacity=300)
     for client in others:
@@ -111,12 +111,12 @@ async def test_failing_17_closing_a_slow_client_delays_nobody(odin_scenario: Sce
     assert delays == {0.0}
 
 
-@every_ending
-async def test_failing_18_an_end_is_counted_once_and_leaves_nothing(
+@every_disconnect_reason
+async def test_failing_18_disconnect_is_counted_once_and_leaves_nothing(
     odin_scenario: Scenario, reason: DisconnectReason
 ) -> None:
-    """Whatever ended a connection: one count under that reason, and nothing of it registered."""
-    await end(odin_scenario, reason)
+    """Whatever the reason, nothing of the connection stays registered."""
+    await end_connection(odin_scenario, reason)
     service = odin_scenario.service
     assert service.server.stats.closed == {reason: 1}
     assert service.server.stats.opened == 1
@@ -127,15 +127,15 @@ async def test_failing_18_an_end_is_counted_once_and_leaves_nothing(
     assert service.server.stats.errors == (reason is DisconnectReason.INTERNAL)
 
 
-def test_failing_18_every_reason_has_its_ending() -> None:
-    """The table of endings is as long as the table of reasons."""
+def test_failing_18_each_disconnect_reason_has_a_test() -> None:
+    """ENDINGS has an entry for each reason."""
     assert ENDINGS.keys() == set(DisconnectReason)
 
 
-async def test_failing_18_what_was_no_connection_is_not_counted_as_one(
+async def test_failing_18_failed_handshake_is_not_counted_as_connection(
     odin_scenario: Scenario,
 ) -> None:
-    """Rejected, silent and vanished callers leave neither a place taken nor a disconnect."""
+    """Rejected, silent and broken handshakes take no place and count no disconnect."""
     rejected = await RawClient.dial(odin_scenario, request("/elsewhere"))
     assert b" 404 " in await rejected.head()
     await RawClient.dial(odin_scenario, b"")
@@ -148,8 +148,10 @@ async def test_failing_18_what_was_no_connection_is_not_counted_as_one(
     assert server.admission.rejections == Counter({"not_found": 1, "handshake_timeout": 1})
 
 
-async def test_failing_19_every_client_hears_of_a_shutdown(odin_scenario: Scenario) -> None:
-    """It ends soon, and with a code and a reason for each."""
+async def test_failing_19_shutdown_closes_each_client_with_a_reason(
+    odin_scenario: Scenario,
+) -> None:
+    """It ends within 9 s."""
     clients = [await RawClient.open(odin_scenario) for _ in range(30)]
     started = trio.current_time()
     await odin_scenario.drain()
@@ -159,8 +161,8 @@ async def test_failing_19_every_client_hears_of_a_shutdown(odin_scenario: Scenar
 
 
 @pytest.mark.odin_settings(ws_max_message_bytes=1000)
-async def test_failing_20_a_frame_has_a_limit(odin_scenario: Scenario) -> None:
-    """A command of 1,000 bytes is answered, one byte more closes with 1009."""
+async def test_failing_20_message_larger_than_limit_closes_1009(odin_scenario: Scenario) -> None:
+    """A command of 1,000 bytes is answered; one of 1,001 is not."""
     client = await RawClient.open(odin_scenario)
     await client.send(Op.TEXT, HEARTBEAT.ljust(1000))
     assert (await client.next()).json["type"] == "pong"
@@ -169,8 +171,8 @@ async def test_failing_20_a_frame_has_a_limit(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.odin_settings(ws_max_message_bytes=1000)
-async def test_failing_20_fragments_do_not_get_around_the_limit(odin_scenario: Scenario) -> None:
-    """What counts is the whole message, not its largest frame."""
+async def test_failing_20_message_limit_counts_all_fragments(odin_scenario: Scenario) -> None:
+    """The limit applies to the whole message, not to its largest frame."""
     client = await RawClient.open(odin_scenario)
     await client.send(Op.TEXT, b" " * 600, fin=False)
     await client.send(Op.CONTINUATION, b" " * 600, fin=False)
@@ -178,8 +180,10 @@ async def test_failing_20_fragments_do_not_get_around_the_limit(odin_scenario: S
 
 
 @pytest.mark.odin_settings(ws_max_subscriptions=5)
-async def test_failing_20_subscriptions_have_a_limit(odin_scenario: Scenario) -> None:
-    """What would pass it is rejected by name; the rest takes effect, and room can be made."""
+async def test_failing_20_names_over_max_subscriptions_are_rejected(
+    odin_scenario: Scenario,
+) -> None:
+    """Other names take effect; unsubscribing makes room."""
     client = await odin_scenario.connect()
     ack = await client.subscribe(
         channels=["A.trade", "B.trade", "A.ALL", "C.PRICE_ONLY", "D.trade"]
@@ -197,8 +201,8 @@ async def test_failing_20_subscriptions_have_a_limit(odin_scenario: Scenario) ->
     assert (await client.message())["channel"] == "E.trade"
 
 
-async def test_failing_20_a_channel_name_has_a_limit(odin_scenario: Scenario) -> None:
-    """A token of 128 bytes can be subscribed to, one of 129 cannot."""
+async def test_failing_20_token_longer_than_128_bytes_is_rejected(odin_scenario: Scenario) -> None:
+    """A token of 128 bytes is accepted."""
     client = await odin_scenario.connect()
     ack = await client.subscribe(channels=["x" * 128 + ".trade", "x" * 129 + ".trade"])
     assert ack["subscribed"] == ["x" * 128 + ".trade"]
@@ -207,10 +211,10 @@ async def test_failing_20_a_channel_name_has_a_limit(odin_scenario: Scenario) ->
 
 @pytest.mark.odin_settings(ws_max_connections=1)
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Real-IP", "Forwarded"])
-async def test_failing_20_a_forwarded_address_opens_no_door(
+async def test_failing_20_forwarded_address_does_not_bypass_max_connections(
     odin_scenario: Scenario, header: str
 ) -> None:
-    """Nobody gets past a limit by saying where it comes from."""
+    """A client cannot avoid a limit by naming another address."""
     await odin_scenario.connect()
     client = await RawClient.dial(odin_scenario, request(headers={header: "127.0.0.1"}))
     assert (await client.head()).startswith(b"HTTP/1.1 503 ")
@@ -220,7 +224,7 @@ async def test_failing_20_a_forwarded_address_opens_no_door(
 async def test_failing_21_bytes_sent_with_the_handshake_are_not_lost(
     odin_scenario: Scenario, cut: int
 ) -> None:
-    """Commands in the same packet as the handshake, whole or in part, are answered in order."""
+    """Commands in the same packet as the handshake, complete or not, are answered in order."""
     early = frame(Op.TEXT, HEARTBEAT)
     client = await RawClient.dial(odin_scenario, request() + early + early[:cut])
     assert (await client.head()).startswith(b"HTTP/1.1 101 ")
@@ -229,8 +233,8 @@ async def test_failing_21_bytes_sent_with_the_handshake_are_not_lost(
         assert (await client.next()).json["id"] == "early"
 
 
-async def test_failing_21_a_handshake_may_come_byte_by_byte(odin_scenario: Scenario) -> None:
-    """However the network cuts it, the head is read and what follows it too."""
+async def test_failing_21_handshake_in_single_bytes_is_read(odin_scenario: Scenario) -> None:
+    """The command after it too."""
     client = await RawClient.dial(odin_scenario, b"")
     for byte in request() + frame(Op.TEXT, HEARTBEAT):
         await client.stream.send_all(bytes((byte,)))
@@ -240,10 +244,10 @@ async def test_failing_21_a_handshake_may_come_byte_by_byte(odin_scenario: Scena
 
 
 @pytest.mark.odin_settings(ws_max_connections=1)
-async def test_failing_22_a_full_server_answers_503_before_the_upgrade(
+async def test_failing_22_full_server_answers_503_before_the_upgrade(
     odin_scenario: Scenario,
 ) -> None:
-    """An HTTP answer with Retry-After and one line of text, then the end of the stream."""
+    """The response has Retry-After and one line of text; then the stream ends."""
     await odin_scenario.connect()
     client = await RawClient.dial(odin_scenario, request())
     status, *fields = (await client.head()).decode().split("\r\n")

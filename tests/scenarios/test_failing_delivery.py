@@ -1,4 +1,4 @@
-"""What the earlier server got wrong about delivery, by the numbers of the list of its failings."""
+"""Failings of the earlier server in delivery, by their numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.scenarios.tables import BUNDLES
 
 
 async def test_failing_01_every_instance_delivers_every_record(odin_scenario: Scenario) -> None:
-    """Two instances on one log: no subscriber of either misses the other half."""
+    """Two instances read one log: subscribers of both get all records."""
     first = odin_scenario
     async with open_scenario(log=first.log) as second:
         clients: list[ScenarioClient] = []
@@ -27,7 +27,7 @@ async def test_failing_01_every_instance_delivers_every_record(odin_scenario: Sc
 
 
 async def test_failing_02_no_record_is_delivered_twice(odin_scenario: Scenario) -> None:
-    """Two instances on one log: no subscriber of either gets a record a second time."""
+    """Two instances read one log: a subscriber of either gets each record once."""
     first = odin_scenario
     async with open_scenario(log=first.log) as second:
         clients = [await first.connect(), await second.connect()]
@@ -40,10 +40,10 @@ async def test_failing_02_no_record_is_delivered_twice(odin_scenario: Scenario) 
             assert await client.silence(30)
 
 
-async def test_failing_05_messages_are_numbered_from_1_without_a_hole(
+async def test_failing_05_messages_are_numbered_from_1_without_a_gap(
     odin_scenario: Scenario,
 ) -> None:
-    """Seq counts a connection's messages over all its channels, and each connection's by itself."""
+    """`seq` counts the messages of one connection over all its channels."""
     early, late = await odin_scenario.connect(), await odin_scenario.connect()
     await early.subscribe(channels=["*.*"])
     for number in range(5):
@@ -58,8 +58,8 @@ async def test_failing_05_messages_are_numbered_from_1_without_a_hole(
     assert [message["seq"] for message in await late.messages(5)] == list(range(1, 6))
 
 
-async def test_failing_06_a_message_says_what_it_is(odin_scenario: Scenario) -> None:
-    """It names its channel, and its record's own event type is in it."""
+async def test_failing_06_message_has_channel_and_event_type(odin_scenario: Scenario) -> None:
+    """The event type is in the record's value."""
     client = await odin_scenario.connect()
     await client.subscribe(channels=["*.*"])
     odin_scenario.publish("BTC", "trade", kind="SELL_COMPLETED")
@@ -74,8 +74,8 @@ async def test_failing_06_a_message_says_what_it_is(odin_scenario: Scenario) -> 
     }
 
 
-async def test_failing_07_a_lone_record_is_not_held_back(odin_scenario: Scenario) -> None:
-    """After a pause a record arrives at once, though no other follows."""
+async def test_failing_07_single_record_is_delivered_at_once(odin_scenario: Scenario) -> None:
+    """It does not wait for further records, also after a pause."""
     client = await odin_scenario.connect()
     await client.subscribe(channels=["BTC.trade"])
     await trio.sleep(60)
@@ -86,8 +86,8 @@ async def test_failing_07_a_lone_record_is_not_held_back(odin_scenario: Scenario
 
 
 @pytest.mark.odin_settings(ws_max_kafka_rate=20)
-async def test_failing_08_the_kafka_rate_delays_and_drops_nothing(odin_scenario: Scenario) -> None:
-    """300 records at 20 a second take some 15 seconds, and are all delivered."""
+async def test_failing_08_max_kafka_rate_delays_and_drops_nothing(odin_scenario: Scenario) -> None:
+    """300 records at 20 a second take about 15 s, and all are delivered."""
     client = await odin_scenario.connect()
     await client.subscribe(channels=["*.*"])
     started = trio.current_time()
@@ -99,10 +99,10 @@ async def test_failing_08_the_kafka_rate_delays_and_drops_nothing(odin_scenario:
 
 
 @pytest.mark.odin_settings(ws_max_broadcast_rate=1)
-async def test_failing_08_the_broadcast_rate_delays_and_drops_nothing(
+async def test_failing_08_max_broadcast_rate_delays_and_drops_nothing(
     odin_scenario: Scenario,
 ) -> None:
-    """At one write a second, 30 records of 3 seconds come in bundles, none missing.
+    """At one write a second, 30 records of 3 s come in a few writes, none missing.
 
     After a pause three writes may come at once.
     """
@@ -129,10 +129,10 @@ async def test_failing_08_the_broadcast_rate_delays_and_drops_nothing(
 
 
 @pytest.mark.parametrize("token", ["a.b.c", "a.b.trade", "x.", ".x", "v1.2", "BTC.social"])
-async def test_failing_09_a_token_with_dots_has_its_own_channel(
+async def test_failing_09_token_with_dots_has_its_own_channel(
     odin_scenario: Scenario, token: str
 ) -> None:
-    """It reaches those who asked for it, and nobody who asked for a part of it."""
+    """Subscribers of parts of the token do not get its messages."""
     whole, part = await odin_scenario.connect(), await odin_scenario.connect()
     await whole.subscribe(channels=[f"{token}.trade"])
     await part.subscribe(
@@ -148,7 +148,7 @@ async def test_failing_09_a_token_with_dots_has_its_own_channel(
 async def test_failing_10_bundles_can_be_subscribed_to(
     odin_scenario: Scenario, bundle: str, form: str
 ) -> None:
-    """Subscribing to a bundle takes effect, under either field, and so does unsubscribing."""
+    """In the fields `bundles` and `channels`; unsubscribing takes effect too."""
     client = await odin_scenario.connect()
     ack = await client.subscribe(**{form: [bundle]})
     assert (ack["subscribed"], ack["rejected"]) == ([bundle], [])
@@ -160,8 +160,8 @@ async def test_failing_10_bundles_can_be_subscribed_to(
     assert (ack["unsubscribed"], ack["count"]) == ([bundle], 0)
 
 
-async def test_failing_11_a_backlog_is_not_delivered_as_live(odin_scenario: Scenario) -> None:
-    """A server started on a log with 500 records delivers none of them, and the next one."""
+async def test_failing_11_backlog_is_not_delivered_as_live(odin_scenario: Scenario) -> None:
+    """A server that starts on a log of 500 records delivers only the next one."""
     log = odin_scenario.log
     for number in range(500):
         log.append("odin.trades", f"T{number}".encode(), b'{"old":true}')
@@ -179,10 +179,10 @@ async def test_failing_11_a_backlog_is_not_delivered_as_live(odin_scenario: Scen
         assert (await client.message())["data"]["data"] == "new"
 
 
-async def test_failing_11_a_fresh_partition_is_read_from_its_first_record(
+async def test_failing_11_empty_partition_is_read_from_its_first_record(
     odin_scenario: Scenario,
 ) -> None:
-    """The very first record of each of 96 partitions is delivered."""
+    """The first record of each of 96 partitions is delivered."""
     client = await odin_scenario.connect()
     await client.subscribe(channels=["*.*"])
     for topic, partition in odin_scenario.log.ends():
@@ -192,10 +192,10 @@ async def test_failing_11_a_fresh_partition_is_read_from_its_first_record(
 
 
 @pytest.mark.odin_settings(ws_send_queue_bytes=4096)
-async def test_failing_12_messages_are_never_dropped_without_a_word(
+async def test_failing_12_slow_client_gets_no_gap_before_its_close(
     odin_scenario: Scenario,
 ) -> None:
-    """A client too slow gets its messages without a hole up to a close that says why."""
+    """The close frame has the reason."""
     client = await odin_scenario.connect(capacity=2048)
     await client.subscribe(channels=["BTC.trade"])
     (connection,) = odin_scenario.service.server.connections
@@ -213,8 +213,8 @@ async def test_failing_12_messages_are_never_dropped_without_a_word(
     assert received == list(range(1, len(received) + 1))
 
 
-async def test_failing_13_one_tokens_order_holds_under_load(odin_scenario: Scenario) -> None:
-    """500 records of one token among 500 others', in bursts: in order for each subscriber."""
+async def test_failing_13_order_of_a_token_holds_under_load(odin_scenario: Scenario) -> None:
+    """500 records of one token among 500 others, in bursts, are in order for each subscriber."""
     clients = [await odin_scenario.connect() for _ in range(3)]
     for client, pattern in zip(clients, ("BTC.trade", "BTC.*", "*.*"), strict=True):
         await client.subscribe(channels=[pattern])

@@ -1,4 +1,4 @@
-"""What the earlier server got wrong about encoding, by the numbers of its list of failings."""
+"""Failings of the earlier server in encoding, by their numbers."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from odin_ws.testing.scenario import Scenario
 from tests.scenarios.wire import RawClient
 
 
-async def test_failing_28_a_message_is_encoded_once_for_all(
+async def test_failing_28_message_is_encoded_once_for_all_subscribers(
     odin_scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """50 subscribers to one channel share one encoding of each write, value and frame."""
+    """50 subscribers of one channel share one encoding of each write."""
     encoded: list[int] = []
 
     def counting(

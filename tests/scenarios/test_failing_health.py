@@ -1,4 +1,4 @@
-"""What the earlier server got wrong about health, by the numbers of its list of failings."""
+"""Failings of the earlier server in its health report, by their numbers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tests.scenarios.ops import ask, metric
 
 
 @pytest.mark.parametrize("status", [one for one in SourceState if one is not SourceState.LIVE])
-async def test_failing_23_health_says_stopped_when_the_feed_is_not_live(
+async def test_failing_23_health_is_503_stopped_unless_source_is_live(
     odin_scenario: Scenario, status: SourceState
 ) -> None:
-    """503 and stopped with the reason and since when; running again as soon as it is live."""
+    """The report has the reason and the duration; the next live status makes it 200 and running."""
     source_status = odin_scenario.service.source_status
     source_status.transition(status, "no answer from kafka:9092")
     await trio.sleep(12)

@@ -1,4 +1,4 @@
-"""What the earlier server got wrong about its log, by the numbers of its list of failings."""
+"""Failings of the earlier server in logging, by their numbers."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from structlog.testing import capture_logs
 
 from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.testing.scenario import Scenario
-from tests.scenarios.endings import end
+from tests.scenarios.endings import end_connection
 from tests.scenarios.logs import lines_above_debug
-from tests.scenarios.moves import ask_for_a_page, deliver
+from tests.scenarios.moves import deliver, request_missing_page
 
 
-async def test_failing_27_traffic_is_not_logged(odin_scenario: Scenario) -> None:
-    """Connections, commands, messages and ends, good or bad, leave no line at info."""
+async def test_failing_27_traffic_is_not_logged_at_info(odin_scenario: Scenario) -> None:
+    """Connections, commands, messages and disconnects, valid or not, log at most at debug."""
     with capture_logs() as logs:
         for reason in (
             DisconnectReason.CLIENT,
@@ -22,17 +22,17 @@ async def test_failing_27_traffic_is_not_logged(odin_scenario: Scenario) -> None
             DisconnectReason.BAD_COMMANDS,
             DisconnectReason.SLOW,
         ):
-            await end(odin_scenario, reason)
+            await end_connection(odin_scenario, reason)
         await deliver(odin_scenario)
-        await ask_for_a_page(odin_scenario)
+        await request_missing_page(odin_scenario)
         await trio.sleep(10)
     assert lines_above_debug(logs) == []
 
 
-async def test_failing_27_a_broken_publisher_does_not_fill_the_log(
+async def test_failing_27_invalid_records_of_one_reason_are_one_line(
     odin_scenario: Scenario,
 ) -> None:
-    """1,000 unreadable records of one kind within 20 seconds are one line that says which kind."""
+    """1,000 invalid records within 20 s are one line that names the reason."""
     with capture_logs() as logs:
         for _ in range(1000):
             odin_scenario.log.append("odin.trades", None, b"{}")

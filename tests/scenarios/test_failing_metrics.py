@@ -1,4 +1,4 @@
-"""What the earlier server got wrong about metrics, by the numbers of its list of failings."""
+"""Failings of the earlier server in metrics, by their numbers."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import trio.testing
 from odin_ws.listener.read_scheduler import ReadScheduler
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.container import Container
-from tests.scenarios.moves import MOVES
+from tests.scenarios.moves import CHANGES
 from tests.scenarios.ops import metric, metric_names
 
-# Those that a setting decides, with what they show.
+# Metrics that show a setting, with their values.
 FIXED = {
     "ws_connections_max": 7,
     "ws_capacity_max_connections": 7,
     "ws_memory_limit_bytes": 1 << 40,
 }
 
-# Those that sampling moves.
+# Metrics that sampling changes.
 SAMPLED = {"ws_memory_bytes", "ws_cpu_usage_percent", "ws_event_loop_delay_seconds_count"}
 
-# Those of a server that asks for tokens: scenarios/auth/test_token_metrics.py sees them move.
+# Metrics of a server that requires tokens: see scenarios/auth/test_token_metrics.py.
 OF_TOKENS = {
     "ws_jwt_rejected_total",
     "ws_jwt_keys",
@@ -32,31 +32,29 @@ OF_TOKENS = {
     "ws_revocations",
 }
 
-# Virtual time has no pauses: integration/test_pause.py sees them move.
+# Virtual time has no pauses: see integration/test_pause.py.
 OF_PAUSES = {"ws_pauses_total", "ws_paused_seconds_total"}
 
-# A process has to shrink first: ops/test_allocator.py and ops/test_resources.py let it.
+# A process has to shrink first: see resources/test_allocator.py.
 OF_ALLOCATOR = {"ws_memory_reusable_bytes"}
 
-# A scenario has no sockets to read: the tests below let many wait for a turn.
-OF_TURNS = {"ws_read_scheduler_waiting", "ws_replays_waiting", "ws_time_slices_waiting"}
+# A scenario has no sockets to read: the tests below let many tasks wait for the read scheduler.
+OF_READ_SCHEDULER = {"ws_read_scheduler_waiting", "ws_replays_waiting", "ws_time_slices_waiting"}
 
-# ops/test_app.py and workers/test_pages.py see these two, integration/test_logging.py the last.
+# See ops/test_app.py, workers/test_metrics.py and integration/test_logging.py.
 OF_THE_PROCESS = {
     "odin_ws_build_info",
     "ws_ops_requests_rejected_total",
     "ws_log_lines_dropped_total",
 }
 
-# Not here: ws_tls_certificate_expires_timestamp_seconds is there with TLS only, and moves in
+# Not here: ws_tls_certificate_expires_timestamp_seconds exists with TLS only: see
 # integration/test_tls.py.
 
-# With a dead-letter topic: integration/test_dead_letters.py sees it move.
-OF_LETTERS = {"ws_dead_letters_total"}
+# Only with a dead letter topic: see integration/test_dead_letters.py.
+OF_DEAD_LETTERS = {"ws_dead_letters_total"}
 
-# A log in memory has no partitions in trouble: integration/test_acl.py and
-# integration/test_transactions.py see them move.
-# scenarios/resume/test_crowds.py and tests/resume/test_scan_pool.py count what these tell.
+# See scenarios/resume/test_crowds.py and tests/resume/test_scan_pool.py.
 OF_SCANS = {
     "ws_history_pins_broken_total",
     "ws_scan_clients",
@@ -69,12 +67,14 @@ OF_SCANS = {
     "ws_scans_failed_total",
     "ws_scans_total",
 }
+# The partitions of a log in memory do not fail: see integration/test_acl.py and
+# integration/test_transactions.py.
 OF_KAFKA = {"ws_kafka_partitions_held", "ws_kafka_partitions_not_read"}
 
-# http_api/test_probe.py, http_api/test_snapshot.py and http_api/test_events.py see these move.
+# See http_api/test_probe.py, http_api/test_snapshot.py and http_api/test_events.py.
 OF_HTTP = {"ws_http_requests_total", "ws_sse_connections_active"}
 
-# scenarios/test_compression.py sees these move.
+# See scenarios/test_compression.py.
 OF_COMPRESSION = {
     "ws_compressed_texts_total",
     "ws_compression_cpu_seconds_total",
@@ -83,7 +83,7 @@ OF_COMPRESSION = {
     "ws_deflate_connections_active",
 }
 
-# scenarios/test_canary.py sees them move.
+# See scenarios/test_canary.py.
 OF_THE_CANARY = {
     "ws_canary_up",
     "ws_canary_tries_total",
@@ -92,20 +92,20 @@ OF_THE_CANARY = {
 }
 
 
-async def test_failing_24_every_metric_has_a_test_that_sees_it_move(
+async def test_failing_24_each_metric_has_a_test_that_changes_it(
     odin_scenario: Scenario,
 ) -> None:
-    """The tables of the tests that follow name every metric there is, and no other."""
+    """The tables of the tests name each metric, and no other."""
     tables = (
-        MOVES.keys()
+        CHANGES.keys()
         | FIXED.keys()
         | SAMPLED
         | OF_TOKENS
-        | OF_TURNS
+        | OF_READ_SCHEDULER
         | OF_THE_PROCESS
         | OF_PAUSES
         | OF_ALLOCATOR
-        | OF_LETTERS
+        | OF_DEAD_LETTERS
         | OF_KAFKA
         | OF_SCANS
         | OF_HTTP
@@ -115,23 +115,25 @@ async def test_failing_24_every_metric_has_a_test_that_sees_it_move(
     assert await metric_names(odin_scenario) == tables
 
 
-@pytest.mark.parametrize("name", MOVES)
-async def test_failing_24_a_metric_moves(odin_scenario: Scenario, name: str) -> None:
-    """What a metric tells of changes it."""
+@pytest.mark.parametrize("name", CHANGES)
+async def test_failing_24_metric_changes(odin_scenario: Scenario, name: str) -> None:
+    """Its action in CHANGES changes the metric."""
     before = await metric(odin_scenario, name)
-    await MOVES[name](odin_scenario)
+    await CHANGES[name](odin_scenario)
     assert await metric(odin_scenario, name) != before
 
 
 @pytest.mark.odin_settings(ws_max_connections=7, ws_memory_limit=1 << 40)
 @pytest.mark.parametrize("name", FIXED)
-async def test_failing_24_a_metric_shows_its_setting(odin_scenario: Scenario, name: str) -> None:
-    """Limits are shown as they are in force."""
+async def test_failing_24_metric_shows_its_setting(odin_scenario: Scenario, name: str) -> None:
+    """It has the value in force."""
     assert await metric(odin_scenario, name) == FIXED[name]
 
 
-async def test_failing_24_who_waits_for_a_turn_is_counted(odin_scenario: Scenario) -> None:
-    """As long as it waits: here for turns that nobody gives."""
+async def test_failing_24_tasks_waiting_for_read_scheduler_are_counted(
+    odin_scenario: Scenario,
+) -> None:
+    """The scheduler of this test does not run, so the tasks wait until they are cancelled."""
     many = 1000
     read_scheduler = odin_scenario.service.read_scheduler = ReadScheduler(lambda: 0.0)
     async with trio.open_nursery() as nursery:
@@ -150,10 +152,10 @@ async def test_failing_24_who_waits_for_a_turn_is_counted(odin_scenario: Scenari
         (ReadScheduler.wait_for_work_slice, "ws_time_slices_waiting"),
     ],
 )
-async def test_failing_24_work_that_waits_for_its_next_turn_is_counted(
+async def test_failing_24_tasks_waiting_for_chunk_or_time_slice_are_counted(
     odin_scenario: Scenario, take: Callable[[ReadScheduler], Awaitable[None]], name: str
 ) -> None:
-    """As long as it waits: here for turns that nobody gives."""
+    """The scheduler of this test does not run, so the tasks wait until they are cancelled."""
     read_scheduler = odin_scenario.service.read_scheduler = ReadScheduler(lambda: 0.0)
     async with trio.open_nursery() as nursery:
         for _ in range(3):
@@ -167,7 +169,7 @@ async def test_failing_24_work_that_waits_for_its_next_turn_is_counted(
 async def test_failing_24_memory_and_cpu_are_sampled(
     container: Container, odin_scenario: Scenario
 ) -> None:
-    """Both show what the container uses, a second later."""
+    """Both show the container's usage one second later."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(odin_scenario.service.resources.run)
         nursery.start_soon(odin_scenario.service.resources.loop.run)

@@ -1,4 +1,4 @@
-"""What the earlier server got wrong about resources, by the numbers of its list of failings."""
+"""Failings of the earlier server in measuring resources, by their numbers."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from tests.scenarios.ops import ask, metric
 from tests.scenarios.wire import RawClient, request
 
 
-async def test_failing_25_limits_are_the_containers(
+async def test_failing_25_limits_and_usage_are_those_of_the_container(
     container: Container, odin_scenario: Scenario
 ) -> None:
-    """Not the machine's, and memory is the working set: cache that can be had back is not in it."""
+    """Not those of the machine; memory does not include cache that the kernel can reclaim."""
     container.use(memory=225_000, cpu_seconds=0)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(odin_scenario.service.resources.run)
@@ -25,11 +25,11 @@ async def test_failing_25_limits_are_the_containers(
     assert await metric(odin_scenario, "ws_memory_limit_bytes") == 900_000
 
 
-async def test_failing_25_out_of_memory_is_noticed_within_a_second(
+async def test_failing_25_memory_limit_rejects_connections_within_a_second(
     container: Container, odin_scenario: Scenario
 ) -> None:
-    """New callers get 503 with the reason, those who are in stay; it ends when memory is back."""
-    inside = await odin_scenario.connect()
+    """New connections get 503 with the reason, existing ones stay; it ends when memory is free."""
+    connected = await odin_scenario.connect()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(odin_scenario.service.resources.run)
         await RawClient.open(odin_scenario)
@@ -40,7 +40,7 @@ async def test_failing_25_out_of_memory_is_noticed_within_a_second(
         assert head.startswith(b"HTTP/1.1 503 ")
         assert b"\r\nRetry-After: " in head
         assert await rejected.rest_bytes() == b"the server has no memory left\n"
-        assert (await inside.command("heartbeat"))["type"] == "pong"
+        assert (await connected.command("heartbeat"))["type"] == "pong"
         assert await metric(odin_scenario, "ws_capacity_rejections_total", reason="memory") == 1
         container.use(memory=899_999, cpu_seconds=0)
         await trio.sleep(1.01)

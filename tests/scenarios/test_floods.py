@@ -1,4 +1,4 @@
-"""Frames that each are valid, and too many of them, or without an end."""
+"""Limits on valid frames: too many, too long, or without an end."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from odin_ws.time_slice import TimeSlice
 from tests.scenarios.wire import Op, RawClient, frame
 
 BEGIN = frame(Op.TEXT, b"{", fin=False)
-GO_ON = frame(Op.CONTINUATION, b" ", fin=False)
+MORE = frame(Op.CONTINUATION, b" ", fin=False)
 END = frame(Op.CONTINUATION, b'"type":"heartbeat"}')
 
 
 @pytest.mark.odin_settings(ws_max_fragments=4)
-async def test_a_command_has_a_limit_of_frames(odin_scenario: Scenario) -> None:
-    """Four are put together; with the fifth it is too many, and 1009 says so."""
+async def test_command_of_more_than_max_fragments_closes_1009(odin_scenario: Scenario) -> None:
+    """Four frames are accepted; the fifth closes the connection."""
     client = await RawClient.open(odin_scenario)
-    await client.stream.send_all(BEGIN + GO_ON * 2 + END)
+    await client.stream.send_all(BEGIN + MORE * 2 + END)
     assert (await client.next()).json["type"] == "pong"
-    await client.stream.send_all(BEGIN + GO_ON * 4)
+    await client.stream.send_all(BEGIN + MORE * 4)
     assert (await client.close_frame())[0] == 1009
     await trio.sleep(10)
     assert odin_scenario.service.server.stats.closed == {DisconnectReason.TOO_LARGE: 1}
@@ -35,11 +35,11 @@ async def test_a_command_has_a_limit_of_frames(odin_scenario: Scenario) -> None:
 @pytest.mark.odin_settings(ws_message_timeout_seconds=3)
 @pytest.mark.parametrize(
     "drop",
-    [b"", GO_ON, frame(Op.PING), frame(Op.CONTINUATION, b" " * 50)[:1]],
+    [b"", MORE, frame(Op.PING), frame(Op.CONTINUATION, b" " * 50)[:1]],
     ids=["silence", "fragments", "pings", "bytes of a frame"],
 )
-async def test_a_command_that_does_not_end_closes(odin_scenario: Scenario, drop: bytes) -> None:
-    """3 s after it was begun, whatever trickles in meanwhile; nothing else is late by it."""
+async def test_command_that_does_not_end_closes_1008(odin_scenario: Scenario, drop: bytes) -> None:
+    """The time is 3 s from its first byte, whatever arrives meanwhile."""
     client = await RawClient.open(odin_scenario)
     await trio.sleep(10)
     await client.stream.send_all(BEGIN)
@@ -57,8 +57,8 @@ async def test_a_command_that_does_not_end_closes(odin_scenario: Scenario, drop:
 
 
 @pytest.mark.odin_settings(ws_message_timeout_seconds=3)
-async def test_each_command_has_its_own_time(odin_scenario: Scenario) -> None:
-    """The end of one and the begin of the next may come in one piece."""
+async def test_message_timeout_begins_with_each_command(odin_scenario: Scenario) -> None:
+    """The end of one command and the begin of the next may be in one packet."""
     client = await RawClient.open(odin_scenario)
     await client.stream.send_all(BEGIN)
     for _ in range(5):
@@ -73,10 +73,8 @@ async def test_each_command_has_its_own_time(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.parametrize("op", [Op.PING, Op.CLOSE, Op.TEXT])
-async def test_a_frame_that_does_not_become_whole_is_closed(
-    odin_scenario: Scenario, op: Op
-) -> None:
-    """Nor do bytes that trickle in, or whole pings before it, give it more than its ten seconds."""
+async def test_frame_that_does_not_become_complete_closes(odin_scenario: Scenario, op: Op) -> None:
+    """Neither single bytes nor complete pings before it extend its 10 s."""
     client = await RawClient.open(odin_scenario)
     await client.stream.send_all(frame(Op.PING))
     await trio.sleep(5)
@@ -92,8 +90,8 @@ async def test_a_frame_that_does_not_become_whole_is_closed(
 
 @pytest.mark.odin_settings(ws_command_rate=2, ws_command_burst=5)
 @pytest.mark.parametrize("op", [Op.PING, Op.PONG])
-async def test_a_flood_of_pings_or_pongs_closes(odin_scenario: Scenario, op: Op) -> None:
-    """Five at once and two a second are answered; what is more is not, and ends it with 1008."""
+async def test_flood_of_pings_or_pongs_closes_1008(odin_scenario: Scenario, op: Op) -> None:
+    """Five at once and two a second are accepted."""
     client = await RawClient.open(odin_scenario)
     for _ in range(3):
         await client.stream.send_all(frame(op, b"x") * 5)
@@ -108,8 +106,8 @@ async def test_a_flood_of_pings_or_pongs_closes(odin_scenario: Scenario, op: Op)
 
 
 @pytest.mark.odin_settings(ws_command_rate=1, ws_command_burst=2)
-async def test_pings_and_commands_do_not_use_up_each_others_rate(odin_scenario: Scenario) -> None:
-    """A client that pings often may still ask, and the other way round."""
+async def test_pings_and_commands_have_separate_rates(odin_scenario: Scenario) -> None:
+    """A client that pings often may still send commands."""
     client = await RawClient.open(odin_scenario)
     await client.stream.send_all(frame(Op.PING) * 2)
     await client.command("heartbeat")
@@ -121,8 +119,10 @@ async def test_pings_and_commands_do_not_use_up_each_others_rate(odin_scenario: 
 
 @pytest.mark.odin_settings(ws_command_rate=2, ws_command_burst=5)
 @pytest.mark.parametrize("op", [Op.PING, Op.PONG, Op.TEXT])
-async def test_a_flood_is_not_read_to_its_end(odin_scenario: Scenario, op: Op) -> None:
-    """Who goes on after its close is cut off within a second, and not waited for."""
+async def test_client_that_sends_after_flooding_close_is_aborted_within_a_second(
+    odin_scenario: Scenario, op: Op
+) -> None:
+    """The server does not wait for the client's close frame."""
     client = await RawClient.open(odin_scenario)
     await client.stream.send_all(frame(op, b"x") * 100)
     await client.rest()
@@ -135,8 +135,8 @@ async def test_a_flood_is_not_read_to_its_end(odin_scenario: Scenario, op: Op) -
     assert odin_scenario.service.server.stats.closed == {DisconnectReason.FLOODING: 1}
 
 
-class _Passes(trio.abc.Instrument):
-    """The most commands that were carried out in one pass of the loop."""
+class _LoopPasses(trio.abc.Instrument):
+    """`maximum`: the most commands that were processed in one pass of the loop."""
 
     def __init__(self, stats: SessionStats) -> None:
         self._stats = stats
@@ -149,9 +149,9 @@ class _Passes(trio.abc.Instrument):
 
 
 @pytest.mark.odin_settings(ws_command_burst=1000)
-async def test_a_burst_of_commands_lets_others_run_in_between(odin_scenario: Scenario) -> None:
-    """A hundred in one piece are carried out sixteen at a time."""
-    passes = _Passes(odin_scenario.service.server.stats.sessions)
+async def test_burst_of_commands_is_processed_16_per_loop_pass(odin_scenario: Scenario) -> None:
+    """Other tasks run between the passes."""
+    passes = _LoopPasses(odin_scenario.service.server.stats.sessions)
     client = await RawClient.open(odin_scenario)
     trio.lowlevel.add_instrument(passes)
     await client.stream.send_all(frame(Op.TEXT, b'{"type":"heartbeat"}') * 100)
@@ -161,12 +161,12 @@ async def test_a_burst_of_commands_lets_others_run_in_between(odin_scenario: Sce
     assert passes.maximum == 16
 
 
-async def test_command_that_uses_up_its_time_slice_is_the_last_of_its_turn(
+async def test_command_that_uses_up_its_time_slice_is_the_last_of_its_pass(
     odin_scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Sixteen that take a millisecond each would hold up all others for sixteen."""
+    """16 commands of 1 ms each would delay all others by 16 ms."""
     monkeypatch.setattr(TimeSlice, "expired", property(lambda _: True))
-    passes = _Passes(odin_scenario.service.server.stats.sessions)
+    passes = _LoopPasses(odin_scenario.service.server.stats.sessions)
     client = await RawClient.open(odin_scenario)
     trio.lowlevel.add_instrument(passes)
     await client.stream.send_all(frame(Op.TEXT, b'{"type":"heartbeat"}') * 8)
@@ -189,10 +189,8 @@ async def test_command_that_uses_up_its_time_slice_is_the_last_of_its_turn(
     ids=["resume", "snapshot", "since_ms", "replay", "reconnect", "auth"],
 )
 @pytest.mark.odin_settings(ws_command_burst=100, ws_command_rate=1)
-async def test_what_asks_for_the_past_counts_as_five(
-    odin_scenario: Scenario, command: bytes
-) -> None:
-    """Of a burst of a hundred there are twenty; one more is rejected, and a heartbeat too."""
+async def test_replaying_command_counts_as_five(odin_scenario: Scenario, command: bytes) -> None:
+    """A burst of 100 allows 20 of them; the 21st is rejected."""
     client = await RawClient.open(odin_scenario)
     stats = odin_scenario.service.server.stats.sessions
     for _ in range(20):
@@ -203,8 +201,8 @@ async def test_what_asks_for_the_past_counts_as_five(
 
 
 @pytest.mark.odin_settings(ws_command_burst=100, ws_command_rate=1)
-async def test_a_long_command_counts_for_its_length(odin_scenario: Scenario) -> None:
-    """Of a burst of a hundred two of 50 KiB are read; what comes then is rejected."""
+async def test_long_command_counts_by_length(odin_scenario: Scenario) -> None:
+    """A burst of 100 allows two of 50 KiB."""
     client = await RawClient.open(odin_scenario)
     stats = odin_scenario.service.server.stats.sessions
     command = b'{"type":"heartbeat"%b}' % (b" " * (50 << 10))
@@ -215,8 +213,8 @@ async def test_a_long_command_counts_for_its_length(odin_scenario: Scenario) -> 
 
 
 @pytest.mark.odin_settings(ws_command_burst=100, ws_command_rate=1)
-async def test_a_command_counts_for_what_its_names_stand_for(odin_scenario: Scenario) -> None:
-    """Of a burst of a hundred eight of some 800 patterns are read, though each is short."""
+async def test_command_counts_by_its_patterns(odin_scenario: Scenario) -> None:
+    """A burst of 100 allows eight short commands of 800 patterns each."""
     client = await RawClient.open(odin_scenario)
     stats = odin_scenario.service.server.stats.sessions
     data = {"bundles": ["ALL"], "tokens": [f"{n:02}" for n in range(100)]}
@@ -228,24 +226,24 @@ async def test_a_command_counts_for_what_its_names_stand_for(odin_scenario: Scen
 
 
 @pytest.mark.odin_settings(ws_command_burst=10, ws_command_rate=1)
-async def test_the_debt_of_many_patterns_is_bounded(odin_scenario: Scenario) -> None:
-    """Who has named a thousand is heard again when a burst's worth of time has passed."""
+async def test_debt_of_many_patterns_is_at_most_one_burst(odin_scenario: Scenario) -> None:
+    """After the time of one burst the client may send commands again."""
     client = await RawClient.open(odin_scenario)
     data = {"topics": ["odin.trades"], "tokens": [str(number) for number in range(1024)]}
     command = json.dumps({"type": "subscribe", "data": data}).encode()
     await client.stream.send_all(frame(Op.TEXT, command))
     assert (await client.next_but_pings()).json["type"] == "subscription_ack"
-    # It counted 21, ten for its characters and ten for its patterns, where there were ten.
+    # It counted 21: 1, 10 for its length and 10 for its patterns. The burst is 10.
     await trio.sleep(12)
     await client.stream.send_all(frame(Op.TEXT, b'{"type":"heartbeat"}'))
     assert (await client.next_but_pings()).json["type"] == "pong"
 
 
 @pytest.mark.odin_settings(ws_command_burst=100, ws_command_rate=1)
-async def test_what_stands_for_too_much_is_rejected_and_counts_little(
+async def test_name_beyond_max_subscriptions_counts_little(
     odin_scenario: Scenario,
 ) -> None:
-    """It is not made: of a burst of a hundred there are more than six of 1,600 patterns."""
+    """Its patterns are not created: a burst of 100 allows 40 such commands."""
     client = await RawClient.open(odin_scenario)
     stats = odin_scenario.service.server.stats.sessions
     data = {"bundles": ["ALL"], "tokens": [f"{n:03}" for n in range(200)]}
@@ -256,8 +254,8 @@ async def test_what_stands_for_too_much_is_rejected_and_counts_little(
     assert stats.rejected_names == {ErrorCode.TOO_MANY_SUBSCRIPTIONS: 40}
 
 
-async def test_names_are_rejected_and_counted_by_code(odin_scenario: Scenario) -> None:
-    """Also those that an unsubscribe names in vain."""
+async def test_rejected_names_are_counted_by_code(odin_scenario: Scenario) -> None:
+    """Names of `unsubscribe` without a subscription are included."""
     client = await odin_scenario.connect()
     await client.unsubscribe(channels=["BTC.trade", "ETH.trade"])
     await client.subscribe(channels=["BTC.nothing"], topics=["odin.nothing"])
@@ -269,8 +267,8 @@ async def test_names_are_rejected_and_counted_by_code(odin_scenario: Scenario) -
 
 
 @pytest.mark.odin_settings(ws_max_message_bytes=1 << 20, ws_command_burst=10, ws_command_rate=1)
-async def test_the_debt_of_a_long_command_is_bounded(odin_scenario: Scenario) -> None:
-    """Who was let send a megabyte is heard again when a burst's worth of time has passed."""
+async def test_debt_of_long_command_is_at_most_one_burst(odin_scenario: Scenario) -> None:
+    """After the time of one burst the client may send commands again."""
     client = await RawClient.open(odin_scenario)
     command = b'{"type":"heartbeat"%b}' % (b" " * 900_000)
     await client.stream.send_all(frame(Op.TEXT, command))
@@ -283,8 +281,8 @@ async def test_the_debt_of_a_long_command_is_bounded(odin_scenario: Scenario) ->
 
 
 @pytest.mark.odin_settings(ws_command_burst=100, ws_command_rate=1)
-async def test_command_counts_for_the_messages_that_it_brought(odin_scenario: Scenario) -> None:
-    """A snapshot of 1,280 channels counts five, and ten more once it has come."""
+async def test_command_counts_by_replayed_messages(odin_scenario: Scenario) -> None:
+    """A snapshot of 1,280 channels counts 5, and 10 more when it has been sent."""
     for number in range(1280):
         odin_scenario.publish(f"T{number}", "trade")
     await trio.sleep(5)
@@ -294,17 +292,17 @@ async def test_command_counts_for_the_messages_that_it_brought(odin_scenario: Sc
     await client.stream.send_all(frame(Op.TEXT, again))
     await trio.sleep(1)
     assert odin_scenario.service.hub.stats.messages_sent == 1280
-    # The five, the ten, and the one that came back in that second leave 86.
+    # 100 - 5 - 10, and 1 regained in that second, leave 86.
     await client.stream.send_all(frame(Op.TEXT, b'{"type":"heartbeat"}') * 87)
     await trio.sleep(0.5)
     assert (stats.commands, stats.rate_limited) == (88, 1)
 
 
 @pytest.mark.odin_settings(ws_command_burst=10, ws_command_rate=1)
-async def test_debt_of_many_messages_is_one_burst_and_says_when_to_try_again(
+async def test_debt_of_many_messages_is_one_burst_with_retry_delay(
     odin_scenario: Scenario,
 ) -> None:
-    """A client that was brought 6,400 messages is heard again after the time of one burst."""
+    """After a snapshot of 6,400 messages the client waits for the time of one burst."""
     for number in range(6400):
         odin_scenario.publish(f"T{number}", "trade")
     await trio.sleep(10)

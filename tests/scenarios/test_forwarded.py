@@ -1,4 +1,4 @@
-"""Where callers come from: who is believed about that, and how many one address may have."""
+"""Client addresses behind proxies, and the limits of one address."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROXY = "10.0.0.1"
 
 
 def proxy_header(source: str, *, command: int = 0x21, extra: bytes = b"") -> bytes:
-    """A PROXY header, version 2."""
+    """Return a header of the PROXY protocol, version 2."""
     address = ip_address(source)
     family = 0x11 if address.version == 4 else 0x21
     rest = address.packed * 2 + struct.pack("!HH", 1234, 3002) + extra
@@ -26,7 +26,7 @@ def proxy_header(source: str, *, command: int = 0x21, extra: bytes = b"") -> byt
 
 
 async def status(scenario: Scenario, peer: str, first: bytes | None = None) -> int:
-    """How a caller from an address is answered; it stays connected."""
+    """Connect from an address; return the HTTP status. The connection stays open."""
     client = await RawClient.dial(scenario, request() if first is None else first, peer=peer)
     head = await client.head()
     if head.startswith(b"HTTP/1.1 429 "):
@@ -35,24 +35,24 @@ async def status(scenario: Scenario, peer: str, first: bytes | None = None) -> i
 
 
 def forwarded(*, name: str = "X-Forwarded-For", value: str) -> bytes:
-    """An upgrade that came through a proxy, as it says."""
+    """Return an upgrade request with a header in which a proxy names its client."""
     return request(headers={name: value})
 
 
 async def peers(scenario: Scenario) -> list[str]:
-    """The addresses that operators see."""
+    """Return the client addresses that operators see."""
     return sorted(one["peer"] for one in (await ask(scenario, "/clients")).json()["clients"])
 
 
-# ---- who is believed
+# ---- trusted proxies
 
 
 @pytest.mark.odin_settings(ws_max_connections_per_ip=2)
 @pytest.mark.parametrize("name", ["X-Forwarded-For", "Forwarded", "X-Real-IP"])
-async def test_failing_20_a_header_bypasses_no_limit_of_an_address(
+async def test_failing_20_forwarded_header_of_untrusted_peer_is_ignored(
     odin_scenario: Scenario, name: str
 ) -> None:
-    """`X-Forwarded-For: 127.0.0.1` from a stranger is only a header: the third is rejected."""
+    """With `X-Forwarded-For: 127.0.0.1` too, the third connection of an address is rejected."""
     values = ["127.0.0.1", "198.51.100.1", "for=127.0.0.1", "localhost", "::1"]
     answers = [
         await status(odin_scenario, "203.0.113.5", forwarded(name=name, value=value))
@@ -63,8 +63,8 @@ async def test_failing_20_a_header_bypasses_no_limit_of_an_address(
 
 
 @pytest.mark.odin_settings(ws_max_connections_per_ip=1, ws_trusted_proxies=PROXIES)
-async def test_a_trusted_proxy_is_believed(odin_scenario: Scenario) -> None:
-    """Each client behind it has a place, and operators see the clients' addresses."""
+async def test_client_address_of_trusted_proxy_is_used(odin_scenario: Scenario) -> None:
+    """Limits apply to each client behind it, and operators see the clients' addresses."""
     for number in range(3):
         head = forwarded(value=f"203.0.113.{number}")
         assert await status(odin_scenario, PROXY, head) == 101
@@ -73,10 +73,10 @@ async def test_a_trusted_proxy_is_believed(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.odin_settings(ws_max_connections_per_ip=1, ws_trusted_proxies=PROXIES)
-async def test_failing_20_what_a_client_tells_its_proxy_bypasses_no_limit(
+async def test_failing_20_only_last_address_of_forwarded_header_is_used(
     odin_scenario: Scenario,
 ) -> None:
-    """The proxy adds its client's address behind what the client has invented."""
+    """The proxy appends its client's address to the values that the client invented."""
     assert await status(odin_scenario, PROXY, forwarded(value="203.0.113.5")) == 101
     for invented in ("127.0.0.1", "10.0.0.9", "198.51.100.1, 10.0.0.9", "unknown", "x" * 50):
         head = forwarded(value=f"{invented}, 203.0.113.5")
@@ -84,8 +84,10 @@ async def test_failing_20_what_a_client_tells_its_proxy_bypasses_no_limit(
 
 
 @pytest.mark.odin_settings(ws_max_connections_per_ip=1, ws_trusted_proxies=PROXIES)
-async def test_a_proxy_that_names_nobody_is_an_address_as_any(odin_scenario: Scenario) -> None:
-    """Its limit is not lifted, and the answer says which one it is."""
+async def test_trusted_proxy_without_forwarded_header_has_its_own_limit(
+    odin_scenario: Scenario,
+) -> None:
+    """The response names the limit and the proxy's address."""
     assert await status(odin_scenario, PROXY) == 101
     rejected = await RawClient.dial(odin_scenario, request(), peer=PROXY)
     assert b" 429 " in await rejected.head()
@@ -98,7 +100,7 @@ async def test_a_proxy_that_names_nobody_is_an_address_as_any(odin_scenario: Sce
     ws_max_connections_per_ip=1, ws_trusted_proxies=PROXIES, ws_forwarded_header="Forwarded"
 )
 async def test_forwarded_header_is_a_setting(odin_scenario: Scenario) -> None:
-    """With `Forwarded` the proxies' clients are named there, whatever is in the other header."""
+    """With WS_FORWARDED_HEADER=Forwarded other headers do not count."""
     for number in range(3):
         client = {"Forwarded": f"for=203.0.113.{number};proto=https"}
         for spoofed, answer in (("8.8.8.8", 101), ("9.9.9.9", 429)):
@@ -107,8 +109,8 @@ async def test_forwarded_header_is_a_setting(odin_scenario: Scenario) -> None:
     assert await peers(odin_scenario) == [f"203.0.113.{number}" for number in range(3)]
 
 
-# What a client behind a proxy that writes X-Forwarded-For may send to be counted as somebody else.
-SPOOFS = {
+# Headers with which a client behind a proxy that writes X-Forwarded-For may try to hide.
+SPOOFED = {
     "another header that disagrees": {"Forwarded": "for=9.9.9.9"},
     "another header that names the proxy": {"Forwarded": f"for={PROXY}"},
     "another header that is garbage": {"Forwarded": "for=\x22,;=\xff"},
@@ -117,12 +119,12 @@ SPOOFS = {
 
 
 @pytest.mark.odin_settings(ws_max_connections=40, ws_trusted_proxies=PROXIES)
-@pytest.mark.parametrize("case", SPOOFS)
-async def test_header_that_the_proxy_does_not_write_bypasses_no_limit(
+@pytest.mark.parametrize("case", SPOOFED)
+async def test_header_other_than_the_configured_one_bypasses_no_limit(
     odin_scenario: Scenario, case: str
 ) -> None:
-    """20 of 40 get in, the half that a public address may have by default."""
-    head = request(headers={"X-Forwarded-For": "8.8.8.8"} | SPOOFS[case])
+    """20 of 40 connections are accepted: the half that a public address may have by default."""
+    head = request(headers={"X-Forwarded-For": "8.8.8.8"} | SPOOFED[case])
     assert await answers(odin_scenario, PROXY, 40, head) == {101: 20, 429: 20}
 
 
@@ -133,7 +135,7 @@ async def test_header_that_the_proxy_does_not_write_bypasses_no_limit(
 async def test_proxy_that_names_no_client_has_a_limit_by_default(
     odin_scenario: Scenario, value: str | None
 ) -> None:
-    """Though its own address is private: absence and garbage lift no limit."""
+    """Its own address is private, but a missing or invalid header lifts no limit."""
     head = request() if value is None else forwarded(value=value)
     assert await answers(odin_scenario, PROXY, 40, head) == {101: 20, 429: 20}
 
@@ -145,15 +147,15 @@ async def test_proxy_that_names_no_client_has_a_limit_by_default(
 async def test_proxy_header_without_an_address_lifts_no_limit(
     odin_scenario: Scenario, spoofed: str | None
 ) -> None:
-    """A proxy that passes TCP on has not written the headers that come with it."""
+    """A proxy that forwards TCP did not write the HTTP headers."""
     head = request() if spoofed is None else forwarded(value=spoofed)
     first = proxy_header("203.0.113.5", command=0x20) + head
     assert await answers(odin_scenario, PROXY, 40, first) == {101: 20, 429: 20}
 
 
 @pytest.mark.odin_settings(ws_max_connections=40)
-async def test_addresses_made_of_one_ipv4_address_share_its_places(odin_scenario: Scenario) -> None:
-    """Of 6to4, Teredo and NAT64."""
+async def test_ipv6_addresses_of_one_ipv4_address_share_its_limit(odin_scenario: Scenario) -> None:
+    """6to4, Teredo and NAT64 addresses contain an IPv4 address."""
     peers = [f"2002:808:808:{number:x}::1" for number in range(38)]
     peers += ["64:ff9b::808:808", "2001:0:102:304::f7f7:f7f7"]
     found = Counter([await status(odin_scenario, peer) for peer in peers])
@@ -164,17 +166,19 @@ async def test_addresses_made_of_one_ipv4_address_share_its_places(odin_scenario
 @pytest.mark.odin_settings(ws_trusted_proxies=PROXIES, ws_proxy_protocol="required")
 @pytest.mark.parametrize("client", ["203.0.113.5", "2001:db8::5"])
 @pytest.mark.parametrize("extra", [b"", b"\x04\x00\x01x" * 50])
-async def test_a_proxy_header_says_who_it_is(
+async def test_client_address_of_proxy_header_is_used(
     odin_scenario: Scenario, client: str, extra: bytes
 ) -> None:
-    """Before the head, with whatever else the proxy has to tell; nothing behind it is lost."""
+    """Further fields of the PROXY header are skipped, and the request after it is read."""
     assert await status(odin_scenario, PROXY, proxy_header(client, extra=extra) + request()) == 101
     assert await peers(odin_scenario) == [client]
 
 
 @pytest.mark.odin_settings(ws_trusted_proxies=PROXIES, ws_proxy_protocol="required")
-async def test_a_proxy_may_ask_for_itself(odin_scenario: Scenario) -> None:
-    """As its health check does."""
+async def test_proxy_header_with_command_local_uses_address_of_proxy(
+    odin_scenario: Scenario,
+) -> None:
+    """Health checks of proxies send it."""
     first = proxy_header("203.0.113.5", command=0x20) + request()
     assert await status(odin_scenario, PROXY, first) == 101
     assert await peers(odin_scenario) == [PROXY]
@@ -208,26 +212,28 @@ async def test_a_proxy_may_ask_for_itself(odin_scenario: Scenario) -> None:
         "silence",
     ],
 )
-async def test_without_a_good_proxy_header_nobody_comes_in(
+async def test_missing_or_invalid_proxy_header_is_rejected(
     odin_scenario: Scenario, peer: str, first: bytes
 ) -> None:
-    """Guessing would let a stranger choose its address."""
+    """With a fallback, a client could choose its address."""
     assert await status(odin_scenario, peer, first) == 400
     labels = {"reason": "bad_proxy_header"}
     assert await metric(odin_scenario, "ws_connections_failed_total", **labels) == 1
 
 
-async def test_a_proxy_header_nobody_asked_for_is_no_head(odin_scenario: Scenario) -> None:
-    """Without the setting it is garbage, whoever sends it."""
+async def test_proxy_header_without_the_setting_is_rejected(odin_scenario: Scenario) -> None:
+    """It is an invalid request, whoever sends it."""
     assert await status(odin_scenario, PROXY, proxy_header("203.0.113.5") + request()) == 400
 
 
-# ---- how many
+# ---- limits
 
 
 @pytest.mark.odin_settings(ws_max_connections_per_ip=2)
-async def test_connections_of_an_address_are_limited(odin_scenario: Scenario) -> None:
-    """The third is answered 429 and counted; when one leaves another may come; others may too."""
+async def test_connections_over_max_connections_per_ip_are_rejected(
+    odin_scenario: Scenario,
+) -> None:
+    """The third gets 429 and is counted; other addresses, and the next after a close, do not."""
     first = await RawClient.dial(odin_scenario, request(), peer="203.0.113.5")
     await first.head()
     assert await status(odin_scenario, "203.0.113.5") == 101
@@ -241,15 +247,15 @@ async def test_connections_of_an_address_are_limited(odin_scenario: Scenario) ->
 
 
 @pytest.mark.odin_settings(ws_max_connections_per_ip=2)
-async def test_an_ipv6_network_of_one_owner_is_one_address(odin_scenario: Scenario) -> None:
-    """A /64 has more addresses than anybody could count; another /64 is another owner's."""
+async def test_ipv6_addresses_of_one_64_share_a_limit(odin_scenario: Scenario) -> None:
+    """A /64 belongs to one owner."""
     answers = [await status(odin_scenario, f"2001:db8:0:{net}::{n}") for net in "12" for n in "abc"]
     assert answers == [101, 101, 429] * 2
 
 
 @pytest.mark.odin_settings(ws_connect_rate_per_ip=2)
-async def test_connections_a_second_of_an_address_are_limited(odin_scenario: Scenario) -> None:
-    """Five seconds' worth at once, then two a second; other addresses are not held up by it."""
+async def test_connections_over_connect_rate_per_ip_are_rejected(odin_scenario: Scenario) -> None:
+    """The burst is five seconds' worth; other addresses are not affected."""
     many = [await status(odin_scenario, "203.0.113.5") for _ in range(13)]
     assert many == [101] * 10 + [429] * 3
     assert await status(odin_scenario, "203.0.113.6") == 101
@@ -260,8 +266,8 @@ async def test_connections_a_second_of_an_address_are_limited(odin_scenario: Sce
 
 
 @pytest.mark.odin_settings(ws_connect_rate_per_ip=1, ws_connect_rate=2)
-async def test_connections_a_second_are_limited(odin_scenario: Scenario) -> None:
-    """Ten at once of all together; those who are over their own rate use up nothing of it."""
+async def test_connections_over_connect_rate_are_rejected(odin_scenario: Scenario) -> None:
+    """The burst is ten of all addresses; connections over their own rate do not count."""
     flood = [await status(odin_scenario, "203.0.113.5") for _ in range(50)]
     assert flood == [101] * 5 + [429] * 45
     others = [await status(odin_scenario, f"198.51.100.{n}") for n in range(6)]
@@ -271,16 +277,16 @@ async def test_connections_a_second_are_limited(odin_scenario: Scenario) -> None
 
 
 @pytest.mark.odin_settings(ws_connect_rate_per_ip=1)
-async def test_a_rate_is_judged_before_the_head_has_come(odin_scenario: Scenario) -> None:
-    """A flood is answered without a head being read; attempts count, whatever they ask for."""
+async def test_connect_rate_applies_before_the_head_is_read(odin_scenario: Scenario) -> None:
+    """Each attempt counts, whatever it requests."""
     for _ in range(5):
         assert await status(odin_scenario, "203.0.113.5", request("/elsewhere")) == 404
     assert await status(odin_scenario, "203.0.113.5", b"") == 429
 
 
 @pytest.mark.odin_settings(ws_connect_rate_per_ip=1, ws_max_connections_per_ip=5)
-async def test_failing_18_an_address_that_has_left_is_forgotten(odin_scenario: Scenario) -> None:
-    """Nothing is left of thousands of addresses once they could begin anew."""
+async def test_failing_18_rate_limiter_forgets_idle_addresses(odin_scenario: Scenario) -> None:
+    """An address is removed as soon as its burst is full again."""
     addresses = odin_scenario.service.server.handshaker.rate_limiter
     for number in range(500):
         client = await RawClient.dial(
@@ -301,20 +307,18 @@ async def test_failing_18_an_address_that_has_left_is_forgotten(odin_scenario: S
 async def answers(
     scenario: Scenario, peer: str, count: int, first: bytes | None = None
 ) -> dict[int, int]:
-    """How so many callers from an address are answered; they stay connected."""
+    """Connect `count` times from an address; return the number of each status. All stay open."""
     return Counter([await status(scenario, peer, first) for _ in range(count)])
 
 
 async def rejections(scenario: Scenario, label: str) -> float:
-    """How many were rejected for a reason."""
+    """Return the number of rejections for a reason."""
     return await metric(scenario, "ws_connections_failed_total", reason=label)
 
 
 @pytest.mark.parametrize("peer", ["8.8.8.8", "2606:4700::8", "::ffff:8.8.8.8"])
-async def test_by_default_a_public_address_cannot_take_all_places(
-    odin_scenario: Scenario, peer: str
-) -> None:
-    """It has 100 connections a second, five seconds' worth at once, and 1,000 in all."""
+async def test_public_address_has_default_limits(odin_scenario: Scenario, peer: str) -> None:
+    """100 connections a second, a burst of 500, and 1,000 in total."""
     assert (await answers(odin_scenario, peer, 520))[101] == pytest.approx(500, abs=5)
     assert await rejections(odin_scenario, "connect_rate_per_ip") == pytest.approx(20, abs=5)
     await trio.sleep(6)
@@ -327,27 +331,25 @@ async def test_by_default_a_public_address_cannot_take_all_places(
 
 
 @pytest.mark.odin_settings(ws_max_connections=100)
-async def test_by_default_a_public_address_has_half_of_the_places_at_most(
+async def test_public_address_has_at_most_half_of_max_connections_by_default(
     odin_scenario: Scenario,
 ) -> None:
-    """Also of a server with fewer than 2,000: somebody else still gets in."""
+    """With WS_MAX_CONNECTIONS below 2,000 another address is still accepted."""
     assert await answers(odin_scenario, "8.8.8.8", 100) == {101: 50, 429: 50}
     assert await status(odin_scenario, "1.1.1.1") == 101
 
 
 @pytest.mark.parametrize("peer", ["127.0.0.1", "::1", "10.0.0.1", "fd00::1", "memory"])
-async def test_by_default_an_address_that_is_not_public_has_no_limit(
-    odin_scenario: Scenario, peer: str
-) -> None:
-    """A proxy that nobody has declared may be there, with all clients behind it."""
+async def test_private_address_has_no_limit_by_default(odin_scenario: Scenario, peer: str) -> None:
+    """It may be a proxy that is not in WS_TRUSTED_PROXIES, with all clients behind it."""
     assert await answers(odin_scenario, peer, 1100) == {101: 1100}
 
 
 @pytest.mark.odin_settings(ws_trusted_proxies=(ip_network("8.8.0.0/16"),))
-async def test_by_default_clients_of_a_trusted_proxy_do_not_share_its_limit(
+async def test_clients_of_trusted_proxy_do_not_share_its_default_limit(
     odin_scenario: Scenario,
 ) -> None:
-    """Each has its own; so has the proxy where it names nobody."""
+    """The proxy's own limit applies to connections without a client address."""
     for number in range(600):
         head = forwarded(value=f"1.1.{number // 250}.{number % 250}")
         assert await status(odin_scenario, "8.8.8.8", head) == 101
@@ -355,6 +357,6 @@ async def test_by_default_clients_of_a_trusted_proxy_do_not_share_its_limit(
 
 
 @pytest.mark.odin_settings(ws_max_connections_per_ip=0, ws_connect_rate_per_ip=0)
-async def test_a_limit_of_an_address_can_be_lifted(odin_scenario: Scenario) -> None:
-    """0 is no limit for public addresses too."""
+async def test_limits_of_0_are_no_limits_for_public_addresses(odin_scenario: Scenario) -> None:
+    """WS_MAX_CONNECTIONS_PER_IP=0 and WS_CONNECT_RATE_PER_IP=0."""
     assert await answers(odin_scenario, "8.8.8.8", 1100) == {101: 1100}

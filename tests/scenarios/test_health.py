@@ -1,4 +1,4 @@
-"""Health tells what is: the original's schema with true values."""
+"""The health report has the earlier server's schema, with true values."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from odin_ws.settings import Settings
 from odin_ws.testing.memory_log import MemoryLog, MemorySource
 from odin_ws.testing.memory_log_reader import MemoryLogReader
 from odin_ws.testing.scenario import Scenario, open_scenario
-from tests.scenarios.endings import end
+from tests.scenarios.endings import end_connection
 from tests.scenarios.ops import ask, ask_service
 from tests.scenarios.wire import RawClient
 
-# The original's schema; there may be more under each.
+# The earlier server's schema; our report may have further fields.
 SCHEMA: dict[str, Any] = {
     "status": str,
     "healthy": bool,
@@ -52,7 +52,7 @@ SCHEMA: dict[str, Any] = {
 
 
 def mismatches(value: Any, schema: Any, place: str = "") -> list[str]:
-    """Where a value is not as the schema says."""
+    """Return where a value differs from the schema."""
     if not isinstance(schema, dict):
         # JSON has one kind of number.
         fits = isinstance(value, schema) or (schema is float and isinstance(value, int))
@@ -67,19 +67,19 @@ def mismatches(value: Any, schema: Any, place: str = "") -> list[str]:
 
 
 async def health(scenario: Scenario) -> dict[str, Any]:
-    """The report, with its HTTP status."""
+    """Return the report, with its HTTP status as `http`."""
     response = await ask(scenario, "/health")
     report: dict[str, Any] = response.json()
     return report | {"http": response.status_code}
 
 
-async def test_the_report_has_the_originals_schema(odin_scenario: Scenario) -> None:
-    """Every field that dashboards of the original read is there, of the same kind."""
+async def test_report_has_schema_of_earlier_server(odin_scenario: Scenario) -> None:
+    """Each field that dashboards of the earlier server read exists with the same type."""
     assert mismatches(await health(odin_scenario), SCHEMA) == []
 
 
-async def test_a_running_server_is_healthy(odin_scenario: Scenario) -> None:
-    """200, no warnings and no errors; Kafka is running."""
+async def test_running_server_is_healthy(odin_scenario: Scenario) -> None:
+    """The status is 200 without warnings and errors; Kafka is running."""
     report = await health(odin_scenario)
     assert (report["http"], report["status"], report["healthy"]) == (200, "healthy", True)
     assert (report["warnings"], report["errors"]) == ([], [])
@@ -96,8 +96,10 @@ async def test_uptime_is_in_seconds(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.odin_settings(ws_max_connections=10)
-async def test_capacity_counts_who_is_connected(odin_scenario: Scenario) -> None:
-    """Up to 90% is healthy; from there on degraded, still 200, with a warning that says what."""
+async def test_capacity_counts_connections_and_warns_from_90_percent(
+    odin_scenario: Scenario,
+) -> None:
+    """From 90% on the status is degraded, still 200, with a warning."""
     for _ in range(8):
         await RawClient.open(odin_scenario)
     report = await health(odin_scenario)
@@ -114,8 +116,8 @@ async def test_capacity_counts_who_is_connected(odin_scenario: Scenario) -> None
     assert report["warnings"] == ["capacity: 90%"]
 
 
-async def test_tasks_are_counted(odin_scenario: Scenario) -> None:
-    """Each connection's tasks show."""
+async def test_task_count_includes_connections(odin_scenario: Scenario) -> None:
+    """Each connection has at least one task."""
     before = (await health(odin_scenario))["checks"]["tasks"]["current"]
     for _ in range(10):
         await RawClient.open(odin_scenario)
@@ -125,18 +127,18 @@ async def test_tasks_are_counted(odin_scenario: Scenario) -> None:
 @pytest.mark.parametrize(
     "reason", [DisconnectReason.CLIENT, DisconnectReason.SLOW, DisconnectReason.BINARY]
 )
-async def test_disconnects_are_told_by_reason(
+async def test_report_counts_disconnects_by_reason(
     odin_scenario: Scenario, reason: DisconnectReason
 ) -> None:
-    """The report counts ends by the labels of the closing table."""
-    await end(odin_scenario, reason)
+    """The reasons have the labels of the table of disconnect reasons."""
+    await end_connection(odin_scenario, reason)
     report = (await health(odin_scenario))["observability"]
     assert report["disconnects"] == {"total": 1, "by_reason": {reason.value.label: 1}}
     assert report["slow"]["disconnected"] == (reason is DisconnectReason.SLOW)
 
 
-async def test_send_queues_are_summed_up(odin_scenario: Scenario) -> None:
-    """Nine of ten clients have nothing waiting; the tenth has, and shows in p95 and above."""
+async def test_send_queue_percentiles_include_all_connections(odin_scenario: Scenario) -> None:
+    """Nine of ten clients have nothing pending; the tenth one shows from p95 on."""
     clients = [await RawClient.open(odin_scenario) for _ in range(9)]
     clients.append(await RawClient.open(odin_scenario, capacity=300))
     for client in clients:
@@ -152,15 +154,15 @@ async def test_send_queues_are_summed_up(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.odin_settings(ws_max_kafka_rate=7, ws_max_broadcast_rate=3)
-async def test_limits_are_the_settings(odin_scenario: Scenario) -> None:
-    """The rates in force are shown."""
+async def test_report_has_rates_of_settings(odin_scenario: Scenario) -> None:
+    """`limits` has the rates in force."""
     limits = (await health(odin_scenario))["checks"]["limits"]
     assert (limits["max_kafka_rate"], limits["max_broadcast_rate"]) == (7, 3)
 
 
 @pytest.mark.odin_settings(ws_max_kafka_rate=10)
-async def test_it_says_when_the_rate_holds_records_back(odin_scenario: Scenario) -> None:
-    """Paced is a warning, not an error, and goes away when the backlog is read."""
+async def test_reaching_max_kafka_rate_is_a_warning(odin_scenario: Scenario) -> None:
+    """It is no error, and ends when the backlog is read."""
     for _ in range(50):
         odin_scenario.publish("BTC", "trade")
     await trio.sleep(1)
@@ -172,7 +174,7 @@ async def test_it_says_when_the_rate_holds_records_back(odin_scenario: Scenario)
 
 
 async def test_missing_topics_are_a_warning(odin_scenario: Scenario) -> None:
-    """Which ones is said."""
+    """The warning lists them."""
     odin_scenario.service.source_status.set_missing_topics(
         frozenset({"odin.trades", "odin.social"})
     )
@@ -181,16 +183,16 @@ async def test_missing_topics_are_a_warning(odin_scenario: Scenario) -> None:
     assert report["warnings"] == ["kafka: topics do not exist: odin.social, odin.trades"]
 
 
-async def test_live_is_200_whatever_kafka_does(odin_scenario: Scenario) -> None:
-    """A restart would not mend the broker."""
+async def test_liveness_is_200_while_kafka_is_stalled(odin_scenario: Scenario) -> None:
+    """A restart would not repair the broker."""
     odin_scenario.service.source_status.transition(SourceState.STALLED, "no answer")
     assert (await ask(odin_scenario, "/health/live")).status_code == 200
 
 
-async def test_ready_begins_with_the_feed_and_outlives_its_stall(
+async def test_readiness_begins_with_first_live_feed_and_ends_with_drain(
     autojump_clock: MockClock,  # noqa: ARG001 -- virtual time
 ) -> None:
-    """503 before records can arrive; 200 since, also while the broker is away; 503 draining."""
+    """It is 503 before the source is live; 200 from then on, also while the broker is stalled."""
     catalogue = default_catalogue()
     log = MemoryLog(catalogue.topics)
     service = build(Settings(), catalogue, Upstream(MemorySource(log), MemoryLogReader(log)))
@@ -211,13 +213,13 @@ async def test_ready_begins_with_the_feed_and_outlives_its_stall(
         assert await ready() == (503, "not ready: draining\n")
 
 
-async def test_what_is_not_there_is_404(odin_scenario: Scenario) -> None:
-    """And the pages are for reading only."""
+async def test_unknown_page_is_404(odin_scenario: Scenario) -> None:
+    """`/healthz` is no page."""
     assert (await ask(odin_scenario, "/healthz")).status_code == 404
 
 
-async def test_two_servers_tell_of_themselves_only(odin_scenario: Scenario) -> None:
-    """Nothing in a report is shared by the process."""
+async def test_reports_of_two_servers_are_separate(odin_scenario: Scenario) -> None:
+    """Servers in one process share no state."""
     await RawClient.open(odin_scenario)
     async with open_scenario(log=odin_scenario.log) as other:
         assert (await health(other))["checks"]["capacity"]["current"] == 0

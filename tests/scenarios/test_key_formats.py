@@ -1,4 +1,4 @@
-"""Topics of Kafka Connect and of Confluent's serializers reach clients like Odin's own."""
+"""Topics written by Kafka Connect and Confluent's serializers are delivered like Odin's own."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -38,7 +38,7 @@ PREFIX = b"\x00\x00\x00\x00\x07"
 
 @pytest.fixture
 def catalogue() -> Catalogue:
-    """Two topics of other publishers, and one like Odin's."""
+    """Two topics in other formats, and a plain one."""
     return load_catalogue(CATALOGUE)
 
 
@@ -53,13 +53,13 @@ async def scenario(
 
 
 def publish(scenario: Scenario, number: int) -> None:
-    """One record for each topic of other publishers."""
+    """Publish one record to each topic in another format."""
     scenario.log.append("connect", b'"BTC"', b'{"type":"A","n":%d}' % number)
     scenario.log.append("confluent", PREFIX + b"BTC", PREFIX + b'{"type":"B","n":%d}' % number)
 
 
-async def test_messages_have_the_token_and_the_json_behind_the_prefix(scenario: Scenario) -> None:
-    """The channel has no quotes, the data no prefix, and the event type is found."""
+async def test_message_has_decoded_token_and_value_without_prefix(scenario: Scenario) -> None:
+    """The channel has no quotes, the data no schema prefix, and the event type is found."""
     client = await scenario.connect()
     await client.subscribe(channels=["BTC.*"])
     publish(scenario, 1)
@@ -72,10 +72,10 @@ async def test_messages_have_the_token_and_the_json_behind_the_prefix(scenario: 
     assert not scenario.service.hub.stats.invalid_records
 
 
-async def test_made_up_events_of_every_format_are_delivered(
+async def test_generated_events_of_each_format_are_delivered(
     scenario: Scenario, catalogue: Catalogue
 ) -> None:
-    """Each record of `odin-ws publish` becomes a message, whatever its topic's formats."""
+    """`odin-ws publish` writes records in the formats of their topics."""
     client = await scenario.connect()
     await client.subscribe(channels=["*.*"])
     events = EventGenerator(["BTC", "ODIN"], 1, catalogue)
@@ -87,8 +87,8 @@ async def test_made_up_events_of_every_format_are_delivered(
     assert not scenario.service.hub.stats.invalid_records
 
 
-async def test_the_past_that_is_kept_is_the_same(scenario: Scenario) -> None:
-    """A snapshot has the last of each channel, and a beginning in the past all."""
+async def test_snapshot_and_history_decode_key_formats(scenario: Scenario) -> None:
+    """A snapshot has the last message of each channel, `since_ms` all messages."""
     reader = await scenario.connect()
     await reader.subscribe(channels=["BTC.*"])
     for number in (1, 2):
@@ -103,10 +103,10 @@ async def test_the_past_that_is_kept_is_the_same(scenario: Scenario) -> None:
 
 
 @pytest.mark.parametrize("kind", ["since_ms", "resume"])
-async def test_the_past_that_only_the_log_has_is_the_same(
+async def test_replay_from_log_decodes_key_formats(
     catalogue: Catalogue, autojump_clock: MockClock, kind: str
 ) -> None:
-    """A scan of the log finds the token of each record where its topic has it."""
+    """A scan of the log decodes the token in the format of each topic."""
     async with open_scenario(Settings(ws_history_bytes=0), catalogue=catalogue) as scenario:
         publish(scenario, 1)
         publish(scenario, 2)
@@ -127,8 +127,8 @@ async def test_the_past_that_only_the_log_has_is_the_same(
         assert scenario.service.server.replays.from_log == 4
 
 
-async def test_a_tombstone_ends_its_channel(scenario: Scenario) -> None:
-    """Its key is written like the others of its topic."""
+async def test_tombstone_removes_channel_from_snapshot(scenario: Scenario) -> None:
+    """Its key has the format of its topic."""
     reader = await scenario.connect()
     await reader.subscribe(channels=["*.*"])
     publish(scenario, 1)
@@ -141,8 +141,8 @@ async def test_a_tombstone_ends_its_channel(scenario: Scenario) -> None:
     assert (await client.message())["channel"] == "BTC.social"
 
 
-async def test_what_is_written_in_another_way_is_counted(scenario: Scenario) -> None:
-    """By what is wrong with it; the good ones arrive."""
+async def test_records_in_other_formats_are_counted_by_reason(scenario: Scenario) -> None:
+    """Valid records are delivered."""
     client = await scenario.connect()
     await client.subscribe(channels=["*.*"])
     for topic, key, value in [

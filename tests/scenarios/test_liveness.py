@@ -1,4 +1,4 @@
-"""Who is not heard of is gone; any byte is a sign of life."""
+"""Keepalive: a client that sends nothing is closed; any byte keeps it connected."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ PING = Frame(Op.PING, b"")
 NO_PONG = (4408, "nothing was received for too long")
 
 
-async def test_a_silent_client_is_pinged_and_then_closed(odin_scenario: Scenario) -> None:
-    """A ping every 30 s; after 75 s without a byte, at the next ping's turn, 4408."""
+async def test_silent_client_is_pinged_and_then_closed_4408(odin_scenario: Scenario) -> None:
+    """A ping every 30 s; after 75 s without a byte the next ping's turn closes the connection."""
     client = await RawClient.open(odin_scenario)
     started = trio.current_time()
     frames = [await client.next()]
@@ -26,8 +26,8 @@ async def test_a_silent_client_is_pinged_and_then_closed(odin_scenario: Scenario
 
 
 @pytest.mark.odin_settings(ws_ping_interval_seconds=2, ws_pong_timeout_seconds=5)
-async def test_the_interval_and_the_timeout_are_settings(odin_scenario: Scenario) -> None:
-    """A ping every 2 s, closed between 5 and 7 s, and cut off 5 s after that."""
+async def test_ping_interval_and_pong_timeout_are_settings(odin_scenario: Scenario) -> None:
+    """A ping every 2 s, the close frame after 5 to 7 s, and the abort 5 s after that."""
     client = await RawClient.open(odin_scenario)
     started = trio.current_time()
     frames = await client.rest()
@@ -37,7 +37,7 @@ async def test_the_interval_and_the_timeout_are_settings(odin_scenario: Scenario
 
 
 @pytest.mark.parametrize(
-    "life",
+    "sent",
     [
         frame(Op.PONG),
         frame(Op.PONG, b"unasked"),
@@ -47,18 +47,18 @@ async def test_the_interval_and_the_timeout_are_settings(odin_scenario: Scenario
     ],
     ids=["pong", "unasked pong", "ping", "command", "bad command"],
 )
-async def test_any_frame_is_life(odin_scenario: Scenario, life: bytes) -> None:
-    """A client that sends something every minute stays, whatever that is."""
+async def test_any_frame_keeps_client_connected(odin_scenario: Scenario, sent: bytes) -> None:
+    """One frame a minute is enough."""
     client = await RawClient.open(odin_scenario)
     for _ in range(20):
         await trio.sleep(60)
-        await client.stream.send_all(life)
+        await client.stream.send_all(sent)
     assert len(odin_scenario.service.server.connections) == 1
 
 
 @pytest.mark.odin_settings(ws_message_timeout_seconds=3600)
-async def test_part_of_a_frame_is_life(odin_scenario: Scenario) -> None:
-    """What trickles in over minutes is no silence; a frame has a time of its own to end."""
+async def test_single_bytes_of_a_frame_keep_client_connected(odin_scenario: Scenario) -> None:
+    """WS_MESSAGE_TIMEOUT_SECONDS limits the time of a frame; here it is an hour."""
     client = await RawClient.open(odin_scenario)
     for byte in frame(Op.PING, b"are you there"):
         await trio.sleep(50)
@@ -70,8 +70,8 @@ async def test_part_of_a_frame_is_life(odin_scenario: Scenario) -> None:
     assert [one.payload for one in rest if one.op is Op.PONG] == [b"are you there"]
 
 
-async def test_being_sent_messages_is_no_sign_of_life(odin_scenario: Scenario) -> None:
-    """A client that takes everything and never says a byte is closed all the same."""
+async def test_client_that_only_receives_is_closed(odin_scenario: Scenario) -> None:
+    """It reads all messages, but sends no byte."""
     client = await RawClient.open(odin_scenario)
     await client.subscribe("BTC.trade")
     for _ in range(120):
@@ -83,7 +83,7 @@ async def test_being_sent_messages_is_no_sign_of_life(odin_scenario: Scenario) -
 
 @pytest.mark.odin_settings(ws_ping_interval_seconds=30)
 async def test_pings_are_spread_over_the_interval(odin_scenario: Scenario) -> None:
-    """120 clients that came at once are not pinged at once."""
+    """120 clients that connect together are not pinged together."""
     clients = [await RawClient.open(odin_scenario) for _ in range(120)]
     times = set()
 

@@ -1,4 +1,4 @@
-"""`max_rate` through the whole server: commands, positions, resume, drain."""
+"""`max_rate` through the whole server: commands, positions, resume and drain."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from odin_ws.testing.scenario import Scenario, ScenarioClient
 
 
 async def prices(scenario: Scenario, count: int, *tokens: str) -> None:
-    """Publish so many of each token, fifty a second."""
+    """Publish `count` records of each token, 50 a second."""
     for number in range(count):
         for token in tokens:
             scenario.publish(token, "analytics", number)
@@ -21,12 +21,12 @@ async def prices(scenario: Scenario, count: int, *tokens: str) -> None:
 
 
 def numbers(messages: list[dict[str, Any]]) -> list[object]:
-    """What was published with each message."""
+    """Return the published data of each message."""
     return [one["data"]["data"] for one in messages]
 
 
 async def rest(client: ScenarioClient, seconds: float = 3) -> list[dict[str, Any]]:
-    """The messages of the next seconds."""
+    """Return the messages of the next seconds."""
     found = []
     with trio.move_on_after(seconds):
         while True:
@@ -34,8 +34,8 @@ async def rest(client: ScenarioClient, seconds: float = 3) -> list[dict[str, Any
     return found
 
 
-async def test_prices_come_slowly_while_trades_come_whole(odin_scenario: Scenario) -> None:
-    """A rate belongs to a subscription; numbers and skipped ones add up over both."""
+async def test_max_rate_applies_to_its_subscription_only(odin_scenario: Scenario) -> None:
+    """Sequence numbers and skipped messages add up over both subscriptions."""
     client = await odin_scenario.connect()
     await client.subscribe(channels=["*.trade"])
     await client.subscribe(channels=["*.analytics"], max_rate=2)
@@ -49,18 +49,18 @@ async def test_prices_come_slowly_while_trades_come_whole(odin_scenario: Scenari
     assert numbers(trades) == list(range(20))
     for channel in ("BTC.analytics", "ETH.analytics"):
         found = [one for one in messages if one["channel"] == channel]
-        # Two seconds at two a second, and the first one.
+        # 2 messages a second for 2 s, and the first one.
         assert 4 <= len(found) <= 6
         assert numbers(found)[-1] == 99
     assert sum(int(one.get("skipped", 0)) for one in messages) + len(messages) == 220
     assert messages[-1]["seq"] == 220
-    # Other topics are other partitions: nothing is ahead of anything.
+    # The topics have separate partitions, so no message overtakes another of its partition.
     assert not any("ahead" in one for one in messages)
 
 
 @pytest.mark.odin_settings(ws_positions_interval_seconds=1)
-async def test_positions_stay_before_what_is_held_back(odin_scenario: Scenario) -> None:
-    """A notice between two releases names no position behind a held message."""
+async def test_positions_notice_stays_before_held_message(odin_scenario: Scenario) -> None:
+    """A notice never has a position at or after a message that `max_rate` still holds back."""
     client = await odin_scenario.connect()
     await client.subscribe(channels=["BTC.trade"], max_rate=0.1, positions=True)
     odin_scenario.publish("BTC", "trade", 0)
@@ -78,8 +78,8 @@ async def test_positions_stay_before_what_is_held_back(odin_scenario: Scenario) 
     assert notice["positions"]["odin.trades"][partition] == 1
 
 
-async def test_who_resumes_gets_what_was_held_back(odin_scenario: Scenario) -> None:
-    """It is after the client's position, whatever the rate; then the rate holds again."""
+async def test_resume_replays_held_messages(odin_scenario: Scenario) -> None:
+    """The replay ignores the rate; live messages afterwards have it."""
     client = await odin_scenario.connect()
     ack = await client.subscribe(channels=["BTC.trade"], max_rate=0.1, positions=True)
     odin_scenario.publish("BTC", "trade", 0)
@@ -101,10 +101,10 @@ async def test_who_resumes_gets_what_was_held_back(odin_scenario: Scenario) -> N
     assert numbers(await rest(again, 10)) == [5]
 
 
-async def test_a_subscription_with_a_snapshot_has_its_rate_afterwards(
+async def test_snapshot_ignores_max_rate_and_live_messages_have_it(
     odin_scenario: Scenario,
 ) -> None:
-    """The snapshot comes whole, and what is new at the rate."""
+    """The snapshot is sent at once."""
     for token in ("BTC", "ETH"):
         odin_scenario.publish(token, "trade", token)
     await trio.sleep(1)
@@ -118,8 +118,8 @@ async def test_a_subscription_with_a_snapshot_has_its_rate_afterwards(
     assert numbers(await rest(client)) == [0, 2]
 
 
-async def test_what_is_held_back_comes_before_an_unsubscription(odin_scenario: Scenario) -> None:
-    """And nothing after it."""
+async def test_unsubscribe_sends_held_message_first(odin_scenario: Scenario) -> None:
+    """After the ack no message follows."""
     client = await odin_scenario.connect()
     await client.subscribe(channels=["BTC.trade"], max_rate=0.1)
     for number in range(3):
@@ -130,8 +130,8 @@ async def test_what_is_held_back_comes_before_an_unsubscription(odin_scenario: S
     assert numbers(await rest(client, 20)) == [0, 2]
 
 
-async def test_a_drain_sends_what_is_held_back(odin_scenario: Scenario) -> None:
-    """Before the advice to come back, so that the position is behind it."""
+async def test_drain_sends_held_message(odin_scenario: Scenario) -> None:
+    """It is sent before the reconnect advice, so the client's position includes it."""
     client = await odin_scenario.connect()
     await client.subscribe(channels=["BTC.trade"], max_rate=0.1)
     for number in range(3):
@@ -143,10 +143,10 @@ async def test_a_drain_sends_what_is_held_back(odin_scenario: Scenario) -> None:
     assert (await client.closed()).code == 1012
 
 
-async def test_a_recreated_topic_does_not_mix_with_what_is_held_back(
+async def test_recreated_topic_sends_held_message_before_feed_notice(
     odin_scenario: Scenario,
 ) -> None:
-    """What was held back of the old topic comes before the notice of the new one."""
+    """A held message of the old topic must not follow the notice of the new one."""
     client = await odin_scenario.connect()
     await client.subscribe(channels=["BTC.trade"], max_rate=0.1, positions=True)
     for number in range(3):
@@ -161,10 +161,10 @@ async def test_a_recreated_topic_does_not_mix_with_what_is_held_back(
     assert kinds == ["message", "message", "feed"]
 
 
-async def test_a_slow_client_is_closed(
+async def test_slow_client_with_max_rate_is_closed(
     odin_scenario: Scenario,
 ) -> None:
-    """A rate is no excuse not to read: what waits on the wire is bounded as for others."""
+    """The send queue is bounded as for other clients."""
     client = await odin_scenario.connect(capacity=200)
     await client.subscribe(channels=["*.trade"], max_rate=20)
     for number in range(2000):

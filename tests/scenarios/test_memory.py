@@ -1,4 +1,4 @@
-"""Near the limit on memory nothing new begins, also for clients that are connected."""
+"""Near the memory limit the server accepts neither connections nor new subscriptions."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.scenarios.ops import metric
 from tests.scenarios.wire import RawClient, request
 
 
-def leave(scenario: Scenario, size: int) -> None:
-    """Let so many bytes be left below the limit."""
+def set_free_memory(scenario: Scenario, size: int) -> None:
+    """Set the bytes that are free below the limit."""
     scenario.service.resources.budget.measured(0, size)
 
 
@@ -29,10 +29,10 @@ GROWING: list[tuple[str, dict[str, Any]]] = [
 async def test_near_the_memory_limit_new_subscriptions_get_not_available(
     odin_scenario: Scenario, kind: str, data: dict[str, Any]
 ) -> None:
-    """With the time to try again; what the client has goes on, and it works once memory is back."""
+    """The error has a retry delay; existing subscriptions continue, and the retry succeeds."""
     client = await odin_scenario.connect()
     await client.subscribe(channels=["BTC.trade"])
-    leave(odin_scenario, 100)
+    set_free_memory(odin_scenario, 100)
     error = await client.command(kind, **data)
     assert (error["type"], error["code"]) == ("error", "NOT_AVAILABLE"), error
     assert error["retry"] is True
@@ -41,36 +41,36 @@ async def test_near_the_memory_limit_new_subscriptions_get_not_available(
     odin_scenario.publish("BTC", "trade")
     assert (await client.message())["channel"] == "BTC.trade"
     assert len(odin_scenario.service.hub.index) == 1
-    # What takes no memory is carried out: the same again, less, a sign of life.
+    # Commands that need no memory succeed: the same subscription again, a heartbeat.
     await client.subscribe(channels=["BTC.trade"])
     assert (await client.command("heartbeat"))["type"] == "pong"
-    leave(odin_scenario, 1 << 20)
+    set_free_memory(odin_scenario, 1 << 20)
     answer = await client.command(kind, **data)
     assert answer["type"] != "error", answer
 
 
-async def test_near_the_memory_limit_a_reconnect_is_rejected(odin_scenario: Scenario) -> None:
-    """In the form of the earlier server, which has errors of its own for it."""
+async def test_near_the_memory_limit_reconnect_is_rejected(odin_scenario: Scenario) -> None:
+    """The earlier server's dialect has its own error."""
     client = await odin_scenario.connect()
-    leave(odin_scenario, 100)
+    set_free_memory(odin_scenario, 100)
     error = await client.command("reconnect", client_id="1", last_pos={"ETH.trade": "0-0"})
     assert error["type"] == "reconnect_error"
     assert "memory" in error["message"]
 
 
-async def test_subscriptions_count_before_memory_is_measured(odin_scenario: Scenario) -> None:
-    """Many clients at once do not take more than there is between two measurements."""
+async def test_subscriptions_are_estimated_between_memory_samples(odin_scenario: Scenario) -> None:
+    """Between two samples many clients together cannot take more than the free memory."""
     clients = [await odin_scenario.connect() for _ in range(20)]
-    leave(odin_scenario, 1 << 20)
+    set_free_memory(odin_scenario, 1 << 20)
     for number, client in enumerate(clients):
         names = [f"{number:03}-{one:03}-{'x' * 40}.trade" for one in range(200)]
         await client.command("subscribe", channels=names)
     assert 800 <= len(odin_scenario.service.hub.index) <= 1200
 
 
-async def test_connections_count_before_memory_is_measured(odin_scenario: Scenario) -> None:
-    """A crowd that comes within a second is not let in beyond the limit."""
-    leave(odin_scenario, 10 * CONNECTION_BYTES)
+async def test_connections_are_estimated_between_memory_samples(odin_scenario: Scenario) -> None:
+    """Connections that arrive within a second are not accepted beyond the limit."""
+    set_free_memory(odin_scenario, 10 * CONNECTION_BYTES)
     for _ in range(10):
         await odin_scenario.connect()
     head = await (await RawClient.dial(odin_scenario, request())).head()
@@ -80,8 +80,8 @@ async def test_connections_count_before_memory_is_measured(odin_scenario: Scenar
 
 
 @pytest.mark.odin_settings(ws_max_subscription_bytes=1024)
-async def test_patterns_have_a_limit_of_bytes(odin_scenario: Scenario) -> None:
-    """All together, in UTF-8; each name past it is rejected, and one that fits is not."""
+async def test_patterns_beyond_max_subscription_bytes_are_rejected(odin_scenario: Scenario) -> None:
+    """The limit counts UTF-8 bytes of all patterns; names that still fit are accepted."""
     client = await odin_scenario.connect()
     names = [f"{one}{'é' * 48}.trade" for one in range(10)]
     answer = await client.command("subscribe", channels=names)
@@ -90,14 +90,14 @@ async def test_patterns_have_a_limit_of_bytes(odin_scenario: Scenario) -> None:
     assert rejected["code"] == "TOO_MANY_SUBSCRIPTIONS"
     assert "1024 bytes" in rejected["message"]
     await client.subscribe(channels=["BTC.trade"])
-    # What it has already takes nothing more.
+    # Patterns that it already has need no further bytes.
     await client.subscribe(channels=names[:9])
     await client.command("unsubscribe", channels=names[:1])
     await client.subscribe(channels=names[9:])
 
 
 @pytest.mark.odin_settings(ws_max_subscription_bytes=1024)
-async def test_a_reconnect_has_the_same_limit_of_bytes(odin_scenario: Scenario) -> None:
+async def test_reconnect_beyond_max_subscription_bytes_is_rejected(odin_scenario: Scenario) -> None:
     """It is rejected as a whole, as with too many patterns."""
     client = await odin_scenario.connect()
     starts = {f"{one}{'x' * 100}.trade": "0-0" for one in range(10)}

@@ -1,4 +1,4 @@
-"""Metrics: the names of the original, and more; that each moves is failing 24's test."""
+"""Names and values of metrics; test_failing_metrics.py tests that each metric changes."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.testing.scenario import Scenario
-from tests.scenarios.endings import end, every_ending
+from tests.scenarios.endings import end_connection, every_disconnect_reason
 from tests.scenarios.ops import ask, metric, metric_names, metrics
 from tests.scenarios.wire import Op, RawClient, request
 
-# Those of the original that still mean something.
-ORIGINAL = {
+# The earlier server's metrics that are still meaningful.
+OF_EARLIER_SERVER = {
     "ws_connections_total",
     "ws_connections_active",
     "ws_connections_max",
@@ -38,17 +38,17 @@ ORIGINAL = {
 }
 
 
-async def test_the_page_parses_and_has_the_originals_names(odin_scenario: Scenario) -> None:
-    """Prometheus's own parser reads it, and every name of the original is there."""
+async def test_metrics_page_parses_and_has_names_of_earlier_server(odin_scenario: Scenario) -> None:
+    """Prometheus's own parser reads it."""
     answer = await ask(odin_scenario, "/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=")
     families = list(text_string_to_metric_families(answer.text))
     assert len({family.name for family in families}) == len(families)
     assert all(family.documentation for family in families)
-    assert await metric_names(odin_scenario) >= ORIGINAL
+    assert await metric_names(odin_scenario) >= OF_EARLIER_SERVER
 
 
-async def test_disconnects_have_every_reason_from_the_start(odin_scenario: Scenario) -> None:
+async def test_disconnects_have_each_reason_from_the_start(odin_scenario: Scenario) -> None:
     """A rate over a label that appears with its first event would miss that event."""
     labels = {
         tuple(sorted(labels)): value
@@ -61,12 +61,12 @@ async def test_disconnects_have_every_reason_from_the_start(odin_scenario: Scena
     }
 
 
-@every_ending
+@every_disconnect_reason
 async def test_each_disconnect_reason_has_its_own_count(
     odin_scenario: Scenario, reason: DisconnectReason
 ) -> None:
-    """An end moves its reason's count and no other."""
-    await end(odin_scenario, reason)
+    """A disconnect increases the count of its reason only."""
+    await end_connection(odin_scenario, reason)
     counted = {
         dict(labels)["reason"]: value
         for (name, labels), value in (await metrics(odin_scenario)).items()
@@ -75,8 +75,10 @@ async def test_each_disconnect_reason_has_its_own_count(
     assert counted == {reason.value.label: 1}
 
 
-async def test_bytes_and_messages_are_those_of_the_wire(odin_scenario: Scenario) -> None:
-    """What a client counts on its side is what the server says, ended connections included."""
+async def test_bytes_and_messages_equal_those_that_clients_received(
+    odin_scenario: Scenario,
+) -> None:
+    """Ended connections are included."""
     sizes = []
     for _ in range(2):
         client = await RawClient.dial(odin_scenario, request())
@@ -96,7 +98,7 @@ async def test_bytes_and_messages_are_those_of_the_wire(odin_scenario: Scenario)
     assert await metric(odin_scenario, "ws_connections_active") == 0
 
 
-async def test_bytes_received_are_those_behind_the_head(odin_scenario: Scenario) -> None:
+async def test_bytes_received_count_frames_without_head(odin_scenario: Scenario) -> None:
     """A frame of 8 bytes adds 8."""
     client = await RawClient.open(odin_scenario)
     before = await metric(odin_scenario, "ws_bytes_received_total")
@@ -105,8 +107,8 @@ async def test_bytes_received_are_those_behind_the_head(odin_scenario: Scenario)
     assert await metric(odin_scenario, "ws_bytes_received_total") - before == 8
 
 
-async def test_a_records_age_is_measured_when_somebody_gets_it(odin_scenario: Scenario) -> None:
-    """Only what was delivered counts, by the broker's time-stamp."""
+async def test_record_age_is_measured_for_delivered_records_only(odin_scenario: Scenario) -> None:
+    """The age is the time since the broker's timestamp."""
     client = await odin_scenario.connect()
     await client.subscribe(channels=["BTC.trade"])
     now = odin_scenario.publish("ETH", "trade").timestamp
@@ -118,8 +120,8 @@ async def test_a_records_age_is_measured_when_somebody_gets_it(odin_scenario: Sc
     assert await metric(odin_scenario, "ws_record_age_seconds_bucket", le="10") == 1
 
 
-async def test_partitions_held_by_a_transaction_are_counted(odin_scenario: Scenario) -> None:
-    """As the source says it."""
+async def test_partitions_held_by_transaction_show_source_status(odin_scenario: Scenario) -> None:
+    """The source sets the number."""
     assert await metric(odin_scenario, "ws_kafka_partitions_held") == 0
     odin_scenario.service.source_status.held_partitions = 2
     assert await metric(odin_scenario, "ws_kafka_partitions_held") == 2

@@ -1,4 +1,4 @@
-"""Commands that are large, deep or strange: answered, and the connection goes on as before."""
+"""Large, deeply nested or unusual commands are answered, and the connection stays."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pytest
 from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.testing.scenario import Scenario
 
-# As many different ones as fit into a command of 64 KiB, and more.
+# More different names than fit into a command of 64 KiB.
 NAMES = ["".join(letters) for letters in islice(product(ascii_lowercase, repeat=3), 10_000)]
 POSITIONS = ",".join(f'"{number}":0' for number in range(7000))
 
 
 def command(kind: str, data: str) -> str:
-    """With data as it is, and an id."""
+    """Return a command with an id and this JSON as its data."""
     return f'{{"type":"{kind}","id":7,"data":{data}}}'
 
 
@@ -77,10 +77,10 @@ ODD: dict[str, tuple[str, str, int | None]] = {
 
 
 @pytest.mark.parametrize("case", ODD)
-async def test_an_odd_command_is_answered_and_does_nothing(
+async def test_odd_command_gets_one_error_and_has_no_effect(
     odin_scenario: Scenario, case: str
 ) -> None:
-    """One error with its code; nothing is subscribed to, and the next command works."""
+    """Nothing is subscribed, and the next command works."""
     text, code, command_id = ODD[case]
     assert len(text) < 65_536
     client = await odin_scenario.connect()
@@ -93,8 +93,8 @@ async def test_an_odd_command_is_answered_and_does_nothing(
     assert odin_scenario.service.server.stats.errors == 0
 
 
-async def test_half_a_surrogate_pair_costs_a_command_nothing(odin_scenario: Scenario) -> None:
-    """It comes back as it was sent: as an id, and as a name, which is rejected by itself."""
+async def test_lone_surrogate_is_accepted_and_echoed(odin_scenario: Scenario) -> None:
+    """In an id it is echoed; in a name only that name is rejected."""
     client = await odin_scenario.connect()
     await client.send(r'{"type":"heartbeat","id":"\ud83d","data":{"\ude00":1e999}}')
     pong = await client.answer()
@@ -109,10 +109,10 @@ async def test_half_a_surrogate_pair_costs_a_command_nothing(odin_scenario: Scen
     assert odin_scenario.service.server.stats.errors == 0
 
 
-async def test_as_many_names_as_there_may_be_are_answered_one_by_one(
+async def test_1024_invalid_names_are_rejected_one_by_one(
     odin_scenario: Scenario,
 ) -> None:
-    """The answer to 1,024 bad ones is whole, and bounded."""
+    """The response is complete and smaller than 256 KiB."""
     client = await odin_scenario.connect()
     ack = await client.subscribe(channels=NAMES[:1024])
     assert [one["name"] for one in ack["rejected"]] == NAMES[:1024]
@@ -121,8 +121,8 @@ async def test_as_many_names_as_there_may_be_are_answered_one_by_one(
     assert connection.send_queue.bytes_sent < 256 << 10
 
 
-async def test_more_names_than_fit_into_a_command_close(odin_scenario: Scenario) -> None:
-    """10,000 channels of usual names are more than WS_MAX_MESSAGE_BYTES."""
+async def test_command_larger_than_max_message_bytes_closes(odin_scenario: Scenario) -> None:
+    """10,000 channels of usual names are too large."""
     client = await odin_scenario.connect()
     await client.send(
         json.dumps({"type": "subscribe", "data": {"channels": [f"{one}.trade" for one in NAMES]}})
@@ -132,10 +132,10 @@ async def test_more_names_than_fit_into_a_command_close(odin_scenario: Scenario)
 
 
 @pytest.mark.parametrize("token", ["\0", "a\0b", "\r\n", "\x7f", "\x85"])
-async def test_a_token_with_control_characters_is_rejected(
+async def test_token_with_control_characters_is_rejected(
     odin_scenario: Scenario, token: str
 ) -> None:
-    """No record has such a channel: its key is as invalid."""
+    """A record with such a key is invalid too, so the channel cannot exist."""
     client = await odin_scenario.connect()
     ack = await client.subscribe(channels=[f"{token}.trade", "BTC.trade"])
     (rejected,) = ack["rejected"]
@@ -144,8 +144,8 @@ async def test_a_token_with_control_characters_is_rejected(
 
 
 @pytest.mark.parametrize("token", ["\u2028", "\uffff", "🜁", " ", "a.b"])
-async def test_a_strange_token_gets_its_messages(odin_scenario: Scenario, token: str) -> None:
-    """The name is answered as it was written, and others stay others."""
+async def test_unusual_token_can_be_subscribed_to(odin_scenario: Scenario, token: str) -> None:
+    """Similar tokens have other channels."""
     client = await odin_scenario.connect()
     ack = await client.subscribe(channels=[f"{token}.trade"])
     assert ack["subscribed"] == [f"{token}.trade"]
@@ -157,8 +157,8 @@ async def test_a_strange_token_gets_its_messages(odin_scenario: Scenario, token:
     assert await client.silence(5)
 
 
-async def test_there_is_one_pattern_for_everything(odin_scenario: Scenario) -> None:
-    """And it takes one place, and brings each message once, however often it is named."""
+async def test_pattern_for_all_channels_has_one_spelling(odin_scenario: Scenario) -> None:
+    """It counts once, however often it is named, and delivers each message once."""
     client = await odin_scenario.connect()
     others = ["**", "*", "%.%", "**.trade", "B*.trade", "*.*.trade", "*.**"]
     ack = await client.subscribe(channels=["*.*", "*.*", "*.trade", "BTC.*", *others])

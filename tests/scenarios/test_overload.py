@@ -1,4 +1,4 @@
-"""A server that has all hands full lets nobody in, and keeps whom it has."""
+"""An overloaded server rejects new connections and keeps existing ones."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tests.scenarios.wire import RawClient, request
 
 @pytest.fixture
 async def sampled(odin_scenario: Scenario) -> AsyncIterator[Scenario]:
-    """A scenario whose resources are looked at."""
+    """A scenario whose resources are measured."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(odin_scenario.service.resources.run)
         nursery.start_soon(odin_scenario.service.resources.loop.run)
-        # Between two samples.
+        # The test begins between two samples.
         await trio.sleep(1.5)
         yield odin_scenario
         nursery.cancel_scope.cancel()
 
 
 async def status(scenario: Scenario) -> int:
-    """How a newcomer is answered."""
+    """Return the HTTP status of a new connection."""
     client = await RawClient.dial(scenario, request())
     head = await client.head()
     if head.startswith(b"HTTP/1.1 503 "):
@@ -36,8 +36,8 @@ async def status(scenario: Scenario) -> int:
     return int(head.split()[1])
 
 
-async def be_behind(clock: MockClock, seconds: float, times: int) -> None:
-    """Let the loop stand still for so long, again and again."""
+async def delay_loop(clock: MockClock, seconds: float, times: int) -> None:
+    """Stop the event loop for some seconds, several times."""
     for _ in range(times):
         await trio.sleep(0.1 - 1e-6)
         clock.jump(seconds)
@@ -45,38 +45,38 @@ async def be_behind(clock: MockClock, seconds: float, times: int) -> None:
 
 
 @pytest.mark.odin_settings(ws_max_loop_delay_seconds=0.2)
-async def test_a_loop_that_stays_behind_keeps_callers_out(
+async def test_sustained_loop_delay_rejects_connections(
     sampled: Scenario, autojump_clock: MockClock
 ) -> None:
-    """A second of it does, a moment does not; it ends when the delay is half of the limit."""
-    inside = await sampled.connect()
-    await be_behind(autojump_clock, 5, 1)
+    """A delay for a second rejects, a single one does not; it ends at half of the limit."""
+    connected = await sampled.connect()
+    await delay_loop(autojump_clock, 5, 1)
     assert await status(sampled) == 101
-    await be_behind(autojump_clock, 0.3, 15)
+    await delay_loop(autojump_clock, 0.3, 15)
     assert await status(sampled) == 503
-    assert (await inside.command("heartbeat"))["type"] == "pong"
+    assert (await connected.command("heartbeat"))["type"] == "pong"
     labels = {"reason": "loop_delay"}
     assert await metric(sampled, "ws_capacity_rejections_total", **labels) == 1
-    await be_behind(autojump_clock, 0.15, 15)
+    await delay_loop(autojump_clock, 0.15, 15)
     assert await status(sampled) == 503
-    await be_behind(autojump_clock, 0.05, 2)
+    await delay_loop(autojump_clock, 0.05, 2)
     assert await status(sampled) == 101
 
 
 @pytest.mark.odin_settings(ws_max_loop_delay_seconds=0)
-async def test_without_a_limit_nobody_is_kept_out(
+async def test_max_loop_delay_of_0_rejects_nothing(
     sampled: Scenario, autojump_clock: MockClock
 ) -> None:
-    """0 is none."""
-    await be_behind(autojump_clock, 3, 20)
+    """0 means no limit."""
+    await delay_loop(autojump_clock, 3, 20)
     assert await status(sampled) == 101
 
 
-async def test_cpu_that_is_used_up_keeps_callers_out(
+async def test_sustained_cpu_limit_rejects_connections(
     container: Container, sampled: Scenario
 ) -> None:
-    """For as long as it lasts; those who are connected are served on."""
-    inside = await sampled.connect()
+    """Existing connections are served; new ones are accepted again when the CPU is free."""
+    connected = await sampled.connect()
     used = 0.0
     for expected, seconds in (101, 25), (503, 8):
         for _ in range(seconds):
@@ -84,7 +84,7 @@ async def test_cpu_that_is_used_up_keeps_callers_out(
             container.use(memory=0, cpu_seconds=used)
             await trio.sleep(1)
         assert await status(sampled) == expected
-    assert (await inside.command("heartbeat"))["type"] == "pong"
+    assert (await connected.command("heartbeat"))["type"] == "pong"
     assert await metric(sampled, "ws_capacity_rejections_total", reason="cpu") == 1
     await trio.sleep(2)
     assert await status(sampled) == 101

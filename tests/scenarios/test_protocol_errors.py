@@ -1,4 +1,4 @@
-"""What a client must not send, and how it hears so; and what looks odd but is allowed."""
+"""Invalid frames and the close codes for them; unusual but valid frames."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.scenarios.wire import Frame, Op, RawClient, frame, request
 
 HEARTBEAT = b'{"type":"heartbeat"}'
 
-BREACHES: dict[str, tuple[bytes, DisconnectReason]] = {
+INVALID: dict[str, tuple[bytes, DisconnectReason]] = {
     "unmasked": (frame(Op.TEXT, HEARTBEAT, mask=False), DisconnectReason.PROTOCOL),
     "reserved bit 1": (frame(Op.TEXT, HEARTBEAT, rsv=4), DisconnectReason.PROTOCOL),
     "reserved bit 2": (frame(Op.TEXT, HEARTBEAT, rsv=2), DisconnectReason.PROTOCOL),
@@ -60,12 +60,12 @@ BREACHES: dict[str, tuple[bytes, DisconnectReason]] = {
 }
 
 
-@pytest.mark.parametrize("breach", BREACHES)
-async def test_a_breach_ends_that_connection_with_its_code(
-    odin_scenario: Scenario, breach: str
+@pytest.mark.parametrize("case", INVALID)
+async def test_invalid_frame_closes_connection_with_its_code(
+    odin_scenario: Scenario, case: str
 ) -> None:
-    """The client can read the close frame and a text; it is counted as that, not as our error."""
-    data, reason = BREACHES[breach]
+    """The close frame has a text; the disconnect counts by its reason, not as our error."""
+    data, reason = INVALID[case]
     client, other = await RawClient.open(odin_scenario), await odin_scenario.connect()
     await client.stream.send_all(data)
     code, text = await client.close_frame()
@@ -77,8 +77,10 @@ async def test_a_breach_ends_that_connection_with_its_code(
     assert (await other.command("heartbeat"))["type"] == "pong"
 
 
-async def test_what_is_due_comes_before_the_close_of_a_breach(odin_scenario: Scenario) -> None:
-    """Answers to the commands before the breach are sent, nothing comes after the close."""
+async def test_responses_before_invalid_frame_are_sent_before_close(
+    odin_scenario: Scenario,
+) -> None:
+    """Nothing follows the close frame."""
     client = await RawClient.open(odin_scenario)
     await client.stream.send_all(frame(Op.TEXT, HEARTBEAT) * 3 + frame(Op.TEXT, b"\xff"))
     await client.stream.send_all(frame(Op.TEXT, HEARTBEAT) * 3)
@@ -88,15 +90,15 @@ async def test_what_is_due_comes_before_the_close_of_a_breach(odin_scenario: Sce
 
 
 @pytest.mark.parametrize("payload", [b"", b"hello", b"\x00\xff" * 62])
-async def test_a_ping_is_answered_with_its_payload(odin_scenario: Scenario, payload: bytes) -> None:
-    """A pong echoes what the ping carried."""
+async def test_ping_is_answered_with_its_payload(odin_scenario: Scenario, payload: bytes) -> None:
+    """RFC 6455, 5.5.3."""
     client = await RawClient.open(odin_scenario)
     await client.send(Op.PING, payload)
     assert await client.next() == Frame(Op.PONG, payload)
 
 
-async def test_a_command_may_come_in_parts_with_a_ping_between(odin_scenario: Scenario) -> None:
-    """Fragments are put together again; control frames between them are answered at once."""
+async def test_fragmented_command_with_ping_between_is_read(odin_scenario: Scenario) -> None:
+    """The ping is answered before the command is complete."""
     client = await RawClient.open(odin_scenario)
     await client.send(Op.TEXT, b'{"type":"hear', fin=False)
     await client.send(Op.PING, b"now")
@@ -106,7 +108,7 @@ async def test_a_command_may_come_in_parts_with_a_ping_between(odin_scenario: Sc
     assert (await client.next()).json["id"] == 1
 
 
-async def test_a_character_may_be_cut_between_two_fragments(odin_scenario: Scenario) -> None:
+async def test_character_split_between_fragments_is_read(odin_scenario: Scenario) -> None:
     """Only the whole message has to be UTF-8."""
     client = await RawClient.open(odin_scenario)
     text = '{"type":"heartbeat","id":"é"}'.encode()
@@ -125,12 +127,10 @@ async def test_a_character_may_be_cut_between_two_fragments(odin_scenario: Scena
         frame(Op.TEXT, b"\xff"),
         frame(Op.TEXT, b" " * 70_000),
     ],
-    ids=["ping", "command", "binary", "breach", "too large"],
+    ids=["ping", "command", "binary", "not UTF-8", "too large"],
 )
-async def test_whatever_comes_after_our_close_is_harmless(
-    odin_scenario: Scenario, late: bytes
-) -> None:
-    """After the server's close it is neither answered nor an error, and the reason stands."""
+async def test_frames_after_our_close_are_ignored(odin_scenario: Scenario, late: bytes) -> None:
+    """They are neither answered nor an error, and the reason does not change."""
     client = await RawClient.open(odin_scenario)
     await client.send(Op.BINARY, b"x")
     await client.stream.send_all(late * 3)
@@ -143,10 +143,10 @@ async def test_whatever_comes_after_our_close_is_harmless(
 
 
 @pytest.mark.parametrize("payload", [b"", b"\x03\xe8", b"\x03\xe9away", b"\x0f\xa0mine"])
-async def test_a_clients_close_is_echoed_and_counted_as_its_own(
+async def test_client_close_is_echoed_and_counted_as_client(
     odin_scenario: Scenario, payload: bytes
 ) -> None:
-    """Whatever code it closes with, or none, it gets that back and the stream ends."""
+    """The echo has the client's code, or none; then the stream ends."""
     client = await RawClient.open(odin_scenario)
     await client.send(Op.CLOSE, payload)
     assert await client.rest() == [Frame(Op.CLOSE, payload)]
@@ -154,8 +154,8 @@ async def test_a_clients_close_is_echoed_and_counted_as_its_own(
     assert odin_scenario.service.server.stats.closed == {DisconnectReason.CLIENT: 1}
 
 
-async def test_who_has_closed_is_not_heard_any_more(odin_scenario: Scenario) -> None:
-    """Commands, pings and breaches behind a client's close are neither answered nor an error."""
+async def test_frames_after_client_close_are_ignored(odin_scenario: Scenario) -> None:
+    """Commands, pings and invalid frames are neither answered nor an error."""
     client = await RawClient.open(odin_scenario)
     close = frame(Op.CLOSE, b"\x03\xe8")
     late = frame(Op.TEXT, HEARTBEAT) + frame(Op.PING) + frame(3) + frame(Op.TEXT, b"\xff") + close
@@ -168,10 +168,10 @@ async def test_who_has_closed_is_not_heard_any_more(odin_scenario: Scenario) -> 
 
 
 @pytest.mark.parametrize("part", [b"", frame(Op.TEXT, HEARTBEAT)[:5]], ids=["between", "within"])
-async def test_a_peer_that_vanishes_is_counted_as_lost(
+async def test_stream_end_without_close_frame_is_counted_as_lost(
     odin_scenario: Scenario, part: bytes
 ) -> None:
-    """The stream ends without a close frame, between two frames or within one."""
+    """The stream ends between two frames or within one."""
     client = await RawClient.open(odin_scenario)
     await client.stream.send_all(part)
     client.stream.break_off()
@@ -179,10 +179,10 @@ async def test_a_peer_that_vanishes_is_counted_as_lost(
     assert odin_scenario.service.server.stats.closed == {DisconnectReason.LOST: 1}
 
 
-async def test_a_peer_that_stops_sending_gets_the_answers_it_is_owed(
+async def test_half_closed_client_gets_pending_responses(
     odin_scenario: Scenario,
 ) -> None:
-    """Half-closed without a close frame: lost, but what it asked before is answered."""
+    """It sent no close frame, so it is counted as lost."""
     client = await RawClient.open(odin_scenario)
     await client.stream.send_all(frame(Op.TEXT, HEARTBEAT))
     await client.stream.send_eof()

@@ -1,4 +1,4 @@
-"""A rebalance of the group sends clients elsewhere whose subscriptions are not served whole."""
+"""A rebalance closes the connections of clients whose topics lost partitions."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from tests.scenarios.wire import RawClient
 TRADES = frozenset({"odin.trades"})
 
 
-async def test_subscribers_of_a_topic_whose_partitions_left_are_closed_with_advice(
+async def test_subscribers_of_revoked_topic_are_closed_with_advice(
     odin_scenario: Scenario,
 ) -> None:
-    """They get reconnect advice and close 1012 `rebalanced`; others stay and get messages."""
+    """They get reconnect advice and close 1012 `rebalanced`; other clients stay connected."""
     leaving = await RawClient.open(odin_scenario)
     await leaving.subscribe("BTC.trade")
     staying = await RawClient.open(odin_scenario)
@@ -31,8 +31,8 @@ async def test_subscribers_of_a_topic_whose_partitions_left_are_closed_with_advi
     assert (await staying.next_but_pings()).json["type"] == "message"
 
 
-async def test_a_second_rebalance_is_told_too(odin_scenario: Scenario) -> None:
-    """What was told once does not keep the next from being told."""
+async def test_second_rebalance_closes_connections_too(odin_scenario: Scenario) -> None:
+    """A topic that was revoked before can be revoked again."""
     for _ in range(2):
         client = await RawClient.open(odin_scenario)
         await client.subscribe("*.trade")

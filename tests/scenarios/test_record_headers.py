@@ -1,4 +1,4 @@
-"""Messages carry the headers that records have kept: live, replayed, in snapshots and batches."""
+"""Messages have the headers of their records: live, replayed, in snapshots and batches."""
 
 from __future__ import annotations
 
@@ -15,52 +15,52 @@ SENT = {"traceparent": "00-4b-01", "raw": {"base64": "/wA="}, "none": None}
 
 
 def publish(scenario: Scenario, headers: RecordHeaders = HEADERS) -> None:
-    """A trade with these headers."""
+    """Publish a trade with these headers."""
     value = b'{"type":"TRADE_EXECUTED","data":1}'
     scenario.log.append("odin.trades", b"BTC", value, headers=headers)
 
 
-async def first(client: ScenarioClient) -> dict[str, Any]:
-    """The next message; its fields are in the documented order."""
+async def next_message(client: ScenarioClient) -> dict[str, Any]:
+    """Return the next message; assert that its fields are in the documented order."""
     message = await client.message()
     fields = ["seq", "replay", "ts", "type", "channel", "pos", "headers", "data"]
     assert list(message) == [name for name in fields if name in message]
     return message
 
 
-async def test_live_and_replayed_messages_and_snapshots_have_them(
+async def test_live_replayed_and_snapshot_messages_have_headers(
     odin_scenario: Scenario,
 ) -> None:
-    """The same object each time; a record without them has no field."""
+    """A record without headers gives a message without the field."""
     client = await odin_scenario.connect()
     ack = await client.subscribe(channels=["BTC.trade"], positions=True)
     publish(odin_scenario)
-    assert (await first(client))["headers"] == SENT
+    assert (await next_message(client))["headers"] == SENT
     publish(odin_scenario, ())
-    assert "headers" not in await first(client)
+    assert "headers" not in await next_message(client)
     publish(odin_scenario)
-    await first(client)
+    await next_message(client)
     again = await odin_scenario.connect()
     await again.resume(ack["positions"], channels=["BTC.trade"])
-    replayed = [await first(again) for _ in range(3)]
+    replayed = [await next_message(again) for _ in range(3)]
     assert [one.get("headers") for one in replayed] == [SENT, None, SENT]
     other = await odin_scenario.connect()
     await other.subscribe(channels=["BTC.trade"], snapshot=True)
-    assert (await first(other))["headers"] == SENT
+    assert (await next_message(other))["headers"] == SENT
 
 
-async def test_replays_from_kafka_have_them(autojump_clock: object) -> None:  # noqa: ARG001
-    """As those from memory have."""
+async def test_replay_from_kafka_has_headers(autojump_clock: object) -> None:  # noqa: ARG001
+    """They are those of the live message."""
     async with open_scenario(Settings(ws_history_bytes=0)) as scenario:
         publish(scenario)
         await trio.sleep(1)
         client = await scenario.connect()
         await client.subscribe(channels=["BTC.trade"], since_ms=0)
-        assert (await first(client))["headers"] == SENT
+        assert (await next_message(client))["headers"] == SENT
 
 
-async def test_a_batch_has_them_with_each_message(odin_scenario: Scenario) -> None:
-    """Before the data, as elsewhere."""
+async def test_batch_has_headers_with_each_message(odin_scenario: Scenario) -> None:
+    """They come before the data, as in single messages."""
     client = await odin_scenario.connect()
     await client.subscribe(channels=["BTC.trade"], frames="batch")
     publish(odin_scenario)
@@ -72,8 +72,8 @@ async def test_a_batch_has_them_with_each_message(odin_scenario: Scenario) -> No
     assert [one.get("headers") for one in found] == [SENT, None]
 
 
-async def test_version_0_has_none(odin_scenario: Scenario) -> None:
-    """Its envelope is that of the original server."""
+async def test_v0_message_has_no_headers(odin_scenario: Scenario) -> None:
+    """Its envelope is that of the earlier server."""
     client = await odin_scenario.connect("/ws?v=0")
     await client.subscribe(channels=["BTC.trade"])
     publish(odin_scenario)

@@ -1,4 +1,4 @@
-"""What metrics and health tell of replays, of the past that is kept, and of conflation."""
+"""Metrics and health of replays, history and conflation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.scenarios.wire import RawClient
 
 
 async def results(scenario: Scenario) -> dict[str, float]:
-    """Replays by result, the zeros left out."""
+    """Return the replays by result, without zeros."""
     return {
         dict(labels)["result"]: value
         for (name, labels), value in (await metrics(scenario)).items()
@@ -23,19 +23,19 @@ async def results(scenario: Scenario) -> dict[str, float]:
 
 
 async def checks(scenario: Scenario, name: str) -> dict[str, Any]:
-    """One of health's checks."""
+    """Return one check of the health report."""
     found: dict[str, Any] = (await ask(scenario, "/health")).json()["checks"][name]
     return found
 
 
-async def trade(scenario: Scenario, count: int) -> dict[str, dict[int, int]]:
-    """Publish trades; returns the position before the first of all."""
-    records = [scenario.publish("BTC", "trade", number) for number in range(count)]
+async def publish_trades(scenario: Scenario, count: int) -> dict[str, dict[int, int]]:
+    """Publish trades; return the position before the first one."""
+    records = [scenario.publish("BTC", "publish_trades", number) for number in range(count)]
     await trio.sleep(1)
     return {records[0].topic: {records[0].partition: records[0].offset - 1}}
 
 
-async def test_each_result_is_there_from_the_start(odin_scenario: Scenario) -> None:
+async def test_each_replay_result_has_a_sample_from_the_start(odin_scenario: Scenario) -> None:
     """A rate over a label that appears with its first event would miss that event."""
     found = {
         dict(labels)["result"]: value
@@ -45,10 +45,10 @@ async def test_each_result_is_there_from_the_start(odin_scenario: Scenario) -> N
     assert found == dict.fromkeys(["recovered", *LossReason, "not_available"], 0)
 
 
-async def test_a_replay_from_memory(odin_scenario: Scenario) -> None:
-    """It counts as recovered, and its messages as the tail's."""
+async def test_replay_from_history_counts_as_recovered(odin_scenario: Scenario) -> None:
+    """Its messages count as `from="history"`."""
     client = await odin_scenario.connect()
-    await client.resume(await trade(odin_scenario, 3), channels=["BTC.trade"])
+    await client.resume(await publish_trades(odin_scenario, 3), channels=["BTC.publish_trades"])
     await client.messages(3)
     assert await results(odin_scenario) == {"recovered": 1}
     assert await metric(odin_scenario, "ws_replayed_messages_total", **{"from": "history"}) == 3
@@ -56,10 +56,10 @@ async def test_a_replay_from_memory(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.odin_settings(ws_history_bytes=0)
-async def test_a_replay_from_kafka(odin_scenario: Scenario) -> None:
-    """Its messages count as the archive's."""
+async def test_replay_from_kafka_counts_as_recovered(odin_scenario: Scenario) -> None:
+    """Its messages count as `from="log"`."""
     client = await odin_scenario.connect()
-    await client.resume(await trade(odin_scenario, 3), channels=["BTC.trade"])
+    await client.resume(await publish_trades(odin_scenario, 3), channels=["BTC.publish_trades"])
     await client.messages(3)
     assert await results(odin_scenario) == {"recovered": 1}
     assert await metric(odin_scenario, "ws_replayed_messages_total", **{"from": "history"}) == 0
@@ -67,39 +67,39 @@ async def test_a_replay_from_kafka(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.odin_settings(ws_history_bytes=0, ws_max_replay_records=2)
-async def test_what_is_lost_counts_by_its_reason(odin_scenario: Scenario) -> None:
-    """Deleted by Kafka, more than one replay may read, or a position that nobody ever had."""
-    positions = await trade(odin_scenario, 5)
+async def test_replay_with_loss_counts_by_reason(odin_scenario: Scenario) -> None:
+    """Records expired, more than one replay may read, or a position that never existed."""
+    positions = await publish_trades(odin_scenario, 5)
     client = await odin_scenario.connect()
-    ack = await client.resume(positions, channels=["BTC.trade"])
+    ack = await client.resume(positions, channels=["BTC.publish_trades"])
     assert ack["reason"] == "too_many"
     client = await odin_scenario.connect()
-    ack = await client.resume({"odin.trades": {"99": 1}}, channels=["BTC.trade"])
+    ack = await client.resume({"odin.trades": {"99": 1}}, channels=["BTC.publish_trades"])
     assert ack["reason"] == "unknown_position"
     (partition,) = positions["odin.trades"]
     odin_scenario.log.delete_before("odin.trades", partition, 4)
     client = await odin_scenario.connect()
-    ack = await client.resume(positions, channels=["BTC.trade"])
+    ack = await client.resume(positions, channels=["BTC.publish_trades"])
     assert ack["reason"] == "expired"
     assert await results(odin_scenario) == {"too_many": 1, "unknown_position": 1, "expired": 1}
 
 
-async def test_a_replay_that_cannot_begin(odin_scenario: Scenario) -> None:
-    """It counts too, as not available."""
+async def test_replay_that_cannot_begin_counts_as_not_available(odin_scenario: Scenario) -> None:
+    """The log reader fails."""
     odin_scenario.log_reader.fail()
     client = await odin_scenario.connect()
-    answer = await client.subscribe(channels=["BTC.trade"], since_ms=0)
+    answer = await client.subscribe(channels=["BTC.publish_trades"], since_ms=0)
     assert (answer["code"], answer["retry"]) == ("NOT_AVAILABLE", True)
     assert await results(odin_scenario) == {"not_available": 1}
     assert await metric(odin_scenario, "ws_replays_active") == 0
 
 
-async def test_replays_under_way_are_told(odin_scenario: Scenario) -> None:
-    """By health and metrics, until they have ended."""
+async def test_active_replays_are_reported(odin_scenario: Scenario) -> None:
+    """Health and metrics count them until they end."""
     odin_scenario.log_reader.hold()
     for _ in range(2):
         client = await RawClient.open(odin_scenario)
-        await client.command("subscribe", channels=["BTC.trade"], since_ms=0)
+        await client.command("subscribe", channels=["BTC.publish_trades"], since_ms=0)
     await trio.sleep(1)
     seen = [await checks(odin_scenario, "replays")]
     assert await metric(odin_scenario, "ws_replays_active") == 2
@@ -110,8 +110,8 @@ async def test_replays_under_way_are_told(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.odin_settings(ws_history_seconds=60, ws_history_bytes=5000)
-async def test_what_is_kept_is_told(odin_scenario: Scenario) -> None:
-    """How many messages, what they take of what they may, and how old the oldest of them is."""
+async def test_history_size_and_age_are_reported(odin_scenario: Scenario) -> None:
+    """Messages, bytes, maximum of bytes, and the age of the oldest message."""
     empty = {"messages": 0, "bytes": 0, "max_bytes": 5000, "oldest_seconds": 0}
     assert await checks(odin_scenario, "history") == empty
     for token in ("BTC", "ETH"):
@@ -126,13 +126,13 @@ async def test_what_is_kept_is_told(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.odin_settings(ws_conflation_threshold_bytes=1000)
-async def test_messages_that_were_replaced_are_counted(odin_scenario: Scenario) -> None:
-    """As many as the client is told that it has skipped."""
+async def test_conflated_messages_are_counted(odin_scenario: Scenario) -> None:
+    """The metric equals the number in the client's `skipped`."""
     client = await RawClient.open(odin_scenario, capacity=4096)
-    await client.command("subscribe", channels=["BTC.trade"], delivery="latest")
+    await client.command("subscribe", channels=["BTC.publish_trades"], delivery="latest")
     await client.next()
     for size in (10_000, 1, 1, 1):
-        odin_scenario.publish("BTC", "trade", "x" * size)
+        odin_scenario.publish("BTC", "publish_trades", "x" * size)
         await trio.sleep(1)
     assert (await client.next()).json["seq"] == 1
     newest = (await client.next_but_pings()).json

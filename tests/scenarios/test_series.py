@@ -1,4 +1,4 @@
-"""The time series of /metrics are bounded: nothing that a client says becomes a label."""
+"""The number of time series of /metrics is bounded: no client's input becomes a label."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ import trio
 import odin_ws
 from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.testing.scenario import Scenario
-from tests.scenarios.endings import end, every_ending
+from tests.scenarios.endings import end_connection, every_disconnect_reason
 from tests.scenarios.ops import get, metrics, post
 from tests.scenarios.test_upgrade import REJECTED
 from tests.scenarios.wire import Op, RawClient, request
 
-# With the default catalogue, histograms' buckets included; a new metric may raise it. What it
-# guards against is a label with as many values as there are clients, names or requests.
-MOST_SERIES = 400
+# With the default catalogue, buckets included; a new metric may raise it. The limit is to detect a
+# label with as many values as there are clients, names or requests.
+MAX_SERIES = 400
 
 Series = set[tuple[str, frozenset[tuple[str, str]]]]
 
 
 async def series(scenario: Scenario) -> Series:
-    """Every time series that there is."""
+    """Return all time series."""
     return set(await metrics(scenario))
 
 
 @pytest.fixture(name="before")
-async def begin(odin_scenario: Scenario) -> Series:
-    """The time series of a server that has read every topic, before anybody has connected."""
+async def series_at_start(odin_scenario: Scenario) -> Series:
+    """The time series of a server that has read every topic and had no connection."""
     for topic in odin_scenario.service.hub.stream.topics:
         odin_scenario.log.append(topic, b"BTC", b"{}")
     await trio.sleep(1)
@@ -39,14 +39,12 @@ async def begin(odin_scenario: Scenario) -> Series:
 
 
 async def test_number_of_series_is_bounded(before: Series) -> None:
-    """All of them are there from the start."""
-    assert 150 < len(before) <= MOST_SERIES
+    """All series exist from the start."""
+    assert 150 < len(before) <= MAX_SERIES
 
 
-async def test_requests_for_an_upgrade_add_no_series(
-    odin_scenario: Scenario, before: Series
-) -> None:
-    """Whatever is wrong with them, and whatever names they use."""
+async def test_upgrade_requests_add_no_series(odin_scenario: Scenario, before: Series) -> None:
+    """Invalid requests, and any paths, origins and methods."""
     heads = [one for one, _, _ in REJECTED.values()]
     heads += [request(f"/{number}") for number in range(20)]
     heads += [request(headers={"Origin": f"https://{number}.example"}) for number in range(20)]
@@ -60,7 +58,7 @@ async def test_requests_for_an_upgrade_add_no_series(
 
 
 async def test_commands_add_no_series(odin_scenario: Scenario, before: Series) -> None:
-    """Of unknown types, with unknown channels, topics and positions, ids of their own, or none."""
+    """Unknown types, channels, topics and positions, and any ids."""
     clients = [await RawClient.open(odin_scenario) for _ in range(20)]
     for number, client in enumerate(clients):
         positions = {f"topic.{number}": {str(number): number}, "odin.trades": {"99999": 5}}
@@ -77,17 +75,17 @@ async def test_commands_add_no_series(odin_scenario: Scenario, before: Series) -
     assert await series(odin_scenario) == before
 
 
-@every_ending
-async def test_no_way_to_end_adds_a_series(
+@every_disconnect_reason
+async def test_disconnect_adds_no_series(
     odin_scenario: Scenario, before: Series, reason: DisconnectReason
 ) -> None:
-    """Each reason has been there from the start."""
-    await end(odin_scenario, reason)
+    """The series of each reason exists from the start."""
+    await end_connection(odin_scenario, reason)
     assert await series(odin_scenario) == before
 
 
 async def test_ops_requests_add_no_series(odin_scenario: Scenario, before: Series) -> None:
-    """Under any name, to any page, with any method."""
+    """Any host, page and method."""
     for number in range(50):
         await get(odin_scenario, f"/page{number}")
         await get(odin_scenario, f"/clients?limit={number}")
@@ -99,7 +97,7 @@ async def test_ops_requests_add_no_series(odin_scenario: Scenario, before: Serie
 
 
 def rejection_labels() -> Iterator[str]:
-    """The label of each Rejection in the source that is written where it is raised."""
+    """Yield the label of each HTTPRejection that the source raises with a constant label."""
     for file in Path(odin_ws.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "HTTPRejection":
@@ -108,8 +106,8 @@ def rejection_labels() -> Iterator[str]:
                     yield str(label.value)
 
 
-async def test_every_rejection_has_its_series_from_the_start(before: Series) -> None:
-    """An alert on a rate needs a first zero, so a new reason belongs in the metric's list."""
+async def test_each_rejection_reason_has_its_series_from_the_start(before: Series) -> None:
+    """An alert on a rate needs a first zero: a new reason belongs in the metric's list."""
     counted = {
         dict(labels)["reason"] for name, labels in before if name == "ws_connections_failed_total"
     }

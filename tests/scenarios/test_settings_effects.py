@@ -1,6 +1,6 @@
-"""Failing 26: settings were documented, parsed and never applied. Here each has an effect.
+"""Failing 26: settings were documented, parsed and never applied. Here each has a test.
 
-A new setting needs a test, and a line in EFFECTS that says which.
+A new setting needs a test that sees its effect, and a line in EFFECTS that names the test.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from tests.scenarios.wire import RawClient, request
 _HERE: Final = "tests/scenarios/test_settings_effects.py"
 _REAL: Final = "tests/integration/test_settings_effects.py"
 _PAST: Final = "tests/scenarios/test_settings_of_the_past.py"
+_CONNECTIONS: Final = "tests/scenarios/test_failing_connections.py"
+_DELIVERY: Final = "tests/scenarios/test_failing_delivery.py"
+_DRAIN: Final = "tests/scenarios/test_drain.py"
 _FLOODS: Final = "tests/scenarios/test_floods.py"
 _ADDRESSES: Final = "tests/scenarios/test_forwarded.py"
 _WAITING: Final = "tests/scenarios/test_waiting.py"
@@ -60,63 +63,66 @@ EFFECTS: Final = {
     "WS_ADDR": f"{_REAL}::test_the_addresses",
     "WS_OPS_ADDR": f"{_REAL}::test_the_addresses",
     "WS_CANARY_SECONDS": (
-        "tests/scenarios/test_canary.py::test_the_canary_tries_the_service_from_its_start_on"
+        "tests/scenarios/test_canary.py::test_canary_checks_service_at_start_and_each_interval"
     ),
-    "WS_CATALOGUE": f"{_HERE}::test_another_catalogue_is_served",
+    "WS_CATALOGUE": f"{_HERE}::test_catalogue_file_replaces_default_catalogue",
     "WS_MAX_CONNECTIONS": (
-        "tests/scenarios/test_failing_connections.py"
-        "::test_failing_22_a_full_server_answers_503_before_the_upgrade"
+        f"{_CONNECTIONS}::test_failing_22_full_server_answers_503_before_the_upgrade"
     ),
-    "WS_MAX_KAFKA_RATE": (
-        "tests/scenarios/test_failing_delivery.py"
-        "::test_failing_08_the_kafka_rate_delays_and_drops_nothing"
-    ),
+    "WS_MAX_KAFKA_RATE": f"{_DELIVERY}::test_failing_08_max_kafka_rate_delays_and_drops_nothing",
     "WS_MAX_BROADCAST_RATE": (
-        "tests/scenarios/test_failing_delivery.py"
-        "::test_failing_08_the_broadcast_rate_delays_and_drops_nothing"
+        f"{_DELIVERY}::test_failing_08_max_broadcast_rate_delays_and_drops_nothing"
     ),
-    "WS_MAX_RECORD_BYTES": f"{_HERE}::test_a_larger_record_is_passed_by",
+    "WS_MAX_RECORD_BYTES": f"{_HERE}::test_record_larger_than_max_record_bytes_is_skipped",
     "WS_MAX_SUBSCRIPTIONS": (
-        "tests/scenarios/test_failing_connections.py::test_failing_20_subscriptions_have_a_limit"
+        f"{_CONNECTIONS}::test_failing_20_names_over_max_subscriptions_are_rejected"
     ),
     "WS_MAX_SUBSCRIPTION_BYTES": (
-        "tests/scenarios/test_memory.py::test_patterns_have_a_limit_of_bytes"
+        "tests/scenarios/test_memory.py::test_patterns_beyond_max_subscription_bytes_are_rejected"
     ),
     "WS_RECORD_HEADERS": f"{_REAL}::test_record_headers",
     "WS_MAX_FILTERS": "tests/scenarios/test_where.py::test_filters_are_limited",
     "WS_MAX_FILTERS_PER_CONNECTION": "tests/scenarios/test_where.py::test_filters_are_limited",
     "WS_MAX_MESSAGE_BYTES": (
-        "tests/scenarios/test_failing_connections.py::test_failing_20_a_frame_has_a_limit"
+        f"{_CONNECTIONS}::test_failing_20_message_larger_than_limit_closes_1009"
     ),
     "WS_COMMAND_RATE": f"{_HERE}::test_commands_are_limited_to_burst_and_rate",
     "WS_COMMAND_BURST": f"{_HERE}::test_commands_are_limited_to_burst_and_rate",
-    "WS_MAX_HEADER_BYTES": f"{_HERE}::test_a_larger_head_is_rejected",
-    "WS_HANDSHAKE_TIMEOUT_SECONDS": f"{_HERE}::test_a_slower_head_is_rejected",
+    "WS_MAX_HEADER_BYTES": f"{_HERE}::test_head_larger_than_max_header_bytes_is_rejected",
+    "WS_HANDSHAKE_TIMEOUT_SECONDS": f"{_HERE}::test_head_later_than_handshake_timeout_is_rejected",
     "WS_SEND_QUEUE_BYTES": (
-        "tests/scenarios/test_slow.py::test_more_waiting_bytes_than_the_limit_close"
+        "tests/scenarios/test_slow.py::test_pending_bytes_over_send_queue_limit_close"
     ),
     "WS_WRITE_TIMEOUT_SECONDS": (
-        "tests/scenarios/test_slow.py::test_bytes_that_wait_longer_than_the_grace_close"
+        "tests/scenarios/test_slow.py::test_bytes_pending_longer_than_write_timeout_close"
     ),
-    "WS_CONFLATION_THRESHOLD_BYTES": f"{_PAST}::test_messages_over_the_threshold_are_conflated",
+    "WS_CONFLATION_THRESHOLD_BYTES": (
+        f"{_PAST}::test_messages_over_conflation_threshold_are_conflated"
+    ),
     "WS_COMPRESSION": (
         "tests/scenarios/test_compression.py::test_compression_off_declines_the_offer"
     ),
     "WS_TLS_CERT": "tests/integration/test_tls.py::test_a_client_is_served_over_tls",
     "WS_TLS_KEY": "tests/integration/test_tls.py::test_a_client_is_served_over_tls",
     "WS_TLS_EXPIRY_WARNING_DAYS": ("tests/listener/test_tls.py::test_warning_time_is_a_setting"),
-    "WS_TRUSTED_PROXIES": f"{_ADDRESSES}::test_a_trusted_proxy_is_believed",
+    "WS_TRUSTED_PROXIES": f"{_ADDRESSES}::test_client_address_of_trusted_proxy_is_used",
     "WS_FORWARDED_HEADER": f"{_ADDRESSES}::test_forwarded_header_is_a_setting",
-    "WS_PROXY_PROTOCOL": f"{_ADDRESSES}::test_a_proxy_header_says_who_it_is",
-    "WS_MAX_CONNECTIONS_PER_IP": f"{_ADDRESSES}::test_connections_of_an_address_are_limited",
-    "WS_CONNECT_RATE": f"{_ADDRESSES}::test_connections_a_second_are_limited",
-    "WS_CONNECT_RATE_PER_IP": f"{_ADDRESSES}::test_connections_a_second_of_an_address_are_limited",
-    "WS_MAX_LOOP_DELAY_SECONDS": (
-        "tests/scenarios/test_overload.py::test_a_loop_that_stays_behind_keeps_callers_out"
+    "WS_PROXY_PROTOCOL": f"{_ADDRESSES}::test_client_address_of_proxy_header_is_used",
+    "WS_MAX_CONNECTIONS_PER_IP": (
+        f"{_ADDRESSES}::test_connections_over_max_connections_per_ip_are_rejected"
     ),
-    "WS_MAX_FRAGMENTS": f"{_FLOODS}::test_a_command_has_a_limit_of_frames",
-    "WS_MESSAGE_TIMEOUT_SECONDS": f"{_FLOODS}::test_a_command_that_does_not_end_closes",
-    "WS_MAX_PENDING_HANDSHAKES": f"{_WAITING}::test_who_has_waited_longest_makes_room",
+    "WS_CONNECT_RATE": f"{_ADDRESSES}::test_connections_over_connect_rate_are_rejected",
+    "WS_CONNECT_RATE_PER_IP": (
+        f"{_ADDRESSES}::test_connections_over_connect_rate_per_ip_are_rejected"
+    ),
+    "WS_MAX_LOOP_DELAY_SECONDS": (
+        "tests/scenarios/test_overload.py::test_sustained_loop_delay_rejects_connections"
+    ),
+    "WS_MAX_FRAGMENTS": f"{_FLOODS}::test_command_of_more_than_max_fragments_closes_1009",
+    "WS_MESSAGE_TIMEOUT_SECONDS": f"{_FLOODS}::test_command_that_does_not_end_closes_1008",
+    "WS_MAX_PENDING_HANDSHAKES": (
+        f"{_WAITING}::test_oldest_pending_handshake_makes_room_for_new_one"
+    ),
     "WS_AUTH": f"{_AUTH}/test_coming_in.py::test_without_a_token_nobody_gets_in",
     "WS_JWT_SECRET": f"{_AUTH}/test_coming_in.py::test_a_good_token_lets_in",
     "WS_JWT_PUBLIC_KEY": f"{_AUTHORITY}::test_public_key_file_verifies_tokens",
@@ -139,39 +145,37 @@ EFFECTS: Final = {
     ),
     "WS_OPS_HOSTS": "tests/ops/test_request_checks.py::test_hosts_of_the_setting_are_answered",
     "WS_OPS_TOKEN": "tests/ops/test_request_checks.py::test_the_token_opens_every_page",
-    "WS_HISTORY_BYTES": f"{_PAST}::test_what_does_not_fit_into_the_tail_comes_from_the_log",
-    "WS_HISTORY_SECONDS": f"{_PAST}::test_what_is_too_old_for_the_tail_comes_from_the_log",
-    "WS_SNAPSHOT_BYTES": f"{_PAST}::test_a_snapshot_holds_what_there_is_memory_for",
-    "WS_REPLAY_CONSUMERS": f"{_HERE}::test_settings_reach_the_archive",
-    "WS_MAX_REPLAY_RECORDS": f"{_PAST}::test_one_replay_reads_so_many_records_of_the_log",
-    "WS_POSITIONS_INTERVAL_SECONDS": f"{_PAST}::test_positions_are_told_at_an_interval",
+    "WS_HISTORY_BYTES": f"{_PAST}::test_messages_beyond_history_bytes_are_replayed_from_log",
+    "WS_HISTORY_SECONDS": (
+        f"{_PAST}::test_messages_older_than_history_seconds_are_replayed_from_log"
+    ),
+    "WS_SNAPSHOT_BYTES": f"{_PAST}::test_snapshot_has_channels_within_snapshot_bytes",
+    "WS_REPLAY_CONSUMERS": f"{_HERE}::test_settings_reach_the_log_reader",
+    "WS_MAX_REPLAY_RECORDS": f"{_PAST}::test_replay_reads_at_most_max_replay_records",
+    "WS_POSITIONS_INTERVAL_SECONDS": f"{_PAST}::test_positions_notices_are_sent_at_interval",
     "WS_PING_INTERVAL_SECONDS": (
-        "tests/scenarios/test_liveness.py::test_the_interval_and_the_timeout_are_settings"
+        "tests/scenarios/test_liveness.py::test_ping_interval_and_pong_timeout_are_settings"
     ),
     "WS_PONG_TIMEOUT_SECONDS": (
-        "tests/scenarios/test_liveness.py::test_the_interval_and_the_timeout_are_settings"
+        "tests/scenarios/test_liveness.py::test_ping_interval_and_pong_timeout_are_settings"
     ),
     "WS_WORKERS": "tests/integration/test_workers.py::test_the_pages_are_those_of_all_workers",
-    "WS_DRAIN_DELAY_SECONDS": (
-        "tests/scenarios/test_drain.py::test_for_the_delay_clients_are_let_in_and_then_nobody"
-    ),
-    "WS_DRAIN_TIMEOUT_SECONDS": (
-        "tests/scenarios/test_drain.py::test_who_does_not_read_is_cut_off_in_time"
-    ),
-    "WS_CPU_LIMIT": f"{_HERE}::test_cpu_is_measured_by_the_limit",
-    "WS_MEMORY_LIMIT": f"{_HERE}::test_memory_over_the_limit_keeps_callers_out",
+    "WS_DRAIN_DELAY_SECONDS": f"{_DRAIN}::test_clients_are_accepted_during_drain_delay_only",
+    "WS_DRAIN_TIMEOUT_SECONDS": f"{_DRAIN}::test_drain_ends_within_timeout_if_client_does_not_read",
+    "WS_CPU_LIMIT": f"{_HERE}::test_cpu_usage_is_relative_to_cpu_limit",
+    "WS_MEMORY_LIMIT": f"{_HERE}::test_memory_over_memory_limit_rejects_connections",
     "LOG_LEVEL": f"{_LOGGING}::test_log_level",
     "LOG_FORMAT": f"{_LOGGING}::test_log_format",
 }
 
 
 def test_failing_26_every_setting_has_a_test_that_sees_its_effect() -> None:
-    """No setting without an entry, and no entry without a setting."""
+    """EFFECTS has an entry for each setting, and no other."""
     assert EFFECTS.keys() == {setting.name for _, setting in declared_settings()}
 
 
 @pytest.mark.parametrize("node", sorted(set(EFFECTS.values())))
-def test_failing_26_the_tests_named_exist(node: str, pytestconfig: pytest.Config) -> None:
+def test_failing_26_tests_in_effects_exist(node: str, pytestconfig: pytest.Config) -> None:
     """Each entry names a test function of that file."""
     path, _, name = node.partition("::")
     module = ast.parse((pytestconfig.rootpath / path).read_text("utf-8"))
@@ -179,17 +183,17 @@ def test_failing_26_the_tests_named_exist(node: str, pytestconfig: pytest.Config
 
 
 @pytest.mark.parametrize("name", EFFECTS)
-def test_failing_26_a_setting_sets_the_field_of_its_name(name: str) -> None:
-    """The tests of effects give fields; an environment variable sets the one named like it."""
+def test_failing_26_setting_sets_field_of_its_name(name: str) -> None:
+    """The tests of effects set fields; an environment variable sets the field of the same name."""
     fields = {setting.name: field for field, setting in declared_settings()}
     assert fields[name] == name.lower()
 
 
-# ---- what a scenario shows
+# ---- effects in a scenario
 
 
 @pytest.mark.odin_settings(ws_max_record_bytes=1024)
-async def test_a_larger_record_is_passed_by(odin_scenario: Scenario) -> None:
+async def test_record_larger_than_max_record_bytes_is_skipped(odin_scenario: Scenario) -> None:
     """1,024 bytes are delivered, one more is not."""
     client = await odin_scenario.connect()
     await client.subscribe(channels=["*.*"])
@@ -204,19 +208,19 @@ async def test_commands_are_limited_to_burst_and_rate(odin_scenario: Scenario) -
     """Three at once, then two a second."""
     client = await odin_scenario.connect()
 
-    async def ask_five() -> list[str]:
+    async def send_five() -> list[str]:
         return [(await client.command("heartbeat"))["type"] for _ in range(5)]
 
-    assert await ask_five() == ["pong"] * 3 + ["error"] * 2
+    assert await send_five() == ["pong"] * 3 + ["error"] * 2
     await trio.sleep(1)
-    assert await ask_five() == ["pong"] * 2 + ["error"] * 3
+    assert await send_five() == ["pong"] * 2 + ["error"] * 3
     await trio.sleep(60)
-    assert await ask_five() == ["pong"] * 3 + ["error"] * 2
+    assert await send_five() == ["pong"] * 3 + ["error"] * 2
 
 
 @pytest.mark.odin_settings(ws_max_header_bytes=600)
-async def test_a_larger_head_is_rejected(odin_scenario: Scenario) -> None:
-    """600 bytes are accepted, one more is answered 431."""
+async def test_head_larger_than_max_header_bytes_is_rejected(odin_scenario: Scenario) -> None:
+    """600 bytes are accepted; 601 are answered 431."""
     room = 600 - len(request(headers={"X": ""}))
     for size, status in ((room, b"101"), (room + 1, b"431")):
         client = await RawClient.dial(odin_scenario, request(headers={"X": "x" * size}))
@@ -224,8 +228,8 @@ async def test_a_larger_head_is_rejected(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.odin_settings(ws_handshake_timeout_seconds=2)
-async def test_a_slower_head_is_rejected(odin_scenario: Scenario) -> None:
-    """The answer 408 comes after 2 seconds."""
+async def test_head_later_than_handshake_timeout_is_rejected(odin_scenario: Scenario) -> None:
+    """The server answers 408 after 2 s."""
     started_at = trio.current_time()
     client = await RawClient.dial(odin_scenario, b"GET ")
     assert (await client.head()).split()[1] == b"408"
@@ -233,8 +237,10 @@ async def test_a_slower_head_is_rejected(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.odin_settings(ws_cpu_limit=4)
-async def test_cpu_is_measured_by_the_limit(container: Container, odin_scenario: Scenario) -> None:
-    """Half a second of CPU in a second is an eighth of 4 cores, in a container of 2 as well."""
+async def test_cpu_usage_is_relative_to_cpu_limit(
+    container: Container, odin_scenario: Scenario
+) -> None:
+    """0.5 s of CPU in 1 s is an eighth of 4 cores, also in a container of 2 cores."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(odin_scenario.service.resources.run)
         await trio.sleep(0.5)
@@ -247,23 +253,23 @@ async def test_cpu_is_measured_by_the_limit(container: Container, odin_scenario:
 
 
 @pytest.mark.parametrize(("limit", "status"), [(1, b"503"), (1 << 50, b"101")])
-async def test_memory_over_the_limit_keeps_callers_out(
+async def test_memory_over_memory_limit_rejects_connections(
     autojump_clock: MockClock,  # noqa: ARG001 -- virtual time
     limit: int,
     status: bytes,
 ) -> None:
-    """Any process has more than one byte, none has a pebibyte."""
+    """Every process uses more than 1 byte, none a pebibyte."""
     settings, _ = load_settings({"WS_MEMORY_LIMIT": str(limit)})
     async with open_scenario(settings) as scenario:
         client = await RawClient.dial(scenario, request())
         assert (await client.head()).split()[1] == status
 
 
-async def test_another_catalogue_is_served(
+async def test_catalogue_file_replaces_default_catalogue(
     autojump_clock: MockClock,  # noqa: ARG001 -- virtual time
     tmp_path: Path,
 ) -> None:
-    """Other topics, categories and bundles take the place of Odin's."""
+    """Other topics, categories and bundles replace Odin's."""
     path = tmp_path / "weather.toml"
     path.write_text(
         '[[topics]]\nname="weather.rain"\ncategory="rain"\nevents=["RAIN_BEGAN"]\n'
@@ -279,7 +285,7 @@ async def test_another_catalogue_is_served(
         assert (await client.message())["channel"] == "Bonn.rain"
 
 
-# ---- what the source gets; what it makes of that is seen in tests/integration
+# ---- options of the source; tests/integration sees their effects
 
 
 @pytest.mark.parametrize(
@@ -302,23 +308,23 @@ async def test_another_catalogue_is_served(
 def test_kafka_settings_reach_the_source(
     environment: dict[str, str], expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each setting that is for Kafka is among the options of the source that is made."""
-    options, _ = made_of(environment, monkeypatch)
+    """Each Kafka setting is among the options with which the source is created."""
+    options, _ = options_of(environment, monkeypatch)
     assert {name: getattr(options, name) for name in expected} == expected
 
 
-def test_settings_reach_the_archive(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It asks the same Kafka as the source reads, with as many readers as there may be."""
+def test_settings_reach_the_log_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It uses the source's brokers, and WS_REPLAY_CONSUMERS consumers."""
     environment = {"KAFKA_BROKERS": "a:1", "WS_REPLAY_CONSUMERS": "7"}
-    options, log_reader = made_of(environment, monkeypatch)
+    options, log_reader = options_of(environment, monkeypatch)
     assert log_reader == (options, 7)
     assert options.security.brokers == ("a:1",)
 
 
-def made_of(
+def options_of(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> tuple[KafkaOptions, tuple[KafkaOptions, int]]:
-    """What the source, and what the archive is made of."""
+    """Return the options of the source, and the arguments of the log reader."""
     made: list[KafkaOptions] = []
 
     def source(_catalogue: Catalogue, options: KafkaOptions) -> None:

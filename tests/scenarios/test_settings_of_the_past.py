@@ -1,4 +1,4 @@
-"""The settings of what is kept for those who come back, or who are behind, each with its effect."""
+"""Settings of history, replay, conflation and positions, each with its effect."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.scenarios.wire import RawClient
 
 
 async def resume(scenario: Scenario) -> dict[str, Any]:
-    """The ack of one who comes back and has nothing yet."""
+    """Resume a client that has received nothing; return the ack."""
     client = await scenario.connect()
     positions = {"odin.trades": dict.fromkeys(range(12), -1)}
     ack = await client.resume(positions, channels=["BTC.trade"])
@@ -24,15 +24,15 @@ async def resume(scenario: Scenario) -> dict[str, Any]:
 
 
 async def publish(scenario: Scenario, count: int) -> None:
-    """Publish, and let the server read it."""
+    """Publish records, and wait until the server has read them."""
     for number in range(count):
         scenario.publish("BTC", "trade", number)
     await trio.sleep(1)
 
 
 @pytest.mark.odin_settings(ws_history_bytes=10_000)
-async def test_what_does_not_fit_into_the_tail_comes_from_the_log(odin_scenario: Scenario) -> None:
-    """A message takes a thousand bytes, so of 30 nine are there; nothing is lost."""
+async def test_messages_beyond_history_bytes_are_replayed_from_log(odin_scenario: Scenario) -> None:
+    """A message takes about 1,000 bytes: of 30 the history has 9; nothing is lost."""
     await publish(odin_scenario, 30)
     assert (await resume(odin_scenario))["replayed"] == 30
     replays = odin_scenario.service.server.replays
@@ -41,8 +41,10 @@ async def test_what_does_not_fit_into_the_tail_comes_from_the_log(odin_scenario:
 
 
 @pytest.mark.odin_settings(ws_history_seconds=20)
-async def test_what_is_too_old_for_the_tail_comes_from_the_log(odin_scenario: Scenario) -> None:
-    """Of what came 19 seconds ago all is there, of what came 21 seconds ago nothing."""
+async def test_messages_older_than_history_seconds_are_replayed_from_log(
+    odin_scenario: Scenario,
+) -> None:
+    """Messages of 19 s ago are in the history, those of 21 s ago are not."""
     await publish(odin_scenario, 3)
     await trio.sleep(18)
     await publish(odin_scenario, 4)
@@ -55,8 +57,8 @@ async def test_what_is_too_old_for_the_tail_comes_from_the_log(odin_scenario: Sc
 
 
 @pytest.mark.odin_settings(ws_snapshot_bytes=3500)
-async def test_a_snapshot_holds_what_there_is_memory_for(odin_scenario: Scenario) -> None:
-    """A message takes a thousand bytes, so of ten channels the last three are told."""
+async def test_snapshot_has_channels_within_snapshot_bytes(odin_scenario: Scenario) -> None:
+    """A message takes about 1,000 bytes: of ten channels the snapshot has the last three."""
     for number in range(10):
         odin_scenario.publish(f"T{number}", "trade")
     await trio.sleep(1)
@@ -68,10 +70,10 @@ async def test_a_snapshot_holds_what_there_is_memory_for(odin_scenario: Scenario
     assert await client.silence(5)
 
 
-async def test_one_replay_reads_so_many_records_of_the_log(
+async def test_replay_reads_at_most_max_replay_records(
     autojump_clock: MockClock,  # noqa: ARG001 -- virtual time
 ) -> None:
-    """The newest are read, of the others it is told which they are."""
+    """It reads the newest; the older ones are reported as lost."""
     settings = Settings(ws_history_bytes=0, ws_max_replay_records=10)
     async with open_scenario(settings, partitions=1) as scenario:
         await publish(scenario, 30)
@@ -83,13 +85,13 @@ async def test_one_replay_reads_so_many_records_of_the_log(
         assert numbers == list(range(20, 30))
 
 
-@pytest.mark.parametrize("mark", [0, 20_000])
-async def test_messages_over_the_threshold_are_conflated(
+@pytest.mark.parametrize("threshold", [0, 20_000])
+async def test_messages_over_conflation_threshold_are_conflated(
     autojump_clock: MockClock,  # noqa: ARG001 -- virtual time
-    mark: int,
+    threshold: int,
 ) -> None:
-    """Who asked for the latest and does not read has so much waiting, and one message more."""
-    async with open_scenario(Settings(ws_conflation_threshold_bytes=mark)) as scenario:
+    """A client with `delivery: latest` that does not read has at most one message more pending."""
+    async with open_scenario(Settings(ws_conflation_threshold_bytes=threshold)) as scenario:
         client = await RawClient.open(scenario, capacity=500)
         await client.command("subscribe", channels=["BTC.trade"], delivery="latest")
         assert (await client.next()).json["type"] == "subscription_ack"
@@ -97,38 +99,38 @@ async def test_messages_over_the_threshold_are_conflated(
             scenario.publish("BTC", "trade", [number, "x" * 1000])
             await trio.sleep(0.1)
         (backlog,) = scenario.service.backlogs()
-        assert mark < backlog <= mark + 1200
+        assert threshold < backlog <= threshold + 1200
         assert scenario.service.hub.stats.messages_skipped > 20
 
 
 @pytest.mark.odin_settings(ws_positions_interval_seconds=3)
-async def test_positions_are_told_at_an_interval(odin_scenario: Scenario) -> None:
-    """To those who asked for them, every 3 seconds, also where nothing is published."""
+async def test_positions_notices_are_sent_at_interval(odin_scenario: Scenario) -> None:
+    """Subscribers with `positions` get one every 3 s, also while nothing is published."""
     client, other = await odin_scenario.connect(), await odin_scenario.connect()
     await client.subscribe(channels=["BTC.trade"], positions=True)
     await other.subscribe(channels=["BTC.trade"])
     await client.answer()
     record = odin_scenario.publish("ETH", "trade")
-    told_at = []
+    received_at = []
     for _ in range(3):
         notice = await client.answer()
         assert notice["type"] == "positions"
         assert notice["positions"]["odin.trades"][str(record.partition)] == record.offset
-        told_at.append(trio.current_time())
-    assert [later - earlier for earlier, later in pairwise(told_at)] == pytest.approx([3, 3])
+        received_at.append(trio.current_time())
+    assert [later - earlier for earlier, later in pairwise(received_at)] == pytest.approx([3, 3])
     assert (await other.command("heartbeat"))["type"] == "pong"
 
 
 @pytest.mark.odin_settings(ws_positions_interval_seconds=3)
-async def test_whose_subscription_begins_in_the_past_is_told_positions_too(
+async def test_positions_notices_follow_resume_and_snapshot(
     odin_scenario: Scenario,
 ) -> None:
-    """Who resumes, and who asks for a snapshot with positions: else they would resume from old."""
-    resumed, begun = await odin_scenario.connect(), await odin_scenario.connect()
+    """Without them the client would resume from old positions."""
+    resumed, with_snapshot = await odin_scenario.connect(), await odin_scenario.connect()
     await resumed.resume({"odin.trades": dict.fromkeys(range(12), -1)}, channels=["BTC.trade"])
-    await begun.subscribe(channels=["BTC.trade"], positions=True, snapshot=True)
+    await with_snapshot.subscribe(channels=["BTC.trade"], positions=True, snapshot=True)
     record = odin_scenario.publish("ETH", "trade")
-    for client in (resumed, begun):
+    for client in (resumed, with_snapshot):
         notice = await client.answer()
         assert notice["type"] == "positions"
         assert notice["positions"]["odin.trades"][str(record.partition)] == record.offset

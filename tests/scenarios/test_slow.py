@@ -1,4 +1,4 @@
-"""A client that does not read is closed, alone, and told why."""
+"""A client that does not read is closed with a reason; others are not affected."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SLOW = (1008, "slow: messages waited too long to be taken")
 
 
 async def publish_until_closing(scenario: Scenario, every: float, text: str = "") -> float:
-    """Publish until somebody is being closed; returns for how long that took."""
+    """Publish until a connection is closing; return how long that took."""
     started = trio.current_time()
     with trio.fail_after(300):
         while not any(one.closing for one in scenario.service.server.connections):
@@ -23,8 +23,8 @@ async def publish_until_closing(scenario: Scenario, every: float, text: str = ""
 
 
 @pytest.mark.odin_settings(ws_send_queue_bytes=10_000, ws_write_timeout_seconds=3600)
-async def test_more_waiting_bytes_than_the_limit_close(odin_scenario: Scenario) -> None:
-    """The wire takes 1,000 bytes and the send queue some 10,000, then the client is slow."""
+async def test_pending_bytes_over_send_queue_limit_close(odin_scenario: Scenario) -> None:
+    """The connection takes 1,000 bytes and the send queue about 10,000."""
     client = await RawClient.open(odin_scenario, capacity=1000)
     await client.subscribe("BTC.trade")
     await publish_until_closing(odin_scenario, 0.1, "x" * 400)
@@ -35,8 +35,8 @@ async def test_more_waiting_bytes_than_the_limit_close(odin_scenario: Scenario) 
 
 
 @pytest.mark.odin_settings(ws_write_timeout_seconds=20)
-async def test_bytes_that_wait_longer_than_the_grace_close(odin_scenario: Scenario) -> None:
-    """However few they are: a message that nobody takes for 20 seconds is too old."""
+async def test_bytes_pending_longer_than_write_timeout_close(odin_scenario: Scenario) -> None:
+    """The number of bytes does not matter."""
     client = await RawClient.open(odin_scenario, capacity=1000)
     await client.subscribe("BTC.trade")
     odin_scenario.publish("BTC", "trade", "x" * 2000)
@@ -51,8 +51,8 @@ async def test_bytes_that_wait_longer_than_the_grace_close(odin_scenario: Scenar
 
 
 @pytest.mark.odin_settings(ws_write_timeout_seconds=20)
-async def test_a_trickle_of_reading_is_not_enough(odin_scenario: Scenario) -> None:
-    """Who takes a byte every half second holds what waits for it no longer than the grace."""
+async def test_client_that_reads_a_byte_per_half_second_is_closed(odin_scenario: Scenario) -> None:
+    """The message is still pending after WS_WRITE_TIMEOUT_SECONDS."""
     client = await RawClient.open(odin_scenario, capacity=1000)
     await client.subscribe("BTC.trade")
     odin_scenario.publish("BTC", "trade", "x" * 2000)
@@ -67,8 +67,8 @@ async def test_a_trickle_of_reading_is_not_enough(odin_scenario: Scenario) -> No
 
 
 @pytest.mark.odin_settings(ws_write_timeout_seconds=20)
-async def test_who_reads_slowly_but_steadily_stays(odin_scenario: Scenario) -> None:
-    """Behind by less than the limits at any time, a client gets everything, however late."""
+async def test_client_that_reads_slowly_within_limits_stays(odin_scenario: Scenario) -> None:
+    """It gets each message, however late."""
     client = await RawClient.open(odin_scenario, capacity=1000)
     await client.subscribe("BTC.trade")
     for number in range(100):
@@ -81,7 +81,7 @@ async def test_who_reads_slowly_but_steadily_stays(odin_scenario: Scenario) -> N
 
 
 @pytest.mark.odin_settings(ws_send_queue_bytes=2000)
-async def test_one_large_write_alone_makes_nobody_slow(odin_scenario: Scenario) -> None:
+async def test_message_larger_than_send_queue_limit_is_delivered(odin_scenario: Scenario) -> None:
     """A message of ten times the limit reaches a client that reads."""
     client = await RawClient.open(odin_scenario, capacity=500)
     await client.subscribe("BTC.trade")
@@ -92,8 +92,8 @@ async def test_one_large_write_alone_makes_nobody_slow(odin_scenario: Scenario) 
 
 
 @pytest.mark.odin_settings(ws_send_queue_bytes=4000)
-async def test_answers_count_against_the_limit_too(odin_scenario: Scenario) -> None:
-    """Who asks and never reads the answers is closed as well: memory is bounded either way."""
+async def test_responses_count_to_send_queue_limit(odin_scenario: Scenario) -> None:
+    """A client that sends commands and never reads the responses is closed."""
     client = await RawClient.open(odin_scenario, capacity=300)
     for _ in range(60):
         await client.command("subscribe", channels=["nonsense"])
@@ -102,8 +102,8 @@ async def test_answers_count_against_the_limit_too(odin_scenario: Scenario) -> N
 
 
 @pytest.mark.odin_settings(ws_send_queue_bytes=4000)
-async def test_no_frame_is_cut_off_by_the_close(odin_scenario: Scenario) -> None:
-    """What the wire had begun to take is completed, the rest thrown away, then comes the reason."""
+async def test_slow_close_completes_the_frame_being_written(odin_scenario: Scenario) -> None:
+    """The other pending frames are dropped, then the close frame follows."""
     client = await RawClient.open(odin_scenario, capacity=777)
     await client.subscribe("BTC.trade")
     await publish_until_closing(odin_scenario, 0.06, "x" * 100)
@@ -115,8 +115,8 @@ async def test_no_frame_is_cut_off_by_the_close(odin_scenario: Scenario) -> None
 
 
 @pytest.mark.odin_settings(ws_send_queue_bytes=4000)
-async def test_who_never_reads_again_is_cut_off(odin_scenario: Scenario) -> None:
-    """A closed client has some seconds to hear why; then the connection is given back."""
+async def test_slow_client_that_never_reads_again_is_aborted(odin_scenario: Scenario) -> None:
+    """It has some seconds to read the close frame; then its place is free."""
     client = await RawClient.open(odin_scenario, capacity=300)
     await client.subscribe("BTC.trade")
     await publish_until_closing(odin_scenario, 0.1)

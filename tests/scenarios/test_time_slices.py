@@ -1,6 +1,6 @@
-"""What one client asks for never keeps the event loop for long, however much it asks for.
+"""No command of one client occupies the event loop for long, whatever it requests.
 
-Work is counted in calls of Python's functions, not in seconds: the same on every machine.
+The tests count function calls instead of seconds: their number is the same on each machine.
 """
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
@@ -31,66 +31,66 @@ VALUE: Final = json.dumps({"type": "", "data": "x" * 200}).encode()
 # 5,000 channels, and the names of a thousand of them.
 CHANNELS: Final = [(f"T{number // 8}", TOPICS[number % 8]) for number in range(5000)]
 THOUSAND: Final = [f"{token}.{topic.category}" for token, topic in CHANNELS[:1000]]
-PAST: Final = {topic.name: {str(one): -1 for one in range(12)} for topic in TOPICS}
+NOTHING_RECEIVED: Final = {topic.name: {str(one): -1 for one in range(12)} for topic in TOPICS}
 
-# In a time slice are 4 steps of 64 items at most, and an item takes some calls. What has to be done
-# at once is to make a thousand names live, or to read a chunk of 64 KiB for a client.
-MOST_CALLS: Final = 20_000
+# A time slice has at most 4 steps of 64 items, and an item takes some calls. The largest work that
+# cannot be divided is to make 1,000 names live, or to read a chunk of 64 KiB for a client.
+MAX_CALLS: Final = 20_000
 
 
-class Work(trio.abc.Instrument):
-    """Counts calls of functions in each step of each task. `maximum`: in one step."""
+class CallCounter(trio.abc.Instrument):
+    """Counts function calls in each step of each task; `maximum` and `task`: the longest step."""
 
     def __init__(self) -> None:
         self.maximum = 0
-        self.most_of = ""
+        self.task = ""
         self._calls = 0
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002 -- as trio calls it
-        """A task goes on."""
+        """A step of the task begins."""
         self._calls = 0
         sys.setprofile(self._count)
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        """It waits, or has ended."""
+        """The step ends."""
         sys.setprofile(None)
         if self._calls > self.maximum:
-            self.maximum, self.most_of = self._calls, task.name
+            self.maximum, self.task = self._calls, task.name
 
     def _count(self, _frame: object, event: str, _argument: object) -> None:
         self._calls += event in {"call", "c_call"}
 
 
 @contextmanager
-def counted() -> Iterator[Work]:
-    """Count the calls of all tasks for the length of the block."""
-    work = Work()
-    trio.lowlevel.add_instrument(work)
+def counted() -> Iterator[CallCounter]:
+    """Count the calls of all tasks during the block."""
+    counter = CallCounter()
+    trio.lowlevel.add_instrument(counter)
     try:
-        yield work
+        yield counter
     finally:
         sys.setprofile(None)
-        trio.lowlevel.remove_instrument(work)
+        trio.lowlevel.remove_instrument(counter)
 
 
 def command(kind: str, **data: Any) -> bytes:
-    """A command in its frame."""
+    """Return a command in its frame."""
     return frame(Op.TEXT, json.dumps({"type": kind, "data": data}).encode())
 
 
 def everything(kind: str = "subscribe", **data: Any) -> bytes:
-    """A command about all channels."""
+    """Return a command about all channels."""
     return command(kind, channels=["*.*"], **data)
 
 
 def thousand(kind: str = "subscribe", **data: Any) -> bytes:
-    """A command about a thousand names."""
+    """Return a command about 1,000 names."""
     return command(kind, channels=THOUSAND, **data)
 
 
 @asynccontextmanager
 async def five_thousand_channels() -> AsyncIterator[Scenario]:
-    """A server that knows a message of each."""
+    """Run a server that has a message of each of 5,000 channels."""
     log = MemoryLog(CATALOGUE.topics, 12)
     settings = Settings(ws_max_kafka_rate=0.0, ws_command_burst=10_000)
     async with open_scenario(settings, log=log) as scenario:
@@ -101,20 +101,20 @@ async def five_thousand_channels() -> AsyncIterator[Scenario]:
         yield scenario
 
 
-async def most_calls(scenario: Scenario, before: Sequence[bytes], asked: bytes) -> tuple[int, str]:
-    """The calls of the longest step until all is answered, and the task that they were in."""
+async def most_calls(scenario: Scenario, before: Sequence[bytes], sent: bytes) -> tuple[int, str]:
+    """Return the calls of the longest step until the command is answered, and its task."""
     wire = FakeTransport([request(), *before])
     await scenario.attach(wire)
     await wait_all_tasks_blocked(0.01)
     with counted() as work:
-        wire.put(asked)
+        wire.put(sent)
         await trio.sleep(1)
     assert b'"type":"error"' not in wire.sent
     wire.put(b"")
-    return work.maximum, work.most_of
+    return work.maximum, work.task
 
 
-ASKED: Final[dict[str, tuple[Sequence[bytes], bytes]]] = {
+COMMANDS: Final[dict[str, tuple[Sequence[bytes], bytes]]] = {
     "snapshot of everything": ((), everything(snapshot=True)),
     "snapshot beside live": ((everything(),), everything(snapshot=True)),
     "snapshot again": ((everything(),), everything("unsubscribe") + everything(snapshot=True)),
@@ -122,9 +122,12 @@ ASKED: Final[dict[str, tuple[Sequence[bytes], bytes]]] = {
     "everything since": ((), everything(since_ms=0)),
     "everything since, beside live": ((thousand(),), everything(since_ms=0)),
     "a thousand since": ((), thousand(since_ms=0)),
-    "resume everything": ((), everything("resume", positions=PAST)),
-    "resume a thousand": ((), thousand("resume", positions=PAST)),
-    "resume a thousand with snapshot": ((), thousand("resume", positions=PAST, snapshot=True)),
+    "resume everything": ((), everything("resume", positions=NOTHING_RECEIVED)),
+    "resume a thousand": ((), thousand("resume", positions=NOTHING_RECEIVED)),
+    "resume a thousand with snapshot": (
+        (),
+        thousand("resume", positions=NOTHING_RECEIVED, snapshot=True),
+    ),
     "reconnect a thousand": ((), command("reconnect", last_pos=dict.fromkeys(THOUSAND, "0-0"))),
     "subscribe to a thousand": ((), thousand()),
     "subscribe to tokens of a topic": (
@@ -135,7 +138,7 @@ ASKED: Final[dict[str, tuple[Sequence[bytes], bytes]]] = {
     "unsubscribe from what is unknown": ((), thousand("unsubscribe")),
     "unsubscribe from what comes": (
         (),
-        thousand("resume", positions=PAST) + thousand("unsubscribe"),
+        thousand("resume", positions=NOTHING_RECEIVED) + thousand("unsubscribe"),
     ),
     "unsubscribe from what waits": (
         (),
@@ -145,20 +148,20 @@ ASKED: Final[dict[str, tuple[Sequence[bytes], bytes]]] = {
 }
 
 
-@pytest.mark.parametrize("what", ASKED)
-async def test_work_of_one_client_is_cut_into_time_slices(
+@pytest.mark.parametrize("what", COMMANDS)
+async def test_work_of_one_command_is_divided_into_time_slices(
     autojump_clock: trio.testing.MockClock, what: str
 ) -> None:
-    """Between two yields of its tasks there are no more calls than in a time slice."""
+    """No step of a task has more calls than a time slice allows."""
     async with five_thousand_channels() as scenario:
-        maximum, task = await most_calls(scenario, *ASKED[what])
-    assert maximum <= MOST_CALLS, task
+        maximum, task = await most_calls(scenario, *COMMANDS[what])
+    assert maximum <= MAX_CALLS, task
 
 
-async def test_what_is_sent_again_is_looked_for_in_time_slices(
+async def test_resend_searches_messages_in_time_slices(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """Of 5,000 messages that a client was sent only one is asked for, behind all others."""
+    """The client requests the last of 5,000 messages that it was sent."""
     async with five_thousand_channels() as scenario:
         wire = FakeTransport([request() + everything()])
         await scenario.attach(wire)
@@ -171,4 +174,4 @@ async def test_what_is_sent_again_is_looked_for_in_time_slices(
             await trio.sleep(1)
         assert b'"type":"replay_complete","count":1' in wire.sent
         wire.put(b"")
-    assert work.maximum <= MOST_CALLS, work.most_of
+    assert work.maximum <= MAX_CALLS, work.task

@@ -1,4 +1,4 @@
-"""Before the upgrade: who gets in, and what the others are answered."""
+"""HTTP requests: valid upgrades are accepted, all others get an HTTP error."""
 
 from __future__ import annotations
 
@@ -105,8 +105,10 @@ REJECTED: dict[str, tuple[bytes, int, str]] = {
 
 
 @pytest.mark.parametrize("case", REJECTED)
-async def test_a_request_that_is_no_upgrade_is_answered(odin_scenario: Scenario, case: str) -> None:
-    """A status, one line of plain text, the end of the stream; counted by its label."""
+async def test_invalid_upgrade_gets_http_error_and_is_counted(
+    odin_scenario: Scenario, case: str
+) -> None:
+    """The response has a status and one line of plain text; then the stream ends."""
     data, status, label = REJECTED[case]
     client = await RawClient.dial(odin_scenario, data)
     head, *fields = (await client.head()).decode("ascii").split("\r\n")
@@ -134,10 +136,10 @@ async def test_a_request_that_is_no_upgrade_is_answered(odin_scenario: Scenario,
     ],
     ids=["another path", "no upgrade", "a body", "a chunked body", "another method"],
 )
-async def test_what_comes_behind_a_rejected_request_is_no_request(
+async def test_bytes_after_rejected_request_are_not_answered(
     odin_scenario: Scenario, first: bytes
 ) -> None:
-    """A body or a second request is not answered: a proxy would give that to somebody else."""
+    """A proxy would send a second response to another client."""
     client = await RawClient.dial(odin_scenario, first + request() * 2)
     answer = await client.rest_bytes()
     assert answer.startswith(b"HTTP/1.1 4")
@@ -172,8 +174,8 @@ ALLOWED: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("case", ALLOWED)
-async def test_a_valid_upgrade_is_accepted(odin_scenario: Scenario, case: str) -> None:
-    """101 with the key's answer (RFC 6455, 1.3), nothing negotiated, and commands work."""
+async def test_valid_upgrade_is_accepted(odin_scenario: Scenario, case: str) -> None:
+    """101 with the key's answer (RFC 6455, 1.3) and no extension; commands work."""
     client = await RawClient.dial(odin_scenario, ALLOWED[case])
     head = (await client.head()).decode("ascii").lower().split("\r\n")
     assert head[0].startswith("http/1.1 101 ")
@@ -183,8 +185,8 @@ async def test_a_valid_upgrade_is_accepted(odin_scenario: Scenario, case: str) -
     assert (await client.next()).json["type"] == "pong"
 
 
-async def test_a_slow_head_is_answered_408(odin_scenario: Scenario) -> None:
-    """5 seconds from the connection on, however the bytes trickle."""
+async def test_head_later_than_5_s_is_answered_408(odin_scenario: Scenario) -> None:
+    """Bytes that arrive meanwhile do not extend the time."""
     client = await RawClient.dial(odin_scenario, b"")
     started = trio.current_time()
     for byte in request()[:9]:
@@ -194,8 +196,8 @@ async def test_a_slow_head_is_answered_408(odin_scenario: Scenario) -> None:
     assert trio.current_time() - started < 6
 
 
-async def test_a_storm_of_callers_is_let_in(odin_scenario: Scenario) -> None:
-    """300 at once, many more than are upgraded at a time, all get in."""
+async def test_300_connections_at_once_are_accepted(odin_scenario: Scenario) -> None:
+    """That is many more than are upgraded at a time."""
     clients = [await RawClient.dial(odin_scenario, request()) for _ in range(300)]
     for client in clients:
         assert (await client.head()).startswith(b"HTTP/1.1 101 ")
@@ -203,8 +205,8 @@ async def test_a_storm_of_callers_is_let_in(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.odin_settings(ws_max_connections=2)
-async def test_a_place_given_back_can_be_taken(odin_scenario: Scenario) -> None:
-    """Full with two; when one of them leaves, the next is let in."""
+async def test_connection_is_accepted_after_another_closed(odin_scenario: Scenario) -> None:
+    """With WS_MAX_CONNECTIONS=2 the third one is rejected until one closes."""
     first = await RawClient.open(odin_scenario)
     await RawClient.open(odin_scenario)
     rejected = await RawClient.dial(odin_scenario, request())
@@ -216,8 +218,10 @@ async def test_a_place_given_back_can_be_taken(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.odin_settings(ws_max_connections=2)
-async def test_only_upgraded_connections_take_places(odin_scenario: Scenario) -> None:
-    """Callers that say nothing or ask for something else keep nobody out."""
+async def test_connections_before_upgrade_do_not_count_to_max_connections(
+    odin_scenario: Scenario,
+) -> None:
+    """Silent connections and rejected requests keep no client out."""
     for _ in range(5):
         await RawClient.dial(odin_scenario, b"GET")
         await RawClient.dial(odin_scenario, request("/elsewhere"))

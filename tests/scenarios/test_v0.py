@@ -1,4 +1,4 @@
-"""The original's dialect at /ws?v=0: its clients parse by these shapes."""
+"""The earlier server's dialect at /ws?v=0, whose fields its clients parse."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from tests.scenarios.wire import Op, RawClient
 VALUE = b'{"type":"TRADE_EXECUTED","timestamp":1,"data":{"price":1.50}}'
 
 
-async def test_a_message_has_the_original_envelope(odin_scenario: Scenario) -> None:
-    """Exactly these keys in this order, the type and priority of old, the value as it is."""
+async def test_v0_message_has_envelope_of_earlier_server(odin_scenario: Scenario) -> None:
+    """Exactly these keys in this order, its `type` and `priority`, and the value unchanged."""
     client = await RawClient.open(odin_scenario, "/ws?v=0")
     await client.command("subscribe", channels=["BTC.trade"])
     await client.next()
@@ -24,8 +24,8 @@ async def test_a_message_has_the_original_envelope(odin_scenario: Scenario) -> N
         )
 
 
-async def test_acks_have_the_original_fields(odin_scenario: Scenario) -> None:
-    """No field the original did not have, unless a name was rejected."""
+async def test_v0_acks_have_fields_of_earlier_server(odin_scenario: Scenario) -> None:
+    """They have no other field, except `rejected` if a name was rejected."""
     client = await RawClient.open(odin_scenario, "/ws?v=0")
     await client.command("subscribe", channels=["BTC.trade", "BTC.social"])
     assert (await client.next()).json == {
@@ -44,8 +44,8 @@ async def test_acks_have_the_original_fields(odin_scenario: Scenario) -> None:
     assert rejection["name"] == "nonsense"
 
 
-async def test_heartbeats_and_errors_are_answered(odin_scenario: Scenario) -> None:
-    """As in v1."""
+async def test_v0_heartbeat_and_error_are_those_of_v1(odin_scenario: Scenario) -> None:
+    """`pong` and the error codes."""
     client = await RawClient.open(odin_scenario, "/ws?v=0")
     await client.command("heartbeat")
     assert (await client.next()).json["type"] == "pong"
@@ -53,8 +53,8 @@ async def test_heartbeats_and_errors_are_answered(odin_scenario: Scenario) -> No
     assert (await client.next()).json["code"] == "INVALID_JSON"
 
 
-async def test_both_dialects_are_served_side_by_side(odin_scenario: Scenario) -> None:
-    """One record goes to a v0 and a v1 subscriber of the same channel, to each in its own form."""
+async def test_subscribers_of_both_dialects_get_the_same_record(odin_scenario: Scenario) -> None:
+    """Each gets it in the envelope of its dialect."""
     old, new = [await RawClient.open(odin_scenario, target) for target in ("/ws?v=0", "/ws?v=1")]
     for client in (old, new):
         await client.command("subscribe", channels=["*.trade"])

@@ -1,4 +1,4 @@
-"""Callers that have not said yet what they want are bounded, and keep nobody out."""
+"""The number of pending handshakes is limited, and silent connections keep no client out."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests.scenarios.wire import RawClient, request
 
 
 @pytest.mark.odin_settings(ws_max_pending_handshakes=3)
-async def test_who_has_waited_longest_makes_room(odin_scenario: Scenario) -> None:
-    """The fourth is let wait, the first is answered 503 with a time to come back, and counted."""
+async def test_oldest_pending_handshake_makes_room_for_new_one(odin_scenario: Scenario) -> None:
+    """The fourth connection may continue; the first gets 503 with a Retry-After, and is counted."""
     first, *others = [await RawClient.dial(odin_scenario, b"GET /ws HT") for _ in range(4)]
     head = await first.head()
     assert head.startswith(b"HTTP/1.1 503 ")
@@ -30,8 +30,8 @@ async def test_who_has_waited_longest_makes_room(odin_scenario: Scenario) -> Non
 
 
 @pytest.mark.odin_settings(ws_max_pending_handshakes=3)
-async def test_the_silent_keep_nobody_out(odin_scenario: Scenario) -> None:
-    """While a hundred dial and say nothing, whoever sends its head at once is let in."""
+async def test_silent_connections_keep_no_client_out(odin_scenario: Scenario) -> None:
+    """While 100 connections send nothing, a client that sends its head at once is accepted."""
     for _ in range(10):
         for _ in range(10):
             await RawClient.dial(odin_scenario, b"")
@@ -41,8 +41,10 @@ async def test_the_silent_keep_nobody_out(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.odin_settings(ws_max_pending_handshakes=2)
-async def test_those_sent_away_are_bounded_too(odin_scenario: Scenario) -> None:
-    """Who is rejected and does not leave is not read from for as long as it likes."""
+async def test_rejected_connections_count_to_max_pending_handshakes(
+    odin_scenario: Scenario,
+) -> None:
+    """The server does not read from a rejected client for as long as it stays."""
     clients = [await RawClient.dial(odin_scenario, request("/elsewhere")) for _ in range(20)]
     assert len(odin_scenario.service.server.handshaker.limiter) <= 2
     for client in clients:

@@ -1,4 +1,4 @@
-"""`where` through the whole server: live, replayed, from history and from Kafka; limits."""
+"""Filters (`where`) through the whole server: live, replayed from history and Kafka, and limits."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def trades(scenario: Scenario, *amounts: object, of: str = "BTC") -> None:
 
 
 def amounts(messages: list[dict[str, Any]]) -> list[object]:
-    """What was published with each message."""
+    """Return the published amount of each message."""
     return [one["data"]["data"]["amount"] for one in messages]
 
 
 async def rest(client: ScenarioClient, seconds: float = 1) -> list[dict[str, Any]]:
-    """The messages of the next seconds."""
+    """Return the messages of the next seconds."""
     found = []
     with trio.move_on_after(seconds):
         while True:
@@ -36,14 +36,14 @@ async def rest(client: ScenarioClient, seconds: float = 1) -> list[dict[str, Any
 
 
 @contextlib.asynccontextmanager
-async def forgetful() -> AsyncIterator[Scenario]:
-    """A server that has only Kafka to replay from."""
+async def without_history() -> AsyncIterator[Scenario]:
+    """Run a server without in-memory history."""
     async with open_scenario(Settings(ws_history_bytes=0), partitions=3) as scenario:
         yield scenario
 
 
-async def test_live_messages_are_those_that_meet_the_filter(odin_scenario: Scenario) -> None:
-    """Beside a subscription without one, on the same connection."""
+async def test_filter_applies_to_live_messages_of_its_subscription(odin_scenario: Scenario) -> None:
+    """Another subscription of the connection has no filter."""
     client = await odin_scenario.connect()
     await client.subscribe(channels=["BTC.trade"], where=LARGE)
     await client.subscribe(channels=["ETH.trade"])
@@ -53,8 +53,8 @@ async def test_live_messages_are_those_that_meet_the_filter(odin_scenario: Scena
 
 
 @pytest.mark.odin_settings(ws_positions_interval_seconds=1)
-async def test_positions_move_past_what_is_filtered_out(odin_scenario: Scenario) -> None:
-    """A notice says so, so a client that hears of nothing can resume from there."""
+async def test_positions_advance_past_filtered_messages(odin_scenario: Scenario) -> None:
+    """A client that gets no message can still resume from the position in the notice."""
     client = await odin_scenario.connect()
     await client.subscribe(channels=["BTC.trade"], where=LARGE, positions=True)
     trades(odin_scenario, *range(20))
@@ -69,8 +69,8 @@ async def test_positions_move_past_what_is_filtered_out(odin_scenario: Scenario)
     assert (ack["recovered"], ack["replayed"]) == (True, 0)
 
 
-async def test_a_resume_replays_what_meets_the_filter(odin_scenario: Scenario) -> None:
-    """Counted after the filter; then live messages go on with it."""
+async def test_resume_replays_only_matching_messages(odin_scenario: Scenario) -> None:
+    """`replayed` counts after the filter; live messages have the filter too."""
     client = await odin_scenario.connect()
     ack = await client.subscribe(channels=["*.trade"], positions=True)
     trades(odin_scenario, "1", "2000", "2", "3000")
@@ -84,8 +84,8 @@ async def test_a_resume_replays_what_meets_the_filter(odin_scenario: Scenario) -
     assert [one.get("replay", False) for one in messages] == [True, True, False]
 
 
-async def test_a_snapshot_and_a_time_are_filtered_too(odin_scenario: Scenario) -> None:
-    """The last message of a channel comes if it meets the filter, and not an older one instead."""
+async def test_snapshot_and_since_ms_are_filtered(odin_scenario: Scenario) -> None:
+    """A snapshot has the last message of a channel if it matches, and no older one instead."""
     trades(odin_scenario, "2000", "1")
     trades(odin_scenario, "1", "3000", of="ETH")
     await trio.sleep(1)
@@ -99,9 +99,9 @@ async def test_a_snapshot_and_a_time_are_filtered_too(odin_scenario: Scenario) -
     assert sorted(map(str, amounts(await rest(other)))) == ["2000", "3000"]
 
 
-async def test_a_replay_from_kafka_is_filtered(autojump_clock: object) -> None:  # noqa: ARG001
-    """Positions go past all that was read, and the count is that of what comes."""
-    async with forgetful() as scenario:
+async def test_replay_from_kafka_is_filtered(autojump_clock: object) -> None:  # noqa: ARG001
+    """`replayed` counts only matching messages; positions advance past all that were read."""
+    async with without_history() as scenario:
         trades(scenario, *("2000" if number % 10 == 0 else "1" for number in range(100)))
         await trio.sleep(1)
         client = await scenario.connect()
@@ -111,8 +111,8 @@ async def test_a_replay_from_kafka_is_filtered(autojump_clock: object) -> None: 
         assert amounts(await rest(client)) == ["2000"] * 10 + ["5000"]
 
 
-async def from_history(scenario: Scenario, number: int) -> list[ScenarioClient]:
-    """Clients that resume together, all with the same filter; returns them."""
+async def resume_together(scenario: Scenario, number: int) -> list[ScenarioClient]:
+    """Resume `number` clients with the same filter at the same time."""
     first = await scenario.connect()
     ack = await first.subscribe(channels=["*.trade"], positions=True)
     trades(scenario, *range(900, 1100))
@@ -129,14 +129,14 @@ async def from_history(scenario: Scenario, number: int) -> list[ScenarioClient]:
 
 
 @pytest.mark.parametrize("history_bytes", [0, 1 << 20], ids=["from Kafka", "from history"])
-async def test_replays_share_the_results_of_a_filter(
+async def test_concurrent_replays_share_filter_results(
     autojump_clock: object,  # noqa: ARG001
     history_bytes: int,
 ) -> None:
-    """Twenty clients that return together evaluate it once per record, not twenty times."""
+    """For 20 clients the filter is evaluated once per record, not 20 times."""
     settings = Settings(ws_history_bytes=history_bytes)
     async with open_scenario(settings, partitions=3) as scenario:
-        clients = await from_history(scenario, 20)
+        clients = await resume_together(scenario, 20)
         for client in clients:
             assert sorted(int(str(one)) for one in amounts(await rest(client))) == list(
                 range(1000, 1100)
@@ -144,11 +144,11 @@ async def test_replays_share_the_results_of_a_filter(
         assert scenario.service.hub.filter_cache.evaluations == 200
 
 
-async def test_a_long_replay_of_nothing_begins_all_the_same(
+async def test_long_replay_without_matches_is_acknowledged_before_its_end(
     autojump_clock: object,  # noqa: ARG001
 ) -> None:
-    """The answer comes when much was read, though no message of it is for the client."""
-    async with forgetful() as scenario:
+    """The ack is sent after some records were read, with `replayed: null`."""
+    async with without_history() as scenario:
         for _ in range(40):
             trades(scenario, "1" + " " * 100_000)
         trades(scenario, "7000")
@@ -160,10 +160,10 @@ async def test_a_long_replay_of_nothing_begins_all_the_same(
         assert (complete["type"], complete["count"]) == ("replay_complete", 1)
 
 
-async def test_a_replay_beside_a_filtered_subscription_brings_the_others(
+async def test_resume_without_filter_replays_only_messages_not_yet_delivered(
     odin_scenario: Scenario,
 ) -> None:
-    """What the live filter has left out is replayed, and what it has brought is not."""
+    """The filter left out some live messages; those are replayed, the delivered ones are not."""
     client = await odin_scenario.connect()
     ack = await client.subscribe(channels=["*.trade"], where=LARGE, positions=True)
     trades(odin_scenario, "1", "2000", "2")
@@ -176,7 +176,7 @@ async def test_a_replay_beside_a_filtered_subscription_brings_the_others(
 
 @pytest.mark.odin_settings(ws_max_filters=2, ws_max_filters_per_connection=1)
 async def test_filters_are_limited(odin_scenario: Scenario) -> None:
-    """Per connection and in all; the same filter in other words is the same."""
+    """There are limits per connection and in total; equal filters count once."""
     clients = [await odin_scenario.connect() for _ in range(3)]
     filters = [{"field": "a", "eq": number} for number in range(3)]
     for client, where in zip(clients[:2], filters[:2], strict=True):
@@ -198,8 +198,8 @@ async def test_filters_are_limited(odin_scenario: Scenario) -> None:
     assert (await clients[2].subscribe(channels=["ETH.trade"], where=filters[2]))["subscribed"]
 
 
-async def test_an_invalid_filter_changes_nothing(odin_scenario: Scenario) -> None:
-    """The error names the place."""
+async def test_subscribe_with_invalid_filter_is_rejected(odin_scenario: Scenario) -> None:
+    """The error names the place in the filter."""
     client = await odin_scenario.connect()
     where = {"and": [LARGE, {"field": "x", "above": 1}]}
     error = await client.subscribe(channels=["BTC.trade"], where=where)

@@ -1,7 +1,7 @@
-"""A WebSocket client of our own making.
+"""A raw WebSocket client.
 
-It says what no library lets one say, and parses frames itself, so that nothing the server's library
-gets wrong is got wrong here in the same way.
+It can send invalid frames, which libraries refuse to send. It parses frames without wsproto, the
+server's library, so that it does not share that library's errors.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from odin_ws.testing.scenario import Scenario
 
 __all__ = ["Frame", "Op", "RawClient", "frame", "request", "split_frames", "texts"]
 
-# Virtual seconds after which a client that waits in vain gives up.
-_PATIENCE: Final = 300
+# Virtual seconds that a client waits for the server at most.
+_RECEIVE_TIMEOUT: Final = 300
 
-# Any key does, also one that hides nothing: RFC 6455 only wants the server to apply it.
+# A constant key: the server has to apply any key (RFC 6455, 5.3).
 _MASK: Final = b"\x37\xfa\x21\x3d"
 
 _UPGRADE: Final = {
@@ -48,21 +48,21 @@ class Op(IntEnum):
 
 @attrs.frozen
 class Frame:
-    """One frame as it came from the server."""
+    """One frame from the server."""
 
     op: Op
     payload: bytes
 
     @property
     def json(self) -> dict[str, Any]:
-        """A text frame's object."""
+        """The object of a text frame."""
         assert self.op is Op.TEXT
         found: dict[str, Any] = json.loads(self.payload)
         return found
 
     @property
     def close(self) -> tuple[int, str]:
-        """A close frame's code and reason."""
+        """Code and reason of a close frame."""
         assert self.op is Op.CLOSE
         return int.from_bytes(self.payload[:2], "big"), self.payload[2:].decode()
 
@@ -70,7 +70,7 @@ class Frame:
 def request(
     target: str = "/ws", headers: Mapping[str, str | None] | None = None, method: str = "GET"
 ) -> bytes:
-    """The head of an upgrade; `headers` replaces or, with None, leaves out some of it."""
+    """Return the head of an upgrade request; `headers` replaces fields, or removes them if None."""
     fields = {**_UPGRADE, **(headers or {})}
     lines = [f"{name}: {value}" for name, value in fields.items() if value is not None]
     return "\r\n".join([f"{method} {target} HTTP/1.1", *lines, "", ""]).encode("latin-1")
@@ -79,7 +79,7 @@ def request(
 def frame(
     op: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, mask: bool = True
 ) -> bytes:
-    """One frame as a client sends it."""
+    """Return one frame as a client sends it."""
     first = (0x80 if fin else 0) | rsv << 4 | op
     masked = 0x80 if mask else 0
     if len(payload) < 126:
@@ -95,7 +95,7 @@ def frame(
 
 
 def _first_frame(data: bytes) -> tuple[Frame, int] | None:
-    """The frame that `data` begins with and its length; None where it is not whole yet."""
+    """Return the first frame of `data` and its length, or None if it is incomplete."""
     if len(data) < 2:
         return None
     first, second = data[0], data[1]
@@ -113,18 +113,18 @@ def _first_frame(data: bytes) -> tuple[Frame, int] | None:
 
 
 def split_frames(data: bytes) -> list[Frame]:
-    """All frames of `data`, which must end with a whole one."""
+    """Return all frames of `data`, which must end with a complete one."""
     frames = []
     while data:
         found = _first_frame(data)
-        assert found is not None, f"torn off: {data[:40]!r}"
+        assert found is not None, f"incomplete frame: {data[:40]!r}"
         frames.append(found[0])
         data = data[found[1] :]
     return frames
 
 
 def texts(frames: Iterable[Frame]) -> list[dict[str, Any]]:
-    """The objects of the text frames, pings and others left out."""
+    """Return the objects of the text frames, without pings and others."""
     return [one.json for one in frames if one.op is Op.TEXT]
 
 
@@ -159,18 +159,18 @@ class RawClient:
         return client
 
     async def head(self) -> bytes:
-        """The head of the server's answer."""
+        """Return the head of the server's response."""
         while b"\r\n\r\n" not in self._read:
-            assert await self._more(), f"no whole head: {self._read!r}"
+            assert await self._more(), f"incomplete head: {self._read!r}"
         head, _, self._read = self._read.partition(b"\r\n\r\n")
         return head
 
     async def send(self, op: int, payload: bytes = b"", **bits: Any) -> None:
-        """Send one frame; `bits` as of `frame`."""
+        """Send one frame; `bits` are arguments of `frame`."""
         await self.stream.send_all(frame(op, payload, **bits))
 
     async def command(self, kind: str, **data: Any) -> None:
-        """Send a command, without waiting for its answer."""
+        """Send a command without waiting for its response."""
         await self.send(Op.TEXT, json.dumps({"type": kind, "data": data}).encode())
 
     async def subscribe(self, *channels: str) -> None:
@@ -179,36 +179,36 @@ class RawClient:
         assert (await self.next()).json["rejected"] == []
 
     async def next(self) -> Frame:
-        """The next frame."""
+        """Return the next frame."""
         while (found := _first_frame(self._read)) is None:
             assert await self._more(), f"the stream ended within a frame: {self._read!r}"
         self._read = self._read[found[1] :]
         return found[0]
 
     async def next_but_pings(self) -> Frame:
-        """The next frame that is no ping."""
+        """Return the next frame other than a ping."""
         while (found := await self.next()).op is Op.PING:
             pass
         return found
 
     async def rest(self) -> list[Frame]:
-        """All frames until the server ends the stream."""
+        """Return all frames until the server ends the stream."""
         return split_frames(await self.rest_bytes())
 
     async def rest_bytes(self) -> bytes:
-        """All bytes until the server ends the stream."""
+        """Return all bytes until the server ends the stream."""
         while await self._more():
             pass
         read, self._read = self._read, b""
         return read
 
     async def close_frame(self) -> tuple[int, str]:
-        """Code and reason of the close frame that ends the connection, passing over the others."""
+        """Return code and reason of the final close frame; skip all frames before it."""
         *_, last = await self.rest()
         return last.close
 
     async def _more(self) -> bool:
-        with trio.fail_after(_PATIENCE):
+        with trio.fail_after(_RECEIVE_TIMEOUT):
             data = await self.stream.receive_some()
         self._read += data
         return bool(data)
