@@ -30,7 +30,7 @@ async def checks(scenario: Scenario, name: str) -> dict[str, Any]:
 
 async def publish_trades(scenario: Scenario, count: int) -> dict[str, dict[int, int]]:
     """Publish trades; return the position before the first one."""
-    records = [scenario.publish("BTC", "publish_trades", number) for number in range(count)]
+    records = [scenario.publish("BTC", "trade", number) for number in range(count)]
     await trio.sleep(1)
     return {records[0].topic: {records[0].partition: records[0].offset - 1}}
 
@@ -48,7 +48,7 @@ async def test_each_replay_result_has_a_sample_from_the_start(odin_scenario: Sce
 async def test_replay_from_history_counts_as_recovered(odin_scenario: Scenario) -> None:
     """Its messages count as `from="history"`."""
     client = await odin_scenario.connect()
-    await client.resume(await publish_trades(odin_scenario, 3), channels=["BTC.publish_trades"])
+    await client.resume(await publish_trades(odin_scenario, 3), channels=["BTC.trade"])
     await client.messages(3)
     assert await results(odin_scenario) == {"recovered": 1}
     assert await metric(odin_scenario, "ws_replayed_messages_total", **{"from": "history"}) == 3
@@ -59,7 +59,7 @@ async def test_replay_from_history_counts_as_recovered(odin_scenario: Scenario) 
 async def test_replay_from_kafka_counts_as_recovered(odin_scenario: Scenario) -> None:
     """Its messages count as `from="log"`."""
     client = await odin_scenario.connect()
-    await client.resume(await publish_trades(odin_scenario, 3), channels=["BTC.publish_trades"])
+    await client.resume(await publish_trades(odin_scenario, 3), channels=["BTC.trade"])
     await client.messages(3)
     assert await results(odin_scenario) == {"recovered": 1}
     assert await metric(odin_scenario, "ws_replayed_messages_total", **{"from": "history"}) == 0
@@ -71,15 +71,15 @@ async def test_replay_with_loss_counts_by_reason(odin_scenario: Scenario) -> Non
     """Records expired, more than one replay may read, or a position that never existed."""
     positions = await publish_trades(odin_scenario, 5)
     client = await odin_scenario.connect()
-    ack = await client.resume(positions, channels=["BTC.publish_trades"])
+    ack = await client.resume(positions, channels=["BTC.trade"])
     assert ack["reason"] == "too_many"
     client = await odin_scenario.connect()
-    ack = await client.resume({"odin.trades": {"99": 1}}, channels=["BTC.publish_trades"])
+    ack = await client.resume({"odin.trades": {"99": 1}}, channels=["BTC.trade"])
     assert ack["reason"] == "unknown_position"
     (partition,) = positions["odin.trades"]
     odin_scenario.log.delete_before("odin.trades", partition, 4)
     client = await odin_scenario.connect()
-    ack = await client.resume(positions, channels=["BTC.publish_trades"])
+    ack = await client.resume(positions, channels=["BTC.trade"])
     assert ack["reason"] == "expired"
     assert await results(odin_scenario) == {"too_many": 1, "unknown_position": 1, "expired": 1}
 
@@ -88,7 +88,7 @@ async def test_replay_that_cannot_begin_counts_as_not_available(odin_scenario: S
     """The log reader fails."""
     odin_scenario.log_reader.fail()
     client = await odin_scenario.connect()
-    answer = await client.subscribe(channels=["BTC.publish_trades"], since_ms=0)
+    answer = await client.subscribe(channels=["BTC.trade"], since_ms=0)
     assert (answer["code"], answer["retry"]) == ("NOT_AVAILABLE", True)
     assert await results(odin_scenario) == {"not_available": 1}
     assert await metric(odin_scenario, "ws_replays_active") == 0
@@ -99,7 +99,7 @@ async def test_active_replays_are_reported(odin_scenario: Scenario) -> None:
     odin_scenario.log_reader.hold()
     for _ in range(2):
         client = await RawClient.open(odin_scenario)
-        await client.command("subscribe", channels=["BTC.publish_trades"], since_ms=0)
+        await client.command("subscribe", channels=["BTC.trade"], since_ms=0)
     await trio.sleep(1)
     seen = [await checks(odin_scenario, "replays")]
     assert await metric(odin_scenario, "ws_replays_active") == 2
@@ -129,10 +129,10 @@ async def test_history_size_and_age_are_reported(odin_scenario: Scenario) -> Non
 async def test_conflated_messages_are_counted(odin_scenario: Scenario) -> None:
     """The metric equals the number in the client's `skipped`."""
     client = await RawClient.open(odin_scenario, capacity=4096)
-    await client.command("subscribe", channels=["BTC.publish_trades"], delivery="latest")
+    await client.command("subscribe", channels=["BTC.trade"], delivery="latest")
     await client.next()
     for size in (10_000, 1, 1, 1):
-        odin_scenario.publish("BTC", "publish_trades", "x" * size)
+        odin_scenario.publish("BTC", "trade", "x" * size)
         await trio.sleep(1)
     assert (await client.next()).json["seq"] == 1
     newest = (await client.next_but_pings()).json
