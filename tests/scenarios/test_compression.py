@@ -190,8 +190,8 @@ async def test_resuming_clients_share_compressed_chunks(odin_scenario: Scenario)
 
 async def test_metrics_count_a_text_once_for_all_its_clients(odin_scenario: Scenario) -> None:
     """Texts, bytes before and after, CPU time, and the connections with compression."""
-    await crowd(odin_scenario, 20, OFFER)
-    await crowd(odin_scenario, 3, {})
+    await subscribers(odin_scenario, 20, OFFER)
+    await subscribers(odin_scenario, 3, {})
     assert await metric(odin_scenario, "ws_deflate_connections_active") == 20
     assert await metric(odin_scenario, "ws_compressed_texts_total") == 0
     publish(odin_scenario, 5)
