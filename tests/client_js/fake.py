@@ -13,10 +13,11 @@ import trio_websocket
 from odin_ws.testing.ports import LOOPBACK
 from tests.client_js.following import PATIENCE, Follower, follow
 
-__all__ = ["FakeServer", "Visit"]
+__all__ = ["START", "TRADES", "FakeServer", "Visit"]
 
 CATEGORIES: Final = {"trade": "odin.trades", "balances": "odin.balances"}
 TRADES: Final = {"channels": ["*.trade"]}
+START: Final = {"odin.trades": {"0": 4, "1": -1}}
 
 
 class Visit:

@@ -1,4 +1,4 @@
-"""The hub's view of a cluster: start offsets, skipped offsets and resets."""
+"""The hub's view of a cluster: start offsets, history and skipped offsets."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -10,11 +10,9 @@ from trio.testing import MockClock
 
 from odin_ws.kafka.protocol import ListOffsetsRequest
 from odin_ws.kafka.source_status import SourceState
-from odin_ws.records import GapReason, TopicPartition
 from tests.kafka.fake_log import now_ms
 from tests.kafka.sources import PATIENCE, SOCIAL, TRADES, TRADES_1, sourcing, whole
 
-SOCIAL_1 = TopicPartition(SOCIAL.topic, 1)
 YESTERDAY = 24 * 3600 * 1000
 
 
@@ -34,24 +32,6 @@ async def test_without_history_reading_starts_at_the_end(
         await trio.sleep(0.1)
         assert received.offsets(TRADES) == [10, 11]
         assert len(received.assignments) == 1
-
-
-async def test_unclean_election_before_first_record_is_reported(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The new leader has fewer records, and more again before the next fetch."""
-    cluster = whole()
-    cluster.publish(TRADES, 4)
-    cluster.publish(TRADES, 6)
-    async with sourcing(cluster, monkeypatch) as received:
-        await trio.sleep(1)
-        assert received.source_status.state.value is SourceState.LIVE
-        cluster.move(TRADES, ((cluster.leaders[TRADES] or 0) + 1) % 3, keeps=4)
-        cluster.publish(TRADES, 20)
-        await trio.sleep(10)
-        gaps = {key: one for item in received.assignments for key, one in item.gaps.items()}
-        assert gaps == {TRADES: GapReason.TRUNCATED}
-        assert received.offsets(TRADES) == list(range(4, 24))
 
 
 async def test_history_is_read_before_the_end(
@@ -308,130 +288,6 @@ async def test_instances_have_equal_positions_after_markers(
         cluster.change()
         await trio.sleep(1)
         assert early.ingest.stream.position(SOCIAL) == cluster.logs[SOCIAL].end - 1
-
-
-async def test_recreated_topic_is_a_reset_to_its_beginning(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By its id, even with more records than before."""
-    cluster = whole()
-    cluster.publish(TRADES, 3)
-    async with sourcing(cluster, monkeypatch) as received:
-        await trio.sleep(1)
-        cluster.recreate("odin.trades", 2)
-        cluster.publish(TRADES, 8)
-        cluster.publish(TRADES_1, 2)
-        await trio.sleep(3 * PATIENCE)
-        assert received.offsets(TRADES) == list(range(8))
-        assert received.offsets(TRADES_1) == [0, 1]
-        gaps = [one.gaps for one in received.assignments if one.gaps]
-        assert gaps == [{TRADES: GapReason.RECREATED}]
-        assert received.assignments[-1].topic_ids["odin.trades"] == cluster.topic_ids["odin.trades"]
-        assert received.source_status.lost_records == 0
-
-
-async def test_absent_topic_without_ids_is_not_fetched(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its leader would return records of the new log at the old position."""
-    cluster = whole()
-    cluster.has_ids = False
-    async with sourcing(cluster, monkeypatch) as received:
-        await trio.sleep(1)
-        cluster.publish(TRADES, 5)
-        await trio.sleep(1)
-        cluster.hidden.add("odin.trades")
-        cluster.errors[TRADES] = 3
-        await trio.sleep(8)
-        # The brokers have another topic of that name, and the metadata that is asked for lags.
-        leader = cluster.leaders[TRADES]
-        cluster.recreate("odin.trades", 1)
-        cluster.leaders[TRADES] = leader
-        cluster.publish(TRADES, 12)
-        del cluster.errors[TRADES]
-        await trio.sleep(20)
-        assert received.offsets(TRADES) == list(range(5))
-        cluster.hidden.clear()
-        await trio.sleep(10)
-        assert received.offsets(TRADES) == [*range(5), *range(12)]
-        assert received.source_status.state.value is SourceState.LIVE
-
-
-async def test_new_topic_id_is_sent_with_the_reset(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Not before, while its first offset is unknown."""
-    cluster = whole()
-    async with sourcing(cluster, monkeypatch) as received:
-        await trio.sleep(1)
-        cluster.query_errors[TRADES] = 78
-        cluster.recreate("odin.trades", 1)
-        cluster.add(SOCIAL_1)
-        await trio.sleep(3 * PATIENCE)
-        grown = received.assignments[-1]
-        assert SOCIAL_1 in grown.positions
-        assert "odin.trades" not in grown.topic_ids
-        cluster.query_errors.clear()
-        await trio.sleep(2 * PATIENCE)
-        told = received.assignments[-1]
-        assert told.gaps == {TRADES: GapReason.RECREATED}
-        assert told.topic_ids["odin.trades"] == cluster.topic_ids["odin.trades"]
-
-
-async def test_recreated_topic_with_fewer_partitions_loses_the_others(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They leave the assignment without a problem; recreated ones start anew."""
-    cluster = whole(TRADES_1)
-    cluster.publish(TRADES_1, 5)
-    async with sourcing(cluster, monkeypatch) as received:
-        await trio.sleep(1)
-        cluster.recreate("odin.trades", 1)
-        await trio.sleep(3 * PATIENCE)
-        assert TRADES_1 not in received.assignments[-1].positions
-        assert received.problems() == []
-        cluster.add(TRADES_1)
-        cluster.publish(TRADES_1, 2)
-        await trio.sleep(2 * PATIENCE)
-        assert received.offsets(TRADES_1) == [0, 1]
-
-
-async def test_truncated_log_is_a_reset_to_the_divergence(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No record is delivered twice."""
-    cluster = whole()
-    async with sourcing(cluster, monkeypatch) as received:
-        await trio.sleep(1)
-        cluster.publish_each(TRADES, 10)
-        await trio.sleep(0.2)
-        cluster.move(TRADES, cluster.leaders[TRADES], keeps=6)
-        cluster.publish_each(TRADES, 2)
-        await trio.sleep(3)
-        assert received.offsets(TRADES) == [*range(10), 6, 7]
-        gaps = [one for one in received.assignments if one.gaps]
-        assert [one.gaps for one in gaps] == [{TRADES: GapReason.TRUNCATED}]
-        assert gaps[0].positions[TRADES] == 5
-
-
-async def test_deleted_records_are_counted_as_lost(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Retention was faster than the source."""
-    cluster = whole()
-    async with sourcing(cluster, monkeypatch) as received:
-        await trio.sleep(1)
-        cluster.errors[TRADES] = 56
-        cluster.publish_each(TRADES, 10)
-        await trio.sleep(1)
-        cluster.logs[TRADES].delete_before(7)
-        cluster.errors.clear()
-        await trio.sleep(8)
-        assert received.offsets(TRADES) == [7, 8, 9]
-        assert received.source_status.lost_records == 7
-        assert [one.gaps for one in received.assignments if one.gaps] == [
-            {TRADES: GapReason.EXPIRED}
-        ]
 
 
 async def test_rate_limits_reading_and_is_reported(
