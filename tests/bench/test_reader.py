@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from odin_ws.bench.histogram import quantiles
@@ -290,3 +291,54 @@ def test_more_tails_than_there_is_room_for() -> None:
         read(state, packed(message(number, number, pad=3000 if number % 2 else 10)))
     assert found(state) == {}
     assert state.received[0] == 2999
+
+
+FIRST_BATCH = packed(batch(1, *range(1, 11)))
+NEXT_BATCH = packed(batch(11, *range(11, 21)))
+
+# Of a stream of batches, which ones a connection gets, and what is done to each.
+FAULTS = st.sampled_from(["right"] * 6 + ["lost", "doubled", "renumbered", "single"])
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.lists(FAULTS, min_size=6, max_size=6), min_size=2, max_size=4))
+def test_connections_are_checked_together_as_each_would_be_alone(
+    faults: list[list[str]],
+) -> None:
+    """A batch that is known to be right for one is not taken to be right for another."""
+    together = tables(*([0] for _ in faults))
+    alone = [tables([0]) for _ in faults]
+    seqs = [1] * len(faults)
+    for number in range(6):
+        numbers = range(1 + 10 * number, 11 + 10 * number)
+        for connection, several in enumerate(faults):
+            fault, seq = several[number], seqs[connection]
+            data = packed(batch(seq + (fault == "renumbered"), *numbers))
+            if fault == "single":
+                data = b"".join(message(seq + place, one) for place, one in enumerate(numbers))
+            times = {"lost": 0, "doubled": 2}.get(fault, 1)
+            seqs[connection] += 10 * times
+            for _ in range(times):
+                parse(octets(data), len(data), connection, number, together)
+                parse(octets(data), len(data), 0, number, alone[connection])
+    assert found(together) == Counter(sum((Counter(found(one)) for one in alone), Counter()))
+    assert together.received[0] == sum(one.received[0] for one in alone)
+    assert (together.latency == sum(one.latency for one in alone)).all()
+    assert together.seq.tolist() == [one.seq[0] for one in alone]
+    assert together.numbers.tolist() == [one.numbers[0] for one in alone]
+    assert together.offsets.tolist() == [one.offsets[0].tolist() for one in alone]
+
+
+def test_equal_connections_share_a_state() -> None:
+    """After a batch that is right; another subscription has another state."""
+    state = tables([0], [0], [0, 1], [0])
+    for connection in range(3):
+        parse(octets(FIRST_BATCH), len(FIRST_BATCH), connection, 0, state)
+    assert state.state[0] == state.state[1] != 0
+    assert state.state[2] == 0
+    for connection in range(3):
+        parse(octets(NEXT_BATCH), len(NEXT_BATCH), connection, 0, state)
+    # The last one has not received the first batch.
+    parse(octets(NEXT_BATCH), len(NEXT_BATCH), 3, 0, state)
+    assert state.state[0] == state.state[1] != state.state[3]
+    assert found(state) == {Problem.SEQ_GAP: 10}

@@ -290,6 +290,7 @@ class Connections:
                 first = self._plan.names.topics.index(topic) * self._plan.partitions
                 for partition, offset in positions.items():
                     self._tables.offsets[number, first + int(partition)] = offset
+            self._tables.state[number] = 0
             self._subscribed(number)
         elif answer["type"] == "error":
             self.rejected += 1

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from odin_ws.bench.compiled import compiled, find, integer, is_at
 from odin_ws.bench.filtered_numbers import matched
 from odin_ws.bench.histogram import BINS, bin_of
+from odin_ws.bench.shared_states import compare_state, is_known, note_batch
 from odin_ws.bench.shared_tails import (
     CHANNEL,
     NUMBER,
@@ -64,6 +66,9 @@ _GROUPS: Final = 2
 
 # No record received yet, so any may be the first.
 UNKNOWN: Final = -1
+
+# To compare states pays for batches of this size.
+_LONG_BATCH: Final = 8
 
 # RFC 6455, 5.2.
 _FIN: Final = 0x80
@@ -125,7 +130,8 @@ class Tables(NamedTuple):
 
     A connection subscribes to the channels `keys[starts[c]:starts[c + 1]]`, ascending; `numbers`
     has the last record number of each. Channel k belongs to topic k % topics; the last offset of a
-    partition is in `offsets[c, topic * partitions + partition]`.
+    partition is in `offsets[c, topic * partitions + partition]`. Connections of the same kind have
+    the same subscriptions.
     """
 
     seq: Ints  # [connections] the last one, 0 before the first
@@ -133,6 +139,12 @@ class Tables(NamedTuple):
     starts: Ints  # [connections + 1]
     keys: Ints  # [all subscriptions]
     numbers: Ints  # [all subscriptions] the last one, UNKNOWN before the first
+    kind: Ints  # [connections]
+    state: Ints  # [connections] equal for connections with equal offsets and numbers; 0: not known
+    states: Ints  # [1] the number of states
+    newest: Ints  # [kinds] the newest state of a kind, of which there is a copy in the next two:
+    newest_offsets: Ints  # [kinds, topics * partitions]
+    newest_numbers: Ints  # [kinds, most subscriptions of a connection]
     group: Ints  # [connections] 1 for those that are disturbed, else 0
     thresholds: Ints  # [connections] the lowest remainder that meets its filter, 0 without one
     workload: Ints  # [4] topics, partitions, filters, 1 for Server-Sent Events
@@ -161,12 +173,24 @@ class Tables(NamedTuple):
     ) -> Tables:
         """Return the tables of connections that have received nothing."""
         connections = len(group)
+        kinds: dict[bytes, int] = {}
+        kind = [
+            kinds.setdefault(keys[start:stop].tobytes(), len(kinds))
+            for start, stop in pairwise(starts.tolist())
+        ]
+        most = int(np.diff(starts).max(initial=0))
         return cls(
             seq=np.zeros(connections, np.int64),
             offsets=np.full((connections, topics * partitions), UNKNOWN, np.int64),
             starts=starts,
             keys=keys,
             numbers=np.full(len(keys), UNKNOWN, np.int64),
+            kind=np.array(kind, np.int64),
+            state=np.zeros(connections, np.int64),
+            states=np.zeros(1, np.int64),
+            newest=np.zeros(len(kinds), np.int64),
+            newest_offsets=np.zeros((len(kinds), topics * partitions), np.int64),
+            newest_numbers=np.zeros((len(kinds), most), np.int64),
             group=group,
             thresholds=np.zeros(connections, np.int64) if thresholds is None else thresholds,
             workload=np.array([topics, partitions, filters, events], np.int64),
@@ -270,9 +294,15 @@ def check_tail(  # noqa: PLR0913, PLR0917 -- numba has no structures to change
     packed: bool,  # noqa: FBT001 -- numba has no keyword-only arguments
 ) -> None:
     """Check the messages of a shared tail against earlier ones."""
-    first, count = find_tail(tail, tables.tails, packed)
+    place, first, count = find_tail(tail, tables.tails, packed)
     if count == 0:
         tables.problems[Problem.STRANGE] += 1
+    before = tables.problems.sum() if count >= _LONG_BATCH else 0
+    follows = count >= _LONG_BATCH and seq == tables.seq[connection] + 1
+    if follows and is_known(place, connection, tables):
+        tables.seq[connection] += count
+        note_batch(place, first, count, connection, now_us, tables)
+        return
     for number in range(count):
         message = tables.tails.messages[first + number]
         _check_message(
@@ -288,6 +318,10 @@ def check_tail(  # noqa: PLR0913, PLR0917 -- numba has no structures to change
             now_us,
             tables,
         )
+    if count >= _LONG_BATCH and tables.problems.sum() == before:
+        compare_state(place, first, count, connection, tables)
+    else:
+        tables.state[connection] = 0
 
 
 @compiled
@@ -304,6 +338,7 @@ def check(payload: Bytes, connection: int, now_us: int, tables: Tables) -> None:
         return
     record = partition, offset, channel, number, published_us
     _check_message(seq, record, connection, now_us, tables)
+    tables.state[connection] = 0
 
 
 @compiled

@@ -17,7 +17,21 @@ from numpy.typing import NDArray
 
 from odin_ws.bench.compiled import CFunction, compiled, find, integer
 
-__all__ = ["CHANNEL", "FIELDS", "NUMBER", "OFFSET", "PARTITION", "PUBLISHED", "Tails", "find_tail"]
+__all__ = [
+    "CHANNEL",
+    "FIELDS",
+    "FROM_STATE",
+    "KIND",
+    "NUMBER",
+    "OFFSET",
+    "PARTITION",
+    "PLACE",
+    "PUBLISHED",
+    "SLOT",
+    "TO_STATE",
+    "Tails",
+    "find_tail",
+]
 
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
@@ -28,7 +42,10 @@ OFFSET: Final = 1
 CHANNEL: Final = 2
 NUMBER: Final = 3
 PUBLISHED: Final = 4
-FIELDS: Final = 5
+# Where `reader` keeps the offset and the number of a message, for the connections of one kind.
+SLOT: Final = 5
+PLACE: Final = 6
+FIELDS: Final = 7
 
 # The place of a tail follows from its ends and its length. When the buffer is full, all are
 # dropped.
@@ -44,6 +61,12 @@ _BEGIN: Final = 0
 _LENGTH: Final = 1
 _FIRST: Final = 2
 _COUNT: Final = 3
+# Of the first connection for which the tail was right: its kind, and its state before and after.
+# See reader.py; TO_STATE is 0 if there was none.
+KIND: Final = 4
+FROM_STATE: Final = 5
+TO_STATE: Final = 6
+_COLUMNS: Final = 7
 
 # Compared before all bytes are.
 _ENDS: Final = 8
@@ -70,7 +93,7 @@ _PUBLISHED_FIELD: Final = np.frombuffer(b'"pub_us":', np.uint8)
 class Tails(NamedTuple):
     """The known tails, and zlib. Shapes in brackets."""
 
-    places: Ints  # [places, 4] where a tail begins, its length, its first message, their number
+    places: Ints  # [places, _COLUMNS] where a tail begins, its length, its first message, …
     used: Ints  # [2] of `kept` and of `messages`
     kept: Bytes  # [any] concatenated tails
     messages: Ints  # [any, FIELDS]
@@ -93,7 +116,7 @@ class Tails(NamedTuple):
         if status:
             raise OSError(f"zlib: inflateInit2 returns {status}")
         return cls(
-            places=np.zeros((_PLACES, 4), np.int64),
+            places=np.zeros((_PLACES, _COLUMNS), np.int64),
             used=np.zeros(2, np.int64),
             kept=np.zeros(_TAIL_BYTES, np.uint8),
             messages=np.zeros((_MESSAGES, FIELDS), np.int64),
@@ -111,8 +134,11 @@ def find_tail(
     tail: Bytes,
     tails: Tails,
     packed: bool,  # noqa: FBT001 -- numba has no keyword-only arguments
-) -> tuple[int, int]:
-    """Return the first message of a tail in `tails.messages` and their number; 0: undecodable."""
+) -> tuple[int, int, int]:
+    """Return a tail's place, its first message in `tails.messages`, their number.
+
+    The number is 0 if the tail cannot be decoded.
+    """
     length = len(tail)
     place = _place(tail)
     begin = tails.places[place, _BEGIN]
@@ -123,7 +149,7 @@ def find_tail(
         )
         == 0
     ):
-        return tails.places[place, _FIRST], tails.places[place, _COUNT]
+        return place, tails.places[place, _FIRST], tails.places[place, _COUNT]
     if packed:
         tails.inflated[0] += 1
         text = tails.text[: _inflate(tail, tails)]
@@ -136,12 +162,12 @@ def find_tail(
     begin, first = tails.used
     count = _read_messages(text, tails.messages[first:])
     if count == 0:
-        return first, count
+        return place, first, count
     tails.kept[begin : begin + length] = tail
-    tails.places[place] = (begin, length, first, count)
+    tails.places[place] = (begin, length, first, count, 0, 0, 0)
     tails.used[0] += length
     tails.used[1] += count
-    return first, count
+    return place, first, count
 
 
 @compiled
@@ -188,7 +214,7 @@ def _read_messages(text: Bytes, messages: Ints) -> int:
         published, place = integer(text, find(text, place, _PUBLISHED_FIELD))
         if place > len(text):
             return 0
-        messages[count] = (partition, offset, channel, number, published)
+        messages[count] = (partition, offset, channel, number, published, 0, 0)
         count += 1
         place = find(text, place, _POS)
     return count

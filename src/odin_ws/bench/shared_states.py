@@ -1,0 +1,92 @@
+"""States: connections that have received the same have the same result for the next batch.
+
+A batch is checked message by message for the first connection that gets it. Others that have the
+same subscriptions, last offsets and last numbers have the same *state*: if the batch was right for
+the first one, it is right for them, and its positions and latencies are noted without checks.
+Otherwise a core checks some million messages a second, half of what the server sends.
+
+Two connections get one state by comparing all their offsets and numbers, or by the same batch after
+one state. A single message, a short batch or an error leave the state unknown.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from odin_ws.bench.compiled import compiled
+from odin_ws.bench.histogram import bin_of
+from odin_ws.bench.shared_tails import (
+    CHANNEL,
+    FROM_STATE,
+    KIND,
+    NUMBER,
+    OFFSET,
+    PARTITION,
+    PLACE,
+    PUBLISHED,
+    SLOT,
+    TO_STATE,
+)
+
+if TYPE_CHECKING:
+    from odin_ws.bench.reader import Tables
+
+__all__ = ["compare_state", "is_known", "note_batch"]
+
+
+@compiled
+def is_known(place: int, connection: int, tables: Tables) -> bool:
+    """Return whether a batch was right for a connection with the same state."""
+    known, state = tables.tails.places[place], tables.state[connection]
+    return bool(
+        state != 0
+        and known[TO_STATE] != 0
+        and known[FROM_STATE] == state
+        and known[KIND] == tables.kind[connection]
+    )
+
+
+@compiled
+def note_batch(  # noqa: PLR0913, PLR0917 -- numba has no structures to change
+    place: int, first: int, count: int, connection: int, now_us: int, tables: Tables
+) -> None:
+    """Note the messages of a known batch."""
+    start, group = tables.starts[connection], tables.group[connection]
+    tables.received[group] += count
+    for message in tables.tails.messages[first : first + count]:
+        tables.offsets[connection, message[SLOT]] = message[OFFSET]
+        tables.numbers[start + message[PLACE]] = message[NUMBER]
+        latency = now_us - message[PUBLISHED]
+        tables.latency[group, bin_of(latency)] += 1
+        tables.worst[group] = max(tables.worst[group], latency)
+    tables.state[connection] = tables.tails.places[place, TO_STATE]
+
+
+@compiled
+def compare_state(place: int, first: int, count: int, connection: int, tables: Tables) -> None:
+    """Give a connection its state after a batch without an error."""
+    known, kind = tables.tails.places[place], tables.kind[connection]
+    start, stop = tables.starts[connection], tables.starts[connection + 1]
+    offsets, numbers = tables.offsets[connection], tables.numbers[start:stop]
+    newest_numbers = tables.newest_numbers[kind, : stop - start]
+    if not known[TO_STATE]:
+        topics, partitions = tables.workload
+        for message in tables.tails.messages[first : first + count]:
+            message[SLOT] = message[CHANNEL] % topics * partitions + message[PARTITION]
+            message[PLACE] = np.searchsorted(tables.keys[start:stop], message[CHANNEL])
+        tables.states[0] += 1
+        known[KIND], known[FROM_STATE] = kind, tables.state[connection]
+        known[TO_STATE] = tables.newest[kind] = tables.states[0]
+        tables.newest_offsets[kind] = offsets
+        newest_numbers[:] = numbers
+    same = known[KIND] == kind and known[TO_STATE] == tables.newest[kind]
+    if (
+        same
+        and np.all(tables.newest_offsets[kind] == offsets)
+        and np.all(newest_numbers == numbers)
+    ):
+        tables.state[connection] = known[TO_STATE]
+    else:
+        tables.state[connection] = 0
