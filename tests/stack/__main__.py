@@ -24,11 +24,13 @@ from tests.chaos.instances import Instance, InstanceFailed
 from tests.chaos.processes import WorkerFailed
 from tests.chaos.publisher import Mismatch
 from tests.chaos.run import run_faults
+from tests.chaos.testbed import LIBS
 from tests.stack.course import FASTER, RATE, SETTINGS, alerts_fire_and_resolve, panels_without_data
 from tests.stack.prometheus import PrometheusFailed
 from tests.stack.stack import Options, Stack, StackUnavailable, open_stack
 
-# An instance that ended stays away for as long: the alert of a dead one needs a minute.
+# An instance that was killed stays away for as long: the alert of a dead one needs a minute. One
+# that has drained starts at once, as in a rolling restart.
 AWAY_SECONDS: Final = 90
 
 # Errors after which there is nothing to be judged.
@@ -49,7 +51,11 @@ NO_RUN: Final = (
 @click.option("--port", type=click.IntRange(1, 65535), default=3002, show_default=True)
 @click.option("--prometheus-port", type=click.IntRange(1, 65535), default=9090, show_default=True)
 @click.option("--rate", type=float, default=50, show_default=True, help="Events per second.")
-@click.option("--apache", is_flag=True, help="Apache Kafka, and not the embedded broker.")
+@click.option(
+    "--apache/--embedded",
+    default=any(LIBS.glob("kafka_*.jar")),
+    help="The broker: Apache Kafka if its jars are here. The other one gets slower by the hour.",
+)
 @click.option("--course", is_flag=True, help="The long test: rolling restart, then alerts.")
 @click.option("--clients", type=click.IntRange(1), default=500, show_default=True)
 def main(  # noqa: PLR0913 -- an argument for each option
@@ -89,11 +95,12 @@ async def _show(options: Options, directory: Path) -> None:
 
 
 async def _keep(stack: Stack, instance: Instance) -> None:
-    """Start an instance again whenever it has ended, late enough for its alert."""
+    """Start an instance again whenever it has ended; a killed one late enough for its alert."""
     while True:
         status = await instance.ended()
-        click.echo(f"{instance.name} ended with status {status}; it starts in {AWAY_SECONDS} s")
-        await trio.sleep(AWAY_SECONDS)
+        seconds = AWAY_SECONDS if status else 0
+        click.echo(f"{instance.name} ended with status {status}; it starts in {seconds} s")
+        await trio.sleep(seconds)
         await stack.back(instance)
         click.echo(f"{instance.name} serves again, process {instance.pid}")
 
@@ -113,7 +120,7 @@ def _addresses(stack: Stack, directory: Path) -> list[str]:
         f"logs         {directory}",
         "",
         f"follow             .venv/bin/odin-ws tail --url {stack.url} --channels '*.trade'",
-        f"drain an instance  kill {one}         its clients resume at the others",
+        f"restart one        kill {one}         it drains; its clients resume at the others",
         f"kill it            kill -9 {one}      OdinWsInstanceDown after a minute",
         f"stop the broker    kill -STOP {broker}   OdinWsFeedStalled; kill -CONT {broker}",
         "end                Ctrl-C",

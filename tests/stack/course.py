@@ -25,8 +25,14 @@ FASTER: Final = 30
 # Events per second: what the kernel holds for a client that does not read is full in two seconds.
 RATE: Final = 2000
 
-# So that a client that does not read is closed within seconds.
-SETTINGS: Final = {"WS_SEND_QUEUE_BYTES": "65536", "WS_WRITE_TIMEOUT_SECONDS": "1"}
+# So that a client that does not read is closed within seconds, a broker is missed in one, and a
+# start reads few records.
+SETTINGS: Final = {
+    "WS_SEND_QUEUE_BYTES": "65536",
+    "WS_WRITE_TIMEOUT_SECONDS": "1",
+    "KAFKA_PROBE_SECONDS": "1",
+    "WS_HISTORY_SECONDS": "5",
+}
 
 FIRES_SECONDS: Final = 60
 RESOLVES_SECONDS: Final = 60

@@ -34,16 +34,16 @@ class PrometheusFailed(RuntimeError):
 
 
 class Prometheus:
-    """A running Prometheus. `port`: its page and its API."""
+    """A running Prometheus. `port`: its page and its API; `client`: what asks it."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, client: httpx.AsyncClient) -> None:
         self.port: Final = port
+        self._client = client
 
     async def ready(self) -> bool:
         """Whether it answers."""
         try:
-            async with self._client() as client:
-                return (await client.get("/-/ready")).is_success
+            return (await self._client.get("/-/ready")).is_success
         except httpx.TransportError:
             return False
 
@@ -67,16 +67,11 @@ class Prometheus:
         return found
 
     async def _get(self, path: str, **params: str) -> dict[str, Any]:
-        async with self._client() as client:
-            answer = (await client.get(path, params=params)).json()
+        answer = (await self._client.get(path, params=params)).json()
         if answer["status"] != "success":
             raise PrometheusFailed(f"{path} {params}: {answer['error']}")
         found: dict[str, Any] = answer["data"]
         return found
-
-    def _client(self) -> httpx.AsyncClient:
-        base = f"http://{LOOPBACK}:{self.port}"
-        return httpx.AsyncClient(base_url=base, trust_env=False, timeout=ANSWER_SECONDS)
 
 
 @attrs.frozen
@@ -128,7 +123,11 @@ async def run_prometheus(
         "--storage.tsdb.retention.time=1d",
     ]
     process = ChildProcess(command, home / "log")
-    prometheus = Prometheus(port)
+    # One for all questions: making one takes longer than an answer.
+    client = httpx.AsyncClient(
+        base_url=f"http://{LOOPBACK}:{port}", trust_env=False, timeout=ANSWER_SECONDS
+    )
+    prometheus = Prometheus(port, client)
 
     async def up() -> bool:
         if not process.running:
@@ -137,8 +136,9 @@ async def run_prometheus(
 
     try:
         await process.start()
-        await until(up, READY_SECONDS)
-        yield prometheus
+        async with client:
+            await until(up, READY_SECONDS)
+            yield prometheus
     finally:
         with trio.CancelScope(shield=True):  # bounded by STOP_SECONDS
             await process.end(STOP_SECONDS)

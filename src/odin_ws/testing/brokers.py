@@ -225,6 +225,9 @@ async def format_storage(java: list[str], properties: Path, more: Sequence[str] 
 async def embedded_broker(port: int | None = None) -> AsyncIterator[Broker]:
     """Run Tansu in memory: its records are gone when it stops.
 
+    It deletes no records, and for each fetch that brings some it walks over all batches of the
+    partition, at 1.4 us each. For hours, or hundreds of records per second, take `apache_kafka`.
+
     Raises:
         BrokerUnavailable: the extra `demo` is missing, or has no binary for this machine.
         BrokerFailed: the broker does not start.
