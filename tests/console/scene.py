@@ -21,6 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.trio.client import ClientConnection, connect
 
 from odin_ws.catalogue import default_catalogue
+from odin_ws.cli.failures import CommandFailed
 from odin_ws.cli.kafka_clients import Producer, open_producer
 from odin_ws.kafka.security import KafkaSecurity
 from odin_ws.testing.brokers import apache_kafka
@@ -79,8 +80,11 @@ class Scene:
         catalogue = default_catalogue()
         events = EventGenerator(token_names(TOKENS), 7, catalogue)
         security = KafkaSecurity((self._bootstrap,))
-        async with open_producer(security, catalogue.topics.keys()) as producer:
-            await self._send(producer, events)
+        while True:
+            # On a busy machine the broker may take longer to answer than the producer waits.
+            with suppress(CommandFailed):
+                async with open_producer(security, catalogue.topics.keys()) as producer:
+                    await self._send(producer, events)
 
     async def _send(self, producer: Producer, events: EventGenerator) -> None:
         began, owed = trio.current_time(), 0.0

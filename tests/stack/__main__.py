@@ -121,6 +121,7 @@ def _addresses(stack: Stack, directory: Path) -> list[str]:
         "",
         f"follow             .venv/bin/odin-ws tail --url {stack.url} --channels '*.trade'",
         f"restart one        kill {one}         it drains; its clients resume at the others",
+        f"see no hole        Try it on a page of the instances, with {stack.url} as WebSocket",
         f"kill it            kill -9 {one}      OdinWsInstanceDown after a minute",
         f"stop the broker    kill -STOP {broker}   OdinWsFeedStalled; kill -CONT {broker}",
         "end                Ctrl-C",
