@@ -83,6 +83,9 @@ class FakeCluster:
     does not name at all. `denied`: topics that may not be described. `has_ids`, `has_epochs`,
     `answers_epoch_ends`: what the brokers' versions can say. `sends_whole`: Kafka sends the first
     batch whole, however large. `out_of_range`: how often a partition answers so without reason.
+    `throttles`: by node for how long a quota delays each fetch. `fetches_by_name`: as brokers with
+    ids do that answer no Fetch of version 13. `early_ends`: answers to OffsetForLeaderEpoch with
+    an end that is too early.
     """
 
     leaders: dict[TopicPartition, int | None] = attrs.field(converter=_copied)
@@ -99,12 +102,16 @@ class FakeCluster:
     denied: set[str] = attrs.field(factory=set)
     topic_errors: dict[str, int] = attrs.field(factory=dict)
     out_of_range: dict[TopicPartition, int] = attrs.field(factory=dict)
+    throttles: dict[int, float] = attrs.field(factory=dict)
+    fetches_by_name: bool = False
+    early_ends: dict[TopicPartition, list[EpochEnd]] = attrs.field(factory=dict)
     has_ids: bool = True
     has_epochs: bool = True
     has_sessions: bool = True
     answers_epoch_ends: bool = True
     sends_whole: bool = True
     metadata_fails: bool = False
+    metadata_seconds: float = 0.0
     committed: dict[TopicPartition, int] = attrs.field(factory=dict)
     coordinator: Coordinator = attrs.field(factory=lambda: Coordinator(0, 0))
     committed_metadata: dict[TopicPartition, str] = attrs.field(factory=dict)
@@ -119,6 +126,7 @@ class FakeCluster:
     addresses: tuple[str, ...] = ("kafka-0:9092",)
     _sessions: dict[int, _Session] = attrs.field(factory=dict)
     _last_session: int = 0
+    _muted_until: dict[int, float] = attrs.field(factory=dict)
     _changed: trio.Event = attrs.field(factory=trio.Event)
 
     def __attrs_post_init__(self) -> None:
@@ -155,10 +163,15 @@ class FakeCluster:
             log.truncate(keeps)
         self.change()
 
-    def recreate(self, topic: str, partitions: int) -> None:
-        """Delete a topic and make another of its name."""
+    def delete(self, topic: str) -> None:
+        """Delete a topic; a fetch that waits for its records is answered."""
         for key in [key for key in self.leaders if key.topic == topic]:
             del self.leaders[key], self.logs[key]
+        self.change()
+
+    def recreate(self, topic: str, partitions: int) -> None:
+        """Delete a topic and make another of its name."""
+        self.delete(topic)
         for number in range(partitions):
             self.add(TopicPartition(topic, number))
         self.topic_ids[topic] = new_id(1000 + int(self.topic_ids[topic], 16))
@@ -210,10 +223,9 @@ class FakeCluster:
         self.metadata_asked.append(trio.current_time())
         if self.metadata_fails or self.down >= self.brokers.keys():
             raise KafkaUnavailable("kafka-0:9092: connection refused")
-        return Metadata(
-            self.brokers,
-            {name: self._topic(name) for name in topics if name not in self.left_out},
-        )
+        found = {name: self._topic(name) for name in topics if name not in self.left_out}
+        await trio.sleep(self.metadata_seconds)
+        return Metadata(self.brokers, found)
 
     async def unreachable(self) -> list[str]:
         """See KafkaClient; a broker of `astray` is not where it says that it is."""
@@ -237,9 +249,23 @@ class FakeCluster:
                     await self._changed.wait()
             if node in self.hanging:
                 raise KafkaUnavailable(f"broker {node}: no response within {HANG_SECONDS:g} s")
-        if isinstance(request, FetchRequest):
-            return await self._fetch(node, request)
-        return self._answer(node, request)
+        if not isinstance(request, FetchRequest):
+            return self._answer(node, request)
+        await self._unmute(node)
+        response = await self._fetch(node, request)
+        if node in self.throttles:
+            seconds = self.throttles[node]
+            self._muted_until[node] = trio.current_time() + seconds
+            response = attrs.evolve(response, throttle_seconds=seconds)
+        return attrs.evolve(response, by_id=request.by_id and not self.fetches_by_name)
+
+    async def _unmute(self, node: int) -> None:
+        """A broker reads no request of a connection while a quota delays it."""
+        left = self._muted_until.get(node, -math.inf) - trio.current_time()
+        if left > HANG_SECONDS:
+            await trio.sleep(HANG_SECONDS)
+            raise KafkaUnavailable(f"broker {node}: no response within {HANG_SECONDS:g} s")
+        await trio.sleep(max(0, left))
 
     # ---- answers
 
@@ -307,6 +333,8 @@ class FakeCluster:
 
     def _epoch_end(self, node: int, key: TopicPartition, current: int, epoch: int) -> EpochEnd:
         error = self._code(node, key, current) or self.query_errors.get(key, 0)
+        if not error and self.early_ends.get(key):
+            return self.early_ends[key].pop(0)
         return EpochEnd(error, -1, -1) if error else self.logs[key].epoch_end(epoch)
 
     def _committed(self, node: int, partitions: Collection[TopicPartition]) -> CommittedOffsets:
@@ -387,7 +415,8 @@ class FakeCluster:
     ) -> FetchedPartition:
         error = self._code(node, key, where.epoch if self.has_epochs else -1)
         error = error or self.errors.get(key, 0)
-        if not error and request.by_id and request.topic_ids.get(key.topic) != self._id(key.topic):
+        by_id = request.by_id and not self.fetches_by_name
+        if not error and by_id and request.topic_ids.get(key.topic) != self._id(key.topic):
             error = UNKNOWN_ID
         log = self.logs.get(key)
         if log is not None and not error:

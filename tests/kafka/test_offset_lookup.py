@@ -290,3 +290,44 @@ async def test_recreation_during_a_lookup_is_noticed(autojump_clock: MockClock) 
         cluster.hanging.clear()
         cluster.change()
         assert await until_reset(fetcher) == ([], {FIRST: OffsetReset(0, RECREATED)})
+
+
+@pytest.mark.parametrize("ends", [[1], [1, 2], [2, 1, 2]])
+async def test_early_end_of_a_new_leader_is_looked_up_again(
+    autojump_clock: MockClock, ends: list[int]
+) -> None:
+    """Until it knows which records are committed, a leader may report less (Redpanda's 5435)."""
+    cluster = FakeCluster({FIRST: 0})
+    async with fetching(cluster) as fetcher:
+        cluster.publish(FIRST, 3)
+        await places(fetcher, 3)
+        cluster.early_ends[FIRST] = [EpochEnd(0, 0, end) for end in ends]
+        await move(cluster, fetcher, 1)
+        cluster.publish(FIRST)
+        assert await places(fetcher, 1, 5) == ["0-3"]
+        assert len(cluster.requests(EpochEndsRequest)) == len(ends) + 1
+
+
+async def test_truncation_needs_two_equal_lookups(autojump_clock: MockClock) -> None:
+    """The second one is sent soon."""
+    cluster = FakeCluster({FIRST: 0})
+    async with fetching(cluster) as fetcher:
+        cluster.publish_each(FIRST, 3)
+        await places(fetcher, 3)
+        begun = trio.current_time()
+        await move(cluster, fetcher, 1, keeps=2)
+        assert await until_reset(fetcher) == ([], {FIRST: OffsetReset(2, TRUNCATED, 0)})
+        assert len(cluster.requests(EpochEndsRequest)) == 2
+        assert trio.current_time() - begun < 0.4
+
+
+async def test_confirmed_truncation_does_not_confirm_the_next(autojump_clock: MockClock) -> None:
+    """Each is looked up twice."""
+    cluster = FakeCluster({FIRST: 0})
+    async with fetching(cluster) as fetcher:
+        cluster.publish_each(FIRST, 5)
+        await places(fetcher, 5)
+        for count, keeps in enumerate((4, 3), 1):
+            await move(cluster, fetcher, count, keeps=keeps)
+            assert (await until_reset(fetcher))[1][FIRST].offset == keeps
+            assert len(cluster.requests(EpochEndsRequest)) == 2 * count

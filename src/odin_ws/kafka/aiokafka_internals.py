@@ -176,7 +176,11 @@ class AuthenticatedConnection:
 
 
 async def connect(
-    host: str, port: int, request_seconds: float, arguments: Mapping[str, Any]
+    host: str,
+    port: int,
+    request_seconds: float,
+    arguments: Mapping[str, Any],
+    idle_seconds: float | None = None,
 ) -> AuthenticatedConnection:
     """Connect to a broker, negotiate API versions and authenticate.
 
@@ -185,11 +189,16 @@ async def connect(
         port: TCP port.
         request_seconds: timeout of each request.
         arguments: `KafkaSecurity.connection()`: security protocol, TLS context, credentials.
+        idle_seconds: the connection closes itself after this time without a request.
 
     Raises one of CONNECT_ERRORS or MALFORMED_RESPONSE_ERRORS, or TimeoutError.
     """
     connection = await aiokafka.conn.create_conn(
-        host, port, request_timeout_ms=round(request_seconds * 1000), **arguments
+        host,
+        port,
+        request_timeout_ms=round(request_seconds * 1000),
+        max_idle_ms=None if idle_seconds is None else round(idle_seconds * 1000),
+        **arguments,
     )
     return AuthenticatedConnection(connection)
 

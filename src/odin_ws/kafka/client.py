@@ -53,6 +53,12 @@ _CLOSE_SECONDS: Final = 1.0
 # include the max wait of a fetch.
 _LONGEST_REQUEST_SECONDS: Final = 600.0
 
+_LAST_PORT: Final = 65_535
+
+# Firewalls and load balancers forget idle connections, some after four minutes, without a word to
+# either side: the next request would wait for its timeout.
+_IDLE_SECONDS: Final = 180.0
+
 # Length limit for texts from a broker.
 _MOST_SHOWN: Final = 100
 
@@ -221,46 +227,64 @@ class KafkaClient:
     async def _request(
         self, address: BrokerAddress, request: KafkaRequest[T], purpose: Purpose
     ) -> T:
-        connection = await self._connection(address, purpose)
-        try:
-            encoded = request.encode(connection.versions)
-        except UnsupportedVersion as error:
-            raise RequestUnsupported(str(error)) from error
-        try:
-            body = await connection.send(encoded)
-            return request.decode(encoded.api_version, body)
-        except MalformedResponse as error:
-            reason = f"malformed response: {str(error)[:_MOST_SHOWN]}"
-        except SEND_ERRORS as error:
-            reason = self._explain(error)
-        except trio.Cancelled:
-            # A late response would be taken for that of the next request.
+        """Send a request; a second time if a connection that was in use is closed.
+
+        Brokers close idle connections, and those whose authentication has expired
+        (`connections.max.reauth.ms`), which shows only with the next request. No request changes
+        anything at the broker.
+        """
+        while True:
+            connection, is_new = await self._connection(address, purpose)
+            try:
+                encoded = request.encode(connection.versions)
+            except UnsupportedVersion as error:
+                raise RequestUnsupported(str(error)) from error
+            reason: str | None = None
+            try:
+                body = await connection.send(encoded)
+                return request.decode(encoded.api_version, body)
+            except MalformedResponse as error:
+                reason = f"malformed response: {str(error)[:_MOST_SHOWN]}"
+            except SEND_ERRORS as error:
+                if is_new:
+                    reason = self._explain(error)
+            except trio.Cancelled:
+                # A late response would be taken for that of the next request.
+                self._forget(address, purpose, connection)
+                raise
             self._forget(address, purpose, connection)
-            raise
-        self._forget(address, purpose, connection)
-        raise KafkaUnavailable(reason)
+            if reason is not None:
+                raise KafkaUnavailable(reason)
 
     async def _connection(
         self, address: BrokerAddress, purpose: Purpose
-    ) -> AuthenticatedConnection:
+    ) -> tuple[AuthenticatedConnection, bool]:
+        """Return the connection, and whether it was opened for this request."""
         key = address, purpose
         connection = self._connections.get(key)
         if connection is not None and connection.is_open:
-            return connection
+            return connection, False
         async with self._locks.setdefault(key, trio.Lock()):
             connection = self._connections.get(key)
-            if connection is None or not connection.is_open:
+            is_new = connection is None or not connection.is_open
+            if connection is None or is_new:
                 connection = self._connections[key] = await self._connect(address)
-            return connection
+            return connection, is_new
 
     async def _connect(self, address: BrokerAddress) -> AuthenticatedConnection:
+        if not 0 < address.port <= _LAST_PORT:
+            raise KafkaUnavailable(f"malformed response: port {address.port}")
         try:
             self._security.connection()
         except OSError as error:
             raise KafkaUnavailable(f"the TLS files cannot be read: {error}") from error
         try:
             connection: AuthenticatedConnection = await self._call(
-                self._security.connect, address.host, address.port, _LONGEST_REQUEST_SECONDS
+                self._security.connect,
+                address.host,
+                address.port,
+                _LONGEST_REQUEST_SECONDS,
+                _IDLE_SECONDS,
             )
             self._reached.add(address)
             return connection  # noqa: TRY300 -- gives it its type

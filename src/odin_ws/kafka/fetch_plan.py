@@ -51,6 +51,9 @@ class FetchWait:
     seconds: float
 
 
+_NO_WAIT: Final = FetchWait(0, 0)
+
+
 @attrs.frozen
 class FetchPlan:
     """`wanted`: the offset to fetch each partition from. `retry_at`: when the next back-off ends.
@@ -60,6 +63,7 @@ class FetchPlan:
     `is_held_back`: a partition is left out for lack of buffer space; it is fetched again soon.
     `has_lookup`: a back-off has ended at a position that has to be looked up.
     `in_question`: the wanted partitions of which it is unknown whether they can be read.
+    `is_in_doubt`: a partition is left out until metadata shows that its topic was not recreated.
     """
 
     wanted: MutableMapping[TopicPartition, FetchFrom]
@@ -69,6 +73,16 @@ class FetchPlan:
     is_held_back: bool = False
     has_lookup: bool = False
     in_question: Sequence[TopicPartition] = ()
+    is_in_doubt: bool = False
+
+    def wait(self, now: float, slot: float, max_wait: float, *, has_backlog: bool) -> FetchWait:
+        """Return how long the broker may wait before it responds."""
+        if has_backlog or self.in_question:
+            # The broker has more, or it must become clear at once whether partitions are readable.
+            return _NO_WAIT
+        # The fetch must not delay a partition that is left out for a moment.
+        maximum = slot if self.is_held_back or self.is_in_doubt else max_wait
+        return FetchWait(1, min(maximum, max(0.0, self.retry_at - now)))
 
     def request(
         self, session: FetchSession, wait: FetchWait, topic_ids: Mapping[str, str | None]
@@ -111,21 +125,26 @@ class FetchPlanner:
         self._plan = None
 
     def plan(
-        self, led: Callable[[], Iterable[Partition]], now: float, version: object
+        self,
+        led: Callable[[], Iterable[Partition]],
+        now: float,
+        version: object,
+        longest_unseen: float = math.inf,
     ) -> FetchPlan:
         """Return the next plan.
 
         `led`: returns the partitions that the broker leads. `version`: another object whenever a
-        partition may have changed other than by a response.
+        partition may have changed other than by a response. `longest_unseen`: see `plan_fetch`.
         """
         touched, self._touched = self._touched, []
-        plan = self._plan
+        # A broker for which topics can be in doubt is rare: all its partitions are planned again.
+        plan = self._plan if longest_unseen == math.inf else None
         if plan is not None and version is self._version and self._still_holds(touched):
             for one in touched:
                 plan.wanted[one.key] = one.fetch_from(PARTITION_BYTES)
             return attrs.evolve(plan, moved=[one.key for one in touched])
         partitions = list(led())
-        plan = plan_fetch(partitions, now)
+        plan = plan_fetch(partitions, now, longest_unseen)
         is_usual = len(plan.wanted) == len(partitions) and not plan.in_question
         is_usual &= all(one.max_bytes == PARTITION_BYTES for one in plan.wanted.values())
         self._plan, self._version = plan if is_usual else None, version
@@ -142,14 +161,18 @@ class FetchPlanner:
         )
 
 
-def plan_fetch(led: Iterable[Partition], now: float) -> FetchPlan:
-    """Plan a fetch of the partitions that a broker leads; resumes those whose back-off is over."""
+def plan_fetch(led: Iterable[Partition], now: float, longest_unseen: float = math.inf) -> FetchPlan:
+    """Plan a fetch of the partitions that a broker leads; resumes those whose back-off is over.
+
+    `longest_unseen`: a partition is left out if its topic was last seen longer ago, see
+    `Partition.is_in_doubt`.
+    """
     several = list(led)
     is_full = sum([one.buffered_bytes for one in several]) >= _BROKER_ROOM
     usual_bytes = _SMALL_PARTITION_BYTES if is_full else PARTITION_BYTES
     wanted: dict[TopicPartition, FetchFrom] = {}
     retry_at = math.inf
-    is_held_back = has_lookup = False
+    is_held_back = has_lookup = is_in_doubt = False
     in_question: list[TopicPartition] = []
     reading, backing_off = PartitionState.READING, PartitionState.BACKING_OFF
     for one in several:
@@ -164,6 +187,9 @@ def plan_fetch(led: Iterable[Partition], now: float) -> FetchPlan:
         if buffered >= _PARTITION_ROOM or (is_full and one.has_buffered):
             is_held_back = True
             continue
+        if one.is_in_doubt(now, longest_unseen):
+            is_in_doubt = True
+            continue
         wanted[one.key] = one.fetch_from(usual_bytes)
         if one.problem is not None or not one.has_answered:
             in_question.append(one.key)
@@ -177,4 +203,5 @@ def plan_fetch(led: Iterable[Partition], now: float) -> FetchPlan:
         is_held_back,
         has_lookup,
         in_question,
+        is_in_doubt,
     )

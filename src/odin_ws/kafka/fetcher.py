@@ -12,10 +12,11 @@ import structlog
 import trio
 
 from odin_ws.backoff import Backoff
+from odin_ws.kafka.broker_states import BrokerStates
 from odin_ws.kafka.client import Brokers, Purpose
 from odin_ws.kafka.errors import KafkaUnavailable, error_text
 from odin_ws.kafka.fetch_pace import FetchPace
-from odin_ws.kafka.fetch_plan import PARTITION_BYTES, FetchPlan, FetchPlanner, FetchWait
+from odin_ws.kafka.fetch_plan import PARTITION_BYTES, FetchPlan, FetchPlanner
 from odin_ws.kafka.fetch_result import Effect, apply_fetched
 from odin_ws.kafka.fetch_session import FetchSession
 from odin_ws.kafka.offset_lookup import look_up
@@ -45,11 +46,12 @@ POLL_SECONDS: Final = 1.0
 # Other tasks run after each part of a response of this size: decoding it takes 0.3 ms.
 _LONG_BYTES: Final = 64 << 10
 
-_NO_WAIT: Final = FetchWait(0, 0)
-
 # Back-off after a broker failed as a whole.
 _FIRST_RETRY_SECONDS: Final = 0.1
 _LAST_RETRY_SECONDS: Final = 1.0
+
+# After how long a truncation is looked up again.
+_CONFIRM_SECONDS: Final = 0.3
 
 _LEADER_NOT_AVAILABLE: Final = 5
 
@@ -83,6 +85,7 @@ class Fetcher:
         # low rates.
         self._slot = min(slot, max_wait)
         self._pace = FetchPace(self._slot)
+        self._broker_states = BrokerStates(self._slot)
         # Whether records are delivered without a new slot: the rest of one, or a backlog.
         self._is_in_slot = False
         # Whether a broker is not fetched from until records are taken.
@@ -137,17 +140,23 @@ class Fetcher:
         self._notify()
 
     def apply(
-        self, topics: Mapping[str, TopicLayout], suspended: Collection[str] = frozenset()
+        self,
+        topics: Mapping[str, TopicLayout],
+        suspended: Collection[str] = frozenset(),
+        asked_at: float | None = None,
     ) -> None:
         """Apply leaders and topic ids of the metadata.
 
         `suspended`: topics that are not fetched until the metadata is clear about them.
+        `asked_at`: when the metadata was requested; now by default.
         """
         self._topics = topics
         self._suspended = suspended
         self._update_topic_ids()
         now = trio.current_time()
         for partition in self.partitions.values():
+            if partition.key.topic in topics and not topics[partition.key.topic].error:
+                partition.see(now if asked_at is None else asked_at, now)
             self._lead(partition, now)
         self._notify()
 
@@ -194,6 +203,11 @@ class Fetcher:
         """Return by partition the offset after everything taken and after gaps without records."""
         return {key: partition.first_buffered for key, partition in self.partitions.items()}
 
+    @property
+    def throttled(self) -> Mapping[int, float]:
+        """The brokers that delay fetches because of a quota, and since when."""
+        return self._broker_states.throttled
+
     # ---- fetching
 
     async def _read_from(self, node: int) -> None:
@@ -206,9 +220,7 @@ class Fetcher:
         while True:
             if not_before > trio.current_time():
                 await trio.sleep_until(not_before)
-            plan = planner.plan(partial(self._led_by, node), trio.current_time(), self.changed)
-            if plan.has_lookup:
-                self._notify()
+            plan = self._plan(node, planner)
             if not plan.wanted:
                 self._lacks_room |= plan.is_held_back
                 changed = self.changed
@@ -216,11 +228,11 @@ class Fetcher:
                     await changed.wait()
                 continue
             began = trio.current_time()
-            wait = self._choose_wait(plan, began, has_backlog=has_backlog)
+            wait = plan.wait(began, self._slot, self._max_wait, has_backlog=has_backlog)
             has_backlog = False
             self._pace.sent(node, began)
+            request = plan.request(session, wait, self._topic_ids)
             try:
-                request = plan.request(session, wait, self._topic_ids)
                 response = await self._brokers.send(node, request, Purpose.FETCH, wait.seconds)
                 failure = error_text(response.error) if response.error else None
             except KafkaUnavailable as error:
@@ -247,22 +259,27 @@ class Fetcher:
                 # slots.
                 not_before = -math.inf
                 has_backlog = self._is_in_slot = True
+            not_before = max(not_before, self._broker_states.note(node, request, response))
             await self._take_response(node, session, planner, plan, response)
 
-    def _choose_wait(self, plan: FetchPlan, now: float, *, has_backlog: bool) -> FetchWait:
-        """Return how long a broker may wait before it responds to the next fetch."""
-        if has_backlog or plan.in_question:
-            # The broker has more, or it must become clear at once whether partitions are readable.
-            return _NO_WAIT
-        # The fetch must not delay a partition that lacks buffer space or whose back-off ends.
-        maximum = self._slot if plan.is_held_back else self._max_wait
-        return FetchWait(1, min(maximum, max(0.0, plan.retry_at - now)))
+    def _plan(self, node: int, planner: FetchPlanner) -> FetchPlan:
+        """Plan the next fetch from a broker, and request what partitions wait for."""
+        longest_unseen = self._broker_states.longest_unseen(node)
+        led = partial(self._led_by, node)
+        plan = planner.plan(led, trio.current_time(), self.changed, longest_unseen)
+        if plan.has_lookup:
+            self._notify()
+        if plan.is_in_doubt:
+            self.metadata_requested.set()
+        return plan
 
     def _lose(self, node: int, keys: Collection[TopicPartition], reason: str, since: float) -> None:
         """Handle the loss of a broker: its partitions may have other leaders."""
         for key in keys & self.partitions.keys():
-            if self.partitions[key].leader == node:
-                self.partitions[key].record_problem(reason, since)
+            partition = self.partitions[key]
+            if partition.leader == node:
+                partition.record_problem(reason, since)
+                partition.doubted_at = trio.current_time()
         self.metadata_requested.set()
         self.troubled.set()
 
@@ -281,6 +298,9 @@ class Fetcher:
         now = trio.current_time()
         # A response leaves out partitions without news. Only a problem makes a difference to them.
         quiet, size = set(plan.in_question), 0
+        if self._broker_states.fetches_by_name(node):
+            for key in plan.wanted.keys() & self.partitions.keys():
+                self.partitions[key].see(now, now)
         for one in response.partitions:
             quiet.discard(one.key)
             partition = self._current(node, one.key, session)
@@ -325,8 +345,10 @@ class Fetcher:
         if Effect.REPLAN in effect:
             self._notify()
 
-    def _fail(self, partition: Partition, reason: str, now: float) -> None:
-        partition.fail(reason, now)
+    def _fail(
+        self, partition: Partition, reason: str, now: float, retry_seconds: float | None = None
+    ) -> None:
+        partition.fail(reason, now, retry_seconds)
         self.troubled.set()
         self._notify()
 
@@ -336,11 +358,15 @@ class Fetcher:
         """Look up the offset to continue from if a position may not be in the log."""
         while True:
             changed = self.changed
-            lost = [
+            mine = [
                 one
                 for one in self.partitions.values()
                 if one.state is PartitionState.LOOKING_UP and one.leader == node
             ]
+            now, longest_unseen = trio.current_time(), self._broker_states.longest_unseen(node)
+            lost = [one for one in mine if not one.is_in_doubt(now, longest_unseen)]
+            if len(lost) < len(mine):
+                self.metadata_requested.set()
             if not lost:
                 await changed.wait()
                 continue
@@ -367,6 +393,9 @@ class Fetcher:
             self._fail(partition, outcome, now)
         elif outcome is None:
             partition.stay()
+        elif not partition.confirm(outcome):
+            reason = f"the log may end before offset {partition.position}"
+            self._fail(partition, reason, now, _CONFIRM_SECONDS)
         else:
             partition.reset(outcome)
             self._ready.add(partition)

@@ -42,6 +42,8 @@ _HISTORY: Final = "reading records from before the start"
 
 _HELD: Final = "an open transaction holds back the newest records"
 
+_THROTTLED: Final = "a quota of the broker delays the fetches"
+
 
 @attrs.define(eq=False)
 class Monitor:
@@ -96,6 +98,7 @@ class Monitor:
         topics = sorted(self._layout.topics)
         while True:
             self._fetcher.metadata_requested = trio.Event()
+            asked_at = trio.current_time()
             try:
                 metadata = await self._client.metadata(topics)
                 if not any(topic.partitions for topic in metadata.topics.values()):
@@ -106,7 +109,7 @@ class Monitor:
             else:
                 self._cluster_problem = None
                 before = self.leaders
-                self._take_layout(metadata.topics)
+                self._take_layout(metadata.topics, asked_at)
                 if self.leaders != before or not self._has_trouble:
                     backoff.reset()
                 if self._has_young_problem:
@@ -124,14 +127,14 @@ class Monitor:
         if failures and len(failures) == len(self._client.brokers):
             raise KafkaUnavailable("; ".join(failures))
 
-    def _take_layout(self, topics: Mapping[str, TopicLayout]) -> None:
+    def _take_layout(self, topics: Mapping[str, TopicLayout], asked_at: float) -> None:
         change = self._layout.update(topics, trio.current_time())
         self.leaders = {
             TopicPartition(name, number): partition.leader
             for name, topic in topics.items()
             for number, partition in topic.partitions.items()
         }
-        self._fetcher.apply(topics, self._layout.suspended)
+        self._fetcher.apply(topics, self._layout.suspended, asked_at)
         self._fetcher.restart(change.recreated)
         self._topic_problems = {
             topic: renewed(reason, self._topic_problems.get(topic))
@@ -161,6 +164,7 @@ class Monitor:
         return bool(
             self._has_trouble
             or self._held
+            or self._fetcher.throttled
             or self._cluster_problem
             or self.own_problem
             or self._shown
@@ -216,9 +220,27 @@ class Monitor:
         }
         self._source_status.held_partitions = len(held)
         known_problems = KnownProblems(
-            self.without_start_offset, held, self._topic_problems, self._up_since, self._shown
+            self.without_start_offset,
+            self._throttled(now) | held,
+            self._topic_problems,
+            self._up_since,
+            self._shown,
         )
         return evaluate(self._fetcher.partitions.values(), known_problems, now, self._interval)
+
+    def _throttled(self, now: float) -> dict[TopicPartition, Problem]:
+        """Return the partitions whose broker has delayed their fetches for a while."""
+        fetcher = self._fetcher
+        lasting = {
+            node: Problem(_THROTTLED, since)
+            for node, since in fetcher.throttled.items()
+            if now - since >= self._interval
+        }
+        return {
+            key: lasting[one.leader]
+            for key, one in fetcher.partitions.items()
+            if one.leader in lasting
+        }
 
     def _publish(self, evaluation: Evaluation) -> None:
         source_status = self._source_status

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from enum import Enum
 from typing import Final
@@ -66,6 +67,9 @@ class Partition:
     `record_epoch`: of the last record read.
     `validated_epoch`: of the leader whose log is known to have everything before `position`.
     `has_answered`: whether a fetch has ever succeeded.
+    `seen_at`: when a fetch or metadata last showed that its topic was not recreated.
+    `doubted_at`: since when its topic may have been recreated; None after one of them.
+    `truncated`: the last look-up's result, if it was a truncation that is not confirmed yet.
     `high_watermark`, `last_stable`: as the leader last reported; -1 before.
     `out_of_range_at`, `corrupt_at`: the position of one such failure; a second one confirms it.
     `fetch_bytes`: the size of the next fetch, if a batch is larger than a usual fetch.
@@ -81,6 +85,9 @@ class Partition:
     retry_at: float = 0.0
     problem: Problem | None = None
     has_answered: bool = False
+    seen_at: float = -math.inf
+    doubted_at: float | None = None
+    truncated: OffsetReset | None = None
     high_watermark: int = -1
     last_stable: int = -1
     out_of_range_at: int | None = None
@@ -123,16 +130,31 @@ class Partition:
         self.problem = Problem(reason, self.problem.since if self.problem else since)
         return self.problem
 
-    def fail(self, reason: str, now: float) -> None:
-        """Record a failed fetch and back off.
+    def fail(self, reason: str, now: float, retry_seconds: float | None = None) -> None:
+        """Record a failed fetch or look-up and back off, by default by the problem's duration.
 
         The back-off is short beside the duration of the problem: the end of a short problem is
         noticed soon.
         """
         since = self.record_problem(reason, now).since
         self.state = PartitionState.BACKING_OFF
+        self.doubted_at = now
         longest = max(_FIRST_RETRY_SECONDS, (now - since) / _TRIES)
-        self.retry_at = now + min(longest, self._backoff.next())
+        self.retry_at = now + (retry_seconds or min(longest, self._backoff.next()))
+
+    def is_in_doubt(self, now: float, longest_unseen: float) -> bool:
+        """Return whether the topic may have been recreated: after an error, or if it was not seen.
+
+        `longest_unseen`: infinite for a broker that distinguishes the topics itself.
+        """
+        if self.doubted_at is None and now - self.seen_at > longest_unseen:
+            self.doubted_at = now
+        return self.doubted_at is not None and longest_unseen < math.inf
+
+    def see(self, asked_at: float, now: float) -> None:
+        """Note a fetch or metadata that was requested at `asked_at` and has the topic."""
+        if self.doubted_at is None or asked_at >= self.doubted_at:
+            self.seen_at, self.doubted_at = now, None
 
     def look_up(self, reason: GapReason | None = None) -> None:
         """Stop fetching until the offset to continue from is looked up."""
@@ -148,7 +170,7 @@ class Partition:
 
     def stay(self) -> None:
         """Fetch again: the log has everything before `position`."""
-        self.lookup = None
+        self.lookup = self.truncated = None
         self.is_out_of_range = False
         self.validated_epoch = self.leader_epoch
         self.resume()
@@ -167,6 +189,18 @@ class Partition:
             self.validated_epoch = epoch
         if self.state is PartitionState.READING:
             self.resume()
+
+    def confirm(self, reset: OffsetReset) -> bool:
+        """Return whether a look-up's result is certain: a truncation is looked up twice.
+
+        A new leader may report an end before records that were read, until it knows which of its
+        records are committed (known of Redpanda).
+        """
+        before, self.truncated = self.truncated, reset
+        if reset.reason is not GapReason.TRUNCATED:
+            return True
+        # Without an epoch the new position is the log's end, which moves.
+        return before is not None and (reset.epoch == NO_EPOCH or reset == before)
 
     @property
     def _has_new_leader(self) -> bool:

@@ -132,10 +132,13 @@ class KafkaSecurity:
         context: ssl.SSLContext = self._context["context"]
         return context
 
-    async def connect(self, host: str, port: int, seconds: float) -> AuthenticatedConnection:
+    async def connect(
+        self, host: str, port: int, seconds: float, idle_seconds: float | None = None
+    ) -> AuthenticatedConnection:
         """Connect to a broker and authenticate; runs in asyncio.
 
-        `seconds`: timeout for connecting and for each request of the connection.
+        `seconds`: timeout for connecting and for each request of the connection. `idle_seconds`:
+        after this time without a request the connection closes itself.
 
         Raises AuthenticationFailed without a token, UnexpectedResponse for a malformed response, or
         one of CONNECT_ERRORS. Any other error of the token source is a bug and is raised as such.
@@ -145,7 +148,7 @@ class KafkaSecurity:
         if recorded is not None:
             arguments["sasl_oauth_token_provider"] = recorded
         try:
-            return await connect(host, port, seconds, arguments)
+            return await connect(host, port, seconds, arguments, idle_seconds)
         except CONNECT_ERRORS as error:
             # Some of them are also a ValueError: certificate errors.
             if recorded is not None and recorded.failure is error:

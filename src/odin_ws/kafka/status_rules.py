@@ -26,8 +26,8 @@ class KnownProblems:
 
     `up_since`: when the feed last recovered as a whole (Trio's clock): remaining problems count
     from then. `shown`: partitions whose problem was shown before the feed went down, and continues.
-    `without_start_offset`: partitions whose start offset is unknown. `held`: partitions that an
-    open transaction holds back; they are read up to it. `topics`: the problems of whole topics.
+    `without_start_offset`: partitions whose start offset is unknown. `held`: partitions that
+    are read late, because of an open transaction or a quota. `topics`: problems of whole topics.
     """
 
     without_start_offset: Mapping[TopicPartition, Problem]

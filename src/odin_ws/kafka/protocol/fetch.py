@@ -117,19 +117,19 @@ class FetchRequest:
         """See KafkaRequest."""
         reader = _FETCH.reader(version, body)
         names = {topic_id: name for name, topic_id in self.topic_ids.items()}
+        by_id = version > _LAST_FETCH_BY_NAME
 
         def read_topic() -> list[FetchedPartition]:
             # Partitions of an unrequested id are skipped: their topic is unknown.
-            by_id = version > _LAST_FETCH_BY_NAME
             name = names.get(reader.topic_id()) if by_id else reader.text()
             found = reader.array(lambda: _read_fetched(reader, version, name or ""))
             reader.tags()
             return found if name is not None else []
 
-        reader.int32()  # throttle time
+        throttle_ms = reader.int32()
         error, session = (reader.int16(), reader.int32()) if version >= 7 else (0, 0)
-        topics = reader.array(read_topic)
-        return FetchResponse(error, session, [one for several in topics for one in several])
+        partitions = [one for several in reader.array(read_topic) for one in several]
+        return FetchResponse(error, session, partitions, throttle_ms / 1000, by_id)
 
 
 @attrs.frozen
@@ -152,11 +152,17 @@ class FetchedPartition:
 
 @attrs.frozen
 class FetchResponse:
-    """`error`: Kafka's code for the whole response. `session`: 0 if the broker keeps none."""
+    """`error`: Kafka's code for the whole response. `session`: 0 if the broker keeps none.
+
+    `throttle_seconds`: by a quota, the broker reads no request of this connection for that time
+    (KIP-219). `by_id`: whether topics are identified by their ids.
+    """
 
     error: int
     session: int
     partitions: Sequence[FetchedPartition]
+    throttle_seconds: float = 0.0
+    by_id: bool = True
 
 
 # Partition, error, high watermark, last stable offset; from version 5 on the start of the log.
