@@ -174,6 +174,7 @@ ROWS: Final[dict[str, Sequence[Panel]]] = {
             [
                 Query(_gauge("ws_read_scheduler_waiting"), "{{instance}} connections"),
                 Query(_gauge("ws_replays_waiting"), "{{instance}} replays"),
+                Query(_gauge("ws_replay_window_waiting"), "{{instance}} replays, replay window"),
                 Query(_gauge("ws_time_slices_waiting"), "{{instance}} commands"),
             ],
         ),

@@ -37,7 +37,8 @@ from odin_ws.listener.tls import Certificate
 from odin_ws.log_reader import LogReader
 from odin_ws.pattern import channel_name
 from odin_ws.resources.container import Resources, own_cgroup
-from odin_ws.resume import ReplayContext, ReplayLimits, ReplayStats, ScanPool
+from odin_ws.resources.tcp_memory import tcp_memory
+from odin_ws.resume import ReplayContext, ReplayLimits, ReplayStats, ReplayWindow, ScanPool
 from odin_ws.server import ConnectionServer
 from odin_ws.service import Service
 from odin_ws.session.session import SessionLimits
@@ -49,6 +50,12 @@ __all__ = ["Upstream", "build", "canary_channel", "history_records", "kafka", "r
 
 # Bytes of a retained record of some hundred bytes: bounds the records that are read at the start.
 _RETAINED_BYTES: Final = 2048
+
+# The part of the kernel's memory for TCP, or of the process's memory, that unacknowledged bytes of
+# replays may take: socket buffers take up to twice their bytes, and live messages need some too. At
+# least enough for 64 chunks.
+_WINDOW_PART: Final = 0.125
+_LEAST_WINDOW_BYTES: Final = 4 << 20
 
 # A fetch and its processing take about 2 ms of CPU. Without a broadcast rate, fetches are this far
 # apart, so that 1,000 records per second are not 1,000 fetches.
@@ -108,7 +115,7 @@ def build(
     )
     limits = ReplayLimits(settings.ws_max_replay_records)
     server = ConnectionServer(
-        ReplayContext(hub, scans.log_reader, limits, scans, replays),
+        ReplayContext(hub, scans.log_reader, limits, scans, replays, _window(settings, resources)),
         connections,
         Admission(settings.ws_max_connections, resources.overload, lifecycle, budget=budget),
         Keepalive(settings.ws_ping_interval_seconds, settings.ws_pong_timeout_seconds),
@@ -131,6 +138,14 @@ def build(
     if upstream.dead_letters is not None:
         service.dead_letters = upstream.dead_letters.stats
     return service
+
+
+def _window(settings: Settings, resources: Resources) -> ReplayWindow:
+    # Socket buffers count as memory of the container too.
+    memory = min(tcp_memory() // settings.ws_workers, resources.memory_limit)
+    return ReplayWindow(
+        max(_LEAST_WINDOW_BYTES, int(_WINDOW_PART * memory)), settings.ws_write_timeout_seconds
+    )
 
 
 def _hub(

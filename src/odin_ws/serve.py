@@ -175,6 +175,7 @@ async def dispatcher(
     server = service.server
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.scans.run)
+        nursery.start_soon(server.replay_window.run)
         nursery.start_soon(service.hub.run, records)
         nursery.start_soon(broadcast_feed_status, service.source_status, server.connections)
         nursery.start_soon(close_rebalanced_subscribers, service.hub.stream, server.connections)

@@ -83,6 +83,7 @@ class ConnectionServer:
         )
         self.replays = context.stats
         self.scans = context.scans
+        self.replay_window = context.window
         self.connections = connections
         self._notices = connections.current_notices
         self._context = context

@@ -67,6 +67,12 @@ OF_SCANS = {
     "ws_scans_failed_total",
     "ws_scans_total",
 }
+# See scenarios/resume/test_replay_window.py.
+OF_THE_WINDOW = {
+    "ws_replay_window_bytes",
+    "ws_replay_window_used_bytes",
+    "ws_replay_window_waiting",
+}
 # The partitions of a log in memory do not fail: see integration/test_acl.py and
 # integration/test_transactions.py.
 OF_KAFKA = {"ws_kafka_partitions_held", "ws_kafka_partitions_not_read"}
@@ -108,6 +114,7 @@ async def test_failing_24_each_metric_has_a_test_that_changes_it(
         | OF_DEAD_LETTERS
         | OF_KAFKA
         | OF_SCANS
+        | OF_THE_WINDOW
         | OF_HTTP
         | OF_COMPRESSION
         | OF_THE_CANARY

@@ -165,6 +165,15 @@ class FakeClient:
         while not self.send_queue.empty:
             await self._idle.wait()
 
+    @property
+    def written(self) -> int:
+        """What was written to it, queued or not."""
+        return self.send_queue.bytes_sent + self.send_queue.backlog
+
+    def acknowledged(self) -> int:
+        """All that the wire has taken."""
+        return self.send_queue.bytes_sent
+
     def went_live(self, topics: Sequence[str]) -> None:
         """Ignore it: only the feed status depends on the topics."""
 

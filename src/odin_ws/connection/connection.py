@@ -217,6 +217,15 @@ class Connection:
                 self._drained = trio.Event()
             await self._drained.wait()
 
+    @property
+    def written(self) -> int:
+        """The bytes written to the client so far, queued ones included."""
+        return self.send_queue.bytes_sent + self.send_queue.backlog
+
+    def acknowledged(self) -> int:
+        """Return how many of these bytes the client's kernel has acknowledged."""
+        return self.send_queue.bytes_sent - self._transport.unacknowledged()
+
     def start(self, task: Callable[[], Awaitable[None]]) -> None:
         """Run a task, one at a time; it is cancelled when the connection begins to close."""
         assert not self.replaying, "one task at a time"

@@ -358,7 +358,7 @@ class TlsTransport:
 
     def unacknowledged(self) -> int:
         """See Transport."""
-        return self._wire.unacknowledged()
+        return self._wire.unacknowledged() + len(self._unsent or b"")
 
     def send_eof(self) -> None:
         """See Transport."""

@@ -137,6 +137,18 @@ class _ServiceCollector(Collector):
             "ws_read_scheduler_waiting", "Connections that wait for a read turn", scheduler.waiting
         )
         yield gauge("ws_replays_waiting", "Replays that wait for a turn", scheduler.replaying)
+        window = self._service.server.replay_window
+        yield gauge("ws_replay_window_bytes", "Limit of unacknowledged bytes", window.limit)
+        yield gauge(
+            "ws_replay_window_used_bytes",
+            "Bytes of replays that clients have not acknowledged",
+            window.used,
+        )
+        yield gauge(
+            "ws_replay_window_waiting",
+            "Replays that wait for other clients' acknowledgements",
+            window.waiting,
+        )
         yield gauge(
             "ws_time_slices_waiting",
             "Clients whose command waits for a time slice",

@@ -4,6 +4,7 @@ from odin_ws.resume.gaps import LossReason, LostSpans
 from odin_ws.resume.replay import Replay
 from odin_ws.resume.replay_limits import ReplayLimits, ReplayStats
 from odin_ws.resume.replay_state import ReplayClient, ReplayUnavailable
+from odin_ws.resume.replay_window import ReplayWindow
 from odin_ws.resume.scan_pool import ScanPool
 from odin_ws.resume.start_position import ReplayContext, ResumeTopics, StartPosition
 
@@ -16,6 +17,7 @@ __all__ = [
     "ReplayLimits",
     "ReplayStats",
     "ReplayUnavailable",
+    "ReplayWindow",
     "ResumeTopics",
     "ScanPool",
     "StartPosition",

@@ -84,7 +84,7 @@ class Replay:
         self._state = ReplayState.STARTING
         # Bytes of the log's messages before the filter.
         self._read_bytes = 0
-        self._sender = ReplaySender(context.hub, client, context.stats)
+        self._sender = ReplaySender(context.hub, client, context.stats, context.window)
 
     @property
     def patterns(self) -> Iterable[str]:
@@ -116,7 +116,7 @@ class Replay:
             raise
         finally:
             stats.active -= 1
-            self._sender.pin(None)
+            self._sender.end_of_replay()
             if not stats.active:
                 self._hub.forget_replayed()
         assert self._state is ReplayState.LIVE, self._state
@@ -355,7 +355,7 @@ class Replay:
                 self._has_unread = True
 
     async def _drained(self) -> None:
-        """Wait until the client has received what it was sent, then for a turn to send."""
+        """Wait until the client has received what it was sent, then for room and a turn to send."""
         cursor = self._cursor
         if cursor is not None:
             cursor.busy = True
@@ -364,6 +364,7 @@ class Replay:
         finally:
             if cursor is not None:
                 cursor.busy = False
+        await self._sender.wait_for_room()
         # Not a turn for work: a shared chunk takes a part of a time slice, and a crowd that waits
         # for a whole slice per chunk falls behind the history and needs another scan.
         await self._context.scans.wait_for_chunk()

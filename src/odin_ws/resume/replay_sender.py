@@ -14,6 +14,7 @@ from odin_ws.protocol.envelope import ChannelMessage
 from odin_ws.resume.replay_end import ReplayEnd
 from odin_ws.resume.replay_limits import ReplayStats
 from odin_ws.resume.replay_state import ReplayClient
+from odin_ws.resume.replay_window import ReplayWindow
 from odin_ws.resume.scan_chunks import Chunk
 
 __all__ = ["ReplaySender"]
@@ -25,7 +26,9 @@ _PINNED_SECONDS: Final = 2.0
 class ReplaySender:
     """Marks messages up to the end of the replay as replayed; later messages are live."""
 
-    def __init__(self, hub: Hub, client: ReplayClient, stats: ReplayStats) -> None:
+    def __init__(
+        self, hub: Hub, client: ReplayClient, stats: ReplayStats, window: ReplayWindow
+    ) -> None:
         self.end = ReplayEnd()
         self.count = 0
         """The number of replayed messages so far."""
@@ -33,6 +36,7 @@ class ReplaySender:
         self._client = client
         self._subscriber = client.subscriber
         self._stats = stats
+        self._window = window
         self._pin: Pin | None = None
 
     def pin(self, pin: Pin | None) -> None:
@@ -45,10 +49,23 @@ class ReplaySender:
         """Wait until the client has received what it was sent; the pin is held for a while."""
         if self._pin is not None:
             with trio.move_on_after(_PINNED_SECONDS):
-                await self._client.drained()
+                await self._drained()
                 return
             self.pin(None)
+        await self._drained()
+
+    async def _drained(self) -> None:
         await self._client.drained()
+        await self._window.wait_for_share(self._client)
+
+    async def wait_for_room(self) -> None:
+        """Wait until other clients have received enough of their replays."""
+        await self._window.wait_for_room(self._client)
+
+    def end_of_replay(self) -> None:
+        """Release what the replay holds of the history and of the replay window."""
+        self.pin(None)
+        self._window.release(self._client)
 
     def send_chunk(self, chunk: Chunk) -> None:
         """Send a chunk; its time counts as time of replays."""
@@ -58,11 +75,16 @@ class ReplaySender:
             self._hub.flush(self._subscriber)
             self._replay(chunk.messages)
         else:
-            self.send(chunk.messages)
+            self._send(chunk.messages)
+        self._window.sent(self._client)
         self._stats.send_seconds += trio.current_time() - begun
 
     def send(self, messages: Sequence[ChannelMessage]) -> None:
         """Send messages of which some may come after the end."""
+        self._send(messages)
+        self._window.sent(self._client)
+
+    def _send(self, messages: Sequence[ChannelMessage]) -> None:
         # Pending live messages come first: newer messages do not overtake them.
         self._hub.flush(self._subscriber)
         for is_replayed, several in groupby(messages, self.end.includes):

@@ -6,6 +6,7 @@ from enum import IntEnum
 from typing import Protocol
 
 from odin_ws.hub import Subscriber
+from odin_ws.resume.replay_window import WindowClient
 
 __all__ = ["ReplayClient", "ReplayState", "ReplayUnavailable"]
 
@@ -21,7 +22,7 @@ class ReplayState(IntEnum):
     """The client has all messages, and its patterns are in the subscription index."""
 
 
-class ReplayClient(Protocol):
+class ReplayClient(WindowClient, Protocol):
     """The part of a connection that a replay uses.
 
     A protocol because replays are below connections, which know them by their session.

@@ -24,6 +24,7 @@ from odin_ws.resume.gaps import (
     report_unknown_positions,
 )
 from odin_ws.resume.replay_limits import ReplayLimits, ReplayStats
+from odin_ws.resume.replay_window import ReplayWindow
 from odin_ws.resume.scan_chunks import Chunk, chunks_of
 from odin_ws.resume.scan_pool import ScanPool
 from odin_ws.steps import Steps
@@ -52,6 +53,7 @@ class ReplayContext:
     limits: ReplayLimits
     scans: ScanPool
     stats: ReplayStats = attrs.field(factory=ReplayStats)
+    window: ReplayWindow = attrs.field(factory=ReplayWindow)
 
 
 @attrs.frozen

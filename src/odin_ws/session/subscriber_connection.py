@@ -31,7 +31,3 @@ class SubscriberConnection(ReplayClient, Protocol):
     def start(self, task: Job) -> None:
         """Run a task that ends with the connection."""
         ...
-
-    def close_as_slow(self) -> None:
-        """Close the connection as slow."""
-        ...

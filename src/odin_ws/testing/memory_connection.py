@@ -87,8 +87,8 @@ class MemoryTransport:
         return self._in.take(max_bytes)
 
     def unacknowledged(self) -> int:
-        """The bytes that the client has not read."""
-        return len(self._out.data)
+        """The bytes that the client has not read; none once the connection is closed."""
+        return 0 if self._in.broken else len(self._out.data)
 
     def send_eof(self) -> None:
         """End the stream to the client; reading continues."""

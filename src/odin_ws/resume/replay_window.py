@@ -1,0 +1,199 @@
+"""The replay window: bounds the bytes of all replays that clients have not acknowledged.
+
+Without it, thousands of replays fill the kernel's send buffers together. The kernel then runs out
+of memory for TCP and drops segments of every connection, also of live ones.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, Protocol
+
+import attrs
+import trio
+
+from odin_ws.resume.scan_chunks import CHUNK_BYTES
+
+__all__ = ["ReplayWindow", "WindowClient"]
+
+# While no replay waits for the window, one client may have a sixteenth of it, divided by the number
+# of clients with unacknowledged bytes, but at least this: 2.5 MB a second over a round trip of
+# 0.1 s.
+_PART: Final = 16
+_LEAST_BYTES: Final = 256 << 10
+
+# The kernel does not signal acknowledgements, so sockets are looked at: at most this many (1 us
+# each) per round, _STEP of them in a row, and this many seconds between two rounds while replays
+# wait, or while none does.
+_PER_ROUND: Final = 512
+_STEP: Final = 64
+_ROUND_SECONDS: Final = 0.02
+_CALM_SECONDS: Final = 1.0
+
+
+class WindowClient(Protocol):
+    """The part of a connection that the window uses."""
+
+    @property
+    def written(self) -> int:
+        """The bytes that were written to the client so far, queued ones included."""
+        ...
+
+    def acknowledged(self) -> int:
+        """Return how many of these bytes the client's kernel has acknowledged."""
+        ...
+
+    def close_as_slow(self) -> None:
+        """Close the connection as slow."""
+        ...
+
+
+@attrs.define(eq=False)
+class _Share:
+    """What one client has of the window. Places are counts of bytes written to the client."""
+
+    mark: int
+    """The place that the client has to acknowledge within the timeout after `since`."""
+    since: float
+    end: int
+    """The place up to which its replays have written."""
+    unacknowledged: int = 0
+    """The bytes of it that were not acknowledged when they were last looked at."""
+    reserved: int = 0
+    """The bytes that its replay may write now."""
+
+
+class ReplayWindow:
+    """Lets replays write while fewer than `limit` bytes of all of them are unacknowledged.
+
+    A replay waits before each chunk: first for the client to acknowledge enough of what it was
+    sent, then in a queue for the others. A client that does not acknowledge a chunk within
+    `timeout` seconds is closed as slow if others wait in that queue, so it does not hold them up
+    for longer.
+
+    The last chunk before the limit may exceed it, as may the few messages between the last chunk
+    of a replay and the first live message, which wait for nothing.
+
+    Args:
+        limit: bytes.
+        timeout: seconds.
+    """
+
+    def __init__(self, limit: int = 1 << 60, timeout: float = math.inf) -> None:
+        self.limit = limit
+        self.used = 0
+        """The bytes that are reserved, or were unacknowledged when they were last looked at."""
+        self._timeout = timeout
+        # By client; the one that was looked at last is the last.
+        self._shares: dict[WindowClient, _Share] = {}
+        # Clients with a full share, and those that wait for the whole window, in order.
+        self._full: dict[WindowClient, trio.Event] = {}
+        self._queue: dict[WindowClient, trio.Event] = {}
+        self._wanted = trio.Event()
+
+    @property
+    def waiting(self) -> int:
+        """The number of replays that wait for other clients' acknowledgements."""
+        return len(self._queue)
+
+    async def wait_for_share(self, client: WindowClient) -> None:
+        """Wait until the client has acknowledged enough. Often no checkpoint."""
+        if not self._has_share(client):
+            await self._wait(client, self._full)
+
+    async def wait_for_room(self, client: WindowClient) -> None:
+        """Wait until the client's replay may write a chunk, and reserve it. Often no checkpoint."""
+        if self._queue or self.used >= self.limit:
+            await self._wait(client, self._queue)
+        else:
+            self._reserve(client)
+
+    def sent(self, client: WindowClient) -> None:
+        """Count what a replay has written, in place of what it had reserved."""
+        self._share(client).end = client.written
+        self.release(client)
+
+    def release(self, client: WindowClient) -> None:
+        """Give back what the client's replay has reserved and not written."""
+        share = self._shares.get(client)
+        if share is not None:
+            self.used -= share.reserved
+            share.reserved = 0
+            self._look(client, share)
+
+    async def run(self) -> None:
+        """Look at acknowledgements, and let replays go on, until cancelled."""
+        while True:
+            if self._queue or self._full:
+                await trio.sleep(_ROUND_SECONDS)
+            else:
+                self._wanted = trio.Event()
+                with trio.move_on_after(_CALM_SECONDS if self._shares else math.inf):
+                    await self._wanted.wait()
+            await self._look_round()
+            for client in [one for one in self._full if self._has_share(one)]:
+                self._full.pop(client).set()
+            while self._queue and self.used < self.limit:
+                client = next(iter(self._queue))
+                self._reserve(client)
+                self._queue.pop(client).set()
+
+    async def _wait(self, client: WindowClient, waiting: dict[WindowClient, trio.Event]) -> None:
+        event = waiting[client] = trio.Event()
+        self._wanted.set()
+        try:
+            await event.wait()
+        finally:
+            waiting.pop(client, None)
+
+    def _has_share(self, client: WindowClient) -> bool:
+        share = self._shares.get(client)
+        if share is None:
+            return True
+        # While others wait for the window a client has to acknowledge one chunk before the next.
+        most = 1 if self._queue else max(_LEAST_BYTES, self.limit // _PART // len(self._shares))
+        return share.unacknowledged < most
+
+    def _reserve(self, client: WindowClient) -> None:
+        self._share(client).reserved += CHUNK_BYTES
+        self.used += CHUNK_BYTES
+
+    def _share(self, client: WindowClient) -> _Share:
+        share = self._shares.get(client)
+        if share is None:
+            written = client.written
+            share = self._shares[client] = _Share(written, trio.current_time(), written)
+            self._wanted.set()
+        return share
+
+    async def _look_round(self) -> None:
+        """Look at the shares that were not looked at for longest."""
+        for number in range(1, min(len(self._shares), _PER_ROUND) + 1):
+            client = next(iter(self._shares), None)
+            if client is None:
+                return
+            share = self._shares[client]
+            self._look(client, share)
+            if self._queue and trio.current_time() > share.since + self._timeout:
+                self._drop(client)
+                # Cancels its replay, which may wait here for another chunk.
+                client.close_as_slow()
+            if not number % _STEP:
+                await trio.lowlevel.checkpoint()
+
+    def _look(self, client: WindowClient, share: _Share) -> None:
+        acknowledged = client.acknowledged()
+        if acknowledged >= share.mark:
+            share.mark, share.since = share.end, trio.current_time()
+        # A connection that has ended drops what was queued.
+        left = max(0, min(share.end, client.written) - acknowledged)
+        self.used += left - share.unacknowledged
+        share.unacknowledged = left
+        del self._shares[client]
+        if left or share.reserved:
+            self._shares[client] = share
+
+    def _drop(self, client: WindowClient) -> None:
+        share = self._shares.pop(client)
+        self.used -= share.unacknowledged + share.reserved
+        self._queue.pop(client, None)
