@@ -104,7 +104,9 @@ EFFECTS: Final = {
     ),
     "WS_TLS_CERT": "tests/integration/test_tls.py::test_a_client_is_served_over_tls",
     "WS_TLS_KEY": "tests/integration/test_tls.py::test_a_client_is_served_over_tls",
-    "WS_TLS_EXPIRY_WARNING_DAYS": ("tests/listener/test_tls.py::test_warning_time_is_a_setting"),
+    "WS_TLS_EXPIRY_WARNING_DAYS": (
+        "tests/listener/test_certificate.py::test_warning_time_is_a_setting"
+    ),
     "WS_TRUSTED_PROXIES": f"{_ADDRESSES}::test_client_address_of_trusted_proxy_is_used",
     "WS_FORWARDED_HEADER": f"{_ADDRESSES}::test_forwarded_header_is_a_setting",
     "WS_PROXY_PROTOCOL": f"{_ADDRESSES}::test_client_address_of_proxy_header_is_used",
