@@ -6,7 +6,7 @@ import gc
 import sys
 from typing import Final
 
-from odin_ws.exit_signals import exit_signals
+from odin_ws.early_exit import early_exit
 
 __all__ = ["main"]
 
@@ -16,7 +16,7 @@ _ENDLESS: Final = {"serve", "tail", "publish", "demo"}
 
 def main() -> None:
     """Run the command line."""
-    exit_signals.install(0 if _ENDLESS.intersection(sys.argv[1:2]) else 1)
+    early_exit.install(0 if _ENDLESS.intersection(sys.argv[1:2]) else 1)
     # Imported modules are never freed: garbage collection would take a sixth of the start-up time.
     gc.disable()
     from odin_ws.cli import main as command  # noqa: PLC0415 -- click alone takes longer
@@ -31,7 +31,7 @@ def main() -> None:
     except OutputClosed:
         sys.exit(0)
     finally:
-        exit_signals.ignore()
+        early_exit.ignore()
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ def test_worker_that_is_ended_by_a_signal_before_it_serves_is_replaced() -> None
 def test_nothing_heavy_is_loaded_before_signals_are_obeyed() -> None:
     """What takes time comes after the handler."""
     program = (
-        "import sys; before = set(sys.modules); import odin_ws.exit_signals, odin_ws.__main__; "
+        "import sys; before = set(sys.modules); import odin_ws.early_exit, odin_ws.__main__; "
         "print(*sorted({name.partition('.')[0] for name in set(sys.modules) - before}))"
     )
     done = subprocess.run(

@@ -48,8 +48,8 @@ def test_server_serves_after_less_than_one_second_of_cpu() -> None:
 def test_signal_handler_is_installed_within_300_ms_of_cpu() -> None:
     """Counted from the start of the interpreter."""
     program = (
-        "import time; from odin_ws.__main__ import main; from odin_ws.exit_signals import "
-        "exit_signals; exit_signals.install(0); print(time.process_time())"
+        "import time; from odin_ws.__main__ import main; from odin_ws.early_exit import "
+        "early_exit; early_exit.install(0); print(time.process_time())"
     )
     taken = [
         float(subprocess.check_output([sys.executable, "-c", program], timeout=PATIENCE))

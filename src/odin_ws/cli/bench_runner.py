@@ -18,7 +18,8 @@ from odin_ws.bench.run import open_testbed
 from odin_ws.bench.suite import CASES, Case, Measured
 from odin_ws.bench.workload import Run, Scenario
 from odin_ws.cli.bench_display import open_progress, print_cases, print_problems, print_runs
-from odin_ws.cli.command_runner import CommandFailed, cancel_on_signal, say
+from odin_ws.cli.command_runner import CommandFailed, say
+from odin_ws.cli.signals import cancel_on_signal
 from odin_ws.cli.standard_streams import write_all
 from odin_ws.exception_groups import leaves
 

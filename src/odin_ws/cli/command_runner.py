@@ -5,34 +5,25 @@ from __future__ import annotations
 import gc
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Final
+from typing import Any
 
 import click
-import structlog
 import trio
 
 from odin_ws.cli.failures import CommandFailed, InvalidConfiguration, OutputClosed
+from odin_ws.early_exit import early_exit
 from odin_ws.exception_groups import leaves
-from odin_ws.exit_signals import exit_signals
 from odin_ws.pause_clock import PauseClock
 
 __all__ = [
     "CommandFailed",
     "InvalidConfiguration",
     "OutputClosed",
-    "cancel_on_signal",
-    "drain_on_signals",
     "run",
     "say",
     "tune_garbage_collector",
     "write_line",
 ]
-
-
-log = structlog.get_logger("odin_ws.cli")
-
-# Exit status of a command that a signal interrupted.
-_INTERRUPTED: Final = 1
 
 
 def run(command: Callable[[], Awaitable[int]]) -> int:
@@ -43,7 +34,7 @@ def run(command: Callable[[], Awaitable[int]]) -> int:
     """
     failures: list[BaseException] = []
     status = 0
-    exit_signals.when = "while it was starting or ending"
+    early_exit.when = "while it was starting or ending"
     gc.enable()  # disabled while modules were imported
     try:
         status = trio.run(_until_signalled, command, clock=PauseClock())
@@ -51,7 +42,7 @@ def run(command: Callable[[], Awaitable[int]]) -> int:
         failures.extend(leaves(group))
     except* OutputClosed:
         status = 0
-    exit_signals.status = status
+    early_exit.status = status
     if failures:
         raise failures[0]
     return status
@@ -62,9 +53,9 @@ async def _until_signalled(command: Callable[[], Awaitable[int]]) -> int:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_on, signals, nursery.cancel_scope)
-            exit_signals.status = await command()
+            early_exit.status = await command()
             nursery.cancel_scope.cancel()
-    return exit_signals.status
+    return early_exit.status
 
 
 async def _cancel_on(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
@@ -72,34 +63,6 @@ async def _cancel_on(signals: AsyncIterator[int], scope: trio.CancelScope) -> No
         if not scope.cancel_called:
             say(f"odin-ws: stopped by {signal.Signals(number).name}")
         scope.cancel()
-
-
-async def drain_on_signals(
-    stop: trio.Event,
-    scope: trio.CancelScope,
-    *,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """Drain on SIGINT or SIGTERM: the first signal sets `stop`, the second cancels `scope`.
-
-    It has started once it receives signals: before, a signal would end the command at once.
-    """
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        task_status.started()
-        async for number in signals:
-            log.info("signal", name=signal.Signals(number).name)
-            exit_signals.status = _INTERRUPTED
-            if stop.is_set():
-                scope.cancel()
-            stop.set()
-
-
-async def cancel_on_signal(scope: trio.CancelScope) -> None:
-    """Cancel `scope` on SIGINT or SIGTERM, for commands with nothing to drain."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for _ in signals:
-            exit_signals.status = _INTERRUPTED
-            scope.cancel()
 
 
 def write_line(text: str) -> None:

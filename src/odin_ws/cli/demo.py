@@ -20,7 +20,7 @@ from trio_util import AsyncValue
 from odin_ws.address import Address
 from odin_ws.assembly import kafka
 from odin_ws.catalogue import Catalogue
-from odin_ws.cli.command_runner import CommandFailed, drain_on_signals, run, say, write_line
+from odin_ws.cli.command_runner import CommandFailed, run, say, write_line
 from odin_ws.cli.demo_display import Display, open_display
 from odin_ws.cli.environment import read_event_catalogue, read_settings
 from odin_ws.cli.event_publisher import Pace, TokenCount, choose_tokens, publish_events
@@ -28,6 +28,7 @@ from odin_ws.cli.examples import examples
 from odin_ws.cli.kafka_clients import open_producer
 from odin_ws.cli.message_text import describe_end, printable
 from odin_ws.cli.setting_options import catalogue_option, overrides
+from odin_ws.cli.signals import drain_on_signals
 from odin_ws.cli.tally import Tally
 from odin_ws.cli.topics import create_topics
 from odin_ws.kafka.security import KafkaSecurity

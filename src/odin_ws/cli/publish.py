@@ -14,12 +14,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from odin_ws.catalogue import Catalogue
-from odin_ws.cli.command_runner import CommandFailed, cancel_on_signal, run, say, write_line
+from odin_ws.cli.command_runner import CommandFailed, run, say, write_line
 from odin_ws.cli.environment import read_event_catalogue, read_kafka_security, read_settings
 from odin_ws.cli.event_publisher import Pace, TokenCount, choose_tokens, publish_events
 from odin_ws.cli.examples import examples
 from odin_ws.cli.kafka_clients import Producer, open_admin, open_producer, silence_aiokafka
 from odin_ws.cli.setting_options import catalogue_option, overrides
+from odin_ws.cli.signals import cancel_on_signal
 from odin_ws.kafka.security import KafkaSecurity
 from odin_ws.protocol.json_text import dump_json
 from odin_ws.testing.events import EventGenerator

@@ -16,7 +16,6 @@ from odin_ws.catalogue import Catalogue
 from odin_ws.cli.command_runner import (
     CommandFailed,
     InvalidConfiguration,
-    drain_on_signals,
     run,
     tune_garbage_collector,
 )
@@ -28,6 +27,7 @@ from odin_ws.cli.environment import (
     read_kafka_security,
     read_settings,
 )
+from odin_ws.cli.signals import drain_on_signals
 from odin_ws.exception_groups import leaves
 from odin_ws.kafka.security import KafkaSecurity
 from odin_ws.listener.accept_loop import CannotListen

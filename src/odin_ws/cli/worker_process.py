@@ -19,7 +19,7 @@ from odin_ws.cli.command_runner import tune_garbage_collector
 from odin_ws.cli.descriptors import raise_descriptor_limit
 from odin_ws.cli.environment import read_catalogue, read_settings
 from odin_ws.cli.standard_streams import protect_streams
-from odin_ws.exit_signals import exit_signals
+from odin_ws.early_exit import early_exit
 from odin_ws.kafka.security import KafkaSecurity
 from odin_ws.listener.accept_loop import open_listening_socket
 from odin_ws.listener.tls import log_ignored_sighup
@@ -79,7 +79,7 @@ async def _drain_on_signals(
 ) -> None:
     """Drain on the first signal and ignore further ones: the supervisor ends a slow drain."""
     # After the drain a signal must not turn a clean exit into a crash.
-    exit_signals.ignore()
+    early_exit.ignore()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         task_status.started()
         async for number in signals:

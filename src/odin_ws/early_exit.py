@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT before the service waits for them, and after.
+"""Exits at once on SIGTERM and SIGINT, before the event loop runs and after it: see cli/signals.py.
 
 Without a handler the kernel does not deliver SIGTERM to process 1 of a container, and SIGINT raises
 a traceback. So the command installs this handler before it imports anything else. A Trio task that
@@ -12,12 +12,12 @@ import select
 import signal
 from typing import Final
 
-__all__ = ["ExitSignals", "exit_signals"]
+__all__ = ["EarlyExit", "early_exit"]
 
 _STDERR: Final = 2
 
 
-class ExitSignals:
+class EarlyExit:
     """Exits at once on SIGTERM and SIGINT, with a line on stderr and a status."""
 
     def __init__(self) -> None:
@@ -56,4 +56,4 @@ def _write_if_possible(line: bytes) -> None:
             return  # stderr is closed
 
 
-exit_signals: Final = ExitSignals()
+early_exit: Final = EarlyExit()
