@@ -115,26 +115,30 @@ class ConnectionServer:
 
     async def _serve(self, incoming: IncomingConnection) -> None:
         """Read the request, admit, serve. Raises HTTPRejection."""
-        request = await self.handshaker.read_request(incoming)
-        if request is None:
-            return
+        try:
+            request = await self.handshaker.read_request(incoming)
+            if request is not None:
+                await self._serve_request(incoming, request)
+        except HTTPRejection as rejection:
+            asked = incoming.request
+            if asked is None or not self.http.is_read_by_pages(asked):
+                raise
+            # Without a cause or a local variable: frames and exceptions must not hold each other.
+            raise self.http.rejection(asked, rejection) from None
+
+    async def _serve_request(self, incoming: IncomingConnection, request: HandshakeRequest) -> None:
+        """Admit, serve. Raises HTTPRejection."""
         if incoming.is_canary and self._canary is not None:
             await self._serve_canary(incoming, request, self._canary)
             return
         if request.path == PATH:
             await self._serve_websocket(incoming, request)
             return
-        try:
-            answer = self.http.respond(request)
-            if answer is None:
-                await self._serve_http(incoming, request)
-            else:
-                await self.handshaker.answer(incoming, answer)
-        except HTTPRejection as rejection:
-            if not self.http.is_read_by_pages(request):
-                raise
-            # Without a cause or a local variable: frames and exceptions must not hold each other.
-            raise self.http.rejection(request, rejection) from None
+        answer = self.http.respond(request)
+        if answer is None:
+            await self._serve_http(incoming, request)
+        else:
+            await self.handshaker.answer(incoming, answer)
 
     async def _serve_websocket(
         self, incoming: IncomingConnection, request: HandshakeRequest

@@ -27,8 +27,9 @@ const post = (kind, item) => {
   posted = posted.then(() => fetch("/said", { method: "POST", body }));
 };
 source.onmessage = ({ data }) => post("message", JSON.parse(data));
-for (const name of ["subscription_ack", "resume_ack", "reconnect", "close"])
-  source.addEventListener(name, ({ data }) => post("notice", JSON.parse(data)));
+for (const name of ["subscription_ack", "resume_ack", "reconnect", "close", "error"])
+  // An `error` without data is the browser's own.
+  source.addEventListener(name, ({ data }) => data && post("notice", JSON.parse(data)));
 </script>
 """
 
@@ -43,6 +44,26 @@ async def test_event_source_of_a_browser_follows_through_restarts(
     async with browse(chromium, page, tmp_path) as callbacks:
         await callbacks.notice("subscription_ack")
         await restart_twice(nursery, address, instance, callbacks)
+
+
+async def test_event_source_of_a_browser_comes_back_after_a_rejection(
+    nursery: trio.Nursery, chromium: str, tmp_path: Path
+) -> None:
+    """Over its rate it gets a reconnect time instead of 429, after which it would give up."""
+    # A burst of one, and another connection five seconds later.
+    instance = Instance(memory_log(), ws_connect_rate_per_ip=0.2)
+    address = await nursery.start(instance.run)
+    stream = await trio.open_tcp_stream(address.host, address.port)
+    async with stream:
+        await stream.send_all(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n")
+        assert b" 200 OK" in await stream.receive_some()
+    page = EVENTS % {"url": f"http://{address}/sse?topics={','.join(TOPICS)}"}
+    async with browse(chromium, page, tmp_path) as callbacks:
+        assert (await callbacks.notice("error")).item["code"] == "NOT_AVAILABLE"
+        # It may come back too early once more.
+        while (said := await callbacks.said()).item["type"] != "subscription_ack":
+            assert said.item["type"] == "error"
+    await instance.cancel()
 
 
 async def test_client_in_a_browser_changes_to_events_with_a_token(

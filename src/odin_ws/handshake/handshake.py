@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from functools import partial
 from http import HTTPStatus
-from typing import Final
+from typing import Final, TypeVar
 
 import attrs
 import trio
@@ -23,6 +23,8 @@ from odin_ws.listener.tls import Certificate, HandshakeFailed, TlsTransport, ope
 from odin_ws.listener.transport import Transport
 
 __all__ = ["HandshakeLimits", "Handshaker", "IncomingConnection"]
+
+T = TypeVar("T")
 
 # Time for a client to read a rejection; the client cannot extend it.
 _FAREWELL_SECONDS: Final = 1.0
@@ -57,6 +59,8 @@ class IncomingConnection:
     """It comes from the canary's address; its rate is checked after its credential was read."""
     is_canary: bool = False
     """It has shown the credential of our own canary."""
+    request: HandshakeRequest | None = None
+    """The request, as soon as it was read: also that of a client that is rejected."""
 
     @property
     def peer(self) -> str:
@@ -109,7 +113,11 @@ class Handshaker:
 
         Most have arrived, and a cancel scope with a deadline is a tenth of the CPU of a connect.
         """
-        forwarded = self._check_rate(incoming)
+        try:
+            forwarded = self._check_rate(incoming)
+        except HTTPRejection:
+            await self._wait(waiting, partial(self._read_rejected, incoming))
+            raise
         max_bytes = self._limits.max_header_bytes
         begun = await incoming.wire.receive_now(max_bytes)
         request = parse_plain(begun, max_bytes, forwarded) if begun else None
@@ -118,11 +126,7 @@ class Handshaker:
             request = await self._wait(waiting, partial(self._read, incoming, forwarded, begun))
         return self._named(incoming, request, forwarded)
 
-    async def _wait(
-        self,
-        waiting: Waiting,
-        hear: Callable[[trio.CancelScope], Awaitable[HandshakeRequest | None]],
-    ) -> HandshakeRequest | None:
+    async def _wait(self, waiting: Waiting, hear: Callable[[trio.CancelScope], Awaitable[T]]) -> T:
         """Wait for a request until the scope's deadline or until the limiter drops it."""
         limits = self._limits
         with trio.CancelScope() as scope:
@@ -143,10 +147,31 @@ class Handshaker:
     ) -> HandshakeRequest | None:
         if self._limits.proxy_protocol:
             await self._read_proxy_header(incoming)
-        forwarded = self._check_rate(incoming)
+        try:
+            forwarded = self._check_rate(incoming)
+        except HTTPRejection:
+            await self._read_rejected(incoming, scope)
+            raise
         if isinstance(incoming.transport, TlsTransport):
             await self._start_tls(incoming, incoming.transport)
         return self._named(incoming, await self._read(incoming, forwarded, None, scope), forwarded)
+
+    async def _read_rejected(self, incoming: IncomingConnection, _scope: trio.CancelScope) -> None:
+        """Read the request of a client whose rate is exceeded: its form of the answer is in it.
+
+        As short as a client has to read a rejection, and without TLS: an EventSource reconnects if
+        a TLS handshake fails, but not after a 429.
+        """
+        out = incoming.reply_transport
+        if out is None:
+            return
+        max_bytes = self._limits.max_header_bytes
+        # A request that is invalid or lost changes nothing: the client is rejected for its rate.
+        with (
+            trio.move_on_after(_FAREWELL_SECONDS),
+            suppress(HTTPRejection, trio.BrokenResourceError),
+        ):
+            incoming.request = await read_request(out, max_bytes=max_bytes, forwarded=None)
 
     def _check_rate(self, incoming: IncomingConnection) -> str | None:
         """Charge a connection attempt as early as possible. Raises HTTPRejection.
@@ -166,6 +191,7 @@ class Handshaker:
         """Read from a request which client a proxy names, if any. Raises HTTPRejection."""
         if request is None:
             return None
+        incoming.request = request
         if incoming.may_be_canary:
             if self._canary is not None and self._canary.matches(request.headers):
                 incoming.is_canary = True
