@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -342,3 +343,17 @@ def test_equal_connections_share_a_state() -> None:
     parse(octets(NEXT_BATCH), len(NEXT_BATCH), 3, 0, state)
     assert state.state[0] == state.state[1] != state.state[3]
     assert found(state) == {Problem.SEQ_GAP: 10}
+
+
+def test_connections_with_other_subscriptions_or_filters_are_of_another_kind() -> None:
+    """What is right for one of them may be wrong for the other."""
+    state = Tables.empty(
+        np.array([0, 1, 2, 4, 5]),
+        np.array([0, 0, 0, 1, 0]),
+        np.zeros(4, np.int64),
+        topics=1,
+        partitions=12,
+        thresholds=np.array([0, 0, 0, 3]),
+        filters=10,
+    )
+    assert state.kind.tolist() == [0, 0, 1, 2]

@@ -131,7 +131,7 @@ class Tables(NamedTuple):
     A connection subscribes to the channels `keys[starts[c]:starts[c + 1]]`, ascending; `numbers`
     has the last record number of each. Channel k belongs to topic k % topics; the last offset of a
     partition is in `offsets[c, topic * partitions + partition]`. Connections of the same kind have
-    the same subscriptions.
+    the same subscriptions and filter.
     """
 
     seq: Ints  # [connections] the last one, 0 before the first
@@ -173,10 +173,14 @@ class Tables(NamedTuple):
     ) -> Tables:
         """Return the tables of connections that have received nothing."""
         connections = len(group)
-        kinds: dict[bytes, int] = {}
+        if thresholds is None:
+            thresholds = np.zeros(connections, np.int64)
+        kinds: dict[tuple[bytes, int], int] = {}
         kind = [
-            kinds.setdefault(keys[start:stop].tobytes(), len(kinds))
-            for start, stop in pairwise(starts.tolist())
+            kinds.setdefault((keys[start:stop].tobytes(), threshold), len(kinds))
+            for (start, stop), threshold in zip(
+                pairwise(starts.tolist()), thresholds.tolist(), strict=True
+            )
         ]
         most = int(np.diff(starts).max(initial=0))
         return cls(
@@ -192,7 +196,7 @@ class Tables(NamedTuple):
             newest_offsets=np.zeros((len(kinds), topics * partitions), np.int64),
             newest_numbers=np.zeros((len(kinds), most), np.int64),
             group=group,
-            thresholds=np.zeros(connections, np.int64) if thresholds is None else thresholds,
+            thresholds=thresholds,
             workload=np.array([topics, partitions, filters, events], np.int64),
             received=np.zeros(_GROUPS, np.int64),
             volume=np.zeros(1, np.int64),

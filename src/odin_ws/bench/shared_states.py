@@ -1,9 +1,9 @@
 """States: connections that have received the same have the same result for the next batch.
 
 A batch is checked message by message for the first connection that gets it. Others that have the
-same subscriptions, last offsets and last numbers have the same *state*: if the batch was right for
-the first one, it is right for them, and its positions and latencies are noted without checks.
-Otherwise a core checks some million messages a second, half of what the server sends.
+same subscriptions, filter, last offsets and last numbers have the same *state*: if the batch was
+right for the first one, it is right for them, and its positions and latencies are noted without
+checks. Otherwise a core checks some million messages a second, half of what the server sends.
 
 Two connections get one state by comparing all their offsets and numbers, or by the same batch after
 one state. A single message, a short batch or an error leave the state unknown.
@@ -72,7 +72,7 @@ def compare_state(place: int, first: int, count: int, connection: int, tables: T
     offsets, numbers = tables.offsets[connection], tables.numbers[start:stop]
     newest_numbers = tables.newest_numbers[kind, : stop - start]
     if not known[TO_STATE]:
-        topics, partitions = tables.workload
+        topics, partitions = tables.workload[0], tables.workload[1]
         for message in tables.tails.messages[first : first + count]:
             message[SLOT] = message[CHANNEL] % topics * partitions + message[PARTITION]
             message[PLACE] = np.searchsorted(tables.keys[start:stop], message[CHANNEL])

@@ -1,4 +1,8 @@
-"""Reads all connections of an epoll set in compiled code; returns to Python for rare events."""
+"""Reads all connections of an epoll set in compiled code; returns to Python for rare events.
+
+numba keeps compiled code as long as a function's own file is unchanged, also if the functions that
+it calls have changed: `rm src/odin_ws/bench/__pycache__/*.nb*` after changing one of those.
+"""
 
 from __future__ import annotations
 
