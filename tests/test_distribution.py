@@ -1,68 +1,83 @@
-"""Counts by bucket say of values what a sorted list of them says, as exactly as buckets can."""
+"""The wheel has every file of the package, the sdist what operators and tests need."""
 
 from __future__ import annotations
 
-import itertools
-import math
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 
-from odin_ws.distribution import Distribution
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src"
 
-values = st.floats(0, 100) | st.integers(0, 20).map(float)
-bounds = st.lists(values, min_size=1, max_size=8, unique=True).map(sorted)
-observed = st.lists(st.tuples(values, st.integers(1, 5)), min_size=1, max_size=20)
+BUILD_SECONDS = 100
 
-
-def distribution(limits: list[float], samples: list[tuple[float, int]]) -> Distribution:
-    """Values that were seen so many times."""
-    made = Distribution(limits)
-    for value, times in samples:
-        made.observe(value, times)
-    return made
-
-
-@given(bounds, observed)
-def test_a_value_falls_into_the_first_bucket_it_fits(
-    limits: list[float], samples: list[tuple[float, int]]
-) -> None:
-    """Bounds are inclusive, as Prometheus has them; what fits none is counted behind the last."""
-    plain = [value for value, times in samples for _ in range(times)]
-    edges = [-math.inf, *limits, math.inf]
-    assert distribution(limits, samples).counts == [
-        sum(low < value <= high for value in plain) for low, high in itertools.pairwise(edges)
-    ]
+# What operators take from the source distribution: a wheel installs only the package.
+FOR_OPERATORS = (
+    "compose/compose.yaml",
+    "deploy/grafana/odin-ws.json",
+    "deploy/haproxy/haproxy.cfg",
+    "deploy/kubernetes/chart/Chart.yaml",
+    "deploy/odin-ws.service",
+    "deploy/prometheus/rules.yml",
+    "examples/scores.toml",
+    "examples/sensors.toml",
+)
 
 
-@given(bounds, observed)
-def test_sums_and_extremes_are_exact(limits: list[float], samples: list[tuple[float, int]]) -> None:
-    """Number, total, mean and maximum do not depend on the buckets."""
-    plain = [value for value, times in samples for _ in range(times)]
-    made = distribution(limits, samples)
-    assert made.samples == len(plain)
-    assert made.total == pytest.approx(sum(plain))
-    assert made.mean == pytest.approx(sum(plain) / len(plain))
-    assert made.maximum == max(plain)
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The wheel and the sdist of this tree, by their suffix."""
+    folder = tmp_path_factory.mktemp("dist")
+    done = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-d", str(folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=BUILD_SECONDS,
+    )
+    assert done.returncode == 0, done.stderr
+    return {path.suffix: path for path in folder.iterdir()}
 
 
-@given(bounds, observed, st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]) | st.floats(0, 1))
-@example([1.0, 2.0], [(1.0, 1), (2.0, 1)], 0.5)
-@example([1.0, 2.0], [(2.0, 1)], 0.0)
-def test_a_quantile_is_the_bound_of_the_bucket_it_is_in(
-    limits: list[float], samples: list[tuple[float, int]], share: float
-) -> None:
-    """It is never less than the true one, and no further from it than its bucket is wide."""
-    plain = sorted(value for value, times in samples for _ in range(times))
-    true = plain[max(1, math.ceil(share * len(plain))) - 1]
-    expected = min([limit for limit in limits if limit >= true], default=math.inf)
-    assert distribution(limits, samples).quantile(share) == min(expected, plain[-1])
+def package_files() -> Iterator[str]:
+    """Every file of the package, code or not."""
+    for path in (SOURCE / "odin_ws").rglob("*"):
+        if path.is_file() and "__pycache__" not in path.parts:
+            yield path.relative_to(SOURCE).as_posix()
 
 
-def test_without_values_everything_is_0() -> None:
-    """A page that is read before the first value has numbers on it."""
-    empty = Distribution([1, 2])
-    assert (empty.samples, empty.total, empty.mean, empty.maximum) == (0, 0, 0, 0)
-    assert empty.quantile(0.99) == 0
-    assert empty.counts == [0, 0, 0]
+def test_wheel_has_every_file_of_the_package(archives: dict[str, Path]) -> None:
+    """Code, the console's page, the catalogue, the cases of conformance; and nothing else."""
+    with zipfile.ZipFile(archives[".whl"]) as wheel:
+        names = {name for name in wheel.namelist() if ".dist-info/" not in name}
+        for name in sorted(names):
+            assert wheel.read(name) == (SOURCE / name).read_bytes(), name
+    expected = set(package_files())
+    assert names == expected
+    suffixes = {Path(name).suffix for name in names}
+    assert {".py", ".html", ".js", ".css", ".toml", ".jsonl", ".c", ".typed"} <= suffixes
+
+
+def test_wheel_brings_command_and_plugin(archives: dict[str, Path]) -> None:
+    """`odin-ws`, and the fixtures for pytest without a conftest.py."""
+    with zipfile.ZipFile(archives[".whl"]) as wheel:
+        (name,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
+        text = wheel.read(name).decode()
+    assert "[console_scripts]\nodin-ws = odin_ws.__main__:main\n" in text
+    assert "[pytest11]\nodin_ws.testing.plugin = odin_ws.testing.plugin\n" in text
+
+
+def test_sdist_has_what_operators_take(archives: dict[str, Path]) -> None:
+    """Alert rules, dashboard, configurations, chart, examples; all docs and the package too."""
+    with tarfile.open(archives[".gz"]) as sdist:
+        names = {name.partition("/")[2] for name in sdist.getnames()}
+    assert names.issuperset(FOR_OPERATORS)
+    assert names.issuperset(f"src/{name}" for name in package_files())
+    docs = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    assert names >= docs
