@@ -31,8 +31,9 @@ from odin_ws.bench.workload import Run
 from odin_ws.testing.ports import LOOPBACK
 from odin_ws.testing.processes import ChildProcess
 from tests.hostile.churn import churn, report_churn
-from tests.hostile.kinds import CHANNELS, KINDS, PROXIED, PROXY
+from tests.hostile.kinds import CHANNELS, PROXIED, PROXY
 from tests.hostile.names import SETTINGS, report_names, subscribe_names
+from tests.hostile.registry import KINDS
 from tests.hostile.verdicts import Outcome, ServerState, report
 from tests.integration.servers import Server, serving
 

@@ -12,7 +12,8 @@ from typing import Final
 import trio
 
 from odin_ws.testing.ports import LOOPBACK
-from tests.hostile.kinds import AT_ONCE, KINDS, ON_OPS_PORT, Visit
+from tests.hostile.kinds import Visit
+from tests.hostile.registry import AT_ONCE, KINDS, ON_OPS_PORT
 
 __all__ = ["main"]
 
