@@ -165,7 +165,7 @@ async def test_backlog_does_not_wait_for_slots(autojump_clock: MockClock) -> Non
     async with trio.open_nursery() as nursery:
         nursery.start_soon(fetcher.run)
         with trio.fail_after(SLOT):
-            while fetcher.first_offset(FIRST) < 100:
+            while fetcher.partitions[FIRST].first_buffered < 100:
                 await fetcher.take(None)
         assert len(cluster.fetches()) >= 10
         nursery.cancel_scope.cancel()

@@ -1,4 +1,4 @@
-"""Applies one partition's part of a fetch response to its state. No I/O."""
+"""Applies to one partition's state its part of a fetch response, and its leader. No I/O."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import Final
 from odin_ws.kafka.errors import error_text
 from odin_ws.kafka.fetch_plan import LARGEST_PARTITION_BYTES, PARTITION_BYTES
 from odin_ws.kafka.partition import Partition
-from odin_ws.kafka.protocol import FetchedPartition
+from odin_ws.kafka.protocol import FetchedPartition, PartitionLayout
 from odin_ws.kafka.record_batches import read_batches
 from odin_ws.kafka.record_headers import NO_NAMES
 
-__all__ = ["Effect", "apply_fetched"]
+__all__ = ["Effect", "apply_fetched", "apply_layout"]
 
 _OUT_OF_RANGE: Final = 1
+
+_LEADER_NOT_AVAILABLE: Final = 5
 
 # Error codes after which the metadata may have changed: unknown topic or partition, no leader,
 # another leader, replica or disk offline, fenced or unknown leader epoch, new leader, unknown or
@@ -24,7 +26,7 @@ _ASK_FOR_METADATA: Final = {3, 5, 6, 9, 56, 74, 75, 78, 100, 103}
 
 
 class Effect(Flag):
-    """What the fetcher has to do after a partition's part of a response was applied."""
+    """What the fetcher has to do after a response was applied to a partition."""
 
     NONE = 0
     TAKE = auto()
@@ -114,3 +116,13 @@ def _fetch_larger(partition: Partition, now: float) -> Effect:
         return Effect.NONE
     partition.fail(f"the next batch is larger than {LARGEST_PARTITION_BYTES >> 20} MiB", now)
     return Effect.JUDGE
+
+
+def apply_layout(partition: Partition, layout: PartitionLayout, now: float) -> Effect:
+    """Apply the leader in the metadata; without one the partition fails and backs off."""
+    if layout.leader is not None:
+        partition.lead(layout.leader, layout.epoch)
+        return Effect.NONE
+    partition.leader = None
+    partition.fail(error_text(layout.error or _LEADER_NOT_AVAILABLE), now)
+    return Effect.ASK_FOR_METADATA | Effect.JUDGE | Effect.REPLAN

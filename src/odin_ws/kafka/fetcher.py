@@ -17,10 +17,10 @@ from odin_ws.kafka.client import Brokers, Purpose
 from odin_ws.kafka.errors import KafkaUnavailable, error_text
 from odin_ws.kafka.fetch_pace import FetchPace
 from odin_ws.kafka.fetch_plan import PARTITION_BYTES, FetchPlan, FetchPlanner
-from odin_ws.kafka.fetch_result import Effect, apply_fetched
+from odin_ws.kafka.fetch_result import Effect, apply_fetched, apply_layout
 from odin_ws.kafka.fetch_session import FetchSession
-from odin_ws.kafka.offset_lookup import look_up
-from odin_ws.kafka.partition import OffsetReset, Partition, PartitionState
+from odin_ws.kafka.offset_lookup import apply_outcome, look_up
+from odin_ws.kafka.partition import Partition, PartitionState
 from odin_ws.kafka.protocol import (
     NO_EPOCH,
     FetchResponse,
@@ -49,11 +49,6 @@ _LONG_BYTES: Final = 64 << 10
 # Back-off after a broker failed as a whole.
 _FIRST_RETRY_SECONDS: Final = 0.1
 _LAST_RETRY_SECONDS: Final = 1.0
-
-# After how long a truncation is looked up again.
-_CONFIRM_SECONDS: Final = 0.3
-
-_LEADER_NOT_AVAILABLE: Final = 5
 
 
 class Fetcher:
@@ -85,7 +80,7 @@ class Fetcher:
         # low rates.
         self._slot = min(slot, max_wait)
         self._pace = FetchPace(self._slot)
-        self._broker_states = BrokerStates(self._slot)
+        self.broker_states = BrokerStates(self._slot)
         # Whether records are delivered without a new slot: the rest of one, or a backlog.
         self._is_in_slot = False
         # Whether a broker is not fetched from until records are taken.
@@ -190,10 +185,6 @@ class Fetcher:
         """Make a waiting `take` return without records."""
         self._ready.wake()
 
-    def first_offset(self, key: TopicPartition) -> int:
-        """Return the offset of a partition's next record to take."""
-        return self.partitions[key].first_buffered
-
     def record_epoch(self, key: TopicPartition) -> int:
         """The leader epoch of the last record read of a partition; NO_EPOCH if it is not known."""
         partition = self.partitions.get(key)
@@ -202,11 +193,6 @@ class Fetcher:
     def next_offsets(self) -> dict[TopicPartition, int]:
         """Return by partition the offset after everything taken and after gaps without records."""
         return {key: partition.first_buffered for key, partition in self.partitions.items()}
-
-    @property
-    def throttled(self) -> Mapping[int, float]:
-        """The brokers that delay fetches because of a quota, and since when."""
-        return self._broker_states.throttled
 
     # ---- fetching
 
@@ -259,12 +245,12 @@ class Fetcher:
                 # slots.
                 not_before = -math.inf
                 has_backlog = self._is_in_slot = True
-            not_before = max(not_before, self._broker_states.note(node, request, response))
+            not_before = max(not_before, self.broker_states.note(node, request, response))
             await self._take_response(node, session, planner, plan, response)
 
     def _plan(self, node: int, planner: FetchPlanner) -> FetchPlan:
         """Plan the next fetch from a broker, and request what partitions wait for."""
-        longest_unseen = self._broker_states.longest_unseen(node)
+        longest_unseen = self.broker_states.longest_unseen(node)
         led = partial(self._led_by, node)
         plan = planner.plan(led, trio.current_time(), self.changed, longest_unseen)
         if plan.has_lookup:
@@ -298,7 +284,7 @@ class Fetcher:
         now = trio.current_time()
         # A response leaves out partitions without news. Only a problem makes a difference to them.
         quiet, size = set(plan.in_question), 0
-        if self._broker_states.fetches_by_name(node):
+        if self.broker_states.fetches_by_name(node):
             for key in plan.wanted.keys() & self.partitions.keys():
                 self.partitions[key].see(now, now)
         for one in response.partitions:
@@ -345,13 +331,6 @@ class Fetcher:
         if Effect.REPLAN in effect:
             self._notify()
 
-    def _fail(
-        self, partition: Partition, reason: str, now: float, retry_seconds: float | None = None
-    ) -> None:
-        partition.fail(reason, now, retry_seconds)
-        self.troubled.set()
-        self._notify()
-
     # ---- offset lookups
 
     async def _look_up_positions(self, node: int) -> None:
@@ -363,7 +342,7 @@ class Fetcher:
                 for one in self.partitions.values()
                 if one.state is PartitionState.LOOKING_UP and one.leader == node
             ]
-            now, longest_unseen = trio.current_time(), self._broker_states.longest_unseen(node)
+            now, longest_unseen = trio.current_time(), self.broker_states.longest_unseen(node)
             lost = [one for one in mine if not one.is_in_doubt(now, longest_unseen)]
             if len(lost) < len(mine):
                 self.metadata_requested.set()
@@ -382,40 +361,20 @@ class Fetcher:
                     and asked[one.key] == (one.leader_epoch, one.lookup)
                 )
                 if is_current:
-                    self._take_outcome(one, outcomes[one.key], now)
+                    self._apply_effect(one, apply_outcome(one, outcomes[one.key], now))
             self._notify()
-
-    def _take_outcome(
-        self, partition: Partition, outcome: OffsetReset | str | None, now: float
-    ) -> None:
-        if isinstance(outcome, str):
-            self.metadata_requested.set()
-            self._fail(partition, outcome, now)
-        elif outcome is None:
-            partition.stay()
-        elif not partition.confirm(outcome):
-            reason = f"the log may end before offset {partition.position}"
-            self._fail(partition, reason, now, _CONFIRM_SECONDS)
-        else:
-            partition.reset(outcome)
-            self._ready.add(partition)
 
     # ---- bookkeeping
 
     def _lead(self, partition: Partition, now: float) -> None:
         key = partition.key
+        topic = None if key.topic in self._suspended else self._topics.get(key.topic)
+        layout = topic.partitions.get(key.partition) if topic is not None else None
         if key.topic in self._suspended:
             partition.leader = None
             self.metadata_requested.set()
-            return
-        topic = self._topics.get(key.topic)
-        layout = topic.partitions.get(key.partition) if topic is not None else None
-        if layout is not None and layout.leader is not None:
-            partition.lead(layout.leader, layout.epoch)
         elif layout is not None:
-            partition.leader = None
-            self.metadata_requested.set()
-            self._fail(partition, error_text(layout.error or _LEADER_NOT_AVAILABLE), now)
+            self._apply_effect(partition, apply_layout(partition, layout, now))
 
     def _drop(self, key: TopicPartition) -> None:
         partition = self.partitions.pop(key, None)

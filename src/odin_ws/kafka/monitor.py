@@ -164,7 +164,7 @@ class Monitor:
         return bool(
             self._has_trouble
             or self._held
-            or self._fetcher.throttled
+            or self._fetcher.broker_states.throttled
             or self._cluster_problem
             or self.own_problem
             or self._shown
@@ -233,7 +233,7 @@ class Monitor:
         fetcher = self._fetcher
         lasting = {
             node: Problem(_THROTTLED, since)
-            for node, since in fetcher.throttled.items()
+            for node, since in fetcher.broker_states.throttled.items()
             if now - since >= self._interval
         }
         return {

@@ -13,6 +13,7 @@ from typing import Final
 
 from odin_ws.kafka.client import Brokers
 from odin_ws.kafka.errors import KafkaUnavailable, RequestUnsupported, error_text
+from odin_ws.kafka.fetch_result import Effect
 from odin_ws.kafka.partition import OffsetReset, Partition
 from odin_ws.kafka.protocol import (
     EARLIEST,
@@ -25,7 +26,10 @@ from odin_ws.kafka.protocol import (
 )
 from odin_ws.records import GapReason, TopicPartition
 
-__all__ = ["look_up", "resolve"]
+__all__ = ["apply_outcome", "look_up", "resolve"]
+
+# After how long a truncation is looked up again.
+_CONFIRM_SECONDS: Final = 0.3
 
 _NO_EPOCH_END: Final = EpochEnd(0, NO_EPOCH, -1)
 
@@ -107,3 +111,18 @@ def resolve(
         # Never back to the beginning: the records there were delivered, as far as known.
         return OffsetReset(end.offset, GapReason.TRUNCATED)
     return None
+
+
+def apply_outcome(partition: Partition, outcome: OffsetReset | str | None, now: float) -> Effect:
+    """Apply the result of `look_up` to a partition that still waits for it."""
+    if isinstance(outcome, str):
+        partition.fail(outcome, now)
+        return Effect.ASK_FOR_METADATA | Effect.JUDGE | Effect.REPLAN
+    if outcome is None:
+        partition.stay()
+        return Effect.NONE
+    if not partition.confirm(outcome):
+        partition.fail(f"the log may end before offset {partition.position}", now, _CONFIRM_SECONDS)
+        return Effect.JUDGE | Effect.REPLAN
+    partition.reset(outcome)
+    return Effect.TAKE

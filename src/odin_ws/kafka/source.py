@@ -175,7 +175,8 @@ class KafkaSource:
         new = {
             key: at
             for key, at in positions.items()
-            if key not in self._fetcher.partitions or self._fetcher.first_offset(key) != at
+            if key not in self._fetcher.partitions
+            or self._fetcher.partitions[key].first_buffered != at
         }
         self._fetcher.assign(new, epochs)
 
