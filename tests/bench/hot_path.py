@@ -39,7 +39,7 @@ from odin_ws.testing.ports import LOOPBACK
 from tests.handshake.requests import max_header_bytes
 from tests.scenarios.wire import Op, frame
 
-__all__ = ["CASES", "Case", "Cost", "cost", "stored", "version"]
+__all__ = ["CASES", "TOKEN", "TOPIC", "Case", "Cost", "cost", "make_hub", "stored", "version"]
 
 STORED: Final = Path(__file__).with_name("hot_path.json")
 
@@ -208,7 +208,7 @@ def _cycle(  # noqa: PLR0913 -- what its subscribers are like
     """
 
     async def main() -> int:
-        hub = _hub()
+        hub = make_hub()
         for number in range(subscribers):
             subscriber = Subscriber(_ignore, form)
             where = {"field": "data.size", "gte": 8 + number}
@@ -232,7 +232,8 @@ def _cycle(  # noqa: PLR0913 -- what its subscribers are like
     return trio.run(main, clock=trio.testing.MockClock())
 
 
-def _hub() -> Hub:
+def make_hub() -> Hub:
+    """Return a hub without subscribers and without rates."""
     catalogue = default_catalogue()
     ingest = Ingest(
         Stream(catalogue),
