@@ -125,25 +125,35 @@ EFFECTS: Final = {
     "WS_MAX_PENDING_HANDSHAKES": (
         f"{_WAITING}::test_oldest_pending_handshake_makes_room_for_new_one"
     ),
-    "WS_AUTH": f"{_AUTH}/test_coming_in.py::test_without_a_token_nobody_gets_in",
-    "WS_JWT_SECRET": f"{_AUTH}/test_coming_in.py::test_a_good_token_lets_in",
+    "WS_AUTH": f"{_AUTH}/test_handshake.py::test_missing_token_is_rejected_with_401",
+    "WS_JWT_SECRET": f"{_AUTH}/test_handshake.py::test_valid_token_is_accepted",
     "WS_JWT_PUBLIC_KEY": f"{_AUTHORITY}::test_public_key_file_verifies_tokens",
-    "WS_JWKS": f"{_AUTH}/test_token_metrics.py::test_keys_are_counted_as_they_change",
+    "WS_JWKS": (
+        f"{_AUTH}/test_token_metrics.py::test_number_of_keys_and_reads_of_key_set_are_counted"
+    ),
     "WS_JWKS_INTERVAL_SECONDS": (
-        f"{_AUTH}/test_token_metrics.py::test_keys_are_counted_as_they_change"
+        f"{_AUTH}/test_token_metrics.py::test_number_of_keys_and_reads_of_key_set_are_counted"
     ),
-    "WS_JWT_AUDIENCE": f"{_AUTH}/test_coming_in.py::test_audience_and_issuer_have_to_be_right",
-    "WS_JWT_ISSUER": f"{_AUTH}/test_coming_in.py::test_audience_and_issuer_have_to_be_right",
-    "WS_JWT_LEEWAY_SECONDS": f"{_AUTH}/test_coming_in.py::test_leeway_is_a_setting",
+    "WS_JWT_AUDIENCE": (
+        f"{_AUTH}/test_handshake.py::test_wrong_or_missing_audience_or_issuer_is_rejected"
+    ),
+    "WS_JWT_ISSUER": (
+        f"{_AUTH}/test_handshake.py::test_wrong_or_missing_audience_or_issuer_is_rejected"
+    ),
+    "WS_JWT_LEEWAY_SECONDS": f"{_AUTH}/test_handshake.py::test_jwt_leeway_is_a_setting",
     "WS_TOKEN_IN_QUERY": (
-        f"{_AUTH}/test_coming_in.py::test_a_token_in_the_query_is_taken_where_that_is_set"
+        f"{_AUTH}/test_handshake.py::test_token_in_query_is_accepted_with_ws_token_in_query"
     ),
-    "WS_TOKEN_EXPIRY_NOTICE_SECONDS": f"{_AUTH}/test_expiry.py::test_the_notice_is_a_setting",
+    "WS_TOKEN_EXPIRY_NOTICE_SECONDS": (
+        f"{_AUTH}/test_expiry.py::test_expiry_notice_time_is_a_setting"
+    ),
     "WS_PRIVATE_CATEGORIES": f"{_AUTH}/test_grants.py::test_private_categories_are_a_setting",
     "WS_POLICY": f"{_AUTHORITY}::test_policy_file_is_applied",
-    "WS_ALLOWED_ORIGINS": f"{_AUTH}/test_coming_in.py::test_only_listed_pages_may_connect",
+    "WS_ALLOWED_ORIGINS": (
+        f"{_AUTH}/test_handshake.py::test_origin_outside_allowed_origins_is_rejected"
+    ),
     "WS_MAX_CONNECTIONS_PER_USER": (
-        f"{_AUTH}/test_coming_in.py::test_a_user_has_so_many_connections"
+        f"{_AUTH}/test_handshake.py::test_connections_over_max_connections_per_user_are_rejected"
     ),
     "WS_OPS_HOSTS": "tests/ops/test_request_checks.py::test_hosts_of_the_setting_are_answered",
     "WS_OPS_TOKEN": "tests/ops/test_request_checks.py::test_the_token_opens_every_page",

@@ -1,4 +1,4 @@
-"""A subscription never brings more than the token grants, in whatever way it is asked for."""
+"""No command delivers a channel that the token does not grant."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import trio
 from odin_ws.settings import Secret
 from odin_ws.testing.scenario import Scenario, ScenarioClient
 from tests.jwt_issuer import SECRET, TOKENS_ARE_ASKED_FOR
-from tests.scenarios.auth.asking import come, token
+from tests.scenarios.auth.handshakes import connect, token
 from tests.scenarios.tables import EVENTS
 
 pytestmark = TOKENS_ARE_ASKED_FOR
@@ -18,7 +18,7 @@ pytestmark = TOKENS_ARE_ASKED_FOR
 TRADES = {"odin.trades": dict.fromkeys(range(12), -1)}
 ALL = {f"odin.{topic}": dict.fromkeys(range(12), -1) for topic in ("trades", "balances")}
 
-# Every command that begins something, with names.
+# Each kind of subscription.
 COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
     "subscribe": ("subscribe", {}),
     "positions": ("subscribe", {"positions": True}),
@@ -32,7 +32,7 @@ every_command = pytest.mark.parametrize("command", COMMANDS)
 
 
 async def publish(scenario: Scenario) -> None:
-    """One record of two tokens in every category, and let them be delivered."""
+    """Publish one record of two tokens in each category, and wait until they are delivered."""
     for category in EVENTS:
         for name in ("BTC", "ETH"):
             scenario.publish(name, category)
@@ -40,7 +40,7 @@ async def publish(scenario: Scenario) -> None:
 
 
 async def received(client: ScenarioClient) -> set[str]:
-    """The channels of all that has come, and comes in a second."""
+    """Return the channels of the messages received until a second has passed."""
     found = set()
     with trio.move_on_after(1):
         while True:
@@ -49,19 +49,19 @@ async def received(client: ScenarioClient) -> set[str]:
 
 
 def rejected(ack: dict[str, Any]) -> dict[str, str]:
-    """The rejected names with their sentences; all of them are FORBIDDEN."""
+    """Return the rejected names with their messages; all have the code FORBIDDEN."""
     assert {one["code"] for one in ack["rejected"]} <= {"FORBIDDEN"}
     return {one["name"]: one["message"] for one in ack["rejected"]}
 
 
 @every_command
-async def test_what_is_not_granted_is_rejected_by_name(
+async def test_name_without_grant_is_rejected_and_others_take_effect(
     odin_scenario: Scenario, command: str
 ) -> None:
-    """Others of the same command take effect, in the past and live."""
+    """Replayed and live messages are those of the granted names."""
     kind, options = COMMANDS[command]
     await publish(odin_scenario)
-    client = await come(odin_scenario, channels=["BTC.*", "*.trade"])
+    client = await connect(odin_scenario, channels=["BTC.*", "*.trade"])
     names = ["BTC.balances", "ETH.balances", "*.trade", "*.balances", "ETH.*"]
     ack = await client.command(kind, channels=names, **options)
     assert ack["subscribed"] == ["BTC.balances", "*.trade"]
@@ -94,13 +94,13 @@ async def test_what_is_not_granted_is_rejected_by_name(
     ],
     ids=str,
 )
-async def test_no_name_brings_a_private_category(
+async def test_private_category_without_grant_is_rejected(
     odin_scenario: Scenario, command: str, names: dict[str, list[str]]
 ) -> None:
-    """Without a grant nothing of it comes, live or past, and the answer says what is missing."""
+    """Patterns, bundles and topics that contain it are rejected, with the missing grant."""
     kind, options = COMMANDS[command]
     await publish(odin_scenario)
-    client = await come(odin_scenario)
+    client = await connect(odin_scenario)
     ack = await client.command(kind, **names, **options)
     assert ack["subscribed"] == []
     ((_, message),) = rejected(ack).items()
@@ -111,9 +111,9 @@ async def test_no_name_brings_a_private_category(
     assert len(odin_scenario.service.hub.index) == 0
 
 
-async def test_a_token_without_channels_brings_all_the_rest(odin_scenario: Scenario) -> None:
+async def test_token_without_channels_grants_all_public_categories(odin_scenario: Scenario) -> None:
     """By pattern and by bundle."""
-    client = await come(odin_scenario)
+    client = await connect(odin_scenario)
     names = [f"*.{category}" for category in EVENTS if category != "balances"]
     assert (await client.subscribe(channels=[*names, "TRADING"]))["rejected"] == []
     await publish(odin_scenario)
@@ -125,9 +125,11 @@ async def test_a_token_without_channels_brings_all_the_rest(odin_scenario: Scena
     }
 
 
-async def test_a_reconnect_is_granted_as_a_whole_or_not(odin_scenario: Scenario) -> None:
-    """Its answer knows no names: with one that is not granted, nothing begins."""
-    client = await come(odin_scenario)
+async def test_reconnect_with_one_channel_without_grant_is_rejected(
+    odin_scenario: Scenario,
+) -> None:
+    """Its response has no list of rejected names, so it is rejected as a whole."""
+    client = await connect(odin_scenario)
     error = await client.command("reconnect", last_pos={"BTC.trade": "0-0", "BTC.balances": "0-0"})
     assert error == {
         "type": "reconnect_error",
@@ -144,19 +146,19 @@ async def test_a_reconnect_is_granted_as_a_whole_or_not(odin_scenario: Scenario)
     ws_private_categories=("social",), ws_auth="jwt", ws_jwt_secret=Secret(SECRET)
 )
 async def test_private_categories_are_a_setting(odin_scenario: Scenario) -> None:
-    """Here it is another one."""
-    client = await come(odin_scenario)
+    """Here `social` is private, and `balances` is not."""
+    client = await connect(odin_scenario)
     ack = await client.subscribe(channels=["*.balances", "*.social"])
     assert rejected(ack) == {"*.social": "not granted: *.social"}
 
 
 @pytest.mark.parametrize(("claim", "maximum"), [(2, 2), (0, 0), (5, 3), (None, 3)])
 @pytest.mark.odin_settings(ws_max_subscriptions=3, ws_auth="jwt", ws_jwt_secret=Secret(SECRET))
-async def test_a_token_can_lower_the_limit(
+async def test_claim_can_lower_max_subscriptions(
     odin_scenario: Scenario, claim: int | None, maximum: int
 ) -> None:
-    """Of subscriptions, and never raise it; the sentence has the limit that holds."""
-    client = await come(odin_scenario, max_subscriptions=claim)
+    """It cannot raise the limit; the rejections have the limit in force."""
+    client = await connect(odin_scenario, max_subscriptions=claim)
     ack = await client.subscribe(channels=[f"T{number}.trade" for number in range(5)])
     assert ack["count"] == maximum
     assert {(one["code"], one["message"]) for one in ack["rejected"]} == {
@@ -168,10 +170,10 @@ async def test_a_token_can_lower_the_limit(
     assert again["message"] == f"at most {maximum} subscriptions per connection"
 
 
-async def test_what_waits_is_judged_when_its_turn_comes(odin_scenario: Scenario) -> None:
-    """A command that was granted when it came is not, if the token has changed meanwhile."""
+async def test_pending_command_is_authorized_when_it_is_processed(odin_scenario: Scenario) -> None:
+    """The token changes while the command waits for a replay."""
     await publish(odin_scenario)
-    client = await come(odin_scenario, channels=["*.trade", "*.balances"])
+    client = await connect(odin_scenario, channels=["*.trade", "*.balances"])
     odin_scenario.log_reader.hold()
     await client.send('{"type":"subscribe","id":1,"data":{"channels":["*.trade"],"since_ms":0}}')
     await client.send('{"type":"subscribe","id":2,"data":{"channels":["BTC.balances"]}}')

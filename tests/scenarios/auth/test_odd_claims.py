@@ -1,7 +1,4 @@
-"""Claims that are signed and cannot be what they should: nobody gets in with them.
-
-And whoever gets in can be listed, logged and revoked.
-"""
+"""Signed tokens with invalid claims are rejected; each connected user can be listed and revoked."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from odin_ws.auth.faults import JwtFault
 from odin_ws.settings import Secret
 from odin_ws.testing.scenario import Scenario
 from tests.jwt_issuer import SECRET
-from tests.scenarios.auth.asking import ask, bearer, come
+from tests.scenarios.auth.handshakes import bearer, connect, handshake
 from tests.scenarios.ops import get, post
 
 OPS = "the operators' own token"
@@ -26,30 +23,30 @@ pytestmark = pytest.mark.odin_settings(
 )
 
 ODD: dict[str, dict[str, Any]] = {
-    "half a surrogate pair in sub": {"sub": "ann\ud800"},
-    "half a surrogate pair in channels": {"channels": ["\udfff.trade"]},
+    "a lone surrogate in sub": {"sub": "ann\ud800"},
+    "a lone surrogate in channels": {"channels": ["\udfff.trade"]},
     "a line feed in sub": {"sub": "ann\n"},
-    "an end beyond every clock": {"exp": 10**400},
-    "an end that is no number": {"exp": float("nan")},
-    "an end that never comes": {"exp": float("inf")},
-    "an end in words": {"exp": "4102444800"},
+    "exp beyond every clock": {"exp": 10**400},
+    "exp that is NaN": {"exp": float("nan")},
+    "exp that is infinite": {"exp": float("inf")},
+    "exp that is a string": {"exp": "4102444800"},
     "more channels than a command may have": {"channels": ["a"] * 1025},
     "a limit that is no number": {"max_subscriptions": "all"},
 }
 
 
 def signed(**claims: Any) -> str:
-    """A token with these claims, as Python's JSON writes them."""
+    """Return a token with these claims, written by Python's JSON encoder."""
     payload = json.dumps({"sub": "ann", "exp": 4102444800, **claims})
     return jwt.PyJWS().encode(payload.encode(), SECRET, "HS256")
 
 
 @pytest.mark.parametrize("case", ODD)
-async def test_odd_claims_are_rejected_with_401(odin_scenario: Scenario, case: str) -> None:
-    """They are counted as claims; `/clients` and a live connection's `auth` go on as before."""
-    live = await come(odin_scenario)
+async def test_invalid_claims_are_rejected_with_401(odin_scenario: Scenario, case: str) -> None:
+    """They count as `claims`; `/clients` and the `auth` of a connected client still work."""
+    live = await connect(odin_scenario)
     token = signed(**ODD[case])
-    assert (await ask(odin_scenario, headers=bearer(token))).status == 401
+    assert (await handshake(odin_scenario, headers=bearer(token))).status == 401
     assert (await live.command("auth", token=token))["data"]["code"] == "invalid_token"
     assert (await live.command("heartbeat"))["type"] == "pong"
     clients = await get(odin_scenario, "/clients", headers=bearer(OPS))
@@ -65,26 +62,26 @@ async def test_odd_claims_are_rejected_with_401(odin_scenario: Scenario, case: s
     ["\U0001f600" * 256, '"\\', "\u202eann", "Z\u00fcrich", " ", "<script>", "%00", "\u00e9" * 256],
 )
 @pytest.mark.parametrize("ascii_only", [False, True])
-async def test_every_user_that_got_in_is_listed_and_can_be_revoked(
+async def test_each_connected_user_is_listed_and_can_be_revoked(
     odin_scenario: Scenario, user: str, *, ascii_only: bool
 ) -> None:
-    """However the name is written in the JSON of the revocation."""
+    """The revocation's JSON may have the name in ASCII or in UTF-8."""
     client = await odin_scenario.connect(token=signed(sub=user))
     clients = await get(odin_scenario, "/clients", headers=bearer(OPS))
     assert [one["user"] for one in clients.json()["clients"]] == [user]
-    order = {"user": user}
-    body = json.dumps(order).encode() if ascii_only else orjson.dumps(order)
+    revocation = {"user": user}
+    body = json.dumps(revocation).encode() if ascii_only else orjson.dumps(revocation)
     answer = await post(odin_scenario, "/revocations", content=body, headers=bearer(OPS))
     assert (answer.json()["user"], answer.json()["closed"]) == (user, 1)
     assert (await client.closed()).code == 4403
-    assert (await ask(odin_scenario, headers=bearer(signed(sub=user)))).status == 403
+    assert (await handshake(odin_scenario, headers=bearer(signed(sub=user)))).status == 403
 
 
 @pytest.mark.parametrize("until", ["1e300", "-1e300", "1" + "0" * 400, "9007199254740994"])
-async def test_revocation_until_no_time_that_could_come_is_rejected(
+async def test_revocation_until_impossible_time_is_rejected(
     odin_scenario: Scenario, until: str
 ) -> None:
-    """400; a number that is too large is no error of ours."""
+    """The answer is 400; a number that is too large raises no exception."""
     body = f'{{"user":"ann","until":{until}}}'.encode()
     answer = await post(odin_scenario, "/revocations", content=body, headers=bearer(OPS))
     assert answer.status_code == 400

@@ -1,4 +1,4 @@
-"""`auth` gives a live connection the grant of a new token, and takes away what it does not have."""
+"""`auth` replaces the grant of a connection by that of a new token, and ends subscriptions."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import trio
 
 from odin_ws.testing.scenario import Scenario, ScenarioClient
 from tests.jwt_issuer import TOKENS_ARE_ASKED_FOR, Issuer
-from tests.scenarios.auth.asking import come, token
+from tests.scenarios.auth.handshakes import connect, token
 from tests.scenarios.ops import metric
 
 pytestmark = TOKENS_ARE_ASKED_FOR
 
 
 async def fault(client: ScenarioClient, text: str) -> tuple[str, str]:
-    """Code and sentence of what a new token is rejected with."""
-    said = await client.command("auth", token=text)
-    assert said["type"] == "auth_error"
-    return said["data"]["code"], said["data"]["message"]
+    """Return code and message of the error for this token."""
+    error = await client.command("auth", token=text)
+    assert error["type"] == "auth_error"
+    return error["data"]["code"], error["data"]["message"]
 
 
-async def test_a_new_token_is_acknowledged_with_its_end(odin_scenario: Scenario) -> None:
-    """In epoch seconds, as the SDK wants it; the id is echoed."""
-    client = await come(odin_scenario)
+async def test_auth_ack_has_expiry_of_new_token(odin_scenario: Scenario) -> None:
+    """In epoch seconds, as the SDK expects; the id is echoed."""
+    client = await connect(odin_scenario)
     renewed = token(100, exp=2_000_000_000)
     await client.send(f'{{"type":"auth","id":"a","data":{{"token":"{renewed}"}}}}')
     assert await client.answer() == {
@@ -34,9 +34,9 @@ async def test_a_new_token_is_acknowledged_with_its_end(odin_scenario: Scenario)
     }
 
 
-async def test_more_can_be_granted(odin_scenario: Scenario) -> None:
-    """It counts for commands that come after; what is subscribed goes on."""
-    client = await come(odin_scenario, channels=["*.trade"])
+async def test_new_token_can_grant_more(odin_scenario: Scenario) -> None:
+    """The grant applies to later commands; existing subscriptions continue."""
+    client = await connect(odin_scenario, channels=["*.trade"])
     await client.subscribe(channels=["*.trade"])
     assert (await client.subscribe(channels=["BTC.balances"]))["rejected"]
     assert (await client.command("auth", token=token(channels=["*.*"])))["type"] == "auth_ack"
@@ -46,9 +46,9 @@ async def test_more_can_be_granted(odin_scenario: Scenario) -> None:
     assert {one["channel"] for one in await client.messages(2)} == {"BTC.balances", "BTC.trade"}
 
 
-async def test_what_is_granted_no_more_is_ended_and_told(odin_scenario: Scenario) -> None:
-    """Before the ack, so that the client knows what the new token costs it; then nothing comes."""
-    client = await come(odin_scenario, channels=["*.*"])
+async def test_new_token_ends_subscriptions_that_it_does_not_grant(odin_scenario: Scenario) -> None:
+    """A forced unsubscription_ack lists them before the auth_ack; no message of them follows."""
+    client = await connect(odin_scenario, channels=["*.*"])
     await client.subscribe(channels=["*.*", "BTC.*", "BTC.trade", "*.social"])
     await client.send(
         f'{{"type":"auth","data":{{"token":"{token(channels=["*.trade", "*.social"])}"}}}}'
@@ -67,12 +67,12 @@ async def test_what_is_granted_no_more_is_ended_and_told(odin_scenario: Scenario
     assert await client.silence(5)
 
 
-async def test_a_replay_is_cut_to_what_is_granted(odin_scenario: Scenario) -> None:
-    """What was on its way when the token changed does not come."""
+async def test_new_token_removes_channels_from_running_replay(odin_scenario: Scenario) -> None:
+    """The replay continues with the channels that the new token grants."""
     odin_scenario.publish("BTC", "balances")
     odin_scenario.publish("BTC", "trade")
     await trio.sleep(1)
-    client = await come(odin_scenario, channels=["*.*"])
+    client = await connect(odin_scenario, channels=["*.*"])
     odin_scenario.log_reader.hold()
     names = '["BTC.balances","BTC.trade"]'
     await client.send(f'{{"type":"subscribe","data":{{"channels":{names},"since_ms":0}}}}')
@@ -86,16 +86,20 @@ async def test_a_replay_is_cut_to_what_is_granted(odin_scenario: Scenario) -> No
     assert await client.silence(5)
 
 
-async def test_what_is_granted_no_more_is_not_sent_again(odin_scenario: Scenario) -> None:
-    """`replay` brings nothing of a subscription that the new token has ended."""
-    client = await come(odin_scenario, channels=["*.*"])
+async def test_resend_omits_channels_that_new_token_does_not_grant(odin_scenario: Scenario) -> None:
+    """`replay` reports their sequence numbers as missing."""
+    client = await connect(odin_scenario, channels=["*.*"])
     await client.subscribe(channels=["BTC.balances", "BTC.trade"])
     odin_scenario.publish("BTC", "balances")
     await client.message()
     await client.command("auth", token=token())
     await client.answer()
-    said = await client.command("replay", since=0)
-    assert (said["type"], said["count"], said["missing"]) == ("replay_incomplete", 0, [1, 1])
+    response = await client.command("replay", since=0)
+    assert (response["type"], response["count"], response["missing"]) == (
+        "replay_incomplete",
+        0,
+        [1, 1],
+    )
     assert await client.silence(1)
 
 
@@ -110,11 +114,11 @@ async def test_what_is_granted_no_more_is_not_sent_again(odin_scenario: Scenario
     ],
     ids=["nonsense", "forged", "old", "another user's", "another user's, with more"],
 )
-async def test_a_token_that_is_rejected_changes_nothing(
+async def test_rejected_token_changes_nothing(
     odin_scenario: Scenario, bad: str, code: str, message: str
 ) -> None:
-    """Neither what is granted nor when it ends; the connection goes on."""
-    client = await come(odin_scenario, 60, channels=["*.trade"])
+    """The connection keeps its grant and its expiry."""
+    client = await connect(odin_scenario, 60, channels=["*.trade"])
     await client.subscribe(channels=["*.trade"])
     assert await fault(client, bad) == (code, message)
     assert (await client.subscribe(channels=["*.balances"]))["rejected"]
@@ -124,16 +128,16 @@ async def test_a_token_that_is_rejected_changes_nothing(
     assert await metric(odin_scenario, "ws_jwt_rejected_total") == 1
 
 
-async def test_too_many_bad_tokens_close(odin_scenario: Scenario) -> None:
-    """As too many of any bad commands do: nobody can try tokens for ever on one connection."""
-    client = await come(odin_scenario)
+async def test_50_invalid_tokens_close_1008(odin_scenario: Scenario) -> None:
+    """So a connection cannot try tokens forever."""
+    client = await connect(odin_scenario)
     for _ in range(50):
         await client.send('{"type":"auth","data":{"token":"guess"}}')
     assert (await client.closed()).code == 1008
 
 
-async def test_a_command_without_a_token_is_an_auth_error(odin_scenario: Scenario) -> None:
-    """The SDK waits for nothing else."""
-    client = await come(odin_scenario)
-    said: dict[str, Any] = await client.command("auth")
-    assert (said["type"], said["data"]["code"]) == ("auth_error", "invalid_message")
+async def test_auth_without_token_gets_auth_error(odin_scenario: Scenario) -> None:
+    """The SDK waits for this type only."""
+    client = await connect(odin_scenario)
+    error: dict[str, Any] = await client.command("auth")
+    assert (error["type"], error["data"]["code"]) == ("auth_error", "invalid_message")

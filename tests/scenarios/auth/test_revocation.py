@@ -1,4 +1,4 @@
-"""Who is revoked at the ops port is closed at once, and not let in again."""
+"""Users and tokens revoked at the ops port are disconnected at once, and rejected afterwards."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from odin_ws.auth.revocations import LASTS_SECONDS
 from odin_ws.settings import Secret
 from odin_ws.testing.scenario import Scenario
 from tests.jwt_issuer import SECRET
-from tests.scenarios.auth.asking import ask, bearer, come, token
+from tests.scenarios.auth.handshakes import bearer, connect, handshake, token
 from tests.scenarios.ops import post
 from tests.scenarios.wire import RawClient
 
@@ -24,40 +24,40 @@ pytestmark = pytest.mark.odin_settings(
 )
 
 
-async def revoke(scenario: Scenario, **order: Any) -> httpx.Response:
-    """Post a revocation with the right token."""
-    return await post(scenario, "/revocations", json=order, headers=bearer(OPS))
+async def revoke(scenario: Scenario, **revocation: Any) -> httpx.Response:
+    """Post a revocation with the ops token."""
+    return await post(scenario, "/revocations", json=revocation, headers=bearer(OPS))
 
 
-async def test_a_user_is_closed_and_kept_out(odin_scenario: Scenario) -> None:
-    """On all connections, with all tokens; others do not notice."""
-    clients = [await come(odin_scenario, jti=f"t-{number}") for number in range(3)]
-    bob = await come(odin_scenario, sub="bob")
+async def test_revoked_user_is_closed_and_rejected(odin_scenario: Scenario) -> None:
+    """This applies to all its connections and tokens; other users are not affected."""
+    clients = [await connect(odin_scenario, jti=f"t-{number}") for number in range(3)]
+    bob = await connect(odin_scenario, sub="bob")
     answer = (await revoke(odin_scenario, user="ann")).json()
     assert (answer["user"], answer["closed"]) == ("ann", 3)
     assert answer["until"] == pytest.approx(time.time() + LASTS_SECONDS, abs=60)
     for client in clients:
         closed = await client.closed()
         assert (closed.code, closed.reason) == (4403, "access was revoked")
-    rejected = await ask(odin_scenario, headers=bearer(token(jti="new")))
+    rejected = await handshake(odin_scenario, headers=bearer(token(jti="new")))
     assert (rejected.status, rejected.body) == (403, "access was revoked\n")
-    assert (await ask(odin_scenario, headers=bearer(token(sub="bob")))).status == 101
+    assert (await handshake(odin_scenario, headers=bearer(token(sub="bob")))).status == 101
     assert (await bob.command("heartbeat"))["type"] == "pong"
 
 
-async def test_one_token_is_closed_and_kept_out(odin_scenario: Scenario) -> None:
-    """The user's others stay good."""
-    lost, kept = await come(odin_scenario, jti="lost"), await come(odin_scenario, jti="kept")
+async def test_revoked_token_is_closed_and_rejected(odin_scenario: Scenario) -> None:
+    """The user's other tokens stay valid."""
+    lost, kept = await connect(odin_scenario, jti="lost"), await connect(odin_scenario, jti="kept")
     answer = (await revoke(odin_scenario, token_id="lost")).json()  # noqa: S106 -- an id
     assert (answer["token_id"], answer["closed"]) == ("lost", 1)
     assert (await lost.closed()).code == 4403
     assert (await kept.command("heartbeat"))["type"] == "pong"
     for name, status in (("lost", 403), ("kept", 101)):
-        assert (await ask(odin_scenario, headers=bearer(token(jti=name)))).status == status
+        assert (await handshake(odin_scenario, headers=bearer(token(jti=name)))).status == status
 
 
-async def test_nothing_more_is_sent_to_who_is_revoked(odin_scenario: Scenario) -> None:
-    """What waits for it is thrown away, but for the frame that it has the beginning of."""
+async def test_revoked_connection_gets_no_further_message(odin_scenario: Scenario) -> None:
+    """Pending messages are dropped, except the frame that is partly written."""
     client = await RawClient.open(odin_scenario, capacity=2000, headers=bearer(token()))
     await client.subscribe("*.trade")
     for _ in range(5):
@@ -69,22 +69,32 @@ async def test_nothing_more_is_sent_to_who_is_revoked(odin_scenario: Scenario) -
     assert last.close == (4403, "access was revoked")
 
 
-async def test_a_revoked_token_does_not_renew(odin_scenario: Scenario) -> None:
-    """On a connection that has another."""
-    client = await come(odin_scenario, jti="kept")
+async def test_revoked_token_is_rejected_by_auth_command(odin_scenario: Scenario) -> None:
+    """The connection has another token, and keeps it."""
+    client = await connect(odin_scenario, jti="kept")
     await revoke(odin_scenario, token_id="lost")  # noqa: S106 -- an id
-    said = await client.command("auth", token=token(jti="lost"))
-    assert said["data"] == {"code": "forbidden", "message": "access was revoked"}
+    error = await client.command("auth", token=token(jti="lost"))
+    assert error["data"] == {"code": "forbidden", "message": "access was revoked"}
 
 
-async def test_a_revocation_ends(odin_scenario: Scenario) -> None:
-    """When it was said to, or when it is taken back."""
-    for until in (time.time() + 0.2, 0):
-        await revoke(odin_scenario, user="ann")
-        assert (await ask(odin_scenario, headers=bearer(token()))).status == 403
-        answer = (await revoke(odin_scenario, user="ann", until=0)).json()
-        assert answer["closed"] == 0, until
-        assert (await ask(odin_scenario, headers=bearer(token()))).status == 101
+async def test_revocation_ends_when_it_is_withdrawn(odin_scenario: Scenario) -> None:
+    """`until: 0` withdraws it."""
+    await revoke(odin_scenario, user="ann")
+    assert (await handshake(odin_scenario, headers=bearer(token()))).status == 403
+    answer = (await revoke(odin_scenario, user="ann", until=0)).json()
+    assert answer["closed"] == 0
+    assert (await handshake(odin_scenario, headers=bearer(token()))).status == 101
+
+
+async def test_revocation_ends_at_its_until(
+    odin_scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wall clock decides."""
+    now = time.time()
+    await revoke(odin_scenario, user="ann", until=now + 60)
+    for later, status in ((55, 403), (65, 101)):
+        monkeypatch.setattr(time, "time", lambda later=later: now + later)
+        assert (await handshake(odin_scenario, headers=bearer(token()))).status == status
 
 
 @pytest.mark.parametrize(
@@ -104,34 +114,34 @@ async def test_a_revocation_ends(odin_scenario: Scenario) -> None:
     ],
     ids=range(11),
 )
-async def test_what_is_no_revocation_is_told(
+async def test_invalid_revocation_is_answered_400(
     odin_scenario: Scenario, body: bytes, problem: str
 ) -> None:
-    """400 with a line that names the field, and nobody is closed."""
-    client = await come(odin_scenario)
+    """One line names the field; no connection is closed."""
+    client = await connect(odin_scenario)
     answer = await post(odin_scenario, "/revocations", content=body, headers=bearer(OPS))
     assert (answer.status_code, answer.text.count("\n")) == (400, 1)
     assert answer.text.startswith(problem)
     assert (await client.command("heartbeat"))["type"] == "pong"
 
 
-async def test_the_operators_token_is_needed(odin_scenario: Scenario) -> None:
-    """A subscriber's does not do."""
+async def test_revocation_needs_ops_token(odin_scenario: Scenario) -> None:
+    """A client's token is rejected."""
     for headers in ({}, bearer(token()), bearer("wrong")):
         answer = await post(odin_scenario, "/revocations", json={"user": "ann"}, headers=headers)
         assert answer.status_code == 401
-    assert (await ask(odin_scenario, headers=bearer(token()))).status == 101
+    assert (await handshake(odin_scenario, headers=bearer(token()))).status == 101
 
 
 @pytest.mark.odin_settings(ws_auth="jwt", ws_jwt_secret=Secret(SECRET))
-async def test_without_an_operators_token_nobody_may_revoke(odin_scenario: Scenario) -> None:
-    """Or whoever reaches the port could send everybody away."""
+async def test_revocation_is_forbidden_without_ws_ops_token(odin_scenario: Scenario) -> None:
+    """Otherwise anybody who reaches the ops port could disconnect all clients."""
     answer = await post(odin_scenario, "/revocations", json={"user": "ann"})
     assert (answer.status_code, "WS_OPS_TOKEN" in answer.text) == (403, True)
 
 
 @pytest.mark.odin_settings(ws_ops_token=Secret(OPS))
-async def test_where_nobody_is_asked_nobody_is_revoked(odin_scenario: Scenario) -> None:
-    """There are no users to name."""
+async def test_revocation_is_rejected_without_authentication(odin_scenario: Scenario) -> None:
+    """Without tokens there are no users."""
     answer = await revoke(odin_scenario, user="ann")
     assert (answer.status_code, "WS_AUTH=none" in answer.text) == (409, True)

@@ -1,4 +1,4 @@
-"""What operators see of tokens and keys."""
+"""Metrics of tokens and keys."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from odin_ws.auth.faults import JwtFault
 from odin_ws.auth.revocations import Revocation
 from odin_ws.testing.scenario import Scenario, open_scenario
 from tests.jwt_issuer import TOKENS_ARE_ASKED_FOR, Issuer, issuer, jwt_settings
-from tests.scenarios.auth.asking import ask, bearer, come, token
-from tests.scenarios.ops import ask as ask_ops
+from tests.scenarios.auth.handshakes import bearer, connect, handshake, token
+from tests.scenarios.ops import ask as page
 from tests.scenarios.ops import metric, metrics
 
 
 @TOKENS_ARE_ASKED_FOR
-async def test_faults_are_counted_by_reason(odin_scenario: Scenario) -> None:
-    """Each is there from the start; a rotation that went wrong shows as one of them."""
+async def test_rejected_tokens_are_counted_by_reason(odin_scenario: Scenario) -> None:
+    """Each reason has a sample from the start."""
     labels = {
         dict(labels)["reason"]
         for name, labels in await metrics(odin_scenario)
@@ -29,7 +29,7 @@ async def test_faults_are_counted_by_reason(odin_scenario: Scenario) -> None:
     assert labels == set(JwtFault)
     jwt_verifier = odin_scenario.service.server.authenticator.jwt_verifier
     assert jwt_verifier is not None
-    client = await come(odin_scenario)
+    client = await connect(odin_scenario)
     jwt_verifier.revoke(Revocation(user="eve"), 4_000_000_000)
     expected = {
         "malformed": "x",
@@ -41,15 +41,17 @@ async def test_faults_are_counted_by_reason(odin_scenario: Scenario) -> None:
         "revoked": token(sub="eve"),
     }
     for reason, text in expected.items():
-        await ask(odin_scenario, headers=bearer(text))
+        await handshake(odin_scenario, headers=bearer(text))
         assert await metric(odin_scenario, "ws_jwt_rejected_total", reason=reason) == 1, reason
     await client.command("auth", token=token(sub="bob"))
     assert await metric(odin_scenario, "ws_jwt_rejected_total", reason="other_user") == 1
     assert await metric(odin_scenario, "ws_revocations") == 1
 
 
-async def test_keys_are_counted_as_they_change(autojump_clock: MockClock, tmp_path: Path) -> None:
-    """How many there are, and how often they could be read."""
+async def test_number_of_keys_and_reads_of_key_set_are_counted(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    """If the key set cannot be read, the last keys stay valid."""
     del autojump_clock
     file = tmp_path / "jwks.json"
     old, new = issuer("ES256", "old"), issuer("RS256", "new")
@@ -60,27 +62,27 @@ async def test_keys_are_counted_as_they_change(autojump_clock: MockClock, tmp_pa
         file.write_bytes(orjson.dumps({"keys": [old.jwk, new.jwk]}))
         await trio.sleep(70)
         assert await metric(scenario, "ws_jwt_keys") == 2
-        assert (await ask(scenario, headers=bearer(new.token()))).status == 101
+        assert (await handshake(scenario, headers=bearer(new.token()))).status == 101
         reads = await metric(scenario, "ws_jwks_reads_total", result="read")
         assert reads >= 2
         file.unlink()
         await trio.sleep(140)
         assert await metric(scenario, "ws_jwks_reads_total", result="failed") >= 1
         assert await metric(scenario, "ws_jwt_keys") == 2
-        assert (await ask(scenario, headers=bearer(new.token()))).status == 101
+        assert (await handshake(scenario, headers=bearer(new.token()))).status == 101
 
 
 @pytest.mark.odin_settings(ws_auth="jwt", ws_jwks="http://127.0.0.1:1/jwks.json")
-async def test_without_keys_an_instance_is_not_ready(odin_scenario: Scenario) -> None:
-    """Nobody could come in, so nobody should be sent; who comes is told to come again."""
+async def test_instance_without_keys_is_not_ready(odin_scenario: Scenario) -> None:
+    """It could verify no token; a client gets 503 with a Retry-After."""
     jwt_verifier = odin_scenario.service.server.authenticator.jwt_verifier
     assert jwt_verifier is not None
     assert jwt_verifier.jwks is not None
-    answer = await ask_ops(odin_scenario, "/health/ready")
+    answer = await page(odin_scenario, "/health/ready")
     assert (answer.status_code, answer.text) == (
         503,
         "not ready: the JWT keys are not loaded yet\n",
     )
-    rejected = await ask(odin_scenario, headers=bearer(token()))
+    rejected = await handshake(odin_scenario, headers=bearer(token()))
     assert (rejected.status, rejected.body) == (503, "tokens cannot be verified yet\n")
     assert "retry-after" in rejected.headers

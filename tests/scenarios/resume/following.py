@@ -1,4 +1,4 @@
-"""What resuming clients of these tests have in common; the client is odin_ws.testing.follower's."""
+"""Helpers of the resume tests; the resuming client is odin_ws.testing.follower."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from odin_ws.records import Record
 from odin_ws.testing.follower import Follower, Interest, by_topic, key_of
 from odin_ws.testing.scenario import Scenario, ScenarioClient
 
-__all__ = ["after", "all_messages", "following", "publish", "publish_long", "say"]
+__all__ = ["after", "all_messages", "following", "publish", "publish_long", "send"]
 
 
 def after(*records: Record, less: int = 0) -> dict[str, dict[int, int]]:
-    """Where a client is that has got these records, or stands so much before them."""
+    """Return positions of a client that received these records, or `less` offsets before them."""
     return by_topic({key_of(one): one.offset - less for one in records})
 
 
-async def say(client: ScenarioClient, kind: str, **data: Any) -> None:
-    """Send a command, without waiting for its answer."""
+async def send(client: ScenarioClient, kind: str, **data: Any) -> None:
+    """Send a command without waiting for its response."""
     await client.send(json.dumps({"type": kind, "data": data}))
 
 
 async def all_messages(client: ScenarioClient, seconds: float = 5) -> list[dict[str, Any]]:
-    """Every message that comes until none has come for so long."""
+    """Return all messages until none has come for `seconds`."""
     found = []
     while not await client.silence(seconds):
         found.append(await client.message())
@@ -34,7 +34,7 @@ async def all_messages(client: ScenarioClient, seconds: float = 5) -> list[dict[
 
 
 async def publish(scenario: Scenario, count: int, of: str = "BTC") -> list[Record]:
-    """Publish some trades of a token, and let them be read."""
+    """Publish `count` trades of a token, and wait until the server has read them."""
     records = [scenario.publish(of, "trade", number) for number in range(count)]
     await trio.sleep(1)
     return records
@@ -48,7 +48,7 @@ async def publish_long(scenario: Scenario, count: int) -> None:
 
 
 def following(records: Iterable[Record], *channels: str) -> Follower:
-    """A client that has got no record yet of these partitions."""
+    """Return a client that has received no record of these partitions."""
     follower = Follower(*channels)
     follower.positions = {key_of(one): -1 for one in records}
     follower.interests = [Interest(name, dict(follower.positions)) for name in channels]

@@ -1,4 +1,4 @@
-"""The log does not answer: a replay waits for it, and a client is told if that takes too long."""
+"""Replays while the log reader fails or does not answer."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ import trio
 from odin_ws.testing.assertions import offsets_of
 from odin_ws.testing.follower import key_of
 from odin_ws.testing.scenario import Scenario
-from tests.scenarios.resume.following import after, all_messages, following, publish, say
+from tests.scenarios.resume.following import after, all_messages, following, publish, send
 
 pytestmark = pytest.mark.odin_settings(ws_history_bytes=0)
 
 
 @pytest.mark.parametrize("seconds", [1, 25])
-async def test_it_recovers(odin_scenario: Scenario, nursery: trio.Nursery, seconds: float) -> None:
-    """Within half a minute the client only waits: then it gets everything."""
+async def test_replay_waits_up_to_30_s_for_log_reader(
+    odin_scenario: Scenario, nursery: trio.Nursery, seconds: float
+) -> None:
+    """Then the client gets all records."""
     records = await publish(odin_scenario, 20)
     odin_scenario.log_reader.fail()
     follower = following(records, "BTC.trade")
@@ -30,10 +32,10 @@ async def test_it_recovers(odin_scenario: Scenario, nursery: trio.Nursery, secon
     follower.check(odin_scenario.log.records)
 
 
-async def test_it_fails_and_recovers_again_and_again(
+async def test_long_replay_survives_repeated_failures(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """What was read stands: the rest is read later, in the middle of a long replay too."""
+    """Each time the replay continues after the records that it has read."""
     for number in range(3000):
         odin_scenario.publish(f"T{number % 5}", "trade", [number, "x" * 1000])
     await trio.sleep(5)
@@ -56,16 +58,18 @@ async def test_it_fails_and_recovers_again_and_again(
 
 
 @pytest.mark.parametrize("delivery", ["all", "latest"])
-async def test_it_fails_for_good(odin_scenario: Scenario, delivery: str) -> None:
-    """The answer says to come again, and nothing has changed: no subscription, no delivery mode."""
+async def test_failing_log_reader_gives_not_available_after_30_s(
+    odin_scenario: Scenario, delivery: str
+) -> None:
+    """Subscriptions and delivery mode do not change, and a later resume succeeds."""
     records = await publish(odin_scenario, 5)
     odin_scenario.log_reader.fail()
     client = await odin_scenario.connect()
     await client.subscribe(channels=["ETH.trade"])
-    asked = trio.current_time()
+    sent_at = trio.current_time()
     error = await client.resume(after(records[0]), channels=["BTC.trade"], delivery=delivery)
     assert (error["type"], error["code"], error["retry"]) == ("error", "NOT_AVAILABLE", True)
-    assert trio.current_time() - asked == pytest.approx(30, abs=2)
+    assert trio.current_time() - sent_at == pytest.approx(30, abs=2)
     (connection,) = odin_scenario.service.server.connections
     assert connection.subscriber.patterns == {"ETH.trade"}
     assert connection.subscriber.conflation is None
@@ -86,10 +90,10 @@ async def test_it_fails_for_good(odin_scenario: Scenario, delivery: str) -> None
         ("reconnect", {"last_pos": {"BTC.trade": "2-0"}}),
     ],
 )
-async def test_every_kind_of_beginning_says_so(
+async def test_each_replaying_command_gets_not_available_with_retry_delay(
     odin_scenario: Scenario, command: tuple[str, dict[str, Any]]
 ) -> None:
-    """With the time to try again; to a reconnect in its own words, since its SDK would give up."""
+    """`reconnect` gets `rate_limited`, because the SDK treats `not_available` as final."""
     (record, _) = await publish(odin_scenario, 2)
     assert record.partition == 2
     odin_scenario.log_reader.hold()
@@ -103,10 +107,10 @@ async def test_every_kind_of_beginning_says_so(
     assert 2000 <= error["retry_ms"] <= 10_000
 
 
-async def test_it_falls_silent_amid_the_reading(
+async def test_log_reader_that_stops_answering_delays_rest_of_replay(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """What was read by then is not thrown away: the answer comes, and the rest when it can."""
+    """Records that were read before are sent."""
     for number in range(3000):
         odin_scenario.publish("BTC", "trade", number)
     await trio.sleep(4)
@@ -130,13 +134,13 @@ async def test_it_falls_silent_amid_the_reading(
     assert follower.answers[-1] == {"type": "replay_complete", "count": 3000}
 
 
-async def test_what_waits_has_its_turn_after_a_failure(odin_scenario: Scenario) -> None:
-    """A subscribe behind a resume that could not be had is carried out."""
+async def test_waiting_command_is_processed_after_failed_replay(odin_scenario: Scenario) -> None:
+    """The subscribe behind the failed resume takes effect."""
     records = await publish(odin_scenario, 2)
     odin_scenario.log_reader.fail()
     client = await odin_scenario.connect()
-    await say(client, "resume", positions=after(records[0]), channels=["BTC.trade"])
-    await say(client, "subscribe", channels=["ETH.trade"])
+    await send(client, "resume", positions=after(records[0]), channels=["BTC.trade"])
+    await send(client, "subscribe", channels=["ETH.trade"])
     assert [(await client.answer())["type"] for _ in range(2)] == ["error", "subscription_ack"]
     await publish(odin_scenario, 1, "ETH")
     assert (await client.message())["channel"] == "ETH.trade"

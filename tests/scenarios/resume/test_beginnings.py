@@ -1,4 +1,4 @@
-"""Beginning with a time, with the state there is, or with exact positions."""
+"""Subscriptions that start at a time, with a snapshot, or at exact positions."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from odin_ws.settings import Settings
 from odin_ws.testing.assertions import offsets_of
 from odin_ws.testing.follower import Follower, key_of, wanted
 from odin_ws.testing.scenario import Scenario, open_scenario
-from tests.scenarios.resume.following import after, all_messages, publish, say
+from tests.scenarios.resume.following import after, all_messages, publish, send
 
 RETAINED = [0, 5_200, 1 << 20]
 
 
 def put(scenario: Scenario, token: str, timestamp: int, data: str = "") -> None:
-    """A trade of a certain time."""
+    """Append a trade with this timestamp."""
     value = b'{"type":"TRADE_EXECUTED","timestamp":0,"data":"%b"}' % data.encode()
     scenario.log.append("odin.trades", token.encode(), value, timestamp=timestamp)
 
@@ -27,8 +27,10 @@ def put(scenario: Scenario, token: str, timestamp: int, data: str = "") -> None:
     ("since", "first"),
     [(0, 0), (1000, 0), (1001, 1), (1500, 5), (1501, 6), (1900, 9), (1901, 10), (10**13, 10)],
 )
-async def test_since_a_time(odin_scenario: Scenario, retained: int, since: int, first: int) -> None:
-    """What is as old comes first, from its first record on; then what is published."""
+async def test_since_ms_replays_from_first_record_of_that_time(
+    odin_scenario: Scenario, retained: int, since: int, first: int
+) -> None:
+    """Live messages follow."""
     settings = Settings(ws_history_bytes=retained)
     async with open_scenario(settings, log=odin_scenario.log) as scenario:
         for number in range(10):
@@ -45,8 +47,8 @@ async def test_since_a_time(odin_scenario: Scenario, retained: int, since: int, 
         assert [bool(one.get("replay")) for one in messages] == [True] * (10 - first) + [False] * 2
 
 
-async def test_since_a_time_before_what_is_left(odin_scenario: Scenario) -> None:
-    """What retention took was never asked for by its offset: it begins with what there is."""
+async def test_since_ms_before_oldest_record_reports_no_loss(odin_scenario: Scenario) -> None:
+    """The client requested no offsets, so the replay begins with the oldest record."""
     settings = Settings(ws_history_bytes=0)
     async with open_scenario(settings, log=odin_scenario.log) as scenario:
         records = await publish(scenario, 10)
@@ -58,10 +60,10 @@ async def test_since_a_time_before_what_is_left(odin_scenario: Scenario) -> None
 
 
 @pytest.mark.odin_settings(ws_history_bytes=0)
-async def test_since_a_time_while_records_come(
+async def test_since_ms_misses_no_record_published_during_look_up(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """None of those that come while the log is asked is missing."""
+    """The log reader looks up the offsets while records are published."""
     await publish(odin_scenario, 5)
     odin_scenario.log_reader.hold()
     follower = Follower("*.trade")
@@ -79,10 +81,10 @@ async def test_since_a_time_while_records_come(
 
 
 @pytest.mark.odin_settings(ws_history_bytes=0)
-async def test_who_is_cut_off_amid_it_goes_on_from_its_answer(
+async def test_interrupted_since_ms_replay_is_resumed_from_ack_positions(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """The positions of the answer are where the past begins, so a resume has the rest of it."""
+    """The ack's positions are those at which the replay begins."""
     for number in range(200):
         odin_scenario.publish(f"T{number % 20}", "trade", "x" * 2000)
     await trio.sleep(2)
@@ -98,8 +100,8 @@ async def test_who_is_cut_off_amid_it_goes_on_from_its_answer(
     assert len(follower.messages) == 200
 
 
-async def test_a_snapshot_and_then_news(odin_scenario: Scenario) -> None:
-    """The last message of each channel as `replay`, then every message behind it, none twice."""
+async def test_snapshot_is_followed_by_live_messages(odin_scenario: Scenario) -> None:
+    """The last message of each channel is marked as `replay`; no message comes twice."""
     for number in range(5):
         await publish(odin_scenario, 1, "BTC")
         await publish(odin_scenario, 1, f"T{number}")
@@ -111,13 +113,13 @@ async def test_a_snapshot_and_then_news(odin_scenario: Scenario) -> None:
     for _ in range(2):
         await publish(odin_scenario, 1, "BTC")
     messages = await all_messages(client)
-    state, news = messages[:6], messages[6:]
-    assert all(message["replay"] for message in state)
-    assert {(one["channel"], one["pos"].split("-")[1]) for one in state if "BTC" in str(one)} == {
-        ("BTC.trade", "4")
-    }
-    assert len({one["channel"] for one in state}) == 6
-    assert [(one["channel"], "replay" in one) for one in news] == [("BTC.trade", False)] * 2
+    snapshot, live = messages[:6], messages[6:]
+    assert all(message["replay"] for message in snapshot)
+    assert {
+        (one["channel"], one["pos"].split("-")[1]) for one in snapshot if "BTC" in str(one)
+    } == {("BTC.trade", "4")}
+    assert len({one["channel"] for one in snapshot}) == 6
+    assert [(one["channel"], "replay" in one) for one in live] == [("BTC.trade", False)] * 2
 
 
 @pytest.mark.parametrize(
@@ -132,10 +134,10 @@ async def test_a_snapshot_and_then_news(odin_scenario: Scenario) -> None:
         (["nobody.trade"], set()),
     ],
 )
-async def test_a_snapshot_of_patterns(
+async def test_snapshot_has_each_matching_channel_once(
     odin_scenario: Scenario, channels: list[str], expected: set[str]
 ) -> None:
-    """Each channel that a pattern matches comes once, also where several do."""
+    """Also if several patterns match it."""
     for token, category in (
         ("BTC", "trade"),
         ("BTC", "trade"),
@@ -152,8 +154,8 @@ async def test_a_snapshot_of_patterns(
     assert sorted(found) == sorted(expected)
 
 
-async def test_a_tombstone_takes_a_channel_out(odin_scenario: Scenario) -> None:
-    """A key that was deleted has no state any more, until it has one again."""
+async def test_tombstone_removes_channel_until_its_next_record(odin_scenario: Scenario) -> None:
+    """A deleted key has no last message."""
     await publish(odin_scenario, 2)
     await publish(odin_scenario, 2, "ETH")
     odin_scenario.log.append("odin.trades", b"BTC", None)
@@ -167,8 +169,8 @@ async def test_a_tombstone_takes_a_channel_out(odin_scenario: Scenario) -> None:
     assert {one["channel"] for one in await all_messages(client)} == {"BTC.trade", "ETH.trade"}
 
 
-async def test_an_instance_knows_the_state_from_its_start(odin_scenario: Scenario) -> None:
-    """What it read of the log's past when it started counts."""
+async def test_snapshot_includes_records_read_at_start(odin_scenario: Scenario) -> None:
+    """An instance reads the recent records of the log when it starts."""
     await publish(odin_scenario, 3)
     odin_scenario.log.append("odin.trades", b"ETH", b"{}")
     odin_scenario.log.append("odin.trades", b"ETH", None)
@@ -179,8 +181,8 @@ async def test_an_instance_knows_the_state_from_its_start(odin_scenario: Scenari
         assert (await client.message())["pos"].endswith("-2")
 
 
-async def test_a_recreated_topic_has_no_state(odin_scenario: Scenario) -> None:
-    """What its channels were is gone with it."""
+async def test_recreated_topic_is_not_in_snapshot(odin_scenario: Scenario) -> None:
+    """Its channels have no last message."""
     (record,) = await publish(odin_scenario, 1)
     odin_scenario.publish("BTC", "social")
     odin_scenario.log.recreate(record.topic)
@@ -191,8 +193,8 @@ async def test_a_recreated_topic_has_no_state(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.odin_settings(ws_snapshot_bytes=0)
-async def test_without_memory_for_it_there_is_no_state(odin_scenario: Scenario) -> None:
-    """WS_SNAPSHOT_BYTES=0: a snapshot is empty, and what is published comes."""
+async def test_snapshot_bytes_of_0_gives_empty_snapshot(odin_scenario: Scenario) -> None:
+    """Live messages are delivered."""
     await publish(odin_scenario, 3)
     client = await odin_scenario.connect()
     assert (await client.subscribe(channels=["BTC.trade"], snapshot=True))["replayed"] == 0
@@ -200,10 +202,10 @@ async def test_without_memory_for_it_there_is_no_state(odin_scenario: Scenario) 
     assert len(await all_messages(client)) == 1
 
 
-async def test_positions_are_exactly_where_it_is_live(
+async def test_first_live_message_follows_ack_positions(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """Whenever one subscribes amid a stream: the first record behind the positions is the first."""
+    """20 clients subscribe while records stream."""
     followers = [Follower("BTC.trade", "*.social") for _ in range(20)]
     for number in range(100):
         odin_scenario.publish("BTC", "trade", number)
@@ -216,12 +218,12 @@ async def test_positions_are_exactly_where_it_is_live(
     for follower in followers:
         follower.check(records)
     starts = [tuple(follower.interests[0].starts.values()) for follower in followers]
-    # Two may come in the same cycle.
+    # Two clients may subscribe in the same cycle.
     assert len(set(starts)) >= 15
 
 
-async def test_positions_come_only_when_asked_for(odin_scenario: Scenario) -> None:
-    """With them the topics of the categories are named; of the topics subscribed, no others."""
+async def test_ack_has_positions_and_categories_only_if_requested(odin_scenario: Scenario) -> None:
+    """They are those of the subscribed topics."""
     client = await odin_scenario.connect()
     ack = await client.subscribe(channels=["BTC.trade"])
     assert "positions" not in ack
@@ -231,8 +233,8 @@ async def test_positions_come_only_when_asked_for(odin_scenario: Scenario) -> No
     assert ack["categories"] == {"social": "odin.social"}
 
 
-async def test_a_time_and_the_state_do_not_go_together(odin_scenario: Scenario) -> None:
-    """They are two ways to begin."""
+async def test_since_ms_with_snapshot_is_rejected(odin_scenario: Scenario) -> None:
+    """Each of them sets a start position."""
     client = await odin_scenario.connect()
     error = await client.subscribe(channels=["BTC.trade"], snapshot=True, since_ms=1)
     assert (error["code"], error["message"]) == (
@@ -241,8 +243,8 @@ async def test_a_time_and_the_state_do_not_go_together(odin_scenario: Scenario) 
     )
 
 
-async def test_what_is_live_is_not_begun_again(odin_scenario: Scenario) -> None:
-    """Whatever a second command asks for, no message comes twice."""
+async def test_replaying_commands_repeat_no_live_message(odin_scenario: Scenario) -> None:
+    """No message comes twice, whatever later commands request."""
     client = await odin_scenario.connect()
     await client.subscribe(channels=["BTC.trade"])
     records = await publish(odin_scenario, 3)
@@ -251,7 +253,7 @@ async def test_what_is_live_is_not_begun_again(odin_scenario: Scenario) -> None:
         {"channels": ["BTC.*"], "snapshot": True},
         {"channels": ["*.trade"], "since_ms": int(time.time() * 1000) - 60_000},
     ):
-        await say(client, "subscribe", **data)
-    await say(client, "resume", channels=["BTC.trade"], positions=after(records[0], less=1))
+        await send(client, "subscribe", **data)
+    await send(client, "resume", channels=["BTC.trade"], positions=after(records[0], less=1))
     await publish(odin_scenario, 1)
     assert offsets_of(await all_messages(client)) == {key_of(records[0]): [0, 1, 2, 3]}

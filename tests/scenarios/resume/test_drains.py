@@ -1,4 +1,4 @@
-"""An instance goes, with a word or without one: its clients go on elsewhere and lose nothing."""
+"""After a drain or crash of an instance its clients resume elsewhere and lose nothing."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from odin_ws.testing.follower import Follower
 from odin_ws.testing.scenario import Scenario, open_scenario
 from tests.scenarios.wire import Op, RawClient, texts
 
-GOING = (1012, "the server is restarting")
+RESTARTING = (1012, "the server is restarting")
 
 
-async def test_advice_comes_before_the_close(odin_scenario: Scenario) -> None:
-    """Everybody is told when to come back, each at its own time, and nothing follows but 1012."""
+async def test_drain_sends_reconnect_advice_before_close(odin_scenario: Scenario) -> None:
+    """Each client gets its own random delay; only the close frame 1012 follows."""
     clients = [await RawClient.open(odin_scenario) for _ in range(50)]
     for client in clients:
         await client.subscribe("*.trade")
@@ -24,7 +24,7 @@ async def test_advice_comes_before_the_close(odin_scenario: Scenario) -> None:
     delays = []
     for client in clients:
         frames = await client.rest()
-        assert frames[-1].close == GOING
+        assert frames[-1].close == RESTARTING
         message, advice = texts(frames)
         assert message["seq"] == 1
         assert advice["type"] == "reconnect"
@@ -35,34 +35,34 @@ async def test_advice_comes_before_the_close(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.odin_settings(ws_drain_timeout_seconds=5.5, ws_drain_delay_seconds=0)
-async def test_many_are_asked_to_come_back_over_a_longer_time(
+async def test_drain_spreads_reconnects_by_maximum_rate(
     odin_scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No more than so many a second come back to the others: 100 at 50 take two seconds."""
+    """At 50 a second, 100 clients reconnect within two seconds."""
     monkeypatch.setattr("odin_ws.server._RETURNS", 50)
     clients = [await RawClient.open(odin_scenario) for _ in range(100)]
     started = trio.current_time()
     returns = []
 
-    async def leave(client: RawClient) -> None:
+    async def read_close(client: RawClient) -> None:
         advice = (await client.next()).json
         returns.append(trio.current_time() - started + advice["data"]["after_ms"] / 1000)
-        assert (await client.next()).close == GOING
+        assert (await client.next()).close == RESTARTING
         await client.send(Op.CLOSE, b"\x03\xf4")
 
     async with trio.open_nursery() as nursery:
         for client in clients:
-            nursery.start_soon(leave, client)
+            nursery.start_soon(read_close, client)
         odin_scenario.stop()
     assert 1.5 < max(returns) < 2.1
     assert 20 < sum(at < 1 for at in returns) < 80
 
 
 @pytest.mark.parametrize("retained", [0, 1 << 20])
-async def test_nothing_is_lost_by_a_drain(
+async def test_drain_loses_no_record(
     odin_scenario: Scenario, nursery: trio.Nursery, retained: int
 ) -> None:
-    """Subscribers of an instance that is stopped amid a stream go on at another one."""
+    """Subscribers continue at another instance while records stream."""
     async with open_scenario(Settings(ws_history_bytes=retained), log=odin_scenario.log) as another:
         followers = [Follower("*.trade") for _ in range(10)]
         for follower in followers:
@@ -77,7 +77,7 @@ async def test_nothing_is_lost_by_a_drain(
         await trio.sleep(2)
         odin_scenario.stop()
         for follower in followers:
-            assert await follower.wait_closed() == GOING
+            assert await follower.wait_closed() == RESTARTING
             advice = follower.items[-1]
             assert advice["type"] == "reconnect"
             await trio.sleep(advice["data"]["after_ms"] / 1000)
@@ -88,10 +88,10 @@ async def test_nothing_is_lost_by_a_drain(
 
 
 @pytest.mark.parametrize("retained", [0, 1 << 20])
-async def test_nothing_is_lost_by_a_drain_amid_a_replay(
+async def test_drain_during_replay_loses_no_record(
     odin_scenario: Scenario, nursery: trio.Nursery, retained: int
 ) -> None:
-    """Who has got half of what it missed gets the other half elsewhere."""
+    """The client gets the rest of its replay from another instance."""
     settings = Settings(ws_history_bytes=retained)
     async with open_scenario(settings, log=odin_scenario.log) as first:
         follower = Follower("*.trade")
@@ -105,7 +105,7 @@ async def test_nothing_is_lost_by_a_drain_amid_a_replay(
         await follower.connect(nursery, first, capacity=3000)
         await trio.sleep(2)
         await first.drain()
-        assert await follower.wait_closed() == GOING
+        assert await follower.wait_closed() == RESTARTING
         assert follower.items[-1]["type"] == "reconnect"
         assert 0 < len(follower.messages) < 200
         assert first.service.server.replays.active == 0
@@ -114,10 +114,10 @@ async def test_nothing_is_lost_by_a_drain_amid_a_replay(
         follower.check(odin_scenario.log.records)
 
 
-async def test_a_replay_that_waits_does_not_hold_up_a_drain(
+async def test_replay_waiting_for_log_does_not_delay_drain(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """Whoever waits for the log is sent away like everybody."""
+    """The client is closed with 1012 as others are."""
     settings = Settings(ws_history_bytes=0)
     async with open_scenario(settings, log=odin_scenario.log) as first:
         first.publish("BTC", "trade")
@@ -133,8 +133,8 @@ async def test_a_replay_that_waits_does_not_hold_up_a_drain(
         assert follower.closed.code == 1012
 
 
-async def test_nothing_is_lost_by_a_crash(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
-    """Nobody hears why, and everybody gets the rest elsewhere, or from its successor."""
+async def test_crash_loses_no_record(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
+    """Clients get no close frame; they resume at another instance or at the successor."""
     async with open_scenario(log=odin_scenario.log) as another:
         followers = [Follower("*.trade", pause=0.01 * number) for number in range(10)]
         for follower in followers:

@@ -1,4 +1,4 @@
-"""What the earlier server got wrong about coming back, by the numbers of its list of failings."""
+"""Failings of the earlier server in replays after a reconnect, by their numbers."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import trio
 from odin_ws.settings import Settings
 from odin_ws.testing.follower import Follower
 from odin_ws.testing.scenario import Scenario, open_scenario
-from tests.scenarios.resume.following import following, publish_long, say
+from tests.scenarios.resume.following import following, publish_long, send
 from tests.scenarios.wire import RawClient, texts
 
 
 async def test_failing_03_positions_are_per_partition(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """Clients are told where they are in each of 12 partitions, and go on behind each."""
+    """A client gets its position in each of 12 partitions, and resumes after each."""
     follower = Follower("*.trade")
     await follower.connect(nursery, odin_scenario)
     await trio.sleep(1)
@@ -33,20 +33,20 @@ async def test_failing_03_positions_are_per_partition(
 
 
 @pytest.mark.parametrize("path", ["/ws", "/ws?v=0"])
-async def test_failing_03_an_offset_without_its_partition_is_rejected(
+async def test_failing_03_offset_without_partition_is_rejected(
     odin_scenario: Scenario, path: str
 ) -> None:
-    """With 12 partitions it would be a wrong place in eleven of them."""
+    """With 12 partitions it would be wrong in 11 of them."""
     client = await odin_scenario.connect(path)
     error = await client.command("reconnect", last_offset={"odin.trades": 3})
     assert error["type"] == "reconnect_error"
 
 
 @pytest.mark.odin_settings(ws_max_kafka_rate=20, ws_history_bytes=0)
-async def test_failing_03_a_replay_is_not_held_to_the_live_rate(
+async def test_failing_03_replay_is_not_limited_by_live_rate(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """At 20 records a second live, 200 of the past come at once."""
+    """At 20 live records a second, 200 records are replayed at once."""
     for number in range(200):
         odin_scenario.publish("BTC", "trade", number)
     await trio.sleep(15)
@@ -57,10 +57,10 @@ async def test_failing_03_a_replay_is_not_held_to_the_live_rate(
 
 
 @pytest.mark.odin_settings(ws_history_bytes=0, ws_command_burst=1000)
-async def test_failing_03_a_replay_does_not_block_the_reader(
+async def test_failing_03_heartbeats_are_answered_during_replay(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """Heartbeats are answered all along a replay that takes a minute, and while it waits."""
+    """Both while the replay waits for the log, and while a slow client reads for a minute."""
     await publish_long(odin_scenario, 700)
     follower = following(odin_scenario.log.records, "*.trade")
     follower.pause = 0.09
@@ -73,30 +73,30 @@ async def test_failing_03_a_replay_does_not_block_the_reader(
     for number in range(8):
         await follower.send("heartbeat")
         await trio.sleep(7)
-        # It waits for its turn behind what is on its way to the client.
+        # The pong is sent after the chunk that the client is reading.
         assert sum(item["type"] == "pong" for item in follower.items) == number + 2
     assert odin_scenario.service.server.replays.active == 1
 
 
 @pytest.mark.odin_settings(ws_history_bytes=0)
-async def test_failing_03_commands_are_carried_out_during_a_replay(
+async def test_failing_03_commands_are_answered_during_replay(
     odin_scenario: Scenario,
 ) -> None:
-    """A bad one is rejected at once, though another waits for its turn."""
+    """An invalid command is rejected at once, though the replay waits."""
     odin_scenario.publish("BTC", "trade")
     await trio.sleep(1)
     odin_scenario.log_reader.hold()
     client = await odin_scenario.connect()
-    await say(client, "subscribe", channels=["BTC.trade"], since_ms=0)
+    await send(client, "subscribe", channels=["BTC.trade"], since_ms=0)
     assert (await client.command("nonsense"))["code"] == "UNKNOWN_TYPE"
     assert (await client.command("heartbeat"))["type"] == "pong"
 
 
 @pytest.mark.parametrize("ending", ["break", "drain", "crash"])
-async def test_failing_04_what_was_missed_does_not_belong_to_the_connection(
+async def test_failing_04_missed_records_do_not_depend_on_the_connection(
     odin_scenario: Scenario, nursery: trio.Nursery, ending: str
 ) -> None:
-    """However a connection ended, what it has not got is there for the next one, anywhere."""
+    """Whatever ended the connection, any instance replays them."""
     async with open_scenario(log=odin_scenario.log) as first:
         follower = Follower("BTC.trade")
         await follower.connect(nursery, first)
@@ -120,10 +120,10 @@ async def test_failing_04_what_was_missed_does_not_belong_to_the_connection(
 
 
 @pytest.mark.odin_settings(ws_send_queue_bytes=4096)
-async def test_failing_12_a_full_queue_is_told_and_costs_nothing(
+async def test_failing_12_slow_client_is_closed_and_resumes_completely(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """A client too slow is told so, and its resume brings what it did not get."""
+    """The close frame has the reason."""
     follower = Follower("BTC.trade", pause=1.0)
     await follower.connect(nursery, odin_scenario, capacity=2048)
     await trio.sleep(1)
@@ -139,10 +139,10 @@ async def test_failing_12_a_full_queue_is_told_and_costs_nothing(
 
 
 @pytest.mark.odin_settings(ws_conflation_threshold_bytes=1000)
-async def test_failing_12_what_is_left_out_is_counted_in_the_next_message(
+async def test_failing_12_skipped_messages_are_counted_in_next_message(
     odin_scenario: Scenario,
 ) -> None:
-    """With delivery latest, too, a client always knows how many it was not sent."""
+    """With `delivery: latest` a client always knows how many messages it was not sent."""
     client = await odin_scenario.connect(capacity=1000)
     await client.subscribe(channels=["BTC.trade"], delivery="latest")
     for number in range(200):
@@ -157,15 +157,15 @@ async def test_failing_12_what_is_left_out_is_counted_in_the_next_message(
 
 
 @pytest.mark.odin_settings(ws_drain_delay_seconds=1, ws_drain_timeout_seconds=8)
-async def test_failing_19_a_shutdown_is_told_and_is_short(odin_scenario: Scenario) -> None:
-    """Within the time set each client hears that it is one, when to come back, and why it ends."""
+async def test_failing_19_shutdown_is_announced_and_ends_in_time(odin_scenario: Scenario) -> None:
+    """Each client gets reconnect advice, and a close frame with the reason."""
     clients = [await RawClient.open(odin_scenario) for _ in range(20)]
     started = trio.current_time()
-    heard: list[float] = []
+    advised_at: list[float] = []
 
     async def read(client: RawClient) -> None:
         advice = (await client.next_but_pings()).json
-        heard.append(trio.current_time() - started)
+        advised_at.append(trio.current_time() - started)
         assert (advice["type"], advice["data"]["reason"]) == ("reconnect", "draining")
         frames = await client.rest()
         assert texts(frames) == []
@@ -176,13 +176,13 @@ async def test_failing_19_a_shutdown_is_told_and_is_short(odin_scenario: Scenari
             nursery.start_soon(read, client)
         await odin_scenario.drain()
     assert trio.current_time() - started < 9.1
-    assert min(heard) >= 1
+    assert min(advised_at) >= 1
 
 
-async def test_failing_19_a_client_goes_on_where_it_was_sent(
+async def test_failing_19_client_resumes_at_another_instance_after_advice(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """After the advice's time, at another instance, with everything published meanwhile."""
+    """It gets all records that were published meanwhile."""
     async with open_scenario(Settings(ws_drain_delay_seconds=0), log=odin_scenario.log) as first:
         follower = Follower("BTC.trade")
         await follower.connect(nursery, first)

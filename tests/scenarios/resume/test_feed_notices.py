@@ -1,4 +1,4 @@
-"""What subscribers hear when the broker is away, and what they get afterwards."""
+"""Notices of the feed's status during broker outages, and delivery afterwards."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.scenarios.resume.following import all_messages, publish
 
 
 def notices(follower: Follower) -> list[str]:
-    """The states of the feed that it was told."""
+    """Return the statuses of the feed that the client received."""
     return [item["status"] for item in follower.items if item["type"] == "feed"]
 
 
-async def crowd(scenario: Scenario, nursery: trio.Nursery) -> list[Follower]:
-    """Some clients; one has no subscription."""
+async def connect_followers(scenario: Scenario, nursery: trio.Nursery) -> list[Follower]:
+    """Connect three clients, one of them without a subscription."""
     followers = [Follower("BTC.trade"), Follower("*.*"), Follower()]
     for follower in followers:
         await follower.connect(nursery, scenario)
@@ -30,11 +30,11 @@ async def crowd(scenario: Scenario, nursery: trio.Nursery) -> list[Follower]:
     return followers
 
 
-async def test_stalled_and_live_are_told_once(
+async def test_stalled_and_live_notices_are_sent_once_per_change(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """To everybody, however often the source says so."""
-    followers = await crowd(odin_scenario, nursery)
+    """All clients get them, however often the source reports the status."""
+    followers = await connect_followers(odin_scenario, nursery)
     for _ in range(3):
         odin_scenario.source.lose_broker()
         await trio.sleep(20)
@@ -43,12 +43,14 @@ async def test_stalled_and_live_are_told_once(
         odin_scenario.source.find_broker()
         await trio.sleep(20)
     assert [notices(follower) for follower in followers] == [["stalled", "live"]] * 3
-    told = [item for item in followers[0].items if item["type"] == "feed"]
-    assert all(abs(one["since"] / 1000 - time.time()) < 60 for one in told)
+    feed = [item for item in followers[0].items if item["type"] == "feed"]
+    assert all(abs(one["since"] / 1000 - time.time()) < 60 for one in feed)
 
 
-async def test_who_comes_meanwhile_is_told(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
-    """First of all it hears that the feed has stalled, and then that it is live."""
+async def test_client_that_connects_during_outage_gets_stalled_notice_first(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
+    """Later it gets the live notice."""
     odin_scenario.source.lose_broker()
     await trio.sleep(10)
     follower = Follower("BTC.trade")
@@ -63,9 +65,11 @@ async def test_who_comes_meanwhile_is_told(odin_scenario: Scenario, nursery: tri
     assert (notices(follower), notices(late)) == (["stalled", "live"], [])
 
 
-async def test_each_outage_is_told(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
-    """Three outages are three pairs, also to who came during the first."""
-    (follower, *_) = await crowd(odin_scenario, nursery)
+async def test_each_outage_sends_stalled_and_live_notices(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
+    """Three outages are three pairs."""
+    (follower, *_) = await connect_followers(odin_scenario, nursery)
     for _ in range(3):
         odin_scenario.source.lose_broker()
         await trio.sleep(1)
@@ -74,11 +78,11 @@ async def test_each_outage_is_told(odin_scenario: Scenario, nursery: trio.Nurser
     assert notices(follower) == ["stalled", "live"] * 3
 
 
-async def test_what_was_published_meanwhile_comes_once(
+async def test_records_published_during_outage_are_delivered_once(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """A broker that did not answer had the records all the time."""
-    followers = await crowd(odin_scenario, nursery)
+    """The log had them while the source could not read."""
+    followers = await connect_followers(odin_scenario, nursery)
     await publish(odin_scenario, 3)
     odin_scenario.source.lose_broker()
     for number in range(700):
@@ -93,16 +97,16 @@ async def test_what_was_published_meanwhile_comes_once(
 
 
 def lost(item: dict[str, Any], record: Record) -> list[int]:
-    """The range that an item says is lost of a record's partition."""
+    """Return the lost range of the record's partition."""
     found: list[int] = item["lost"][record.topic][str(record.partition)]
     return found
 
 
-async def test_what_was_deleted_meanwhile_is_told(
+async def test_records_deleted_during_outage_are_reported_once(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """Everybody hears which records will never come, once, before anything behind them comes."""
-    followers = await crowd(odin_scenario, nursery)
+    """All clients get the notice before any later record."""
+    followers = await connect_followers(odin_scenario, nursery)
     records = await publish(odin_scenario, 4)
     odin_scenario.source.lose_broker()
     records += [odin_scenario.publish("BTC", "trade") for _ in range(10)]
@@ -123,10 +127,10 @@ async def test_what_was_deleted_meanwhile_is_told(
     assert odin_scenario.service.source_status.lost_records == 5
 
 
-async def test_a_resume_across_what_was_deleted(
+async def test_resume_reports_records_deleted_during_outage(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """Who was away when it was told is told in its answer."""
+    """The client was not connected when the notice was sent."""
     follower = Follower("BTC.trade")
     await follower.connect(nursery, odin_scenario)
     records = await publish(odin_scenario, 4)
@@ -144,9 +148,11 @@ async def test_a_resume_across_what_was_deleted(
     follower.check(records)
 
 
-async def test_a_recreated_topic_is_told(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
-    """Who is connected hears that offsets begin again, before they do."""
-    (follower, *_) = await crowd(odin_scenario, nursery)
+async def test_recreated_topic_sends_notice_before_its_records(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
+    """Offsets begin again after the notice."""
+    (follower, *_) = await connect_followers(odin_scenario, nursery)
     records = await publish(odin_scenario, 4)
     odin_scenario.log.recreate(records[0].topic)
     await publish(odin_scenario, 2)
@@ -158,8 +164,8 @@ async def test_a_recreated_topic_is_told(odin_scenario: Scenario, nursery: trio.
     assert [one["pos"].split("-")[1] for one in follower.items[place + 1 :]] == ["0", "1"]
 
 
-async def test_connections_stay(odin_scenario: Scenario) -> None:
-    """An outage ends no connection, and commands are answered meanwhile."""
+async def test_connections_stay_open_during_outage(odin_scenario: Scenario) -> None:
+    """Commands are answered."""
     client = await odin_scenario.connect()
     odin_scenario.source.lose_broker()
     await trio.sleep(200)
@@ -171,8 +177,8 @@ async def test_connections_stay(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.odin_settings(ws_history_bytes=0)
-async def test_snapshots_go_on(odin_scenario: Scenario) -> None:
-    """The state there is needs no broker."""
+async def test_snapshot_is_available_during_outage(odin_scenario: Scenario) -> None:
+    """It needs no broker."""
     await publish(odin_scenario, 3)
     odin_scenario.source.lose_broker()
     odin_scenario.log_reader.fail()

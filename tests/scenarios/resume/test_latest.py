@@ -1,4 +1,4 @@
-"""`delivery: "latest"`: who is behind gets the newest of each channel, and is told how many not."""
+"""`delivery: "latest"`: a slow client gets each channel's newest message, and a skipped count."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ slow = pytest.mark.odin_settings(ws_conflation_threshold_bytes=3000)
 
 
 async def flood(scenario: Scenario, count: int) -> None:
-    """Publish so many of some tokens, faster than a slow client takes them."""
+    """Publish `count` records of some tokens, faster than a slow client reads."""
     for number in range(count):
         scenario.publish(f"T{number % TOKENS}", "trade", [number, "x" * 500])
         await trio.sleep(0.02)
 
 
 def last_of_each(messages: list[dict[str, Any]]) -> dict[str, int]:
-    """By channel, the offset of the newest."""
+    """Return the offset of the newest message by channel."""
     return {one["channel"]: place_of(one)[1] for one in messages}
 
 
-def assert_honest(messages: list[dict[str, Any]]) -> int:
-    """What is missing is told, by numbers, and what came is in order; how many were skipped."""
+def assert_consistent(messages: list[dict[str, Any]]) -> int:
+    """Assert that `seq` and `skipped` add up and offsets ascend; return the number skipped."""
     assert messages[0]["seq"] == 1 + messages[0].get("skipped", 0)
     for earlier, later in pairwise(messages):
         assert later["seq"] == earlier["seq"] + 1 + later.get("skipped", 0)
@@ -48,7 +48,7 @@ def assert_honest(messages: list[dict[str, Any]]) -> int:
 
 
 async def slow_subscriber(scenario: Scenario, nursery: trio.Nursery) -> Follower:
-    """A client over a thin wire that asked for the latest."""
+    """Connect a slow client with `delivery: latest`."""
     follower = Follower("*.trade")
     follower.pause = 0.2
     await follower.connect(nursery, scenario, capacity=1000, delivery="latest")
@@ -57,14 +57,14 @@ async def slow_subscriber(scenario: Scenario, nursery: trio.Nursery) -> Follower
 
 
 @slow
-async def test_who_is_behind_gets_the_newest_of_each_channel(
+async def test_slow_client_gets_newest_message_of_each_channel(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """Numbers and `skipped` add up, order holds, and in the end it has each channel's newest."""
+    """Sequence numbers and `skipped` add up to all messages."""
     follower = await slow_subscriber(odin_scenario, nursery)
     await flood(odin_scenario, 500)
     await trio.sleep(10)
-    skipped = assert_honest(follower.messages)
+    skipped = assert_consistent(follower.messages)
     assert skipped + len(follower.messages) == 500
     assert skipped > 100
     assert odin_scenario.service.hub.stats.messages_skipped == skipped
@@ -78,20 +78,24 @@ async def test_who_is_behind_gets_the_newest_of_each_channel(
 
 
 @slow
-async def test_who_keeps_up_gets_everything(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
-    """Nothing is left out of what it has taken in time."""
+async def test_fast_client_gets_all_messages(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
+    """Nothing is skipped."""
     follower = Follower("*.trade")
     await follower.connect(nursery, odin_scenario, delivery="latest")
     await trio.sleep(1)
     await flood(odin_scenario, 300)
     await trio.sleep(2)
     follower.check(odin_scenario.log.records)
-    assert assert_honest(follower.messages) == 0
+    assert assert_consistent(follower.messages) == 0
 
 
 @slow
-async def test_it_is_behind_by_little(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
-    """However long it goes on, what comes is young: its wire and its mark are all that waits."""
+async def test_messages_to_slow_client_are_recent(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
+    """Only the connection's buffer and WS_CONFLATION_THRESHOLD_BYTES are pending."""
     follower = await slow_subscriber(odin_scenario, nursery)
     published: dict[int, float] = {}
     ages: list[float] = []
@@ -100,17 +104,17 @@ async def test_it_is_behind_by_little(odin_scenario: Scenario, nursery: trio.Nur
         odin_scenario.publish("BTC", "trade", [number, "x" * 500])
         before = len(follower.messages)
         await trio.sleep(0.05)
-        came = follower.messages[before:]
-        ages += [trio.current_time() - published[one["data"]["data"][0]] for one in came]
+        received = follower.messages[before:]
+        ages += [trio.current_time() - published[one["data"]["data"][0]] for one in received]
     assert max(ages) < 5
     assert len(ages) > 100
 
 
 @pytest.mark.odin_settings(ws_conflation_threshold_bytes=3000, ws_send_queue_bytes=10_000)
-async def test_it_is_never_closed_for_its_backlog(
+async def test_slow_client_is_not_closed_for_its_backlog(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """Memory stays below the limit, and WS_WRITE_TIMEOUT_SECONDS does not apply."""
+    """The backlog stays below the limit, and WS_WRITE_TIMEOUT_SECONDS does not apply."""
     follower = await slow_subscriber(odin_scenario, nursery)
     follower.pause = 12.0
     (connection,) = odin_scenario.service.server.connections
@@ -122,26 +126,26 @@ async def test_it_is_never_closed_for_its_backlog(
 
 
 @slow
-async def test_an_answer_comes_after_what_waits(odin_scenario: Scenario) -> None:
-    """Asking something makes the held messages come first: order of answers and news holds."""
+async def test_response_follows_held_messages(odin_scenario: Scenario) -> None:
+    """The order of responses and messages is kept."""
     client = await odin_scenario.connect(capacity=1000)
     await client.subscribe(channels=["*.trade"], delivery="latest")
     await flood(odin_scenario, 100)
     assert (await client.unsubscribe(channels=["*.trade"]))["unsubscribed"] == ["*.trade"]
     await flood(odin_scenario, 10)
     messages = await all_messages(client)
-    assert assert_honest(messages) + len(messages) == 100
+    assert assert_consistent(messages) + len(messages) == 100
 
 
 @pytest.mark.odin_settings(ws_conflation_threshold_bytes=3000, ws_write_timeout_seconds=10)
-async def test_back_to_all(odin_scenario: Scenario) -> None:
-    """From then on nothing is left out, and who takes nothing is slow again."""
+async def test_changing_to_delivery_all_ends_conflation(odin_scenario: Scenario) -> None:
+    """A client that does not read is slow again."""
     client = await odin_scenario.connect(capacity=1000)
     await client.subscribe(channels=["*.trade"], delivery="latest")
     await flood(odin_scenario, 100)
     await client.subscribe(channels=["*.trade"], delivery="all")
     messages = await all_messages(client)
-    assert assert_honest(messages) > 0
+    assert assert_consistent(messages) > 0
     await flood(odin_scenario, 50)
     more = await all_messages(client)
     assert (len(more), more[0]["seq"]) == (50, messages[-1]["seq"] + 1)
@@ -152,8 +156,8 @@ async def test_back_to_all(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.odin_settings(ws_conflation_threshold_bytes=3000, ws_write_timeout_seconds=10)
-async def test_back_to_all_while_stuck(odin_scenario: Scenario) -> None:
-    """Also what waited before has its time then."""
+async def test_changing_to_delivery_all_while_not_reading_closes(odin_scenario: Scenario) -> None:
+    """WS_WRITE_TIMEOUT_SECONDS then applies to pending messages too."""
     client = await odin_scenario.connect(capacity=500)
     await client.subscribe(channels=["*.trade"], delivery="latest")
     await flood(odin_scenario, 100)
@@ -164,8 +168,10 @@ async def test_back_to_all_while_stuck(odin_scenario: Scenario) -> None:
 
 
 @slow
-async def test_a_resume_of_the_latest(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
-    """Who comes back is replayed everything, in the pace it takes it; then it is the latest."""
+async def test_resume_with_delivery_latest_replays_all_records(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
+    """Live messages afterwards are conflated."""
     follower = await slow_subscriber(odin_scenario, nursery)
     follower.break_off()
     await flood(odin_scenario, 100)
@@ -176,16 +182,16 @@ async def test_a_resume_of_the_latest(odin_scenario: Scenario, nursery: trio.Nur
     follower.pause = 0.5
     await flood(odin_scenario, 200)
     await trio.sleep(30)
-    skipped = assert_honest(follower.messages)
+    skipped = assert_consistent(follower.messages)
     assert skipped > 0
     assert skipped + len(follower.messages) == 300
 
 
 @pytest.mark.odin_settings(ws_send_queue_bytes=5000)
-async def test_with_all_a_slow_client_is_closed_and_loses_nothing(
+async def test_slow_client_with_delivery_all_is_closed_and_resumes(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """1008; then it resumes, and has every record once."""
+    """After 1008 it resumes, and gets each record once."""
     follower = Follower("*.trade")
     follower.pause = 0.3
     await follower.connect(nursery, odin_scenario, capacity=1000)
@@ -202,8 +208,10 @@ async def test_with_all_a_slow_client_is_closed_and_loses_nothing(
     assert follower.closed is None
 
 
-async def test_writing_to_many_of_them_lets_the_others_run(autojump_clock: MockClock) -> None:
-    """Like a cycle's writes to everybody else: readers, accepts and pongs get their turn."""
+async def test_writing_to_conflated_clients_yields_to_other_tasks(
+    autojump_clock: MockClock,
+) -> None:
+    """As a cycle's writes to other clients do."""
 
     class Slow(HubClient):
         def received(self) -> None:

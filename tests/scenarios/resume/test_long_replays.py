@@ -1,4 +1,4 @@
-"""Replays of more than can be counted first."""
+"""Replays that are too long to be counted before their ack."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ pytestmark = pytest.mark.odin_settings(ws_history_bytes=0)
 
 
 @pytest.mark.parametrize("tokens", [1, 7])
-async def test_the_count_comes_at_the_end(
+async def test_count_of_replay_over_1_mib_is_in_replay_complete(
     odin_scenario: Scenario, nursery: trio.Nursery, tokens: int
 ) -> None:
-    """Of more than 1 MiB the answer does not say how many; replay_complete does, after the last."""
+    """The ack has `replayed: null`."""
     await publish_long(odin_scenario, 7 * 1500)
     records = odin_scenario.log.records
     follower = following(records, *[f"T{number}.trade" for number in range(tokens)])
@@ -30,8 +30,10 @@ async def test_the_count_comes_at_the_end(
     assert all(message["replay"] for message in messages)
 
 
-async def test_less_is_counted_first(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
-    """Of less than 1 MiB the answer says how many follow, and nothing comes after them."""
+async def test_count_of_replay_under_1_mib_is_in_ack(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
+    """No `replay_complete` follows."""
     await publish_long(odin_scenario, 7 * 900)
     records = odin_scenario.log.records
     follower = following(records, "T0.trade")
@@ -42,16 +44,16 @@ async def test_less_is_counted_first(odin_scenario: Scenario, nursery: trio.Nurs
     assert all(message.get("replay") for message in messages)
 
 
-async def test_what_came_meanwhile_is_no_replay(
+async def test_records_published_during_replay_are_not_marked_as_replay(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """News that had to wait comes behind it without `replay` and is not counted."""
+    """They follow the replay and do not count."""
     await publish_long(odin_scenario, 7 * 500)
     follower = following(odin_scenario.log.records, "*.trade")
     follower.pause = 0.001
     await follower.connect(nursery, odin_scenario, capacity=20_000)
     for number in range(200):
-        odin_scenario.publish(f"T{number % 7}", "trade", "news")
+        odin_scenario.publish(f"T{number % 7}", "trade", "live")
         await trio.sleep(0.05)
     await trio.sleep(10)
     follower.check(odin_scenario.log.records)
@@ -59,14 +61,14 @@ async def test_what_came_meanwhile_is_no_replay(
     marked = [item for item in follower.items if item.get("replay")]
     assert complete["count"] == len(marked)
     assert [item["seq"] for item in follower.messages] == list(range(1, 3701))
-    # Those published before the answer came are of the past, too.
+    # Records published before the ack are replayed too.
     assert 0 <= len(marked) - 3500 < 20
 
 
-async def test_messages_of_a_long_replay_keep_their_bytes(
+async def test_replayed_message_equals_live_message(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """A record's value and time are the same from the log as they were live."""
+    """Except for `seq` and `replay`."""
     live = await odin_scenario.connect()
     await live.subscribe(channels=["*.trade"])
     await publish_long(odin_scenario, 50)

@@ -1,4 +1,4 @@
-"""What cannot be had is told, and nothing else is: which records, and why."""
+"""Records that a replay cannot bring are reported exactly, with the reason."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from odin_ws.settings import Settings
 from odin_ws.testing.assertions import offsets_of
 from odin_ws.testing.follower import Follower, key_of
 from odin_ws.testing.scenario import Scenario, ScenarioClient, open_scenario
-from tests.scenarios.resume.following import after, all_messages, following, publish, say
+from tests.scenarios.resume.following import after, all_messages, following, publish, send
 
-no_tail = pytest.mark.odin_settings(ws_history_bytes=0)
+without_history = pytest.mark.odin_settings(ws_history_bytes=0)
 
 
 def lost(record: Record, first: int, last: int) -> dict[str, dict[str, list[int]]]:
-    """The field of that name for one partition."""
+    """Return the `lost` field of one partition."""
     return {record.topic: {str(record.partition): [first, last]}}
 
 
 async def next_offsets(client: ScenarioClient, scenario: Scenario) -> list[int]:
-    """The offsets of what comes, after one more record."""
+    """Publish one more record; return the offsets of all messages that follow."""
     scenario.publish("BTC", "trade", "live")
     (found,) = offsets_of(await all_messages(client)).values()
     return found
 
 
-@no_tail
-async def test_expired_before(odin_scenario: Scenario) -> None:
-    """The records that retention took, exactly; the others come."""
+@without_history
+async def test_records_deleted_before_resume_are_reported_expired(odin_scenario: Scenario) -> None:
+    """The remaining records are replayed."""
     records = await publish(odin_scenario, 10)
     odin_scenario.log.delete_before(records[0].topic, records[0].partition, 6)
     client = await odin_scenario.connect()
@@ -42,9 +42,9 @@ async def test_expired_before(odin_scenario: Scenario) -> None:
     assert odin_scenario.service.server.replays.results == {"expired": 1}
 
 
-@no_tail
-async def test_expired_all(odin_scenario: Scenario) -> None:
-    """Where all of it is gone the client is live after what was lost."""
+@without_history
+async def test_client_becomes_live_if_all_records_expired(odin_scenario: Scenario) -> None:
+    """The ack reports all of them as lost."""
     records = await publish(odin_scenario, 10)
     odin_scenario.log.delete_before(records[0].topic, records[0].partition, 10)
     client = await odin_scenario.connect()
@@ -53,8 +53,10 @@ async def test_expired_all(odin_scenario: Scenario) -> None:
     assert await next_offsets(client, odin_scenario) == [10]
 
 
-async def test_what_the_tail_still_has_is_not_lost(odin_scenario: Scenario) -> None:
-    """Retention of the log takes nothing from those whom memory serves."""
+async def test_records_in_history_are_replayed_though_log_deleted_them(
+    odin_scenario: Scenario,
+) -> None:
+    """Kafka's retention does not affect the in-memory history."""
     records = await publish(odin_scenario, 10)
     odin_scenario.log.delete_before(records[0].topic, records[0].partition, 10)
     client = await odin_scenario.connect()
@@ -62,9 +64,9 @@ async def test_what_the_tail_still_has_is_not_lost(odin_scenario: Scenario) -> N
     assert (ack["recovered"], ack["replayed"]) == (True, 7)
 
 
-@no_tail
-async def test_only_other_tokens_expired(odin_scenario: Scenario) -> None:
-    """A partition's offsets are told, whoever's they were: nobody knows any more."""
+@without_history
+async def test_expired_records_of_other_tokens_are_reported_lost(odin_scenario: Scenario) -> None:
+    """The keys of deleted records are unknown, so all their offsets are reported."""
     records = await publish(odin_scenario, 2)
     others = [
         odin_scenario.log.append(key.topic, b"ETH", b"{}", partition=key.partition)
@@ -77,9 +79,11 @@ async def test_only_other_tokens_expired(odin_scenario: Scenario) -> None:
     assert ack["lost"] == lost(others[0], 2, 4)
 
 
-@no_tail
-async def test_expired_amid_a_replay(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
-    """What goes while the client is slow is told before anything behind it comes, then the rest."""
+@without_history
+async def test_records_deleted_during_replay_are_reported_before_later_ones(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
+    """Then the remaining records follow."""
     for number in range(3000):
         odin_scenario.publish("BTC", "trade", [number, "x" * 1000])
     await trio.sleep(5)
@@ -92,23 +96,23 @@ async def test_expired_amid_a_replay(odin_scenario: Scenario, nursery: trio.Nurs
     await trio.sleep(60)
     odin_scenario.publish("BTC", "trade", "live")
     await trio.sleep(1)
-    ack, said, complete = follower.answers
+    ack, loss, complete = follower.answers
     assert (ack["recovered"], ack["replayed"]) == (True, None)
-    assert (said["type"], said["reason"]) == ("replay_incomplete", "expired")
-    ((_, span),) = said["lost"][first.topic].items()
+    assert (loss["type"], loss["reason"]) == ("replay_incomplete", "expired")
+    ((_, span),) = loss["lost"][first.topic].items()
     assert span[1] == 2799
-    place = follower.items.index(said)
-    assert said["count"] == place - 1
+    place = follower.items.index(loss)
+    assert loss["count"] == place - 1
     assert offsets_of(follower.items[1:place])[key_of(first)] == list(range(span[0]))
     assert offsets_of(follower.messages)[key_of(first)] == [*range(span[0]), *range(2800, 3001)]
     count = sum(item.get("replay", False) for item in follower.items)
     assert complete == {"type": "replay_complete", "count": count}
 
 
-async def test_expired_from_the_tail_amid_a_replay(
+async def test_records_dropped_from_history_and_log_during_replay_are_reported(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """Also where the tail moved on under a slow client, and the log has nothing left of it."""
+    """The history dropped them while a slow client was reading, and the log deleted them."""
     settings = Settings(ws_history_bytes=6_000_000)
     async with open_scenario(settings, log=odin_scenario.log) as scenario:
         for number in range(500):
@@ -125,22 +129,22 @@ async def test_expired_from_the_tail_amid_a_replay(
         await trio.sleep(30)
         scenario.publish("BTC", "trade", "live")
         await trio.sleep(1)
-        ack, said, complete = follower.answers
+        ack, loss, complete = follower.answers
         assert (ack["recovered"], ack["replayed"]) == (True, 500)
-        assert complete == {"type": "replay_complete", "count": said["count"]}
-        ((_, span),) = said["lost"][first.topic].items()
-        assert (said["type"], span[1]) == ("replay_incomplete", 499)
+        assert complete == {"type": "replay_complete", "count": loss["count"]}
+        ((_, span),) = loss["lost"][first.topic].items()
+        assert (loss["type"], span[1]) == ("replay_incomplete", 499)
         assert offsets_of(follower.messages)[key_of(first)] == [*range(span[0]), 500]
 
 
 @pytest.mark.parametrize("beyond", [1, 72])
 @pytest.mark.parametrize("retained", [0, 1 << 20])
-async def test_a_position_beyond_the_end(
+async def test_position_beyond_end_of_log_is_unknown_position(
     odin_scenario: Scenario, retained: int, beyond: int
 ) -> None:
-    """Nobody ever was there: nothing is replayed, the next record comes, and here is what there is.
+    """Nothing is replayed, all records of the log count as lost, and the next one is delivered.
 
-    The answer's position replaces the client's, so that it does not ask for it again.
+    The ack's position replaces the client's, so that the client does not send it again.
     """
     settings = Settings(ws_history_bytes=retained)
     async with open_scenario(settings, log=odin_scenario.log) as scenario:
@@ -153,8 +157,8 @@ async def test_a_position_beyond_the_end(
         assert await next_offsets(client, scenario) == [5]
 
 
-async def test_a_partition_that_does_not_exist(odin_scenario: Scenario) -> None:
-    """It is told, and the others are resumed as usual."""
+async def test_position_in_missing_partition_is_unknown_position(odin_scenario: Scenario) -> None:
+    """The other partitions are resumed."""
     records = await publish(odin_scenario, 5)
     positions = after(records[1])
     positions[records[0].topic][4711] = 3
@@ -168,10 +172,10 @@ async def test_a_partition_that_does_not_exist(odin_scenario: Scenario) -> None:
     assert await next_offsets(client, odin_scenario) == [2, 3, 4, 5]
 
 
-async def test_a_recreated_topic_and_a_client_without_ids(
+async def test_recreated_topic_is_unknown_position_for_client_without_ids(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """Its old positions mean nothing: it is told, nothing of it is replayed, and news comes."""
+    """Nothing of the topic is replayed; later records are delivered."""
     follower = Follower("BTC.trade", keeps_ids=False)
     await follower.connect(nursery, odin_scenario)
     records = await publish(odin_scenario, 9)
@@ -188,13 +192,15 @@ async def test_a_recreated_topic_and_a_client_without_ids(
     assert offsets_of(follower.messages) == {key_of(records[0]): [3, 4, 5]}
 
 
-@no_tail
-async def test_a_topic_that_is_recreated_amid_a_replay(odin_scenario: Scenario) -> None:
-    """No record of its new life is missing without a word, and the replay comes to an end."""
+@without_history
+async def test_topic_recreated_during_replay_is_reported_and_delivered_whole(
+    odin_scenario: Scenario,
+) -> None:
+    """No record of the new topic is missing, and the replay ends."""
     records = await publish(odin_scenario, 9)
     odin_scenario.log_reader.hold()
     client = await odin_scenario.connect()
-    await say(client, "resume", positions=after(records[4]), channels=["BTC.trade"])
+    await send(client, "resume", positions=after(records[4]), channels=["BTC.trade"])
     await trio.sleep(1)
     odin_scenario.log.recreate(records[0].topic)
     await publish(odin_scenario, 3)
@@ -206,22 +212,24 @@ async def test_a_topic_that_is_recreated_amid_a_replay(odin_scenario: Scenario) 
     assert await next_offsets(client, odin_scenario) == [0, 1, 2, 3]
 
 
-@no_tail
-async def test_a_log_that_was_recreated_behind_our_back(odin_scenario: Scenario) -> None:
-    """While the source has not noticed, a replay waits without turning in circles."""
+@without_history
+async def test_replay_waits_while_source_has_not_noticed_recreated_topic(
+    odin_scenario: Scenario,
+) -> None:
+    """It gets NOT_AVAILABLE after 30 s."""
     records = await publish(odin_scenario, 9)
     odin_scenario.source.lose_broker()
     odin_scenario.log.recreate(records[0].topic)
     client = await odin_scenario.connect()
     with trio.fail_after(40):
-        await client.answer()  # that the feed has stalled
+        await client.answer()  # the notice of the stalled feed
         error = await client.resume(after(records[4]), channels=["BTC.trade"])
     assert (error["code"], error["retry"]) == ("NOT_AVAILABLE", True)
 
 
 @pytest.mark.odin_settings(ws_history_bytes=0, ws_max_replay_records=100)
-async def test_too_many(odin_scenario: Scenario) -> None:
-    """Beyond WS_MAX_REPLAY_RECORDS the newest are kept, and the others told."""
+async def test_replay_over_max_replay_records_keeps_newest(odin_scenario: Scenario) -> None:
+    """The older records are reported as lost."""
     records = await publish(odin_scenario, 300)
     client = await odin_scenario.connect()
     ack = await client.resume(after(records[9]), channels=["BTC.trade"])
@@ -231,8 +239,8 @@ async def test_too_many(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.odin_settings(ws_history_bytes=0, ws_max_replay_records=100)
-async def test_as_many_as_allowed(odin_scenario: Scenario) -> None:
-    """One less is not too many."""
+async def test_replay_of_max_replay_records_is_recovered(odin_scenario: Scenario) -> None:
+    """The limit itself is allowed."""
     records = await publish(odin_scenario, 101)
     client = await odin_scenario.connect()
     ack = await client.resume(after(records[0]), channels=["BTC.trade"])
@@ -240,8 +248,10 @@ async def test_as_many_as_allowed(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.odin_settings(ws_history_bytes=0, ws_max_replay_records=0)
-async def test_none_is_allowed(odin_scenario: Scenario) -> None:
-    """With WS_MAX_REPLAY_RECORDS=0 everything beyond the tail is told to be lost."""
+async def test_max_replay_records_of_0_reports_all_records_before_history(
+    odin_scenario: Scenario,
+) -> None:
+    """All records older than the history are reported as lost."""
     records = await publish(odin_scenario, 10)
     client = await odin_scenario.connect()
     ack = await client.resume(after(records[0]), channels=["BTC.trade"])
@@ -270,8 +280,10 @@ async def test_none_is_allowed(odin_scenario: Scenario) -> None:
         ({"odin.trades": {"1": 1 << 63}}, "data.positions.odin.trades.1"),
     ],
 )
-async def test_positions_that_are_none(odin_scenario: Scenario, positions: Any, named: str) -> None:
-    """The error names the field; nothing changes and the connection goes on."""
+async def test_resume_with_invalid_positions_is_rejected(
+    odin_scenario: Scenario, positions: Any, named: str
+) -> None:
+    """The error names the field; nothing is subscribed, and the connection stays."""
     client = await odin_scenario.connect()
     error = await client.command("resume", positions=positions, channels=["BTC.trade"])
     assert (error["type"], error["code"]) == ("error", "INVALID_MESSAGE")

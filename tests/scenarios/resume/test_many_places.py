@@ -1,4 +1,4 @@
-"""A client may come back with a thousand places: to look at them is dear, and seldom done."""
+"""A resume with 1,000 positions: all positions are evaluated rarely, because that is expensive."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ CHANNELS = [f"T{number}.trade" for number in range(200)]
 
 
 @pytest.fixture
-def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The size of each look at all of a client's places."""
+def evaluations(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of positions at each call of `ResumeCursor.highest`."""
     sizes: list[int] = []
-    look = ResumeCursor.highest
+    highest = ResumeCursor.highest
 
     def counted(resume_cursor: ResumeCursor) -> Mapping[TopicPartition, int]:
-        found = look(resume_cursor)
+        found = highest(resume_cursor)
         sizes.append(len(found))
         return found
 
@@ -29,10 +29,10 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
-async def test_who_waits_for_us_to_be_there_is_not_looked_at_with_every_record(
-    odin_scenario: Scenario, looks: list[int]
+async def test_positions_of_client_ahead_are_not_evaluated_with_each_record(
+    odin_scenario: Scenario, evaluations: list[int]
 ) -> None:
-    """Positions move with each; of all places there is a look at the beginning and at the end."""
+    """While the instance catches up with the client, they are evaluated at begin and end only."""
     client = await odin_scenario.connect()
     record = odin_scenario.publish("BTC", "trade")
     await trio.sleep(1)
@@ -41,24 +41,24 @@ async def test_who_waits_for_us_to_be_there_is_not_looked_at_with_every_record(
         nursery.start_soon(publish_often, odin_scenario)
         ack = await client.command("reconnect", last_pos=dict.fromkeys(CHANNELS, pos))
     assert ack["status"] == "incomplete"
-    assert len(looks) <= 8
+    assert len(evaluations) <= 8
 
 
 async def publish_often(scenario: Scenario) -> None:
-    """A record each cycle, for as long as a client that is ahead is waited for, and longer."""
+    """Publish a record in each cycle, for longer than the server waits for a client ahead."""
     for _ in range(40):
         scenario.publish("BTC", "trade")
         await trio.sleep(0.05)
 
 
-async def test_partitions_that_do_not_exist_are_given_up_together(
-    odin_scenario: Scenario, looks: list[int]
+async def test_missing_partitions_are_reported_lost_in_one_evaluation(
+    odin_scenario: Scenario, evaluations: list[int]
 ) -> None:
-    """However many there are, all places are looked at once for them."""
+    """The positions of all channels are evaluated once."""
     client = await odin_scenario.connect()
     last_pos = {channel: f"{number}-5" for number, channel in enumerate(CHANNELS, 1000)}
     ack = await client.command("reconnect", last_pos=last_pos)
     assert len(ack["lost"]["odin.trades"]) == len(CHANNELS)
-    assert looks[0] == len(CHANNELS)
-    assert len(looks) <= 6
-    assert not any(looks[1:])
+    assert evaluations[0] == len(CHANNELS)
+    assert len(evaluations) <= 6
+    assert not any(evaluations[1:])

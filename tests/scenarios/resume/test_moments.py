@@ -1,4 +1,4 @@
-"""What else happens at the moment of a resume: records, edges of the tail, other commands."""
+"""Records, evictions and commands at the moment of a resume."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from odin_ws.settings import Settings
 from odin_ws.testing.assertions import offsets_of
 from odin_ws.testing.follower import Follower, key_of
 from odin_ws.testing.scenario import Scenario, ScenarioClient, open_scenario
-from tests.scenarios.resume.following import after, all_messages, publish, say
+from tests.scenarios.resume.following import after, all_messages, publish, send
 
-# A message of these tests takes about 1,000 bytes of the tail.
+# A message of these tests takes about 1,000 bytes of the history.
 THREE_MESSAGES = 3_200
 
 
 async def offsets(client: ScenarioClient, count: int) -> list[int]:
-    """The offsets of the next messages, which have one token."""
+    """Return the offsets of the next messages, which have one token."""
     (found,) = offsets_of(await client.messages(count)).values()
     return found
 
 
 @pytest.mark.odin_settings(ws_history_bytes=0)
-async def test_records_that_come_meanwhile(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
-    """They come once, behind the replayed ones, and are no replay."""
+async def test_records_published_while_replay_waits_are_delivered_once(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
+    """They follow the replayed ones."""
     follower = Follower("*.trade")
     await follower.connect(nursery, odin_scenario)
     await publish(odin_scenario, 1)
@@ -45,10 +47,10 @@ async def test_records_that_come_meanwhile(odin_scenario: Scenario, nursery: tri
     assert "replay" not in messages[-1]
 
 
-async def test_records_that_come_between_chunks(
+async def test_records_published_between_chunks_are_delivered_once(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """A long replay from the tail is joined to what is published while the client takes it."""
+    """A slow client reads a long replay from the history meanwhile."""
     follower = Follower("*.trade")
     await follower.connect(nursery, odin_scenario)
     await publish(odin_scenario, 1)
@@ -70,8 +72,10 @@ async def test_records_that_come_between_chunks(
 
 @pytest.mark.parametrize("less", [-1, 0, 1])
 @pytest.mark.odin_settings(ws_history_bytes=THREE_MESSAGES)
-async def test_at_the_edge_of_the_tail(odin_scenario: Scenario, less: int) -> None:
-    """One before the oldest kept message, at it, and one behind it: the log is asked if needed."""
+async def test_resume_at_history_floor_reads_log_only_if_needed(
+    odin_scenario: Scenario, less: int
+) -> None:
+    """From one offset before the oldest kept message, at it, and after it."""
     records = await publish(odin_scenario, 10)
     floor = odin_scenario.service.hub.history.floor(key_of(records[0]))
     assert floor == 6
@@ -83,8 +87,8 @@ async def test_at_the_edge_of_the_tail(odin_scenario: Scenario, less: int) -> No
     assert await client.silence(5)
 
 
-async def test_with_nothing_missed(odin_scenario: Scenario) -> None:
-    """Nothing is replayed, and the next record comes."""
+async def test_resume_with_nothing_missed_replays_nothing(odin_scenario: Scenario) -> None:
+    """The next record is delivered."""
     records = await publish(odin_scenario, 3)
     client = await odin_scenario.connect()
     ack = await client.resume(after(records[-1]), channels=["BTC.trade"])
@@ -93,8 +97,8 @@ async def test_with_nothing_missed(odin_scenario: Scenario) -> None:
     assert await offsets(client, 1) == [3]
 
 
-async def test_from_before_the_first_record(odin_scenario: Scenario) -> None:
-    """-1 stands before it: all there is comes."""
+async def test_resume_from_minus_1_replays_all_records(odin_scenario: Scenario) -> None:
+    """-1 is the position before the first record."""
     records = await publish(odin_scenario, 3)
     client = await odin_scenario.connect()
     await client.resume(after(records[0], less=1), channels=["BTC.trade"])
@@ -102,10 +106,10 @@ async def test_from_before_the_first_record(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.parametrize("retained", [0, 1 << 20])
-async def test_partitions_that_are_not_named_begin_at_the_answer(
+async def test_partitions_without_position_start_at_ack_positions(
     odin_scenario: Scenario, retained: int
 ) -> None:
-    """Behind the positions it is given for them a client gets everything, also during a replay."""
+    """Also during the replay of another partition."""
     async with open_scenario(
         Settings(ws_history_bytes=retained), log=odin_scenario.log
     ) as scenario:
@@ -114,7 +118,7 @@ async def test_partitions_that_are_not_named_begin_at_the_answer(
         assert btc.partition != eth.partition
         client = await scenario.connect(capacity=2000)
         ack = await client.resume(after(btc, less=20), channels=["*.trade"])
-        begins = ack["positions"][eth.topic][str(eth.partition)]
+        start = ack["positions"][eth.topic][str(eth.partition)]
         assert str(btc.partition) not in ack["positions"][btc.topic]
         await publish(scenario, 3, "ETH")
         found = offsets_of(await all_messages(client))
@@ -122,20 +126,20 @@ async def test_partitions_that_are_not_named_begin_at_the_answer(
         found[key_of(eth)] += await offsets(client, 1)
         assert found == {
             key_of(btc): list(range(20)),
-            key_of(eth): list(range(begins + 1, 6)),
+            key_of(eth): list(range(start + 1, 6)),
         }
 
 
 @pytest.mark.odin_settings(ws_history_bytes=0)
-async def test_two_resumes_in_a_row(odin_scenario: Scenario) -> None:
-    """The second waits for the first, and what both ask for comes once."""
+async def test_second_resume_waits_for_first(odin_scenario: Scenario) -> None:
+    """Records that both request are delivered once."""
     records = await publish(odin_scenario, 6)
     others = await publish(odin_scenario, 2, "ETH")
     client = await odin_scenario.connect()
     odin_scenario.log_reader.hold()
     positions = after(records[2], others[0])
     for names in (["BTC.trade"], ["BTC.trade", "ETH.trade"]):
-        await say(client, "resume", positions=positions, channels=names)
+        await send(client, "resume", positions=positions, channels=names)
     await publish(odin_scenario, 1)
     odin_scenario.log_reader.release()
     assert [(await client.answer())["replayed"] for _ in range(2)] == [4, 1]
@@ -144,13 +148,13 @@ async def test_two_resumes_in_a_row(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.odin_settings(ws_history_bytes=0)
-async def test_a_subscribe_waits_for_the_replay(odin_scenario: Scenario) -> None:
-    """Its answer comes in its turn, and then it is live behind the positions it names."""
+async def test_subscribe_waits_for_running_replay(odin_scenario: Scenario) -> None:
+    """It is acknowledged in its turn, and delivers from the ack's positions on."""
     records = await publish(odin_scenario, 6)
     client = await odin_scenario.connect()
     odin_scenario.log_reader.hold()
-    await say(client, "resume", positions=after(records[2]), channels=["BTC.trade"])
-    await say(client, "subscribe", channels=["ETH.trade"], positions=True)
+    await send(client, "resume", positions=after(records[2]), channels=["BTC.trade"])
+    await send(client, "subscribe", channels=["ETH.trade"], positions=True)
     (other, *_) = await publish(odin_scenario, 3, "ETH")
     odin_scenario.log_reader.release()
     assert (await client.answer())["type"] == "resume_ack"
@@ -163,13 +167,13 @@ async def test_a_subscribe_waits_for_the_replay(odin_scenario: Scenario) -> None
 
 
 @pytest.mark.odin_settings(ws_history_bytes=0, ws_command_burst=1000)
-async def test_only_so_many_commands_wait(odin_scenario: Scenario) -> None:
-    """More than 100 behind one replay are rejected, to be sent again, and nothing else changes."""
+async def test_more_than_100_waiting_commands_are_rejected(odin_scenario: Scenario) -> None:
+    """The error has `retry: true`; nothing else changes."""
     records = await publish(odin_scenario, 2)
     client = await odin_scenario.connect()
     odin_scenario.log_reader.hold()
     for _ in range(103):
-        await say(client, "resume", positions=after(records[0]), channels=["BTC.trade"])
+        await send(client, "resume", positions=after(records[0]), channels=["BTC.trade"])
     rejected = [await client.answer() for _ in range(2)]
     assert {(one["code"], one["retry"]) for one in rejected} == {("RATE_LIMIT_EXCEEDED", True)}
     odin_scenario.log_reader.release()

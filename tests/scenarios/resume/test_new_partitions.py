@@ -1,4 +1,4 @@
-"""Partitions and topics that came into being while a client was away."""
+"""Partitions and topics that were created while a client was disconnected."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -21,7 +21,7 @@ SOCIAL = "odin.social"
 
 
 async def publish_to_all(scenario: Scenario, count: int) -> None:
-    """Some trades of many tokens, in all partitions there are."""
+    """Publish trades of many tokens, to all partitions."""
     for number in range(count):
         scenario.publish(f"T{number}", "trade", number)
     await trio.sleep(1)
@@ -32,7 +32,7 @@ async def publish_to_all(scenario: Scenario, count: int) -> None:
 async def test_resume_replays_partitions_that_were_added_meanwhile(
     odin_scenario: Scenario, nursery: trio.Nursery, retained: int, *, restarted: bool
 ) -> None:
-    """From their beginning, also on an instance that does not know that they are new."""
+    """From their first record, also on an instance that started after they were added."""
     log = odin_scenario.log
     async with open_scenario(Settings(ws_history_bytes=retained), log=log) as first:
         follower = Follower("*.trade")
@@ -57,7 +57,7 @@ async def test_resume_replays_partitions_that_were_added_meanwhile(
 async def test_resume_replays_a_topic_that_was_created_meanwhile(
     autojump_clock: MockClock, nursery: trio.Nursery, retained: int
 ) -> None:
-    """A client names a topic without partitions as `{topic: {}}`: all of it is news."""
+    """The client's positions have the topic as `{topic: {}}`: all its records are replayed."""
     topics = [topic for topic in default_catalogue().topics if topic != SOCIAL]
     log = MemoryLog(topics)
     async with open_scenario(Settings(ws_history_bytes=retained), log=log) as scenario:
@@ -76,10 +76,10 @@ async def test_resume_replays_a_topic_that_was_created_meanwhile(
         assert len(follower.messages) == 5
 
 
-async def test_resume_of_a_new_partition_whose_beginning_expired_is_told(
+async def test_resume_reports_expired_beginning_of_new_partition(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """What retention took of it is lost, the rest comes."""
+    """The remaining records are replayed."""
     async with open_scenario(Settings(ws_history_bytes=0), log=odin_scenario.log) as scenario:
         follower = Follower("*.trade")
         await follower.connect(nursery, scenario)
@@ -98,8 +98,8 @@ async def test_resume_of_a_new_partition_whose_beginning_expired_is_told(
         assert offsets_of(follower.messages) == {(TRADES, 12): [4, 5, 6, 7, 8]}
 
 
-async def test_resume_of_a_topic_without_a_position_is_told(odin_scenario: Scenario) -> None:
-    """It is live from now on, and what came before is lost; an empty topic has lost nothing."""
+async def test_resume_reports_topic_without_position(odin_scenario: Scenario) -> None:
+    """The topic's records so far are lost, later ones are delivered; an empty topic loses none."""
     records = await publish(odin_scenario, 3)
     social = odin_scenario.publish("BTC", "social")
     await trio.sleep(1)
@@ -112,10 +112,10 @@ async def test_resume_of_a_topic_without_a_position_is_told(odin_scenario: Scena
     assert ack["positions"].keys() == {TRADES, SOCIAL, "odin.metadata"}
 
 
-async def test_partitions_that_are_added_amid_a_replay(
+async def test_partition_added_during_replay_is_delivered_whole(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """A client whose replay is under way gets them from where a connected client does."""
+    """A client whose replay is running gets all its records, as a connected client does."""
     async with open_scenario(Settings(ws_history_bytes=0), log=odin_scenario.log) as scenario:
         follower = Follower("*.trade")
         await follower.connect(nursery, scenario)
@@ -134,10 +134,10 @@ async def test_partitions_that_are_added_amid_a_replay(
         follower.check(scenario.log.records)
 
 
-async def test_partitions_that_are_added_come_to_connected_clients(
+async def test_added_partition_is_delivered_to_connected_clients(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """From their beginning, and a resume goes on from there."""
+    """From its first record; a later resume continues there."""
     follower = Follower("*.trade")
     await follower.connect(nursery, odin_scenario)
     await trio.sleep(1)

@@ -1,4 +1,4 @@
-"""`replay`: messages of this connection again, by their sequence numbers."""
+"""`replay` resends messages of the connection by their sequence numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.scenarios.resume.following import after, all_messages, publish
 
 
 async def subscriber(scenario: Scenario, count: int, path: str = "/ws") -> ScenarioClient:
-    """A client that has got so many trades of several tokens."""
+    """Return a client that has received `count` trades of several tokens."""
     client = await scenario.connect(path)
     await client.subscribe(channels=["*.trade"])
     for number in range(count):
@@ -24,12 +24,12 @@ async def subscriber(scenario: Scenario, count: int, path: str = "/ws") -> Scena
 
 
 def numbers(messages: list[dict[str, Any]]) -> list[tuple[int, int]]:
-    """Of each the sequence number, and what it was when it was published."""
+    """Return sequence number and published data of each message."""
     return [(one["seq"], one["data"]["data"]) for one in messages]
 
 
 @pytest.mark.parametrize(
-    ("asked", "first", "last"),
+    ("requested", "first", "last"),
     [
         ({"from": 1, "to": 10}, 1, 10),
         ({"from": 3, "to": 3}, 3, 3),
@@ -41,12 +41,12 @@ def numbers(messages: list[dict[str, Any]]) -> list[tuple[int, int]]:
         ({"from": 11, "to": 12}, 11, 10),
     ],
 )
-async def test_within_the_window(
-    odin_scenario: Scenario, asked: dict[str, int], first: int, last: int
+async def test_replay_resends_range_with_its_sequence_numbers(
+    odin_scenario: Scenario, requested: dict[str, int], first: int, last: int
 ) -> None:
-    """They come as they were, with their numbers, then replay_complete; numbering goes on."""
+    """Then replay_complete follows, and live numbering continues."""
     client = await subscriber(odin_scenario, 10)
-    answer = await client.command("replay", **asked)
+    answer = await client.command("replay", **requested)
     assert answer == {"type": "replay_complete", "count": last - first + 1}
     messages = await all_messages(client)
     assert numbers(messages) == [(number, number - 1) for number in range(first, last + 1)]
@@ -55,8 +55,8 @@ async def test_within_the_window(
     assert (await client.message())["seq"] == 11
 
 
-async def test_many_at_once(odin_scenario: Scenario) -> None:
-    """More than a write's worth come in order, to a client that reads slowly too."""
+async def test_replay_of_350_messages_is_in_order_for_slow_reader(odin_scenario: Scenario) -> None:
+    """They take several writes."""
     client = await odin_scenario.connect(capacity=3000)
     await client.subscribe(channels=["*.trade"])
     for number in range(350):
@@ -68,7 +68,7 @@ async def test_many_at_once(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "missing", "count"),
+    ("requested", "missing", "count"),
     [
         ({"from": 1, "to": 30}, [1, 25], 5),
         ({"from": 1, "to": 5}, [1, 5], 0),
@@ -77,20 +77,22 @@ async def test_many_at_once(odin_scenario: Scenario) -> None:
     ],
 )
 @pytest.mark.odin_settings(ws_history_bytes=5_200)
-async def test_beyond_the_window(
-    odin_scenario: Scenario, asked: dict[str, int], missing: list[int], count: int
+async def test_replay_reports_messages_no_longer_in_history(
+    odin_scenario: Scenario, requested: dict[str, int], missing: list[int], count: int
 ) -> None:
-    """What memory has no more is told, and what it has comes: nothing else."""
+    """Messages that the history still has are resent."""
     client = await subscriber(odin_scenario, 30)
-    answer = await client.command("replay", **asked)
+    answer = await client.command("replay", **requested)
     assert answer == {"type": "replay_incomplete", "count": count, "missing": missing}
     expected = [(number, number - 1) for number in range(26, 26 + count)]
     assert numbers(await all_messages(client)) == expected
 
 
 @pytest.mark.odin_settings(ws_history_bytes=26_000)
-async def test_all_of_it_beyond_the_window(odin_scenario: Scenario) -> None:
-    """Where nothing of it is left, nothing else comes in its place."""
+async def test_replay_of_range_no_longer_in_history_resends_nothing(
+    odin_scenario: Scenario,
+) -> None:
+    """The range is reported as missing."""
     client = await subscriber(odin_scenario, 30)
     answer = await client.command("replay", **{"from": 1, "to": 2})
     assert answer == {"type": "replay_incomplete", "count": 0, "missing": [1, 2]}
@@ -98,8 +100,10 @@ async def test_all_of_it_beyond_the_window(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.odin_settings(ws_conflation_threshold_bytes=1000)
-async def test_not_beyond_what_was_skipped(odin_scenario: Scenario) -> None:
-    """With delivery latest numbers have holes: what is before the last one is not made up."""
+async def test_replay_reports_messages_before_last_conflation_as_missing(
+    odin_scenario: Scenario,
+) -> None:
+    """With `delivery: latest` sequence numbers have gaps, so older numbers cannot be assigned."""
     client = await odin_scenario.connect(capacity=1000)
     await client.subscribe(channels=["*.trade"], delivery="latest")
     for number in range(100):
@@ -113,8 +117,10 @@ async def test_not_beyond_what_was_skipped(odin_scenario: Scenario) -> None:
     assert numbers(again) == numbers(messages)[len(messages) - len(again) :]
 
 
-async def test_not_beyond_a_change_of_subscriptions(odin_scenario: Scenario) -> None:
-    """What was sent under other subscriptions is not made up from those of now."""
+async def test_replay_reports_messages_before_subscription_change_as_missing(
+    odin_scenario: Scenario,
+) -> None:
+    """Numbers of earlier subscriptions cannot be assigned from the current ones."""
     client = await subscriber(odin_scenario, 5)
     await client.subscribe(channels=["BTC.social"])
     for number in range(5, 10):
@@ -127,13 +133,13 @@ async def test_not_beyond_a_change_of_subscriptions(odin_scenario: Scenario) -> 
     assert (await client.command("replay", since=0))["missing"] == [1, 10]
 
 
-async def test_not_beyond_a_replay(odin_scenario: Scenario) -> None:
-    """What a resume brought is asked for by another resume."""
+async def test_replay_reports_messages_of_resume_as_missing(odin_scenario: Scenario) -> None:
+    """The client can resume again to get them."""
     records = await publish(odin_scenario, 4)
     client = await odin_scenario.connect()
     await client.resume(after(records[0]), channels=["BTC.trade"])
     await client.messages(3)
-    # Records that come before the client is live are replayed, too.
+    # Records published before the client is live would be replayed too.
     await wait_all_tasks_blocked()
     await publish(odin_scenario, 2)
     await client.messages(2)
@@ -142,8 +148,8 @@ async def test_not_beyond_a_replay(odin_scenario: Scenario) -> None:
     assert [seq for seq, _ in numbers(await all_messages(client))] == [4, 5]
 
 
-async def test_in_version_0(odin_scenario: Scenario) -> None:
-    """In the envelope of the connection, numbered as before."""
+async def test_v0_replay_resends_v0_envelopes(odin_scenario: Scenario) -> None:
+    """With the original sequence numbers."""
     client = await subscriber(odin_scenario, 5, "/ws?v=0")
     answer = await client.command("replay", **{"from": 2, "to": 3})
     assert answer == {"type": "replay_complete", "count": 2}
@@ -152,8 +158,8 @@ async def test_in_version_0(odin_scenario: Scenario) -> None:
     assert {message["type"] for message in messages} == {"price:update"}
 
 
-async def test_only_what_this_connection_was_sent(odin_scenario: Scenario) -> None:
-    """Nothing comes that was published before it subscribed, or for others."""
+async def test_replay_resends_only_messages_of_this_connection(odin_scenario: Scenario) -> None:
+    """Not those published before it subscribed."""
     await publish(odin_scenario, 5)
     client = await subscriber(odin_scenario, 3)
     answer = await client.command("replay", since=0)
@@ -161,8 +167,8 @@ async def test_only_what_this_connection_was_sent(odin_scenario: Scenario) -> No
     assert numbers(await all_messages(client)) == [(1, 0), (2, 1), (3, 2)]
 
 
-async def test_what_was_published_in_between_is_due_first(odin_scenario: Scenario) -> None:
-    """News keeps its order: what has been read by then has its number before the replay."""
+async def test_live_messages_keep_their_order_around_replay(odin_scenario: Scenario) -> None:
+    """A record read before the replay gets its number before it."""
     client = await subscriber(odin_scenario, 3)
     odin_scenario.publish("T0", "trade", 3)
     answer = await client.command("replay", since=0)
@@ -172,7 +178,7 @@ async def test_what_was_published_in_between_is_due_first(odin_scenario: Scenari
 
 
 @pytest.mark.parametrize(
-    ("asked", "named"),
+    ("requested", "named"),
     [
         ({}, "data.from"),
         ({"from": 1}, "data.to"),
@@ -185,11 +191,11 @@ async def test_what_was_published_in_between_is_due_first(odin_scenario: Scenari
         ({"from": 1, "to": 1 << 53}, "data.to"),
     ],
 )
-async def test_what_cannot_be_read(
-    odin_scenario: Scenario, asked: dict[str, Any], named: str
+async def test_invalid_replay_is_rejected_with_field(
+    odin_scenario: Scenario, requested: dict[str, Any], named: str
 ) -> None:
     """The error names the field."""
     client = await odin_scenario.connect()
-    error = await client.command("replay", **asked)
+    error = await client.command("replay", **requested)
     assert error["code"] == "INVALID_MESSAGE"
     assert error["message"].startswith(named)

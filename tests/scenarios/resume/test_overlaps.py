@@ -1,4 +1,4 @@
-"""Subscriptions that overlap: a replay leaves out only what the connection was sent."""
+"""Overlapping subscriptions: a replay omits only messages that the connection has been sent."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from odin_ws.settings import Settings
 from odin_ws.testing.assertions import offsets_of
 from odin_ws.testing.follower import key_of
 from odin_ws.testing.scenario import Scenario, open_scenario
-from tests.scenarios.resume.following import after, all_messages, publish, say
+from tests.scenarios.resume.following import after, all_messages, publish, send
 
 TRADES = "odin.trades"
 RETAINED = [0, 5_200, 1 << 20]
 
 
 def kinds(scenario: Scenario) -> dict[str, tuple[str, dict[str, Any]]]:
-    """The commands that begin in the past, each asking for all there is."""
+    """Return the commands that replay all records."""
     positions = {TRADES: dict.fromkeys(range(12), -1)}
     assert scenario.log.ends()[TopicPartition(TRADES, 0)] >= 0
     return {
@@ -31,10 +31,10 @@ def kinds(scenario: Scenario) -> dict[str, tuple[str, dict[str, Any]]]:
 @pytest.mark.parametrize("retained", RETAINED)
 @pytest.mark.parametrize("kind", ["since_ms", "resume"])
 @pytest.mark.parametrize("name", ["*.trade", "BTC.*", "BTC.trade"])
-async def test_the_past_of_a_live_channel_is_replayed(
+async def test_replay_of_live_channel_omits_live_messages(
     odin_scenario: Scenario, retained: int, kind: str, name: str
 ) -> None:
-    """From before it was live; what was sent live does not come again, and what follows comes."""
+    """Records from before the live subscription are replayed once; later ones come live."""
     async with open_scenario(Settings(ws_history_bytes=retained), log=odin_scenario.log) as one:
         records = await publish(one, 6)
         client = await one.connect()
@@ -52,8 +52,8 @@ async def test_the_past_of_a_live_channel_is_replayed(
         assert key_of(records[0]).topic == TRADES
 
 
-async def test_a_snapshot_has_the_last_message_of_a_live_channel(odin_scenario: Scenario) -> None:
-    """Unless the connection was sent it."""
+async def test_snapshot_of_live_channel_has_message_not_yet_sent(odin_scenario: Scenario) -> None:
+    """The last message of the other channel was sent live, and is omitted."""
     await publish(odin_scenario, 3)
     await publish(odin_scenario, 3, "ETH")
     client = await odin_scenario.connect()
@@ -66,7 +66,7 @@ async def test_a_snapshot_has_the_last_message_of_a_live_channel(odin_scenario: 
 
 
 @pytest.mark.parametrize("retained", RETAINED)
-async def test_what_a_replay_has_sent_does_not_come_with_a_wider_one(
+async def test_wider_replay_omits_messages_of_earlier_replay(
     odin_scenario: Scenario, retained: int
 ) -> None:
     """A subscription is complete from where its replay began, not from where it became live."""
@@ -79,7 +79,7 @@ async def test_what_a_replay_has_sent_does_not_come_with_a_wider_one(
         assert ack["replayed"] == 3
         (found,) = offsets_of(await all_messages(client)).values()
         assert found == [3, 4, 5, 6, 7, 0, 1, 2]
-        # Of all that nothing is left.
+        # Nothing is left to replay.
         await client.answer()
         ack = await client.subscribe(channels=["*.*"], since_ms=0)
         assert ack["replayed"] == 0
@@ -87,10 +87,10 @@ async def test_what_a_replay_has_sent_does_not_come_with_a_wider_one(
 
 
 @pytest.mark.parametrize("retained", RETAINED)
-async def test_what_a_second_replay_of_a_live_channel_has_sent_does_not_come_again(
+async def test_third_replay_omits_messages_of_second_replay(
     odin_scenario: Scenario, retained: int
 ) -> None:
-    """The channel is complete from where its newest replay began."""
+    """The channel is complete from where its latest replay began."""
     async with open_scenario(Settings(ws_history_bytes=retained), log=odin_scenario.log) as one:
         await publish(one, 6)
         client = await one.connect()
@@ -101,8 +101,10 @@ async def test_what_a_second_replay_of_a_live_channel_has_sent_does_not_come_aga
         assert len(await all_messages(client)) == 6
 
 
-async def test_after_a_recreated_topic_only_its_new_records_count(odin_scenario: Scenario) -> None:
-    """What was sent of the new topic does not come again, whatever offsets the old one had."""
+async def test_replay_after_recreated_topic_omits_sent_records_of_new_topic(
+    odin_scenario: Scenario,
+) -> None:
+    """The offsets of the old topic do not matter."""
     await publish(odin_scenario, 6)
     client = await odin_scenario.connect()
     await client.subscribe(channels=["BTC.trade"])
@@ -113,8 +115,8 @@ async def test_after_a_recreated_topic_only_its_new_records_count(odin_scenario:
     assert (await client.subscribe(channels=["*.trade"], since_ms=0))["replayed"] == 0
 
 
-async def test_after_a_truncation_what_was_sent_before_it_counts(odin_scenario: Scenario) -> None:
-    """Records before it, and those that took the offsets of truncated ones."""
+async def test_replay_after_truncation_omits_sent_records(odin_scenario: Scenario) -> None:
+    """Records before the truncation, and those that reuse truncated offsets."""
     records = await publish(odin_scenario, 2)
     client = await odin_scenario.connect()
     await client.subscribe(channels=["BTC.trade"])
@@ -126,8 +128,8 @@ async def test_after_a_truncation_what_was_sent_before_it_counts(odin_scenario: 
     assert (await client.subscribe(channels=["*.trade"], since_ms=0))["replayed"] == 2
 
 
-async def test_a_partition_that_was_added_is_sent_once(odin_scenario: Scenario) -> None:
-    """A subscription from before is complete from the partition's beginning."""
+async def test_replay_omits_sent_records_of_added_partition(odin_scenario: Scenario) -> None:
+    """An earlier subscription is complete from the partition's first record."""
     client = await odin_scenario.connect()
     await client.subscribe(channels=["BTC.trade"])
     odin_scenario.log.add_partitions(TRADES, 1)
@@ -138,12 +140,12 @@ async def test_a_partition_that_was_added_is_sent_once(odin_scenario: Scenario) 
     assert (await client.subscribe(channels=["*.trade"], since_ms=0))["replayed"] == 0
 
 
-async def test_a_name_that_was_unsubscribed_before_comes_whole(odin_scenario: Scenario) -> None:
-    """A new subscription begins anew."""
+async def test_replay_after_unsubscribe_has_all_records(odin_scenario: Scenario) -> None:
+    """A new subscription does not remember the old one."""
     client = await odin_scenario.connect()
     await client.subscribe(channels=["BTC.trade"])
     await publish(odin_scenario, 3)
     await client.unsubscribe(channels=["BTC.trade"])
-    await say(client, "subscribe", channels=["BTC.trade"], since_ms=0)
+    await send(client, "subscribe", channels=["BTC.trade"], since_ms=0)
     (found,) = offsets_of(await all_messages(client)).values()
     assert found == [0, 1, 2, 0, 1, 2]

@@ -1,4 +1,4 @@
-"""`reconnect`, the SDK's form of resume."""
+"""`reconnect`, the SDK's form of `resume`."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from odin_ws.settings import Settings
 from odin_ws.testing.assertions import offsets_of
 from odin_ws.testing.follower import key_of
 from odin_ws.testing.scenario import Scenario, open_scenario
-from tests.scenarios.resume.following import all_messages, publish, say
+from tests.scenarios.resume.following import all_messages, publish, send
 
 
 def pos(record: Any) -> str:
-    """As a message gives it."""
+    """Return the record's position as messages have it."""
     return f"{record.partition}-{record.offset}"
 
 
 @pytest.mark.parametrize(
-    "odin_settings", [Settings(), Settings(ws_history_bytes=0)], ids=["tail", "log"]
+    "odin_settings", [Settings(), Settings(ws_history_bytes=0)], ids=["history", "log"]
 )
-async def test_each_channel_from_its_own_position(odin_scenario: Scenario) -> None:
-    """Each goes on behind its last message, also where two share a partition."""
+async def test_reconnect_replays_each_channel_after_its_position(odin_scenario: Scenario) -> None:
+    """Also if two channels share a partition."""
     btc = await publish(odin_scenario, 5)
     same = [
         odin_scenario.log.append(one.topic, b"ETH", b"{}", partition=one.partition) for one in btc
@@ -45,8 +45,8 @@ async def test_each_channel_from_its_own_position(odin_scenario: Scenario) -> No
     assert offsets_of(await all_messages(client)) == {key_of(btc[0]): [2, 3, 4, 9, 10]}
 
 
-async def test_without_a_position_nothing_is_subscribed(odin_scenario: Scenario) -> None:
-    """Empty last_pos: it is acknowledged, and nothing comes."""
+async def test_reconnect_with_empty_last_pos_subscribes_to_nothing(odin_scenario: Scenario) -> None:
+    """The ack has no replayed messages."""
     client = await odin_scenario.connect()
     ack = await client.command("reconnect", client_id="me", last_pos={})
     assert (ack["status"], ack["messages_replayed"]) == ("completed", 0)
@@ -55,8 +55,8 @@ async def test_without_a_position_nothing_is_subscribed(odin_scenario: Scenario)
 
 
 @pytest.mark.odin_settings(ws_history_bytes=0)
-async def test_what_is_lost_is_told(odin_scenario: Scenario) -> None:
-    """The status says that it is not all, and the range is there for who wants it."""
+async def test_reconnect_ack_has_lost_range(odin_scenario: Scenario) -> None:
+    """The status is `incomplete`."""
     records = await publish(odin_scenario, 5)
     odin_scenario.log.delete_before(records[0].topic, records[0].partition, 3)
     client = await odin_scenario.connect()
@@ -67,10 +67,10 @@ async def test_what_is_lost_is_told(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.parametrize("dialect", ["/ws", "/ws?v=0"])
-async def test_an_offset_of_a_topic_with_one_partition(
+async def test_last_offset_of_topic_with_one_partition_is_accepted(
     odin_scenario: Scenario, dialect: str
 ) -> None:
-    """Version 0's form says enough there: everything of the topic behind it follows."""
+    """All records of the topic after it are replayed."""
     async with open_scenario(partitions=1) as scenario:
         for number in range(6):
             scenario.publish(f"T{number % 2}", "trade", number)
@@ -83,8 +83,8 @@ async def test_an_offset_of_a_topic_with_one_partition(
     assert odin_scenario.service.server.connections == set()
 
 
-async def test_an_offset_of_a_topic_with_twelve_partitions(odin_scenario: Scenario) -> None:
-    """It says nothing there (failing 3): the error says so, with the id, and what to do."""
+async def test_last_offset_of_topic_with_12_partitions_is_rejected(odin_scenario: Scenario) -> None:
+    """One offset cannot be the position in 12 partitions (failing 3)."""
     client = await odin_scenario.connect("/ws?v=0")
     await client.send(
         '{"type":"reconnect","id":"r1","data":{"client_id":"x","last_offset":{"odin.trades":2}}}'
@@ -117,10 +117,10 @@ async def test_an_offset_of_a_topic_with_twelve_partitions(odin_scenario: Scenar
         ({"client_id": 5, "last_pos": {}}, "data.client_id"),
     ],
 )
-async def test_what_cannot_be_read(
+async def test_invalid_reconnect_is_rejected_with_field(
     odin_scenario: Scenario, data: dict[str, Any], named: str
 ) -> None:
-    """A reconnect_error names the field."""
+    """The error is a `reconnect_error`."""
     client = await odin_scenario.connect()
     error = await client.command("reconnect", **data)
     assert (error["type"], error["code"]) == ("reconnect_error", "invalid_request")
@@ -128,8 +128,8 @@ async def test_what_cannot_be_read(
 
 
 @pytest.mark.odin_settings(ws_max_subscriptions=2)
-async def test_no_more_channels_than_subscriptions(odin_scenario: Scenario) -> None:
-    """More than WS_MAX_SUBSCRIPTIONS are rejected together: half a reconnect would be a hole."""
+async def test_reconnect_over_max_subscriptions_is_rejected(odin_scenario: Scenario) -> None:
+    """It is rejected as a whole: half of it would lose records silently."""
     client = await odin_scenario.connect()
     last_pos = {f"T{number}.trade": "0-1" for number in range(3)}
     error = await client.command("reconnect", last_pos=last_pos)
@@ -139,14 +139,14 @@ async def test_no_more_channels_than_subscriptions(odin_scenario: Scenario) -> N
 
 
 @pytest.mark.odin_settings(ws_history_bytes=0)
-async def test_it_can_be_unsubscribed_from_while_it_waits(odin_scenario: Scenario) -> None:
-    """Behind another replay a reconnect has its turn; what ends it does not wait."""
+async def test_waiting_reconnect_can_be_unsubscribed(odin_scenario: Scenario) -> None:
+    """The reconnect waits for another replay; the unsubscribe does not."""
     records = await publish(odin_scenario, 3)
     odin_scenario.log_reader.hold()
     client = await odin_scenario.connect()
-    await say(client, "subscribe", channels=["ETH.trade"], since_ms=0)
-    await say(client, "reconnect", last_pos={"BTC.trade": pos(records[0])})
-    await say(client, "unsubscribe", channels=["BTC.trade"])
+    await send(client, "subscribe", channels=["ETH.trade"], since_ms=0)
+    await send(client, "reconnect", last_pos={"BTC.trade": pos(records[0])})
+    await send(client, "unsubscribe", channels=["BTC.trade"])
     await trio.sleep(1)
     odin_scenario.log_reader.release()
     await trio.sleep(1)

@@ -1,4 +1,4 @@
-"""A topic that is deleted and created again, and one whose log was truncated."""
+"""Topics that are deleted and created again, and topics whose log is truncated."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -15,20 +15,20 @@ from odin_ws.settings import Settings
 from odin_ws.testing.assertions import offsets_of
 from odin_ws.testing.follower import Follower, key_of
 from odin_ws.testing.scenario import Scenario, open_scenario
-from tests.scenarios.resume.following import after, all_messages, publish, say
+from tests.scenarios.resume.following import after, all_messages, publish, send
 
 TRADES = "odin.trades"
 
 
 def of(record: Record, topics: dict[str, dict[str, Any]]) -> Any:
-    """What `{topic: {partition: …}}` has for a record's partition."""
+    """Return the value of a record's partition in `{topic: {partition: value}}`."""
     return topics[record.topic][str(record.partition)]
 
 
-async def test_acks_and_positions_notices_carry_topic_ids(
+async def test_acks_and_positions_notices_have_topic_ids(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """Of the topics whose positions they carry; an ack without positions has none."""
+    """They are those of the topics with positions; an ack without positions has none."""
     follower = Follower("BTC.trade")
     await follower.connect(nursery, odin_scenario)
     await trio.sleep(30)
@@ -40,7 +40,7 @@ async def test_acks_and_positions_notices_carry_topic_ids(
     assert all(one == ids for one in notices)
     client = await odin_scenario.connect()
     assert "ids" not in await client.subscribe(channels=["BTC.trade"])
-    # Also where a subscription begins in the past.
+    # Acks of replaying subscriptions have them too.
     for more in {"since_ms": 0}, {"snapshot": True}:
         client = await odin_scenario.connect()
         assert (await client.subscribe(channels=["BTC.trade"], positions=True, **more))[
@@ -53,10 +53,10 @@ async def test_acks_and_positions_notices_carry_topic_ids(
 
 
 @pytest.mark.parametrize("retained", [0, 1 << 20])
-async def test_resume_with_another_topic_id_gets_the_new_topic_from_its_beginning(
+async def test_resume_with_old_topic_id_replays_whole_new_topic(
     autojump_clock: MockClock, nursery: trio.Nursery, retained: int
 ) -> None:
-    """Also where the new topic is longer than the client's position: it is told, once."""
+    """Also if the new topic is longer than the client's position; it is reported once."""
     async with open_scenario(Settings(ws_history_bytes=retained)) as scenario:
         follower = Follower("BTC.trade")
         await follower.connect(nursery, scenario)
@@ -81,10 +81,10 @@ async def test_resume_with_another_topic_id_gets_the_new_topic_from_its_beginnin
         assert offsets_of(follower.messages) == {key_of(records[0]): list(range(9))}
 
 
-async def test_resume_with_the_id_of_a_topic_from_before_the_start(
+async def test_resume_with_topic_id_from_before_start_waits_and_replays_new_topic(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """An instance that never saw the old topic does not know which id is newer: it waits first."""
+    """The instance never saw the old topic: it waits, since the client's id may be newer."""
     follower = Follower("BTC.trade")
     await follower.connect(nursery, odin_scenario)
     records = await publish(odin_scenario, 5)
@@ -103,10 +103,10 @@ async def test_resume_with_the_id_of_a_topic_from_before_the_start(
     assert records
 
 
-async def test_an_instance_that_has_not_noticed_a_recreated_topic_waits(
+async def test_resume_with_newer_topic_id_waits_for_the_source(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """A client with the newer id is not told that its topic was recreated."""
+    """The client is not told that its topic was recreated."""
     async with open_scenario(log=odin_scenario.log) as behind:
         await publish(odin_scenario, 5)
         behind.source.lose_broker()
@@ -126,10 +126,10 @@ async def test_an_instance_that_has_not_noticed_a_recreated_topic_waits(
         assert found == [0, 1, 2, 3, 4]
 
 
-async def test_a_recreated_topic_of_the_same_length_is_told_to_connected_clients(
+async def test_recreated_topic_of_same_length_is_announced_and_delivered_whole(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """Not position arithmetic but the id decides; all of the new topic comes."""
+    """The topic id decides, not the offsets."""
     follower = Follower("BTC.trade")
     await follower.connect(nursery, odin_scenario)
     records = await publish(odin_scenario, 4)
@@ -143,10 +143,10 @@ async def test_a_recreated_topic_of_the_same_length_is_told_to_connected_clients
     assert follower.positions[key_of(records[0])] == 3
 
 
-async def test_a_long_replay_of_a_recreated_topic_begins_again(
+async def test_replay_of_recreated_topic_begins_again(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """What was read of the old topic is not sent as the new one's."""
+    """Records read from the old topic are not sent as those of the new one."""
     for number in range(400):
         odin_scenario.publish("BTC", "trade", [number, "x" * 5000])
     await trio.sleep(4)
@@ -170,9 +170,9 @@ async def test_a_long_replay_of_a_recreated_topic_begins_again(
 async def test_replay_of_a_recreated_topic_waits_until_the_source_has_noticed(
     autojump_clock: MockClock, nursery: trio.Nursery, since: int | None
 ) -> None:
-    """The log reader sees the new topic first: its records have other meanings at old offsets.
+    """The log reader sees the new topic first, whose records have other meanings at old offsets.
 
-    The new topic is longer than the client's position, so no offset tells the difference.
+    The new topic is longer than the client's position, so the offset does not tell.
     """
     async with open_scenario(Settings(ws_history_bytes=0)) as scenario:
         follower = Follower("BTC.trade")
@@ -196,18 +196,18 @@ async def test_replay_of_a_recreated_topic_waits_until_the_source_has_noticed(
         await trio.sleep(5)
         (found,) = offsets_of(follower.messages).values()
         assert found == list(range(20))
-        told = [one for one in follower.items if one.get("reason") == "recreated"]
-        assert told
+        notices = [one for one in follower.items if one.get("reason") == "recreated"]
+        assert notices
         assert records
 
 
 # ---- truncation
 
 
-async def test_truncated_records_are_told_to_connected_clients(
+async def test_truncation_is_announced_to_connected_clients(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """The range that is gone, and where the partition goes on; nothing before it comes again."""
+    """The notice has the lost range and the position at which the partition continues."""
     follower = Follower("BTC.trade")
     await follower.connect(nursery, odin_scenario)
     records = await publish(odin_scenario, 10)
@@ -222,12 +222,12 @@ async def test_truncated_records_are_told_to_connected_clients(
 
 
 @pytest.mark.parametrize(("appended", "lost", "comes"), [(2, [6, 8], [6, 7]), (6, [6, 8], [9, 11])])
-async def test_resume_from_a_truncated_position_is_told(
+async def test_resume_from_truncated_position_is_reported(
     odin_scenario: Scenario, appended: int, lost: list[int], comes: list[int]
 ) -> None:
-    """Beyond the log's end it goes on behind what is left; else nobody knows which records it has.
+    """A position beyond the log's end continues after the remaining records.
 
-    Then it goes on behind its position, and the range is uncertain.
+    A position within the log continues there, and the range may or may not be what the client has.
     """
     records = await publish(odin_scenario, 10)
     odin_scenario.log.truncate(TRADES, records[0].partition, 6)
@@ -241,8 +241,8 @@ async def test_resume_from_a_truncated_position_is_told(
     assert found == list(range(comes[0], comes[1] + 1))
 
 
-async def test_resume_before_a_truncation_is_recovered(odin_scenario: Scenario) -> None:
-    """What was cut off was never the client's."""
+async def test_resume_from_position_before_truncation_is_recovered(odin_scenario: Scenario) -> None:
+    """The client never received truncated records."""
     records = await publish(odin_scenario, 10)
     odin_scenario.log.truncate(TRADES, records[0].partition, 6)
     await publish(odin_scenario, 2)
@@ -251,14 +251,14 @@ async def test_resume_before_a_truncation_is_recovered(odin_scenario: Scenario) 
     assert (ack["recovered"], ack["replayed"]) == (True, 2)
 
 
-async def test_a_snapshot_after_a_truncation_has_no_truncated_record(
+async def test_snapshot_after_truncation_has_no_truncated_record(
     odin_scenario: Scenario,
 ) -> None:
-    """What is gone from the log is nobody's state."""
+    """The channel's last message is removed."""
     records = await publish(odin_scenario, 2)
     await publish(odin_scenario, 1, "ETH")
     odin_scenario.log.truncate(TRADES, records[0].partition, 1)
     await trio.sleep(1)
     client = await odin_scenario.connect()
-    await say(client, "subscribe", channels=["*.trade"], snapshot=True)
+    await send(client, "subscribe", channels=["*.trade"], snapshot=True)
     assert [one["channel"] for one in await all_messages(client)] == ["ETH.trade"]

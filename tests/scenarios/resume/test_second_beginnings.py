@@ -1,4 +1,4 @@
-"""A subscription that begins in the past on a connection that has live ones already."""
+"""A replaying subscription on a connection that has live subscriptions."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -21,28 +21,28 @@ RETAINED = [0, 1 << 20]
 
 
 async def publish_all(scenario: Scenario, count: int, size: int = 3000) -> None:
-    """Trades of two tokens of each partition."""
+    """Publish trades of 24 tokens, two of each partition."""
     for number in range(count):
         scenario.publish(f"T{number % 24}", "trade", [number, "x" * size])
     await trio.sleep(count / 1000 + 1)
 
 
-def places(follower: Follower) -> Counter[tuple[TopicPartition, int]]:
-    """How often each record came."""
+def count_by_position(follower: Follower) -> Counter[tuple[TopicPartition, int]]:
+    """Return how often each record was received."""
     return Counter(map(place_of, follower.messages))
 
 
-def everywhere(scenario: Scenario) -> set[tuple[TopicPartition, int]]:
-    """The place of every record."""
+def positions_of_all(scenario: Scenario) -> set[tuple[TopicPartition, int]]:
+    """Return partition and offset of each record."""
     return {(TopicPartition(one.topic, one.partition), one.offset) for one in scenario.log.records}
 
 
 @pytest.mark.parametrize("retained", RETAINED)
 @pytest.mark.parametrize("live", ["*.trade", "T1.trade"])
-async def test_a_second_beginning_that_is_cut_off_is_resumed_whole(
+async def test_interrupted_second_replay_is_resumed_completely(
     autojump_clock: MockClock, nursery: trio.Nursery, retained: int, live: str
 ) -> None:
-    """Positions told to the client never pass what it has for every one of its subscriptions."""
+    """The client's positions never pass records that one of its subscriptions has not received."""
     settings = Settings(ws_history_bytes=retained, ws_positions_interval_seconds=1)
     async with open_scenario(settings) as scenario:
         await publish_all(scenario, 300)
@@ -53,8 +53,8 @@ async def test_a_second_beginning_that_is_cut_off_is_resumed_whole(
         for _ in range(5):
             await publish_all(scenario, 24, size=10)
         assert follower.catching_up
-        came = len(follower.messages)
-        assert 0 < came < 300
+        received = len(follower.messages)
+        assert 0 < received < 300
         follower.break_off()
         assert not [one for one in follower.items if one["type"] == "replay_complete"]
         follower.pause = 0
@@ -62,19 +62,19 @@ async def test_a_second_beginning_that_is_cut_off_is_resumed_whole(
         await trio.sleep(10)
         ack = next(one for one in follower.items if one["type"] == "resume_ack")
         assert ack["recovered"]
-        found = places(follower)
-        assert found.keys() == everywhere(scenario)
-        # On the second connection no record came twice, nor what was replayed on the first.
+        found = count_by_position(follower)
+        assert found.keys() == positions_of_all(scenario)
+        # The second connection got no record twice, and none that was replayed on the first.
         assert max(found.values()) <= 2
-        replayed = [one for one in follower.messages[:came] if one.get("replay")]
+        replayed = [one for one in follower.messages[:received] if one.get("replay")]
         assert all(found[place_of(one)] == 1 for one in replayed)
 
 
 @pytest.mark.parametrize("retained", RETAINED)
-async def test_the_end_of_a_second_beginning_is_told_with_positions(
+async def test_second_replay_ends_with_positions(
     autojump_clock: MockClock, nursery: trio.Nursery, retained: int
 ) -> None:
-    """Until then no notice moves them; from then on they are live."""
+    """No positions notice is sent during it."""
     settings = Settings(ws_history_bytes=retained, ws_positions_interval_seconds=1)
     async with open_scenario(settings) as scenario:
         await publish_all(scenario, 300)
@@ -96,10 +96,10 @@ async def test_the_end_of_a_second_beginning_is_told_with_positions(
         assert complete["ids"] == {TRADES: scenario.log.ids[TRADES]}
 
 
-async def test_no_notice_moves_positions_while_the_log_keeps_a_replay_waiting(
+async def test_no_positions_notice_is_sent_while_replay_waits_for_log(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """The client has taken all it was sent, and the rest of its past is still to come."""
+    """The client has received all messages so far, but the rest of the replay is pending."""
     settings = Settings(ws_history_bytes=0, ws_positions_interval_seconds=1)
     async with open_scenario(settings) as scenario:
         await publish_all(scenario, 600)
@@ -121,10 +121,10 @@ async def test_no_notice_moves_positions_while_the_log_keeps_a_replay_waiting(
         assert follower.items[-1]["type"] == "positions"
 
 
-async def test_a_second_resume_names_all_positions(
+async def test_second_resume_ack_has_its_start_positions(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """Those of its answer replace the client's, which may be further already."""
+    """They replace the client's positions, which may be further."""
     await publish_all(odin_scenario, 100, size=10)
     follower = Follower("T1.trade")
     await follower.connect(nursery, odin_scenario)
@@ -139,8 +139,10 @@ async def test_a_second_resume_names_all_positions(
     assert follower.positions == ends
 
 
-async def test_a_client_without_positions_is_told_only_the_end(odin_scenario: Scenario) -> None:
-    """It does not keep them; a first beginning of a connection has no such end."""
+async def test_second_replay_without_positions_ends_with_replay_complete(
+    odin_scenario: Scenario,
+) -> None:
+    """The first replay of a connection has no `replay_complete`."""
     await publish_all(odin_scenario, 5, size=10)
     client = await odin_scenario.connect()
     await client.subscribe(channels=["T1.trade"], since_ms=0)

@@ -1,4 +1,4 @@
-"""A client that takes a replay slowly costs nobody else anything."""
+"""A slow client's replay does not affect other clients."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tests.scenarios.wire import RawClient
 
 SLOW = (1008, "slow: messages waited too long to be taken")
 
-# Of the tail or the log so much is written at once, and of the log so much is held.
+# A replay writes a chunk of the first size at once, and holds the second one read from the log.
 CHUNK_BYTES = 64 << 10
 HELD_BYTES = 1 << 20
 RECORD_BYTES = 5_000
 
 
 async def behind(scenario: Scenario, count: int) -> Follower:
-    """A client that has missed so many records, of 5,000 bytes each."""
+    """Return a client that has missed `count` records of 5,000 bytes."""
     records = [
         scenario.publish("BTC", "trade", "x" * RECORD_BYTES, kind=f"K{number}")
         for number in range(count)
@@ -31,10 +31,12 @@ async def behind(scenario: Scenario, count: int) -> Follower:
 
 
 @pytest.mark.parametrize(
-    "odin_settings", [Settings(), Settings(ws_history_bytes=0)], ids=["tail", "log"]
+    "odin_settings", [Settings(), Settings(ws_history_bytes=0)], ids=["history", "log"]
 )
-async def test_memory_is_bounded(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
-    """Of 2 MB little more than a chunk waits for the client at any time, and it gets all of it."""
+async def test_backlog_of_replay_is_at_most_one_chunk(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
+    """The replay has 2 MB; the slow client gets all of it."""
     follower = await behind(odin_scenario, 400)
     follower.pause = 0.02
     await follower.connect(nursery, odin_scenario, capacity=4000)
@@ -50,10 +52,10 @@ async def test_memory_is_bounded(odin_scenario: Scenario, nursery: trio.Nursery)
 
 
 @pytest.mark.odin_settings(ws_positions_interval_seconds=0.5)
-async def test_positions_are_not_told_ahead_of_it(
+async def test_no_positions_notice_is_sent_during_replay(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """Also who has something live hears of no position while a replay has not come there."""
+    """Its positions would be ahead of the replay."""
     await behind(odin_scenario, 100)
     follower = Follower("ETH.trade")
     await follower.connect(nursery, odin_scenario, capacity=4000)
@@ -72,10 +74,10 @@ async def test_positions_are_not_told_ahead_of_it(
 
 
 @pytest.mark.parametrize("seconds", [1.0, 30.0])
-async def test_others_get_what_is_live_at_once(
+async def test_live_messages_to_others_are_not_delayed(
     odin_scenario: Scenario, nursery: trio.Nursery, seconds: float
 ) -> None:
-    """While one is replayed 20 MB and hardly reads, no message to another is late."""
+    """Another client hardly reads its replay of 2 MB."""
     follower = await behind(odin_scenario, 400)
     follower.pause = seconds
     other = await odin_scenario.connect()
@@ -91,8 +93,10 @@ async def test_others_get_what_is_live_at_once(
 
 
 @pytest.mark.odin_settings(ws_write_timeout_seconds=10)
-async def test_who_takes_some_is_not_slow(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
-    """At 8 KB a second a replay takes minutes, in which live ones wait; nobody is cut off."""
+async def test_client_that_reads_8_kb_a_second_is_not_closed(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
+    """Its replay takes minutes, in which live messages are pending."""
     follower = await behind(odin_scenario, 200)
     follower.pause = RECORD_BYTES / 8_000
     await follower.connect(nursery, odin_scenario, capacity=2000)
@@ -105,8 +109,8 @@ async def test_who_takes_some_is_not_slow(odin_scenario: Scenario, nursery: trio
 
 
 @pytest.mark.odin_settings(ws_write_timeout_seconds=10)
-async def test_who_takes_nothing_is_slow(odin_scenario: Scenario) -> None:
-    """After WS_WRITE_TIMEOUT_SECONDS it is closed, and the replay ends with it."""
+async def test_client_that_does_not_read_its_replay_is_closed(odin_scenario: Scenario) -> None:
+    """After WS_WRITE_TIMEOUT_SECONDS the connection is closed, and the replay ends."""
     await behind(odin_scenario, 100)
     client = await RawClient.open(odin_scenario, capacity=2000)
     await client.command("subscribe", channels=["BTC.trade"], since_ms=0)
@@ -120,10 +124,10 @@ async def test_who_takes_nothing_is_slow(odin_scenario: Scenario) -> None:
     assert await client.close_frame() == SLOW
 
 
-async def test_a_client_that_vanishes_ends_its_replay(
+async def test_lost_connection_ends_its_replay(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """Nothing of it is left, also where it waited for the log."""
+    """Also while the replay waits for the log."""
     follower = await behind(odin_scenario, 100)
     follower.pause = 1.0
     await follower.connect(nursery, odin_scenario, capacity=2000)

@@ -1,4 +1,4 @@
-"""A resume with the last message of each channel: for a client whose snapshot was cut off."""
+"""A resume with a snapshot, for a client whose first snapshot was interrupted."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -16,10 +16,10 @@ from tests.scenarios.resume.following import all_messages, publish
 
 
 @pytest.mark.parametrize("retained", [0, 1 << 20])
-async def test_resume_with_snapshot_gets_the_state_and_what_was_missed(
+async def test_resume_with_snapshot_gets_missed_records_and_last_messages(
     autojump_clock: MockClock, retained: int
 ) -> None:
-    """Of a channel that missed something all of that, of the others the last; none twice."""
+    """A channel with missed records gets those, other channels their last message; none twice."""
     async with open_scenario(Settings(ws_history_bytes=retained)) as scenario:
         records = await publish(scenario, 5)
         await publish(scenario, 3, "ETH")
@@ -35,10 +35,10 @@ async def test_resume_with_snapshot_gets_the_state_and_what_was_missed(
         assert (await client.message())["pos"].endswith("-5")
 
 
-async def test_a_snapshot_that_was_cut_off_can_be_had_again(
+async def test_interrupted_snapshot_can_be_requested_again(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """With the positions of its first ack: nothing published since is missing either."""
+    """With the positions of the first ack, no record published since is missing."""
     for number in range(100):
         odin_scenario.publish(f"T{number}", "trade", "x" * 3000)
     await trio.sleep(1)

@@ -1,4 +1,4 @@
-"""Unsubscribing while a replay is under way ends it."""
+"""An unsubscribe during a replay ends it."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from odin_ws.settings import Settings
 from odin_ws.testing.assertions import offsets_of
 from odin_ws.testing.follower import key_of
 from odin_ws.testing.scenario import Scenario
-from tests.scenarios.resume.following import after, all_messages, following, publish, say
+from tests.scenarios.resume.following import after, all_messages, following, publish, send
 from tests.scenarios.wire import Op, RawClient, frame, texts
 
 
-def behind_the_answer(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What came after the unsubscription_ack."""
+def after_ack(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the items after the unsubscription_ack."""
     kinds = [item["type"] for item in items]
     return items[kinds.index("unsubscription_ack") + 1 :]
 
 
 def messages(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Only the messages."""
+    """Return only the messages."""
     return [one for one in items if "seq" in one]
 
 
 @pytest.mark.odin_settings(ws_history_bytes=0)
-async def test_before_the_answer(odin_scenario: Scenario) -> None:
-    """Nothing of it comes, neither what was missed nor what is published later."""
+async def test_unsubscribe_before_ack_of_resume_ends_it(odin_scenario: Scenario) -> None:
+    """Neither missed nor later records are delivered."""
     records = await publish(odin_scenario, 5)
     client = await odin_scenario.connect()
     odin_scenario.log_reader.hold()
-    await say(client, "resume", positions=after(records[0]), channels=["BTC.trade"])
+    await send(client, "resume", positions=after(records[0]), channels=["BTC.trade"])
     await trio.sleep(1)
     ack = await client.unsubscribe(channels=["BTC.trade"])
     assert (ack["unsubscribed"], ack["count"]) == (["BTC.trade"], 0)
@@ -44,8 +44,10 @@ async def test_before_the_answer(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.odin_settings(ws_history_bytes=0)
-async def test_in_one_breath(odin_scenario: Scenario) -> None:
-    """Also where both commands come together, whatever runs first."""
+async def test_resume_and_unsubscribe_in_one_packet_deliver_nothing_after_ack(
+    odin_scenario: Scenario,
+) -> None:
+    """Whichever task runs first."""
     records = await publish(odin_scenario, 5)
     commands = [
         {"type": "resume", "data": {"positions": after(records[0]), "channels": ["BTC.trade"]}},
@@ -62,18 +64,18 @@ async def test_in_one_breath(odin_scenario: Scenario) -> None:
         items = texts(await client.rest())
         (ack,) = (one for one in items if one["type"] == "unsubscription_ack")
         assert ack["unsubscribed"] == ["BTC.trade"]
-        assert not messages(behind_the_answer(items))
+        assert not messages(after_ack(items))
 
 
 @pytest.mark.odin_settings(ws_history_bytes=0)
-async def test_what_still_waits(odin_scenario: Scenario) -> None:
-    """It is answered at once, and what waits is not revived by its turn."""
+async def test_unsubscribe_removes_channel_of_waiting_subscribe(odin_scenario: Scenario) -> None:
+    """It is acknowledged at once; the subscribe does not take effect later."""
     records = await publish(odin_scenario, 5)
     client = await odin_scenario.connect()
     odin_scenario.log_reader.hold()
-    await say(client, "resume", positions=after(records[0]), channels=["BTC.trade"])
-    await say(client, "subscribe", channels=["ETH.trade"])
-    await say(client, "unsubscribe", channels=["ETH.trade"])
+    await send(client, "resume", positions=after(records[0]), channels=["BTC.trade"])
+    await send(client, "subscribe", channels=["ETH.trade"])
+    await send(client, "unsubscribe", channels=["ETH.trade"])
     await trio.sleep(1)
     odin_scenario.log_reader.release()
     answers = [await client.answer() for _ in range(3)]
@@ -90,10 +92,12 @@ async def test_what_still_waits(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.parametrize(
-    "odin_settings", [Settings(), Settings(ws_history_bytes=0)], ids=["tail", "log"]
+    "odin_settings", [Settings(), Settings(ws_history_bytes=0)], ids=["history", "log"]
 )
-async def test_amid_the_messages(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
-    """What is on its way comes before the answer, and after it only how many they were."""
+async def test_unsubscribe_during_messages_ends_replay_with_its_count(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
+    """Pending messages are sent before the ack, and only `replay_complete` after it."""
     for number in range(50):
         odin_scenario.publish("BTC", "trade", [number, "x" * 10_000])
     await trio.sleep(1)
@@ -106,16 +110,16 @@ async def test_amid_the_messages(odin_scenario: Scenario, nursery: trio.Nursery)
     await publish(odin_scenario, 3)
     count = len(follower.messages)
     assert 0 < count < 50
-    (ended,) = behind_the_answer(follower.items)
+    (ended,) = after_ack(follower.items)
     assert ended == {"type": "replay_complete", "count": count}
 
 
-async def test_one_of_several(odin_scenario: Scenario) -> None:
-    """The rest of the replay goes on, and is live afterwards."""
+async def test_unsubscribe_from_one_channel_keeps_rest_of_replay(odin_scenario: Scenario) -> None:
+    """The other channel is live afterwards."""
     odin_scenario.log_reader.hold()
     one, other = await publish(odin_scenario, 5), await publish(odin_scenario, 5, "ETH")
     client = await odin_scenario.connect()
-    await say(client, "subscribe", channels=["BTC.trade", "ETH.trade"], since_ms=0)
+    await send(client, "subscribe", channels=["BTC.trade", "ETH.trade"], since_ms=0)
     await trio.sleep(1)
     assert (await client.unsubscribe(channels=["BTC.trade"]))["count"] == 1
     odin_scenario.log_reader.release()
@@ -126,13 +130,15 @@ async def test_one_of_several(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.odin_settings(ws_history_bytes=0)
-async def test_of_what_is_live_beside_it(odin_scenario: Scenario) -> None:
-    """What a wider replay left out for it, since it was live, neither misses nor comes twice."""
+async def test_unsubscribe_from_live_channel_is_covered_by_wider_replay(
+    odin_scenario: Scenario,
+) -> None:
+    """Records that the replay omitted because they were live are neither missing nor repeated."""
     client = await odin_scenario.connect()
     await client.subscribe(channels=["BTC.trade"])
     records = await publish(odin_scenario, 3)
     odin_scenario.log_reader.hold()
-    await say(client, "resume", positions=after(records[0], less=1), channels=["*.trade"])
+    await send(client, "resume", positions=after(records[0], less=1), channels=["*.trade"])
     await publish(odin_scenario, 2)
     await client.unsubscribe(channels=["BTC.trade"])
     await publish(odin_scenario, 2)

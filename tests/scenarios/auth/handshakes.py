@@ -1,4 +1,4 @@
-"""Callers who are asked for a token, and what they are answered."""
+"""Handshakes with tokens, and the server's answers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from odin_ws.testing.scenario import Scenario, ScenarioClient
 from tests.jwt_issuer import issuer
 from tests.scenarios.wire import RawClient, request
 
-__all__ = ["Answer", "ask", "bearer", "come", "token"]
+__all__ = ["Answer", "bearer", "connect", "handshake", "token"]
 
 
 @attrs.frozen
@@ -24,19 +24,19 @@ class Answer:
 
 
 def token(seconds: float = 3600, **claims: Any) -> str:
-    """A good one of Ann's, as of tests.jwt_issuer."""
+    """Return a valid token of the user `ann`, with further claims of tests.jwt_issuer."""
     return issuer("HS256").token(seconds, **claims)
 
 
 def bearer(text: str) -> dict[str, str]:
-    """The header that has it."""
+    """Return the Authorization header with this token."""
     return {"Authorization": f"Bearer {text}"}
 
 
-async def ask(
+async def handshake(
     scenario: Scenario, target: str = "/ws", headers: Mapping[str, str] | None = None
 ) -> Answer:
-    """Ask for an upgrade, and leave."""
+    """Send an upgrade request, disconnect, and return the answer."""
     client = await RawClient.dial(scenario, request(target, headers))
     head = (await client.head()).decode("ascii")
     first, *lines = head.split("\r\n")
@@ -47,6 +47,6 @@ async def ask(
     return Answer(status, {name.lower(): value for name, _, value in pairs}, body)
 
 
-async def come(scenario: Scenario, seconds: float = 3600, **claims: Any) -> ScenarioClient:
-    """A client of Ann's that is let in."""
+async def connect(scenario: Scenario, seconds: float = 3600, **claims: Any) -> ScenarioClient:
+    """Connect as the user `ann`."""
     return await scenario.connect(token=token(seconds, **claims))

@@ -1,4 +1,4 @@
-"""Who has no good token, comes from elsewhere, or too often, is told so before the upgrade."""
+"""Handshakes with invalid tokens, wrong origins, or too many connections get HTTP errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import trio
 from odin_ws.settings import Secret
 from odin_ws.testing.scenario import Scenario
 from tests.jwt_issuer import SECRET, TOKENS_ARE_ASKED_FOR, Issuer, issuer
-from tests.scenarios.auth.asking import ask, bearer, come, token
+from tests.scenarios.auth.handshakes import bearer, connect, handshake, token
 from tests.scenarios.ops import metric
 
 pytestmark = TOKENS_ARE_ASKED_FOR
@@ -22,19 +22,19 @@ OTHER = Issuer("HS256", "another secret of thirty-two bytes")
 JWT: dict[str, Any] = {"ws_auth": "jwt", "ws_jwt_secret": Secret(SECRET)}
 
 
-async def test_a_good_token_lets_in(odin_scenario: Scenario) -> None:
-    """In the header, or as a subprotocol beside ours, which is selected."""
-    assert (await ask(odin_scenario, headers=bearer(token()))).status == 101
-    answer = await ask(
+async def test_valid_token_is_accepted(odin_scenario: Scenario) -> None:
+    """It is in the Authorization header, or in a subprotocol beside ours, which is selected."""
+    assert (await handshake(odin_scenario, headers=bearer(token()))).status == 101
+    answer = await handshake(
         odin_scenario, headers={"Sec-WebSocket-Protocol": f"bearer.{token()}, odin.v1"}
     )
     assert (answer.status, answer.headers["sec-websocket-protocol"]) == (101, "odin.v1")
     assert odin_scenario.service.server.stats.opened == 2
 
 
-async def test_without_a_token_nobody_gets_in(odin_scenario: Scenario) -> None:
-    """401 with a challenge that says only which scheme (RFC 6750, 3.1), and no error."""
-    answer = await ask(odin_scenario)
+async def test_missing_token_is_rejected_with_401(odin_scenario: Scenario) -> None:
+    """The challenge has only the scheme (RFC 6750, 3.1)."""
+    answer = await handshake(odin_scenario)
     assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
     assert answer.body.startswith("a token is needed: ")
     assert answer.body.count("\n") == 1
@@ -52,15 +52,17 @@ async def test_without_a_token_nobody_gets_in(odin_scenario: Scenario) -> None:
         (token(sub=None), "the token is not valid"),
         (token(channels="*.*"), "the token is not valid"),
         (token(-100), "the token has expired"),
-        # Well beyond the length of a run of all tests.
+        # Longer than a run of all tests.
         (token(nbf=time.time() + 3000), "the token is not valid yet"),
     ],
     ids=range(9),
 )
-async def test_a_bad_token_is_rejected(odin_scenario: Scenario, bad: str, text: str) -> None:
-    """The client learns what it can mend; a forger learns nothing, not even that it is too old."""
+async def test_invalid_token_is_rejected_with_401(
+    odin_scenario: Scenario, bad: str, text: str
+) -> None:
+    """Only a validly signed token is told that it has expired; the token is not logged."""
     with structlog.testing.capture_logs() as lines:
-        answer = await ask(odin_scenario, headers=bearer(bad))
+        answer = await handshake(odin_scenario, headers=bearer(bad))
     assert (answer.status, answer.body) == (401, f"{text}\n")
     assert answer.headers["www-authenticate"] == (
         f'Bearer error="invalid_token", error_description="{text}"'
@@ -69,30 +71,30 @@ async def test_a_bad_token_is_rejected(odin_scenario: Scenario, bad: str, text: 
     assert bad not in str(lines)
 
 
-async def test_a_token_in_the_query_is_not_taken(odin_scenario: Scenario) -> None:
-    """URLs end up in the logs of whatever is between."""
-    assert (await ask(odin_scenario, f"/ws?token={token()}")).status == 401
+async def test_token_in_query_is_rejected_by_default(odin_scenario: Scenario) -> None:
+    """Proxies write URLs to their logs."""
+    assert (await handshake(odin_scenario, f"/ws?token={token()}")).status == 401
 
 
 @pytest.mark.odin_settings(ws_token_in_query=True, **JWT)
-async def test_a_token_in_the_query_is_taken_where_that_is_set(odin_scenario: Scenario) -> None:
-    """For clients that can do nothing else."""
-    assert (await ask(odin_scenario, f"/ws?token={token()}")).status == 101
-    assert (await ask(odin_scenario, "/ws?token=x")).status == 401
+async def test_token_in_query_is_accepted_with_ws_token_in_query(odin_scenario: Scenario) -> None:
+    """For clients that can set no header."""
+    assert (await handshake(odin_scenario, f"/ws?token={token()}")).status == 101
+    assert (await handshake(odin_scenario, "/ws?token=x")).status == 401
 
 
-async def test_two_tokens_are_a_bad_request(odin_scenario: Scenario) -> None:
-    """Also where both are good."""
+async def test_two_tokens_are_rejected_with_400(odin_scenario: Scenario) -> None:
+    """Also if both are valid."""
     headers = bearer(token()) | {"Sec-WebSocket-Protocol": f"odin.v1, bearer.{token()}"}
-    assert (await ask(odin_scenario, headers=headers)).status == 400
+    assert (await handshake(odin_scenario, headers=headers)).status == 400
 
 
 @pytest.mark.odin_settings(ws_jwt_audience="odin", ws_jwt_issuer="https://id", **JWT)
-async def test_audience_and_issuer_have_to_be_right(odin_scenario: Scenario) -> None:
-    """Where they are set, a token without them is rejected too."""
+async def test_wrong_or_missing_audience_or_issuer_is_rejected(odin_scenario: Scenario) -> None:
+    """If the settings are set, a token without these claims is rejected too."""
 
     async def status(**claims: Any) -> int:
-        return (await ask(odin_scenario, headers=bearer(token(**claims)))).status
+        return (await handshake(odin_scenario, headers=bearer(token(**claims)))).status
 
     assert await status(aud=["x", "odin"], iss="https://id") == 101
     assert await status(aud="x", iss="https://id") == 401
@@ -102,10 +104,10 @@ async def test_audience_and_issuer_have_to_be_right(odin_scenario: Scenario) -> 
 
 
 @pytest.mark.odin_settings(ws_jwt_leeway_seconds=60, **JWT)
-async def test_leeway_is_a_setting(odin_scenario: Scenario) -> None:
-    """With a minute of it, half a minute too late is in time."""
-    assert (await ask(odin_scenario, headers=bearer(token(-30)))).status == 101
-    assert (await ask(odin_scenario, headers=bearer(token(-90)))).status == 401
+async def test_jwt_leeway_is_a_setting(odin_scenario: Scenario) -> None:
+    """With 60 s a token that expired 30 s ago is accepted."""
+    assert (await handshake(odin_scenario, headers=bearer(token(-30)))).status == 101
+    assert (await handshake(odin_scenario, headers=bearer(token(-90)))).status == 401
 
 
 @pytest.mark.parametrize(
@@ -120,43 +122,45 @@ async def test_leeway_is_a_setting(odin_scenario: Scenario) -> None:
     ],
 )
 @pytest.mark.odin_settings(ws_allowed_origins=("https://example.com", "https://*.example.org"))
-async def test_only_listed_pages_may_connect(
+async def test_origin_outside_allowed_origins_is_rejected(
     odin_scenario: Scenario, origin: str | None, status: int
 ) -> None:
-    """With or without tokens; who is no browser says no origin, and passes."""
+    """Clients other than browsers send no Origin, and are accepted."""
     headers = {} if origin is None else {"Origin": origin}
-    answer = await ask(odin_scenario, headers=headers)
+    answer = await handshake(odin_scenario, headers=headers)
     assert answer.status == status
     if status == 403:
         assert answer.body == "web pages of this origin may not connect\n"
 
 
 @pytest.mark.odin_settings(ws_max_connections_per_user=2, **JWT)
-async def test_a_user_has_so_many_connections(odin_scenario: Scenario) -> None:
-    """More are 429, whatever token; others have their own, and who leaves makes room."""
-    first = await come(odin_scenario)
-    await come(odin_scenario, jti="another")
-    answer = await ask(odin_scenario, headers=bearer(token()))
+async def test_connections_over_max_connections_per_user_are_rejected(
+    odin_scenario: Scenario,
+) -> None:
+    """All tokens of the user count; other users are not affected, and a close makes room."""
+    first = await connect(odin_scenario)
+    await connect(odin_scenario, jti="another")
+    answer = await handshake(odin_scenario, headers=bearer(token()))
     assert answer.status == 429
     assert 2 <= int(answer.headers["retry-after"]) <= 10
-    assert (await ask(odin_scenario, headers=bearer(token(sub="bob")))).status == 101
+    assert (await handshake(odin_scenario, headers=bearer(token(sub="bob")))).status == 101
     first.stream.break_off()
     await trio.sleep(1)
-    assert (await ask(odin_scenario, headers=bearer(token()))).status == 101
+    assert (await handshake(odin_scenario, headers=bearer(token()))).status == 101
 
 
 @pytest.mark.odin_settings(ws_max_connections_per_user=0, **JWT)
-async def test_a_user_may_have_any_number(odin_scenario: Scenario) -> None:
-    """Where 0 is set."""
+async def test_max_connections_per_user_of_0_is_no_limit(odin_scenario: Scenario) -> None:
+    """150 connections of one user are accepted."""
     for _ in range(150):
-        await come(odin_scenario)
+        await connect(odin_scenario)
     assert odin_scenario.service.server.admission.active == 150
 
 
-async def test_who_is_rejected_takes_no_place(odin_scenario: Scenario) -> None:
+async def test_rejected_handshake_takes_no_place(odin_scenario: Scenario) -> None:
     """Neither among all connections nor among its user's."""
     for headers in ({}, bearer("x"), bearer(token(-100))):
-        await ask(odin_scenario, headers=headers)
+        await handshake(odin_scenario, headers=headers)
     await trio.sleep(5)
     assert odin_scenario.service.server.admission.active == 0
 
@@ -170,23 +174,23 @@ async def test_who_is_rejected_takes_no_place(odin_scenario: Scenario) -> None:
     ],
     ids=["none", "bad", "alone"],
 )
-async def test_rejections_are_counted_by_reason(
+async def test_rejected_handshakes_are_counted_by_reason(
     odin_scenario: Scenario, headers: dict[str, str], reason: str
 ) -> None:
-    """And none of them is for want of room."""
-    await ask(odin_scenario, headers=headers)
+    """They do not count as rejections for lack of capacity."""
+    await handshake(odin_scenario, headers=headers)
     assert await metric(odin_scenario, "ws_connections_failed_total", reason=reason) == 1
     assert await metric(odin_scenario, "ws_capacity_rejections_total") == 0
 
 
 @pytest.mark.odin_settings(ws_max_connections=1, **JWT)
-async def test_who_finds_no_room_is_not_asked(odin_scenario: Scenario) -> None:
-    """A full server spends nothing on signatures."""
-    await come(odin_scenario)
-    assert (await ask(odin_scenario, headers=bearer("x"))).status == 503
+async def test_full_server_does_not_verify_tokens(odin_scenario: Scenario) -> None:
+    """It answers 503 before it verifies a signature."""
+    await connect(odin_scenario)
+    assert (await handshake(odin_scenario, headers=bearer("x"))).status == 503
     assert await metric(odin_scenario, "ws_jwt_rejected_total") == 0
 
 
-async def test_what_is_no_upgrade_is_judged_first(odin_scenario: Scenario) -> None:
-    """A wrong path is 404 without a token too."""
-    assert (await ask(odin_scenario, "/elsewhere")).status == 404
+async def test_wrong_path_is_404_before_authentication(odin_scenario: Scenario) -> None:
+    """It is 404 with and without a token."""
+    assert (await handshake(odin_scenario, "/elsewhere")).status == 404
