@@ -1,4 +1,4 @@
-"""Whatever happens in whatever order: who comes back gets exactly its records."""
+"""Random actions in random order: a client that resumes gets exactly its records."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ INSTANCES = 2
 
 PATTERNS = [f"{token}.{category}" for token in (*TOKENS, "*") for category in (*CATEGORIES, "*")]
 
-# What an instance keeps: nothing, some five messages, or all.
+# Bytes of an instance's history: nothing, about five messages, or all.
 RETAINED = (0, 5000, 1 << 20)
 
 
 @attrs.frozen
 class Publish:
-    """Records of some tokens and categories, each of so many bytes."""
+    """Publish records of some tokens and categories, each of `size` bytes."""
 
     channels: tuple[tuple[str, str, int], ...]
     size: int
 
 
 @attrs.frozen
-class Come:
-    """A client that is away comes to an instance, over a pipe of some capacity."""
+class Connect:
+    """Connect a disconnected client to an instance, over a pipe of some capacity."""
 
     client: int
     instance: int
@@ -49,47 +49,47 @@ class Come:
 
 
 @attrs.frozen
-class Widen:
-    """A client subscribes to one more pattern."""
+class Subscribe:
+    """Subscribe a client to one more pattern."""
 
     client: int
     pattern: str
 
 
 @attrs.frozen
-class Narrow:
-    """A client unsubscribes from one of its patterns."""
+class Unsubscribe:
+    """Unsubscribe a client from one of its patterns."""
 
     client: int
     which: int
 
 
 @attrs.frozen
-class Break:
-    """A client's connection is lost."""
+class BreakOff:
+    """Break a client's connection."""
 
     client: int
 
 
 @attrs.frozen
 class Crash:
-    """An instance dies, and a new one takes its place."""
+    """Crash an instance and start a new one in its place."""
 
     instance: int
     retained: int
 
 
 @attrs.frozen
-class Source:
-    """An instance's broker goes or comes, for what it reads now."""
+class SetBroker:
+    """Make the broker available or not for an instance's live source."""
 
     instance: int
     there: bool
 
 
 @attrs.frozen
-class LogReader:
-    """The same, for what it reads of the past; `held`: it does not respond, nor fail."""
+class SetLogReader:
+    """Let an instance's log reader work or fail; `held`: it does not answer."""
 
     instance: int
     there: bool
@@ -97,8 +97,8 @@ class LogReader:
 
 
 @attrs.frozen
-class Slow:
-    """An instance gets so many records of the past at once, and waits so long for them."""
+class SlowLogReader:
+    """Let an instance's log reader return `batch` records after `seconds`."""
 
     instance: int
     batch: int
@@ -107,7 +107,7 @@ class Slow:
 
 @attrs.frozen
 class Delete:
-    """The log's retention takes the oldest records of a partition."""
+    """Delete the oldest share of a partition's records, as retention does."""
 
     topic: int
     partition: int
@@ -116,13 +116,23 @@ class Delete:
 
 @attrs.frozen
 class Pause:
-    """Time passes."""
+    """Let time pass."""
 
     seconds: float
 
 
 Action = (
-    Publish | Come | Widen | Narrow | Break | Crash | Source | LogReader | Slow | Delete | Pause
+    Publish
+    | Connect
+    | Subscribe
+    | Unsubscribe
+    | BreakOff
+    | Crash
+    | SetBroker
+    | SetLogReader
+    | SlowLogReader
+    | Delete
+    | Pause
 )
 
 clients = st.integers(0, 7)
@@ -137,23 +147,25 @@ actions: st.SearchStrategy[Action] = st.one_of(
         st.sampled_from([0, 0, 0, 700, 30_000]),
     ),
     st.builds(
-        Come, clients, instances, st.sampled_from([1 << 20, 1 << 20, 3000, 500]), st.just(0.0)
+        Connect, clients, instances, st.sampled_from([1 << 20, 1 << 20, 3000, 500]), st.just(0.0)
     ),
-    st.builds(Come, clients, instances, st.just(500), st.sampled_from([0.02, 0.2])),
-    st.builds(Widen, clients, st.sampled_from(PATTERNS)),
-    st.builds(Narrow, clients, st.integers(0, 5)),
-    st.builds(Break, clients),
+    st.builds(Connect, clients, instances, st.just(500), st.sampled_from([0.02, 0.2])),
+    st.builds(Subscribe, clients, st.sampled_from(PATTERNS)),
+    st.builds(Unsubscribe, clients, st.integers(0, 5)),
+    st.builds(BreakOff, clients),
     st.builds(Crash, instances, st.sampled_from(RETAINED)),
-    st.builds(Source, instances, st.booleans()),
-    st.builds(LogReader, instances, st.booleans(), st.booleans()),
+    st.builds(SetBroker, instances, st.booleans()),
+    st.builds(SetLogReader, instances, st.booleans(), st.booleans()),
     st.builds(Pause, st.sampled_from([0.0, 0.0, 0.01, 0.06, 0.7, 40.0])),
 )
-slowness = st.builds(Slow, instances, st.sampled_from([1, 3, 500]), st.sampled_from([0, 0.05, 1.0]))
+slowness = st.builds(
+    SlowLogReader, instances, st.sampled_from([1, 3, 500]), st.sampled_from([0, 0.05, 1.0])
+)
 deletions = st.builds(Delete, st.integers(0, 1), st.integers(0, PARTITIONS - 1), st.floats(0, 1))
 
 
-class Place:
-    """Where an instance runs, one after the other."""
+class InstanceSlot:
+    """Runs one instance after the other."""
 
     def __init__(self, log: MemoryLog, scans: int) -> None:
         self._log = log
@@ -164,7 +176,7 @@ class Place:
     async def run(
         self, retained: int, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """One of them."""
+        """Run an instance until it crashes."""
         settings = Settings(
             ws_history_bytes=retained,
             ws_send_queue_bytes=20_000,
@@ -177,19 +189,19 @@ class Place:
                 await trio.sleep_forever()
 
     def crash(self) -> None:
-        """End it."""
+        """Crash the instance."""
         self.scenario.crash()
         self._scope.cancel()
 
 
-class World:
-    """A log, two instances with so many scans each, and clients."""
+class Cluster:
+    """A log, two instances with `scans` replay consumers each, and clients."""
 
     def __init__(self, nursery: trio.Nursery, followers: list[Follower], scans: int) -> None:
         self.records: list[Record] = []
         self._nursery = nursery
         self._log = MemoryLog(default_catalogue().topics, PARTITIONS)
-        self._places = [Place(self._log, scans) for _ in range(INSTANCES)]
+        self._slots = [InstanceSlot(self._log, scans) for _ in range(INSTANCES)]
         self._followers = followers
 
     def _follower(self, client: int) -> Follower:
@@ -197,32 +209,34 @@ class World:
 
     async def start(self, retained: tuple[int, ...]) -> None:
         """Start the instances."""
-        for place, size in zip(self._places, retained, strict=True):
-            await self._nursery.start(place.run, size)
+        for slot, size in zip(self._slots, retained, strict=True):
+            await self._nursery.start(slot.run, size)
 
     async def do(self, action: Action) -> None:
-        """Let something happen."""
+        """Carry out an action."""
         match action:
-            case Come(client, instance, capacity, pause):
-                await self._come(self._follower(client), instance, capacity, pause)
-            case Widen(client, pattern):
-                await self._say(client, "subscribe", channels=[pattern], positions=True)
-            case Narrow(client, which):
+            case Connect(client, instance, capacity, pause):
+                await self._connect(self._follower(client), instance, capacity, pause)
+            case Subscribe(client, pattern):
+                await self._send(client, "subscribe", channels=[pattern], positions=True)
+            case Unsubscribe(client, which):
                 names = self._follower(client).channels
                 for pattern in names[which : which + 1]:
-                    await self._say(client, "unsubscribe", channels=[pattern])
-            case Break(client):
+                    await self._send(client, "unsubscribe", channels=[pattern])
+            case BreakOff(client):
                 self._follower(client).break_off()
             case Crash(instance, retained):
-                place = self._places[instance]
-                place.crash()
-                await self._nursery.start(place.run, retained)
+                slot = self._slots[instance]
+                slot.crash()
+                await self._nursery.start(slot.run, retained)
             case Pause(seconds):
                 await trio.sleep(seconds)
             case _:
                 self._do_to_the_log(action)
 
-    def _do_to_the_log(self, action: Publish | Delete | Source | LogReader | Slow) -> None:
+    def _do_to_the_log(
+        self, action: Publish | Delete | SetBroker | SetLogReader | SlowLogReader
+    ) -> None:
         categories = default_catalogue().categories
         match action:
             case Publish(channels, size):
@@ -236,98 +250,100 @@ class World:
                 topic = categories[CATEGORIES[number]].name
                 first, end = self._log.bounds()[TopicPartition(topic, partition)]
                 self._log.delete_before(topic, partition, first + round(share * (end - first)))
-            case Source(instance, there):
-                source = self._places[instance].scenario.source
+            case SetBroker(instance, there):
+                source = self._slots[instance].scenario.source
                 (source.find_broker if there else source.lose_broker)()
-            case LogReader(instance, there, held):
-                log_reader = self._places[instance].scenario.log_reader
+            case SetLogReader(instance, there, held):
+                log_reader = self._slots[instance].scenario.log_reader
                 (log_reader.hold if held else log_reader.release)()
                 (log_reader.recover if there else log_reader.fail)()
-            case Slow(instance, batch, seconds):
-                log_reader = self._places[instance].scenario.log_reader
+            case SlowLogReader(instance, batch, seconds):
+                log_reader = self._slots[instance].scenario.log_reader
                 log_reader.batch, log_reader.seconds = batch, seconds
 
-    async def _come(self, follower: Follower, instance: int, capacity: int, pause: float) -> None:
+    async def _connect(
+        self, follower: Follower, instance: int, capacity: int, pause: float
+    ) -> None:
         follower.break_off()
         follower.pause = pause
-        await follower.connect(self._nursery, self._places[instance].scenario, capacity=capacity)
+        await follower.connect(self._nursery, self._slots[instance].scenario, capacity=capacity)
 
-    async def _say(self, client: int, kind: str, **data: Any) -> None:
-        # Before the answer to its first command it has no positions to follow.
+    async def _send(self, client: int, kind: str, **data: Any) -> None:
+        # Before the response to its first command it has no positions.
         follower = self._follower(client)
         if follower.live and not follower.closed:
-            # It may not have read yet that its connection has ended.
+            # The client may not have read yet that its connection has ended.
             with suppress(Closed):
                 await follower.send(kind, **data)
 
     async def settle(self) -> None:
-        """Let everything be well again, and everybody come back until they have it all."""
-        for place in self._places:
-            place.scenario.source.find_broker()
-            place.scenario.log_reader.release()
-            place.scenario.log_reader.recover()
-            place.scenario.log_reader.batch, place.scenario.log_reader.seconds = 500, 0
+        """Repair everything, and let all clients reconnect until they have received all records."""
+        for slot in self._slots:
+            slot.scenario.source.find_broker()
+            slot.scenario.log_reader.release()
+            slot.scenario.log_reader.recover()
+            slot.scenario.log_reader.batch, slot.scenario.log_reader.seconds = 500, 0
         for follower in self._followers:
             follower.pause = 0.0
         while True:
-            # Longer than a client waits for an answer, or counts as slow.
+            # Longer than a client waits for a response, or than the write timeout.
             await trio.sleep(35)
             away = [one for one in self._followers if one.closed or not one.live]
             if not away:
                 break
             for number, follower in enumerate(away):
-                await self._come(follower, number % INSTANCES, 1 << 20, 0.0)
-        for place in self._places:
-            place.crash()
+                await self._connect(follower, number % INSTANCES, 1 << 20, 0.0)
+        for slot in self._slots:
+            slot.crash()
 
 
 def play(
     followers: list[Follower], retained: tuple[int, ...], plan: list[Action], scans: int = 4
 ) -> None:
-    """Let it all happen, and see what the clients have got."""
+    """Carry out a plan, and check what the clients have received."""
 
     async def main(_clock: MockClock) -> None:
-        # It takes far less: this is for a server that hangs.
+        # A run takes far less: this detects a server that hangs.
         with trio.fail_after(7200):
-            await live()
+            await run()
 
-    async def live() -> None:
+    async def run() -> None:
         async with trio.open_nursery() as nursery:
-            world = World(nursery, followers, scans)
-            await world.start(retained)
+            cluster = Cluster(nursery, followers, scans)
+            await cluster.start(retained)
             for action in plan:
-                await world.do(action)
-            await world.settle()
+                await cluster.do(action)
+            await cluster.settle()
             nursery.cancel_scope.cancel()
         for follower in followers:
-            follower.check(world.records)
+            follower.check(cluster.records)
 
     in_virtual_time(main)
 
 
 names = st.lists(st.sampled_from(PATTERNS), min_size=1, max_size=3, unique=True)
-crowds = st.lists(names, min_size=3, max_size=3)
+client_patterns = st.lists(names, min_size=3, max_size=3)
 retentions = st.tuples(*[st.sampled_from(RETAINED)] * INSTANCES)
 
 
-@given(crowds, retentions, st.lists(actions, max_size=25))
+@given(client_patterns, retentions, st.lists(actions, max_size=25))
 @settings(max_examples=40, deadline=None)
-def test_everybody_gets_exactly_their_records(
-    crowd: list[list[str]], retained: tuple[int, ...], plan: list[Action]
+def test_each_client_gets_exactly_its_records(
+    patterns_of: list[list[str]], retained: tuple[int, ...], plan: list[Action]
 ) -> None:
-    """Nothing is missing, nothing comes twice, and all of a partition comes in order."""
-    followers = [Follower(*patterns) for patterns in crowd]
+    """No record is missing or repeated, and each partition's records are in order."""
+    followers = [Follower(*patterns) for patterns in patterns_of]
     play(followers, retained, plan)
     assert not any(follower.lost for follower in followers)
 
 
-@given(crowds, retentions, st.lists(actions | deletions, max_size=25))
+@given(client_patterns, retentions, st.lists(actions | deletions, max_size=25))
 @settings(max_examples=20, deadline=None)
-def test_what_the_log_deletes_is_told(
-    crowd: list[list[str]], retained: tuple[int, ...], plan: list[Action]
+def test_deleted_records_are_reported_lost(
+    patterns_of: list[list[str]], retained: tuple[int, ...], plan: list[Action]
 ) -> None:
-    """Where retention takes records too, what does not come is told to be lost."""
-    play([Follower(*patterns) for patterns in crowd], retained, plan)
+    """Records that retention deletes are reported if they are not delivered."""
+    play([Follower(*patterns) for patterns in patterns_of], retained, plan)
 
 
 @given(
@@ -337,11 +353,11 @@ def test_what_the_log_deletes_is_told(
     st.lists(actions | slowness, max_size=40),
 )
 @settings(max_examples=40, deadline=None)
-def test_crowd_on_scans_gets_exactly_its_records(
-    crowd: list[list[str]], retained: int, scans: int, plan: list[Action]
+def test_clients_on_scans_get_exactly_their_records(
+    patterns_of: list[list[str]], retained: int, scans: int, plan: list[Action]
 ) -> None:
-    """Clients that join a scan, are passed by one, are slow, go or narrow what they want."""
-    followers = [Follower(*patterns) for patterns in crowd]
+    """Clients join scans, are passed by them, are slow, disconnect and unsubscribe."""
+    followers = [Follower(*patterns) for patterns in patterns_of]
     play(followers, (retained,) * INSTANCES, plan, scans)
     assert not any(follower.lost for follower in followers)
 
@@ -352,8 +368,8 @@ def test_crowd_on_scans_gets_exactly_its_records(
     st.lists(actions | slowness | deletions, max_size=40),
 )
 @settings(max_examples=20, deadline=None)
-def test_crowd_on_scans_is_told_what_the_log_deletes(
-    crowd: list[list[str]], scans: int, plan: list[Action]
+def test_deleted_records_are_reported_to_clients_on_scans(
+    patterns_of: list[list[str]], scans: int, plan: list[Action]
 ) -> None:
-    """Also where retention takes records that a scan was about to read."""
-    play([Follower(*patterns) for patterns in crowd], (0, 5000), plan, scans)
+    """Also if retention deletes records that a scan was about to read."""
+    play([Follower(*patterns) for patterns in patterns_of], (0, 5000), plan, scans)

@@ -1,4 +1,4 @@
-"""The same machine on a log that changes: partitions added, topics recreated, records cut off."""
+"""Random actions on a log that changes: added partitions, recreated topics, truncation."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from tests.scenarios.resume.test_machine import (
     CATEGORIES,
     PATTERNS,
     Action,
-    Break,
-    Come,
+    BreakOff,
+    Cluster,
+    Connect,
     Crash,
-    LogReader,
     Pause,
     Publish,
-    Slow,
-    Widen,
-    World,
+    SetLogReader,
+    SlowLogReader,
+    Subscribe,
     actions,
-    crowds,
+    client_patterns,
     deletions,
     retentions,
 )
@@ -42,22 +42,22 @@ TOPICS = [default_catalogue().categories[category].name for category in CATEGORI
 
 
 @attrs.frozen
-class Add:
-    """A topic gets one more partition."""
+class AddPartition:
+    """Add a partition to a topic."""
 
     topic: int
 
 
 @attrs.frozen
 class Recreate:
-    """A topic is deleted and created again."""
+    """Delete a topic and create it again."""
 
     topic: int
 
 
 @attrs.frozen
 class Truncate:
-    """A partition loses a share of its records, the newest."""
+    """Remove the newest share of a partition's records."""
 
     topic: int
     partition: int
@@ -65,63 +65,67 @@ class Truncate:
 
 
 @attrs.frozen
-class Begin:
-    """A client subscribes to one more pattern, from the beginning of the log."""
+class SubscribeFromStart:
+    """Subscribe a client to one more pattern, from the beginning of the log."""
 
     client: int
     pattern: str
 
 
-Change = Add | Recreate | Truncate | Begin
+Change = AddPartition | Recreate | Truncate | SubscribeFromStart
 
 topics = st.integers(0, 1)
 changes: st.SearchStrategy[Change] = st.one_of(
-    st.builds(Add, topics),
+    st.builds(AddPartition, topics),
     st.builds(Recreate, topics),
     st.builds(Truncate, topics, st.integers(0, 3), st.floats(0.1, 1)),
-    st.builds(Begin, st.integers(0, 2), st.sampled_from(PATTERNS)),
+    st.builds(SubscribeFromStart, st.integers(0, 2), st.sampled_from(PATTERNS)),
 )
 
 
 @attrs.define
 class Published:
-    """A record, and what became of it. `number`: in its value; `life`: the id of its topic."""
+    """A record and whether it was truncated.
+
+    `number`: in its value; `life`: the id of its topic.
+    """
 
     number: int
     key: TopicPartition
     offset: int
     life: str
     patterns: tuple[str, ...]
-    cut: bool = False
+    truncated: bool = False
 
 
 @attrs.frozen
 class Obligation:
-    """What a client has been promised: a pattern, from these positions of these topics on."""
+    """A pattern that the server promised to deliver after these positions, with the topic ids."""
 
     pattern: str
     positions: dict[TopicPartition, int]
     ids: dict[str, str]
 
 
-class Chaser(Follower):
-    """A follower that notes what it was promised and told, with the ids of that moment."""
+class RecordingFollower(Follower):
+    """A follower that records what it was promised and what was reported lost."""
 
     def __init__(self, *channels: str) -> None:
         super().__init__(*channels)
         self.promises: list[Obligation] = []
-        self.told: set[tuple[str, TopicPartition, int]] = set()
+        self.reported: set[tuple[str, TopicPartition, int]] = set()
         self.numbers: Counter[int] = Counter()
-        # It was cut off beside live subscriptions: some of theirs come again.
-        self.again = False
+        # True after a disconnect during a replay beside live subscriptions: the next connection
+        # repeats some of their messages.
+        self.may_repeat = False
 
-    async def come(self, nursery: trio.Nursery, *args: Any, **options: Any) -> None:
-        """Connect; it may have been cut off half-way."""
-        self.again |= self.catching_up
+    async def connect(self, nursery: trio.Nursery, *args: Any, **options: Any) -> None:
+        """Connect; the previous connection may have ended during a replay."""
+        self.may_repeat |= self.catching_up
         await super().connect(nursery, *args, **options)
 
     def take(self, item: dict[str, Any]) -> None:
-        """Note what has come."""
+        """Record a received item."""
         before = dict(self.ids)
         super().take(item)
         for topic, topic_id in item.get("ids", {}).items():
@@ -135,7 +139,7 @@ class Chaser(Follower):
             for partition, (first, last) in partitions.items():
                 key = TopicPartition(topic, int(partition))
                 life = self.ids.get(topic, "")
-                self.told |= {(life, key, offset) for offset in range(first, last + 1)}
+                self.reported |= {(life, key, offset) for offset in range(first, last + 1)}
         if item["type"] == "subscription_ack":
             moved = {
                 TopicPartition(topic, int(partition)): offset
@@ -146,9 +150,9 @@ class Chaser(Follower):
                 Obligation(name, moved, dict(item["ids"])) for name in item["subscribed"]
             ]
 
-    def owes(self, record: Published, generations: dict[str, list[str]]) -> bool:
-        """Whether the follower has to have a record, or was told that it is lost."""
-        if record.cut or record.life != generations[record.key.topic][-1]:
+    def is_owed(self, record: Published, generations: dict[str, list[str]]) -> bool:
+        """Return whether the server must deliver the record, or report it lost."""
+        if record.truncated or record.life != generations[record.key.topic][-1]:
             return False
         for promise in self.promises:
             own = promise.ids.get(record.key.topic)
@@ -159,30 +163,30 @@ class Chaser(Follower):
         return False
 
 
-class ChangingWorld(World):
-    """A world whose log changes."""
+class ChangingCluster(Cluster):
+    """A cluster whose log changes."""
 
-    def __init__(self, nursery: trio.Nursery, chasers: list[Chaser]) -> None:
-        super().__init__(nursery, list(chasers), SCANS)
-        self._chasers = chasers
+    def __init__(self, nursery: trio.Nursery, followers: list[RecordingFollower]) -> None:
+        super().__init__(nursery, list(followers), SCANS)
+        self._recording = followers
         self.published: list[Published] = []
         self.generations = {topic: [topic_id] for topic, topic_id in self._log.ids.items()}
 
     async def change(self, action: Action | Change) -> None:
-        """Let something happen."""
+        """Carry out an action or change."""
         match action:
             case Publish(channels, size):
                 for token, category, partition in channels:
                     self._publish(token, category, partition, size)
-            case Add(topic):
+            case AddPartition(topic):
                 self._log.add_partitions(TOPICS[topic], 1)
             case Recreate(topic):
                 self._log.recreate(TOPICS[topic])
                 self.generations[TOPICS[topic]].append(self._log.ids[TOPICS[topic]])
             case Truncate(topic, number, share):
                 self._truncate(TOPICS[topic], number, share)
-            case Begin(client, pattern):
-                follower = self._chasers[client]
+            case SubscribeFromStart(client, pattern):
+                follower = self._recording[client]
                 if follower.live and not follower.closed:
                     with suppress(Closed):
                         await follower.send(
@@ -196,7 +200,7 @@ class ChangingWorld(World):
 
     def _publish(self, token: str, category: str, partition: int, size: int) -> None:
         topic = default_catalogue().categories[category].name
-        # The last ones are those that were added.
+        # 0 is the partition that was added last.
         number = self._partitions(topic) - 1 - partition
         value = b'{"n":%d,"x":"%b"}' % (len(self.published), b"x" * size)
         record = self._log.append(topic, token.encode(), value, partition=number)
@@ -219,96 +223,107 @@ class ChangingWorld(World):
         self._log.truncate(topic, key.partition, offset)
         for one in self.published:
             if one.life == self._log.ids[topic] and one.key == key and one.offset >= offset:
-                one.cut = True
+                one.truncated = True
 
     def check(self) -> None:
-        """Everybody has what it was promised, or was told; and nothing that is there twice."""
-        for chaser in self._chasers:
+        """Check that each client received each owed record or its loss, and none twice."""
+        for follower in self._recording:
             for one in self.published:
-                came = chaser.numbers[one.number]
-                if chaser.owes(one, self.generations) and not came:
-                    assert (one.life, one.key, one.offset) in chaser.told, (one, chaser.items)
-                if came > 1 and not chaser.again:
-                    assert one.cut or one.life != self.generations[one.key.topic][-1], one
+                received = follower.numbers[one.number]
+                if follower.is_owed(one, self.generations) and not received:
+                    assert (one.life, one.key, one.offset) in follower.reported, (
+                        one,
+                        follower.items,
+                    )
+                if received > 1 and not follower.may_repeat:
+                    assert one.truncated or one.life != self.generations[one.key.topic][-1], one
 
 
-def play(chasers: list[Chaser], retained: tuple[int, ...], plan: list[Action | Change]) -> None:
-    """Let it all happen, and see what the clients have got."""
+def play(
+    followers: list[RecordingFollower], retained: tuple[int, ...], plan: list[Action | Change]
+) -> None:
+    """Carry out a plan, and check what the clients have received."""
 
     async def main(_clock: MockClock) -> None:
-        # It takes far less: this is for a server that hangs.
+        # A run takes far less: this detects a server that hangs.
         with trio.fail_after(7200):
             async with trio.open_nursery() as nursery:
-                world = ChangingWorld(nursery, chasers)
-                await world.start(retained)
+                cluster = ChangingCluster(nursery, followers)
+                await cluster.start(retained)
                 for action in plan:
-                    await world.change(action)
-                await world.settle()
+                    await cluster.change(action)
+                await cluster.settle()
                 nursery.cancel_scope.cancel()
-            world.check()
+            cluster.check()
 
     in_virtual_time(main)
 
 
-# Brokers stay: an instance that has not noticed a change takes it for one of the client's.
+# Without broker outages: an instance that has not noticed a change takes the client to be wrong.
 steady = actions.filter(
-    lambda one: isinstance(one, Publish | Come | Widen | Break | Crash | LogReader | Pause)
+    lambda one: isinstance(
+        one, Publish | Connect | Subscribe | BreakOff | Crash | SetLogReader | Pause
+    )
 )
 
 
-# As many as an instance has by default.
+# The default of WS_REPLAY_CONSUMERS.
 SCANS = 4
 
-# One short way into each kind of trouble: random plans find them, but not in every run.
-COME = Come(0, 0, 1 << 20, 0.0)
-AWAY = Break(0)
+# A short plan for each kind of change: random plans do not find all of them in each run.
+CONNECT = Connect(0, 0, 1 << 20, 0.0)
+DISCONNECT = BreakOff(0)
 SETTLE = Pause(0.7)
 TRADES = Publish((("BTC", "trade", 0), ("ETH", "trade", 0)) * 3, 0)
 LARGE = Publish((("BTC", "trade", 0),) * 60, 5000)
-WAYS: dict[str, list[Action | Change]] = {
-    "new partition": [COME, SETTLE, AWAY, Add(0), TRADES, SETTLE],
-    "recreated": [COME, SETTLE, TRADES, SETTLE, AWAY, Recreate(0), TRADES, TRADES, SETTLE],
-    "recreated live": [COME, SETTLE, TRADES, SETTLE, Recreate(0), TRADES, TRADES, SETTLE],
-    "truncated": [COME, SETTLE, TRADES, SETTLE, Truncate(0, 1, 0.5), TRADES, TRADES, SETTLE],
-    "second beginning": [
+PLANS: dict[str, list[Action | Change]] = {
+    "new partition": [CONNECT, SETTLE, DISCONNECT, AddPartition(0), TRADES, SETTLE],
+    "recreated": [CONNECT, SETTLE, TRADES, SETTLE, DISCONNECT, Recreate(0), TRADES, TRADES, SETTLE],
+    "recreated live": [CONNECT, SETTLE, TRADES, SETTLE, Recreate(0), TRADES, TRADES, SETTLE],
+    "truncated": [CONNECT, SETTLE, TRADES, SETTLE, Truncate(0, 1, 0.5), TRADES, TRADES, SETTLE],
+    "second replay": [
         LARGE,
         SETTLE,
-        Come(0, 0, 500, 0.2),
+        Connect(0, 0, 500, 0.2),
         SETTLE,
-        Begin(0, "*.*"),
+        SubscribeFromStart(0, "*.*"),
         SETTLE,
         TRADES,
         Pause(7.0),
-        AWAY,
+        DISCONNECT,
     ],
-    # The client has taken all it was sent: notes of where it is would come now.
-    "second beginning on a log that stops answering": [
+    # The client has read all it was sent: a positions notice could be sent now.
+    "second replay on a log that stops answering": [
         *[LARGE] * 5,
         SETTLE,
-        COME,
+        CONNECT,
         SETTLE,
-        Slow(0, 10, 0.1),
-        Begin(0, "*.*"),
+        SlowLogReader(0, 10, 0.1),
+        SubscribeFromStart(0, "*.*"),
         Pause(2.8),
-        LogReader(0, there=True, held=True),
+        SetLogReader(0, there=True, held=True),
         Pause(5.0),
-        AWAY,
+        DISCONNECT,
     ],
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", PLANS)
 @pytest.mark.parametrize("retained", [0, 1 << 20])
-def test_one_way_into_each_change(way: str, retained: int) -> None:
-    """What the machine looks for, one by one."""
-    crowd = [["*.*"], ["BTC.trade"], ["*.trade"]]
-    play([Chaser(*patterns) for patterns in crowd], (retained, retained), WAYS[way])
+def test_each_change_loses_no_record(name: str, retained: int) -> None:
+    """One short plan for each change."""
+    patterns_of = [["*.*"], ["BTC.trade"], ["*.trade"]]
+    play(
+        [RecordingFollower(*patterns) for patterns in patterns_of],
+        (retained, retained),
+        PLANS[name],
+    )
 
 
-@given(crowds, retentions, st.lists(steady | changes | deletions, max_size=25))
+@given(client_patterns, retentions, st.lists(steady | changes | deletions, max_size=25))
 @settings(max_examples=40, deadline=None)
-def test_on_a_log_that_changes_nothing_is_missing_untold(
-    crowd: list[list[str]], retained: tuple[int, ...], plan: list[Action | Change]
+def test_random_changes_lose_no_record_unreported(
+    patterns_of: list[list[str]], retained: tuple[int, ...], plan: list[Action | Change]
 ) -> None:
-    """New partitions, recreated topics, truncation, overlaps and second beginnings."""
-    play([Chaser(*patterns) for patterns in crowd], retained, plan)
+    """Added partitions, recreated topics, truncation, overlaps and second replays."""
+    play([RecordingFollower(*patterns) for patterns in patterns_of], retained, plan)
