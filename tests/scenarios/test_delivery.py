@@ -11,7 +11,7 @@ import trio
 
 from odin_ws.protocol.json_text import load_json
 from odin_ws.testing.scenario import Scenario, ScenarioClient, open_scenario
-from tests.scenarios.tables import BUNDLES, EVENTS, TOPICS
+from tests.scenarios.protocol_tables import BUNDLES, EVENTS, TOPICS
 from tests.scenarios.wire import RawClient
 
 ALL_EVENTS = [(category, kind) for category, kinds in EVENTS.items() for kind in kinds]

@@ -15,7 +15,7 @@ from odin_ws.records import Record
 from odin_ws.session import session
 from odin_ws.testing.memory_log import MemoryLog
 from odin_ws.testing.scenario import Scenario, open_scenario
-from tests.scenarios.faulty import open_buggy
+from tests.scenarios.buggy_transport import open_buggy
 from tests.scenarios.logs import lines_above_debug
 from tests.scenarios.wire import RawClient, request
 

@@ -10,7 +10,7 @@ import trio
 
 from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.testing.scenario import Scenario
-from tests.scenarios.endings import ENDINGS, end_connection, every_disconnect_reason
+from tests.scenarios.disconnects import ENDINGS, end_connection, every_disconnect_reason
 from tests.scenarios.wire import Frame, Op, RawClient, frame, request, split_frames, texts
 
 HEARTBEAT = b'{"type":"heartbeat","id":"early"}'

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from odin_ws.testing.scenario import Closed, Scenario, ScenarioClient, open_scenario
-from tests.scenarios.tables import BUNDLES
+from tests.scenarios.protocol_tables import BUNDLES
 
 
 async def test_failing_01_every_instance_delivers_every_record(odin_scenario: Scenario) -> None:

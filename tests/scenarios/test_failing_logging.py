@@ -7,9 +7,9 @@ from structlog.testing import capture_logs
 
 from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.testing.scenario import Scenario
-from tests.scenarios.endings import end_connection
+from tests.scenarios.disconnects import end_connection
 from tests.scenarios.logs import lines_above_debug
-from tests.scenarios.moves import deliver, request_missing_page
+from tests.scenarios.metric_changes import deliver, request_missing_page
 
 
 async def test_failing_27_traffic_is_not_logged_at_info(odin_scenario: Scenario) -> None:

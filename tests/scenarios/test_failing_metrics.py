@@ -11,7 +11,7 @@ import trio.testing
 from odin_ws.listener.read_scheduler import ReadScheduler
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.container import Container
-from tests.scenarios.moves import CHANGES
+from tests.scenarios.metric_changes import CHANGES
 from tests.scenarios.ops import metric, metric_names
 
 # Metrics that show a setting, with their values.
@@ -54,7 +54,7 @@ OF_THE_PROCESS = {
 # Only with a dead letter topic: see integration/test_dead_letters.py.
 OF_DEAD_LETTERS = {"ws_dead_letters_total"}
 
-# See scenarios/resume/test_crowds.py and tests/resume/test_scan_pool.py.
+# See scenarios/resume/test_many_clients.py and tests/resume/test_scan_pool.py.
 OF_SCANS = {
     "ws_history_pins_broken_total",
     "ws_scan_clients",

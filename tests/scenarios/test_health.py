@@ -17,7 +17,7 @@ from odin_ws.settings import Settings
 from odin_ws.testing.memory_log import MemoryLog, MemorySource
 from odin_ws.testing.memory_log_reader import MemoryLogReader
 from odin_ws.testing.scenario import Scenario, open_scenario
-from tests.scenarios.endings import end_connection
+from tests.scenarios.disconnects import end_connection
 from tests.scenarios.ops import ask, ask_service
 from tests.scenarios.wire import RawClient
 

@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.testing.scenario import Scenario
-from tests.scenarios.endings import end_connection, every_disconnect_reason
+from tests.scenarios.disconnects import end_connection, every_disconnect_reason
 from tests.scenarios.ops import ask, metric, metric_names, metrics
 from tests.scenarios.wire import Op, RawClient, request
 

@@ -25,26 +25,26 @@ from tests.scenarios.ops import ask
 from tests.scenarios.wire import RawClient, request
 
 _HERE: Final = "tests/scenarios/test_settings_effects.py"
-_REAL: Final = "tests/integration/test_settings_effects.py"
-_PAST: Final = "tests/scenarios/test_settings_of_the_past.py"
+_BROKERS: Final = "tests/integration/test_settings_effects.py"
+_HISTORY: Final = "tests/scenarios/test_history_settings.py"
 _CONNECTIONS: Final = "tests/scenarios/test_failing_connections.py"
 _DELIVERY: Final = "tests/scenarios/test_failing_delivery.py"
 _DRAIN: Final = "tests/scenarios/test_drain.py"
 _FLOODS: Final = "tests/scenarios/test_floods.py"
-_ADDRESSES: Final = "tests/scenarios/test_forwarded.py"
-_WAITING: Final = "tests/scenarios/test_waiting.py"
+_FORWARDED: Final = "tests/scenarios/test_forwarded.py"
+_PENDING: Final = "tests/scenarios/test_pending_handshakes.py"
 _AUTH: Final = "tests/scenarios/auth"
-_AUTHORITY: Final = "tests/auth/test_jwt_verifier.py"
+_JWT: Final = "tests/auth/test_jwt_verifier.py"
 _SECURITY: Final = "tests/integration/test_kafka_security.py"
 _LOGGING: Final = "tests/integration/test_logging.py"
 
 # The test that fails when a setting has no effect.
 EFFECTS: Final = {
-    "KAFKA_BROKERS": f"{_REAL}::test_kafka_brokers",
-    "KAFKA_ASSIGNMENT": f"{_REAL}::test_kafka_assignment_and_consumer_group",
-    "KAFKA_CONSUMER_GROUP": f"{_REAL}::test_kafka_assignment_and_consumer_group",
-    "KAFKA_FETCH_MAX_WAIT_SECONDS": f"{_REAL}::test_kafka_fetch_max_wait",
-    "KAFKA_PROBE_SECONDS": f"{_REAL}::test_kafka_probe_seconds",
+    "KAFKA_BROKERS": f"{_BROKERS}::test_kafka_brokers",
+    "KAFKA_ASSIGNMENT": f"{_BROKERS}::test_kafka_assignment_and_consumer_group",
+    "KAFKA_CONSUMER_GROUP": f"{_BROKERS}::test_kafka_assignment_and_consumer_group",
+    "KAFKA_FETCH_MAX_WAIT_SECONDS": f"{_BROKERS}::test_kafka_fetch_max_wait",
+    "KAFKA_PROBE_SECONDS": f"{_BROKERS}::test_kafka_probe_seconds",
     "KAFKA_DEAD_LETTER_TOPIC": (
         "tests/integration/test_dead_letters.py::test_kafka_dead_letter_topic"
     ),
@@ -60,8 +60,8 @@ EFFECTS: Final = {
     "KAFKA_SSL_CAFILE": f"{_SECURITY}::test_source_and_log_reader_authenticate",
     "KAFKA_SSL_CERTFILE": f"{_SECURITY}::test_source_and_log_reader_authenticate",
     "KAFKA_SSL_KEYFILE": f"{_SECURITY}::test_source_and_log_reader_authenticate",
-    "WS_ADDR": f"{_REAL}::test_the_addresses",
-    "WS_OPS_ADDR": f"{_REAL}::test_the_addresses",
+    "WS_ADDR": f"{_BROKERS}::test_the_addresses",
+    "WS_OPS_ADDR": f"{_BROKERS}::test_the_addresses",
     "WS_CANARY_SECONDS": (
         "tests/scenarios/test_canary.py::test_canary_checks_service_at_start_and_each_interval"
     ),
@@ -80,9 +80,9 @@ EFFECTS: Final = {
     "WS_MAX_SUBSCRIPTION_BYTES": (
         "tests/scenarios/test_memory.py::test_patterns_beyond_max_subscription_bytes_are_rejected"
     ),
-    "WS_RECORD_HEADERS": f"{_REAL}::test_record_headers",
-    "WS_MAX_FILTERS": "tests/scenarios/test_where.py::test_filters_are_limited",
-    "WS_MAX_FILTERS_PER_CONNECTION": "tests/scenarios/test_where.py::test_filters_are_limited",
+    "WS_RECORD_HEADERS": f"{_BROKERS}::test_record_headers",
+    "WS_MAX_FILTERS": "tests/scenarios/test_filters.py::test_filters_are_limited",
+    "WS_MAX_FILTERS_PER_CONNECTION": "tests/scenarios/test_filters.py::test_filters_are_limited",
     "WS_MAX_MESSAGE_BYTES": (
         f"{_CONNECTIONS}::test_failing_20_message_larger_than_limit_closes_1009"
     ),
@@ -91,13 +91,13 @@ EFFECTS: Final = {
     "WS_MAX_HEADER_BYTES": f"{_HERE}::test_head_larger_than_max_header_bytes_is_rejected",
     "WS_HANDSHAKE_TIMEOUT_SECONDS": f"{_HERE}::test_head_later_than_handshake_timeout_is_rejected",
     "WS_SEND_QUEUE_BYTES": (
-        "tests/scenarios/test_slow.py::test_pending_bytes_over_send_queue_limit_close"
+        "tests/scenarios/test_slow_clients.py::test_pending_bytes_over_send_queue_limit_close"
     ),
     "WS_WRITE_TIMEOUT_SECONDS": (
-        "tests/scenarios/test_slow.py::test_bytes_pending_longer_than_write_timeout_close"
+        "tests/scenarios/test_slow_clients.py::test_bytes_pending_longer_than_write_timeout_close"
     ),
     "WS_CONFLATION_THRESHOLD_BYTES": (
-        f"{_PAST}::test_messages_over_conflation_threshold_are_conflated"
+        f"{_HISTORY}::test_messages_over_conflation_threshold_are_conflated"
     ),
     "WS_COMPRESSION": (
         "tests/scenarios/test_compression.py::test_compression_off_declines_the_offer"
@@ -107,15 +107,15 @@ EFFECTS: Final = {
     "WS_TLS_EXPIRY_WARNING_DAYS": (
         "tests/listener/test_certificate.py::test_warning_time_is_a_setting"
     ),
-    "WS_TRUSTED_PROXIES": f"{_ADDRESSES}::test_client_address_of_trusted_proxy_is_used",
-    "WS_FORWARDED_HEADER": f"{_ADDRESSES}::test_forwarded_header_is_a_setting",
-    "WS_PROXY_PROTOCOL": f"{_ADDRESSES}::test_client_address_of_proxy_header_is_used",
+    "WS_TRUSTED_PROXIES": f"{_FORWARDED}::test_client_address_of_trusted_proxy_is_used",
+    "WS_FORWARDED_HEADER": f"{_FORWARDED}::test_forwarded_header_is_a_setting",
+    "WS_PROXY_PROTOCOL": f"{_FORWARDED}::test_client_address_of_proxy_header_is_used",
     "WS_MAX_CONNECTIONS_PER_IP": (
-        f"{_ADDRESSES}::test_connections_over_max_connections_per_ip_are_rejected"
+        f"{_FORWARDED}::test_connections_over_max_connections_per_ip_are_rejected"
     ),
-    "WS_CONNECT_RATE": f"{_ADDRESSES}::test_connections_over_connect_rate_are_rejected",
+    "WS_CONNECT_RATE": f"{_FORWARDED}::test_connections_over_connect_rate_are_rejected",
     "WS_CONNECT_RATE_PER_IP": (
-        f"{_ADDRESSES}::test_connections_over_connect_rate_per_ip_are_rejected"
+        f"{_FORWARDED}::test_connections_over_connect_rate_per_ip_are_rejected"
     ),
     "WS_MAX_LOOP_DELAY_SECONDS": (
         "tests/scenarios/test_overload.py::test_sustained_loop_delay_rejects_connections"
@@ -123,11 +123,11 @@ EFFECTS: Final = {
     "WS_MAX_FRAGMENTS": f"{_FLOODS}::test_command_of_more_than_max_fragments_closes_1009",
     "WS_MESSAGE_TIMEOUT_SECONDS": f"{_FLOODS}::test_command_that_does_not_end_closes_1008",
     "WS_MAX_PENDING_HANDSHAKES": (
-        f"{_WAITING}::test_oldest_pending_handshake_makes_room_for_new_one"
+        f"{_PENDING}::test_oldest_pending_handshake_makes_room_for_new_one"
     ),
     "WS_AUTH": f"{_AUTH}/test_handshake.py::test_missing_token_is_rejected_with_401",
     "WS_JWT_SECRET": f"{_AUTH}/test_handshake.py::test_valid_token_is_accepted",
-    "WS_JWT_PUBLIC_KEY": f"{_AUTHORITY}::test_public_key_file_verifies_tokens",
+    "WS_JWT_PUBLIC_KEY": f"{_JWT}::test_public_key_file_verifies_tokens",
     "WS_JWKS": (
         f"{_AUTH}/test_token_metrics.py::test_number_of_keys_and_reads_of_key_set_are_counted"
     ),
@@ -148,7 +148,7 @@ EFFECTS: Final = {
         f"{_AUTH}/test_expiry.py::test_expiry_notice_time_is_a_setting"
     ),
     "WS_PRIVATE_CATEGORIES": f"{_AUTH}/test_grants.py::test_private_categories_are_a_setting",
-    "WS_POLICY": f"{_AUTHORITY}::test_policy_file_is_applied",
+    "WS_POLICY": f"{_JWT}::test_policy_file_is_applied",
     "WS_ALLOWED_ORIGINS": (
         f"{_AUTH}/test_handshake.py::test_origin_outside_allowed_origins_is_rejected"
     ),
@@ -157,14 +157,14 @@ EFFECTS: Final = {
     ),
     "WS_OPS_HOSTS": "tests/ops/test_request_checks.py::test_hosts_of_the_setting_are_answered",
     "WS_OPS_TOKEN": "tests/ops/test_request_checks.py::test_the_token_opens_every_page",
-    "WS_HISTORY_BYTES": f"{_PAST}::test_messages_beyond_history_bytes_are_replayed_from_log",
+    "WS_HISTORY_BYTES": f"{_HISTORY}::test_messages_beyond_history_bytes_are_replayed_from_log",
     "WS_HISTORY_SECONDS": (
-        f"{_PAST}::test_messages_older_than_history_seconds_are_replayed_from_log"
+        f"{_HISTORY}::test_messages_older_than_history_seconds_are_replayed_from_log"
     ),
-    "WS_SNAPSHOT_BYTES": f"{_PAST}::test_snapshot_has_channels_within_snapshot_bytes",
+    "WS_SNAPSHOT_BYTES": f"{_HISTORY}::test_snapshot_has_channels_within_snapshot_bytes",
     "WS_REPLAY_CONSUMERS": f"{_HERE}::test_settings_reach_the_log_reader",
-    "WS_MAX_REPLAY_RECORDS": f"{_PAST}::test_replay_reads_at_most_max_replay_records",
-    "WS_POSITIONS_INTERVAL_SECONDS": f"{_PAST}::test_positions_notices_are_sent_at_interval",
+    "WS_MAX_REPLAY_RECORDS": f"{_HISTORY}::test_replay_reads_at_most_max_replay_records",
+    "WS_POSITIONS_INTERVAL_SECONDS": f"{_HISTORY}::test_positions_notices_are_sent_at_interval",
     "WS_PING_INTERVAL_SECONDS": (
         "tests/scenarios/test_liveness.py::test_ping_interval_and_pong_timeout_are_settings"
     ),

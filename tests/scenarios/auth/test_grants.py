@@ -11,7 +11,7 @@ from odin_ws.settings import Secret
 from odin_ws.testing.scenario import Scenario, ScenarioClient
 from tests.jwt_issuer import SECRET, TOKENS_ARE_ASKED_FOR
 from tests.scenarios.auth.handshakes import connect, token
-from tests.scenarios.tables import EVENTS
+from tests.scenarios.protocol_tables import EVENTS
 
 pytestmark = TOKENS_ARE_ASKED_FOR
 

@@ -12,7 +12,7 @@ import trio
 import odin_ws
 from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.testing.scenario import Scenario
-from tests.scenarios.endings import end_connection, every_disconnect_reason
+from tests.scenarios.disconnects import end_connection, every_disconnect_reason
 from tests.scenarios.ops import get, metrics, post
 from tests.scenarios.test_upgrade import REJECTED
 from tests.scenarios.wire import Op, RawClient, request

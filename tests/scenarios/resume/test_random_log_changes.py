@@ -18,7 +18,7 @@ from odin_ws.pattern import matching_patterns
 from odin_ws.records import TopicPartition
 from odin_ws.testing.follower import Follower
 from odin_ws.testing.scenario import Closed
-from tests.scenarios.resume.test_machine import (
+from tests.scenarios.resume.test_random_actions import (
     CATEGORIES,
     PATTERNS,
     Action,

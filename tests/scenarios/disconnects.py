@@ -13,7 +13,7 @@ from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.testing.scenario import Scenario
 from tests.http_api.event_source import EventSource
 from tests.jwt_issuer import TOKENS_ARE_ASKED_FOR, issuer
-from tests.scenarios.faulty import open_buggy
+from tests.scenarios.buggy_transport import open_buggy
 from tests.scenarios.wire import Op, RawClient
 
 __all__ = ["ENDINGS", "end_connection", "every_disconnect_reason"]

@@ -10,7 +10,7 @@ import trio
 from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.kafka.source_status import SourceState
 from odin_ws.testing.scenario import Scenario
-from tests.scenarios.endings import end_connection
+from tests.scenarios.disconnects import end_connection
 from tests.scenarios.wire import Op, RawClient, request
 
 __all__ = ["CHANGES", "deliver", "request_missing_page"]
