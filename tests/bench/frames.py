@@ -1,4 +1,4 @@
-"""What a server sends, written down once more and not with the server's own code."""
+"""Frames of a server, written without the server's code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["batch", "frame", "message", "octets", "packed", "tables"]
 
 
 def frame(payload: bytes, opcode: int = 1) -> bytes:
-    """A whole frame, unmasked."""
+    """Return a complete, unmasked frame."""
     if len(payload) < 126:
         return struct.pack("!BB", 0x80 | opcode, len(payload)) + payload
     if len(payload) < 1 << 16:
@@ -32,7 +32,7 @@ def message(  # noqa: PLR0913 -- a record's fields
     published_us: int = 0,
     pad: int = 200,
 ) -> bytes:
-    """A message's frame; its offset is the record's number where nothing else is said."""
+    """Return a message's frame; its offset is the record's number by default."""
     value = {
         "type": "TRADE_EXECUTED",
         "timestamp": 1767609600000,
@@ -50,7 +50,7 @@ def message(  # noqa: PLR0913 -- a record's fields
 
 
 def batch(seq: int, *numbers: int) -> bytes:
-    """A batch's frame; each message has a record's number."""
+    """Return a batch's frame; each message has a record's number."""
     bodies = []
     for number in numbers:
         single = message(1, number)
@@ -62,7 +62,7 @@ def batch(seq: int, *numbers: int) -> bytes:
 
 
 def packed(single: bytes, window_bits: int = 15) -> bytes:
-    """The same frame, compressed as odin-ws does: the number in a stored block, then the rest."""
+    """Return the frame compressed as odin-ws does: `seq` in a stored block, then the rest."""
     payload = single[single.index(b"{") :]
     end = payload.index(b",", payload.index(b'"seq":'))
     head, tail = payload[:end], payload[end:]
@@ -75,12 +75,12 @@ def packed(single: bytes, window_bits: int = 15) -> bytes:
 
 
 def octets(data: bytes) -> Bytes:
-    """Bytes as an array."""
+    """Return the bytes as an array."""
     return np.frombuffer(data, np.uint8)
 
 
 def tables(*channels: list[int], topics: int = 1, partitions: int = 12) -> Tables:
-    """Tables of connections that follow these channels and have received nothing."""
+    """Return tables of connections that follow these channels and have received nothing."""
     return Tables.empty(
         np.cumsum([0, *map(len, channels)]),
         np.array([key for keys in channels for key in keys], np.int64),

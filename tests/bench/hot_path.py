@@ -1,8 +1,8 @@
-"""What one delivered message and one connect cost, in bytecode and not in time.
+"""What one delivered message and one connect cost, in bytecode instructions instead of time.
 
-A busy machine changes times and no counts, so `make test` can hold them against stored ones. The
-figure is a ratio: the bytecode instructions of one more subscriber in a cycle, or of one more
-connect and its subscription, to those of one more round of the barest loop that could serve it.
+The load of the machine changes times but no counts, so `make test` can compare them with stored
+ones. A figure is a ratio: the instructions for one more subscriber in a cycle, or for one more
+connect and its subscription, to those for one more round of the simplest loop that could serve it.
 
 `make bench-hot` prints the figures, `make bench-hot ARGS=--store` stores them.
 """
@@ -56,7 +56,7 @@ _SUBSCRIBE: Final = frame(
 
 
 class Count:
-    """A number that goes up while a block runs."""
+    """A number that increases while a block runs."""
 
     def __init__(self) -> None:
         self.value = 0
@@ -67,10 +67,10 @@ Counting = Callable[[], AbstractContextManager[Count]]
 
 @attrs.frozen
 class Case:
-    """Something that is done for each subscriber.
+    """Work that is done for each subscriber.
 
-    `count`: counts what it takes for a number of subscribers, `least`: for the barest way. What is
-    the same for any number of subscribers falls out of the difference of `few` and `many`.
+    `count`: counts it for a number of subscribers; `least`: for the simplest loop. Work that does
+    not depend on the number of subscribers cancels out in the difference of `few` and `many`.
     """
 
     name: str
@@ -82,14 +82,14 @@ class Case:
 
 @attrs.frozen
 class Cost:
-    """For one more subscriber: instructions, calls of Python's and C's functions, each a ratio."""
+    """For one more subscriber: instructions, and calls of Python's and C's functions, as ratios."""
 
     instructions: float
     calls: float
 
 
 def cost(case: Case) -> Cost:
-    """Count what a case costs."""
+    """Count the cost of a case."""
 
     def for_one_more(count: Callable[[Counting, int], int], counting: Counting) -> float:
         more = count(counting, case.many) - count(counting, case.few)
@@ -104,13 +104,13 @@ def cost(case: Case) -> Cost:
 
 
 def stored() -> dict[str, dict[str, dict[str, float]]]:
-    """By Python's version and by case, what was stored."""
+    """Return the stored costs by Python version and case."""
     found: dict[str, dict[str, dict[str, float]]] = json.loads(STORED.read_text())
     return found
 
 
 def version() -> str:
-    """Another version of Python has other instructions."""
+    """Return Python's minor version; each has its own instructions."""
     return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -119,7 +119,7 @@ def version() -> str:
 
 @contextmanager
 def instructions() -> Iterator[Count]:
-    """Bytecode instructions that are executed in the block."""
+    """Count the bytecode instructions of the block."""
     count = Count()
     with _monitored(count) if sys.version_info >= (3, 12) else _traced(count):
         yield count
@@ -127,7 +127,7 @@ def instructions() -> Iterator[Count]:
 
 @contextmanager
 def _monitored(count: Count) -> Iterator[None]:
-    """From 3.12 on: there, tracing misses the opcodes of functions that are running already."""
+    """Count with sys.monitoring: from 3.12 on tracing misses functions that are already running."""
     monitoring: Any = vars(sys)["monitoring"]  # mypy also checks for 3.11
     tool, event = monitoring.PROFILER_ID, monitoring.events.INSTRUCTION
 
@@ -162,7 +162,7 @@ def _traced(count: Count) -> Iterator[None]:
 
 @contextmanager
 def calls() -> Iterator[Count]:
-    """Functions that are called in the block, also those in C."""
+    """Count the calls of functions in the block, C functions included."""
     count = Count()
 
     def profile(_frame: FrameType, event: str, _argument: Any) -> None:
@@ -180,7 +180,7 @@ def calls() -> Iterator[Count]:
 
 
 def _bare(counting: Counting, subscribers: int) -> int:
-    """Of the loop that only calls `deliver`: what there would be if nothing had to be decided."""
+    """Count a loop that only calls `deliver`."""
     everybody = [Subscriber(_ignore) for _ in range(subscribers)]
 
     def loop() -> None:
@@ -201,10 +201,10 @@ def _cycle(  # noqa: PLR0913 -- what its subscribers are like
     form: WireFormat | None = None,
     filtered: bool = False,
 ) -> int:
-    """Of a cycle, from records in the channel until all have been written to.
+    """Count a cycle, from records in the channel until all subscribers have been written to.
 
-    `alike`: all subscribers have the same sequence number; `form`: how their messages are written.
-    `filtered`: each has a filter of its own, which no record meets.
+    `alike`: all subscribers have the same sequence number; `form`: their wire format; `filtered`:
+    each has its own filter, which no record matches.
     """
 
     async def main() -> int:
@@ -214,7 +214,7 @@ def _cycle(  # noqa: PLR0913 -- what its subscribers are like
             where = {"field": "data.size", "gte": 8 + number}
             options = SubscriptionOptions.of(None, read_filter(where) if filtered else None)
             hub.subscribe(subscriber, [f"{TOKEN}.trade"], options=options)
-            # All of one length.
+            # All numbers have the same length.
             subscriber.seq = 1_000_000 + (0 if alike else number)
         send, inbox = trio.open_memory_channel[Item](10)
         async with trio.open_nursery() as nursery:
@@ -228,7 +228,7 @@ def _cycle(  # noqa: PLR0913 -- what its subscribers are like
         assert hub.stats.messages_sent == (0 if filtered else subscribers * records)
         return count.value
 
-    # Time stands still, so that no slice of it ends.
+    # The clock does not advance, so no time slice ends.
     return trio.run(main, clock=trio.testing.MockClock())
 
 
@@ -249,14 +249,14 @@ def _records(count: int) -> list[Record]:
 
 
 def _ignore(_data: bytes) -> None:
-    """A socket that takes everything."""
+    """Accept all data, as a socket with an endless buffer."""
 
 
 # ---- a connect
 
 
 class _Peer:
-    """A client that has sent its request, and then its subscription. See Transport."""
+    """A client that has sent its request and its subscription. See Transport."""
 
     def __init__(self) -> None:
         self.sent: list[bytes] = []
@@ -279,21 +279,21 @@ class _Peer:
         return self._to_send.pop()
 
     def unacknowledged(self) -> int:
-        """It confirms everything at once."""
+        """Return 0: all data is acknowledged at once."""
         return 0
 
     def send_eof(self) -> None:
-        """Nothing is read behind it."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """There is nothing to give back."""
+        """Do nothing."""
 
 
 _Serve = Callable[[_Peer, str], Awaitable[None]]
 
 
 def _serving(open_server: Callable[[], _Serve], counting: Counting, connects: int) -> int:
-    """Of serving peers, from a task for each until all have had their answers."""
+    """Count serving peers, from the start of their tasks until all have their responses."""
 
     async def main() -> int:
         serve = open_server()
@@ -311,7 +311,7 @@ def _serving(open_server: Callable[[], _Serve], counting: Counting, connects: in
 
 
 def _connects(counting: Counting, connects: int) -> int:
-    """Of the server."""
+    """Count connects of the server."""
 
     def open_server() -> _Serve:
         catalogue = default_catalogue()
@@ -323,7 +323,7 @@ def _connects(counting: Counting, connects: int) -> int:
 
 
 def _bare_connects(counting: Counting, connects: int) -> int:
-    """Of a task that reads twice and answers twice: what there would be if nothing were decided."""
+    """Count a task that only reads twice and responds twice."""
 
     async def serve(peer: _Peer, _address: str) -> None:
         await peer.receive_now(4096)
@@ -354,7 +354,7 @@ CASES: Final = (
         _bare,
     ),
     Case(
-        "a filter that a record does not meet",
+        "a filter that a record does not match",
         partial(_cycle, records=1, alike=True, filtered=True),
         _bare,
     ),
@@ -366,9 +366,9 @@ CASES: Final = (
 
 
 @click.command()
-@click.option("--store", is_flag=True, help="Store what is counted, for the tests to hold against.")
+@click.option("--store", is_flag=True, help="Store the counts, with which the tests compare.")
 def main(*, store: bool) -> None:
-    """Count what one delivered message and one connect cost, against the barest loop."""
+    """Count what one delivered message and one connect cost, compared with the simplest loop."""
     configure_logging("warning", "text")
     found = {case.name: cost(case) for case in CASES}
     before = stored().get(version(), {})

@@ -1,7 +1,7 @@
-"""`python -m tests.bench.python_client`: the CPU that an application spends in the Python client.
+"""`python -m tests.bench.python_client`: the CPU time of an application in the Python client.
 
-A server of this process publishes at a steady rate; an application in a process of its own takes
-every message and does nothing with it. Its CPU is counted, from the system's own accounts.
+A server of this process publishes at a steady rate; an application in its own process receives each
+message and does nothing with it. Its CPU time is that of the operating system's accounts.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from odin_ws.testing.memory_log import MemoryLog
 
 SHELLS: Final = ("trio", "asyncio")
 
-# With its envelope a message then has 430 bytes, as in the project's other measurements.
+# A message with its envelope then has 430 bytes, as in the project's other measurements.
 VALUE_BYTES: Final = 330
 
-# Messages in which connecting and importing are not counted.
+# Messages before the measurement, so that imports and the connect are not counted.
 WARM_UP: Final = 1000
 
 APPLICATION: Final = Path(__file__).with_name("python_client_application.py")
@@ -33,7 +33,7 @@ APPLICATION: Final = Path(__file__).with_name("python_client_application.py")
 
 @attrs.frozen
 class Figures:
-    """What one application spent."""
+    """The usage of one application."""
 
     messages: int
     cpu_seconds: float
@@ -41,12 +41,12 @@ class Figures:
 
     @property
     def share(self) -> float:
-        """Of a core."""
+        """CPU time as a share of a core."""
         return self.cpu_seconds / self.seconds
 
 
 async def measure(shell: str, rate: int, seconds: float, broadcast_rate: int) -> Figures:
-    """Run an application of a shell for so many seconds."""
+    """Run an application of a shell for `seconds`."""
     settings = Settings(ws_max_kafka_rate=0, ws_max_broadcast_rate=broadcast_rate)
     count = WARM_UP + int(rate * seconds)
     async with open_local_server(settings) as server, trio.open_nursery() as nursery:
@@ -61,7 +61,7 @@ async def measure(shell: str, rate: int, seconds: float, broadcast_rate: int) ->
 
 
 async def _publish(log: MemoryLog, rate: int) -> None:
-    """For ever; late records are made up for."""
+    """Publish forever at the rate; records that are late are published at once."""
     began = trio.current_time()
     value = json.dumps({"type": "TRADE_EXECUTED", "timestamp": 0, "data": {"x": ""}})
     value = value.replace('""', f'"{"x" * (VALUE_BYTES - len(value))}"')

@@ -1,4 +1,4 @@
-"""An application that takes messages and does nothing, and prints what CPU that took.
+"""An application that receives messages, and prints the CPU time that this took.
 
 usage: python python_client_application.py trio|asyncio URL WARM_UP COUNT
 """
@@ -14,7 +14,7 @@ from odin_ws_client import Subscription
 
 
 async def follow(open_client: Any, url: str, warm_up: int, count: int) -> None:
-    """Count from the message `warm_up` to the message `count`."""
+    """Measure from the message `warm_up` to the message `count`."""
     received = 0
     began = cpu_began = 0.0
     async with open_client(url, Subscription(channels=["*.trade"])) as client:

@@ -1,4 +1,4 @@
-"""What the compiled reader does, in plain Python: slow, and easy to read."""
+"""A simple model of the compiled reader, in plain Python."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Reference"]
 
 @attrs.define
 class Reference:
-    """One connection that follows `channels`."""
+    """The model of one connection that follows `channels`."""
 
     channels: list[int]
     topics: int
@@ -26,17 +26,17 @@ class Reference:
     numbers: dict[int, int] = attrs.field(factory=dict)
     offsets: dict[tuple[int, int], int] = attrs.field(factory=dict)
     problems: Counter[Problem] = attrs.field(factory=Counter)
-    letters: list[tuple[int, bytes]] = attrs.field(factory=list)
+    other_frames: list[tuple[int, bytes]] = attrs.field(factory=list)
 
     def read(self, data: bytes) -> None:
-        """Take what one read has brought."""
+        """Process the bytes of one read."""
         data = self.rest + data
         while (found := _first_frame(data)) is not None:
             opcode, payload, data = found
             if opcode == 1 and payload.startswith(b'{"seq":'):
                 self._check(json.loads(payload))
             else:
-                self.letters.append((opcode, payload))
+                self.other_frames.append((opcode, payload))
         self.rest = data
 
     def _check(self, text: dict[str, Any]) -> None:
@@ -68,7 +68,7 @@ class Reference:
 
 
 def _first_frame(data: bytes) -> tuple[int, bytes, bytes] | None:
-    """Opcode, payload and what follows; None of a frame that is not all there."""
+    """Return opcode, payload and the rest; None if the frame is incomplete."""
     if len(data) < 2:
         return None
     length, begin = data[1], 2

@@ -1,4 +1,4 @@
-"""A measurement with everything in order, of which a test changes what it is about."""
+"""Measurements for tests: a valid one, of which a test changes some fields."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["measurement", "sample"]
 
 
 def measurement(**changes: Any) -> Measurement:
-    """Ten seconds of 100 connections that each got 20 messages a second."""
+    """Return 10 s of 100 connections that each received 20 messages a second."""
     usual = Measurement(
         label="steady",
         connections=100,
@@ -46,5 +46,5 @@ def measurement(**changes: Any) -> Measurement:
 
 
 def sample(at: float, rss: int) -> Sample:
-    """A sample of the server's memory."""
+    """Return a sample of the server's memory."""
     return Sample(at=at, delivered=2000, p50=20, p99=60, rss=rss)

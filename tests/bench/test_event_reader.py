@@ -1,4 +1,4 @@
-"""The compiled reader of Server-Sent Events: it finds what the reader of frames finds."""
+"""The compiled reader of Server-Sent Events finds what the reader of frames finds."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ ID = b"id:1,odin.trades::AB\n"
 
 
 def event(single: bytes, head: bytes = ID) -> bytes:
-    """A message's frame as an event."""
+    """Return a message's frame as an event."""
     return head + b"data:" + single[single.index(b"{") :] + b"\n\n"
 
 
 def read(state: Tables, data: bytes) -> int:
-    """Give the first connection some bytes; returns how many were taken."""
+    """Give the first connection some bytes; return the number of bytes taken."""
     return parse_events(octets(data), len(data), 0, 0, state)
 
 
-def found(state: Tables) -> dict[Problem, int]:
-    """The problems there were."""
+def problems_of(state: Tables) -> dict[Problem, int]:
+    """Return the problems and their counts."""
     return {one: int(state.problems[one]) for one in Problem if state.problems[one]}
 
 
 def handed_over(state: Tables) -> list[tuple[int, bytes]]:
-    """Opcode and payload of what was handed over."""
+    """Return opcode and payload of the items for Python."""
     other_frames = state.other_frames
     return [
         (int(opcode), other_frames.text[begin:end].tobytes())
-        for _, opcode, begin, end in other_frames.letters[: other_frames.used[1]]
+        for _, opcode, begin, end in other_frames.entries[: other_frames.used[1]]
     ]
 
 
@@ -40,7 +40,7 @@ def test_messages_and_batches_in_order_are_no_problem() -> None:
     state = tables([0])
     data = event(message(1, 1)) + event(batch(2, 2, 3), b"event:batch\n" + ID)
     assert read(state, data) == len(data)
-    assert found(state) == {}
+    assert problems_of(state) == {}
     assert state.received[0] == 3
     assert state.volume[0] == len(data)
 
@@ -54,42 +54,42 @@ def test_messages_and_batches_in_order_are_no_problem() -> None:
     ],
 )
 def test_missing_messages_are_found(second: bytes, problem: Problem) -> None:
-    """A sequence number or a record that is left out has its own name."""
+    """A missing sequence number and a missing record have different names."""
     state = tables([0])
     read(state, event(message(1, 1)) + event(second))
-    assert problem in found(state)
+    assert problem in problems_of(state)
 
 
-def test_messages_without_an_id_are_a_problem() -> None:
-    """A client could not resume behind them."""
+def test_message_without_id_is_strange() -> None:
+    """A client could not resume after it."""
     state = tables([0])
     read(state, event(message(1, 1), b""))
-    assert found(state) == {Problem.STRANGE: 1}
+    assert problems_of(state) == {Problem.STRANGE: 1}
 
 
-def test_notices_are_for_python_and_comments_for_nobody() -> None:
+def test_notices_are_handed_over_and_comments_skipped() -> None:
     """A reconnect time and a heartbeat have no data."""
     state = tables([0])
     ack = b'{"type":"subscription_ack"}'
     data = b"retry:3141\n\n:\n\nevent:subscription_ack\n" + ID + b"data:" + ack + b"\n\n"
     assert read(state, data) == len(data)
     assert handed_over(state) == [(TEXT, ack)]
-    assert found(state) == {}
+    assert problems_of(state) == {}
 
 
-def test_events_that_are_cut_anywhere_are_read_whole() -> None:
-    """Only whole events are taken; the rest is read with what follows."""
+def test_events_are_read_across_any_cut() -> None:
+    """Only whole events are taken."""
     data = event(message(1, 1)) + b":\n\n" + event(message(2, 2, pad=0))
     for cut in range(len(data) + 1):
         state = tables([0])
         taken = read(state, data[:cut])
         read(state, data[taken:])
         assert state.received[0] == 2
-        assert found(state) == {}
+        assert problems_of(state) == {}
 
 
-def test_an_endless_event_ends_the_reading() -> None:
-    """No event of a server is that long."""
+def test_endless_event_ends_the_reading() -> None:
+    """A server never sends such an event."""
     state = tables([0])
     data = b"data:" + b"x" * LONGEST_FRAME
     assert read(state, data) == len(data)

@@ -1,4 +1,4 @@
-"""Filters of the benchmark: which records meet them, and how the reader checks that."""
+"""Filters of the benchmark: matching records, and how the reader checks them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ THRESHOLDS = Workload(filters=5, thresholds=True)
 
 
 def filtered(threshold: int) -> Tables:
-    """Tables of a connection whose filter is met by remainders of 5 from a threshold on."""
+    """Return tables of a connection whose filter matches remainders of 5 from a threshold on."""
     return Tables.empty(
         np.array([0, 1]),
         np.array([0]),
@@ -28,7 +28,7 @@ def filtered(threshold: int) -> Tables:
 
 
 def problems(state: Tables, *numbers: int) -> dict[Problem, int]:
-    """Read messages with these numbers, after the number 0; returns the problems."""
+    """Read messages with these numbers, after the number 0; return the problems."""
     state.numbers[:] = 0
     for seq, number in enumerate(numbers, 1):
         data = octets(message(seq, number))
@@ -37,8 +37,8 @@ def problems(state: Tables, *numbers: int) -> dict[Problem, int]:
 
 
 @pytest.mark.parametrize("threshold", range(5))
-def test_matched_is_a_count(threshold: int) -> None:
-    """One number and many at once have the counts that counting has."""
+def test_matched_equals_counting(threshold: int) -> None:
+    """For a single number and for arrays."""
     counts = [sum(n % 5 >= threshold for n in range(number + 1)) for number in range(40)]
     numbers = np.arange(40)
     assert [matched(number, 5, threshold) for number in range(40)] == counts
@@ -46,24 +46,24 @@ def test_matched_is_a_count(threshold: int) -> None:
     assert [matched(number, 0, 0) for number in range(5)] == [1, 2, 3, 4, 5]
 
 
-def test_records_that_a_filter_leaves_out_are_not_lost() -> None:
-    """Remainders of 3 and 4 meet the filter."""
+def test_filtered_records_are_not_lost() -> None:
+    """Remainders of 3 and 4 match."""
     assert problems(filtered(3), 3, 4, 8, 9, 13) == {}
 
 
-def test_records_that_meet_a_filter_and_are_left_out_are_lost() -> None:
-    """4 and 8 are missing; 5, 6 and 7 are not."""
+def test_missing_matching_records_are_lost() -> None:
+    """4 and 8 are missing; 5, 6 and 7 do not match."""
     assert problems(filtered(3), 3, 9) == {Problem.LOST: 2}
 
 
-def test_records_that_do_not_meet_the_filter_are_unwanted() -> None:
+def test_records_that_do_not_match_are_unwanted() -> None:
     """7 has the remainder 2."""
     assert problems(filtered(3), 3, 4, 7, 8) == {Problem.UNWANTED: 1}
 
 
 @pytest.mark.parametrize("workload", [THRESHOLDS, Workload(filters=5)], ids=["half", "all"])
-def test_filters_are_met_by_the_numbers_that_the_reader_expects(workload: Workload) -> None:
-    """The server's own filters decide the same, and no two of them are one filter."""
+def test_server_filters_match_numbers_that_reader_expects(workload: Workload) -> None:
+    """All filters are different."""
     filters = [read_filter(workload.filter_of(number)) for number in range(10)]
     assert len(set(filters)) == 5
     for subscriber, one in enumerate(filters):
@@ -72,7 +72,7 @@ def test_filters_are_met_by_the_numbers_that_the_reader_expects(workload: Worklo
             assert one.matches(fields) == (number % 5 >= workload.threshold(subscriber))
 
 
-def test_scenario_compares_filters_with_none() -> None:
-    """One run without filters, one whose filters are all met, and one with thresholds."""
+def test_scenario_has_runs_with_and_without_filters() -> None:
+    """One run without filters, one whose filters match all records, and one with thresholds."""
     kinds = [(one.workload.filters, one.workload.thresholds) for one in SCENARIOS["filters"].runs]
     assert kinds == [(0, False), (50, False), (50, True)]

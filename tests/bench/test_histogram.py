@@ -1,4 +1,4 @@
-"""Latencies in bins."""
+"""Histogram of latencies."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from odin_ws.bench.histogram import BINS, bin_of, quantiles, upper_bounds
 
-# Compiled, or read from disk, before Hypothesis measures how long an example takes.
+# Compiles the function, or loads it, before Hypothesis measures the time of an example.
 bin_of(0)
 
 
 @given(st.integers(0, 2**36 - 1))
-def test_bins(value: int) -> None:
-    """A value is in the bin whose bounds are around it, and the bin is less than 1% wide."""
+def test_bin_contains_value_and_is_less_than_1_percent_wide(value: int) -> None:
+    """The value is above the previous bin's bound."""
     bounds = upper_bounds()
     number = bin_of(value)
 
@@ -23,15 +23,15 @@ def test_bins(value: int) -> None:
     assert bounds[number] <= value * 1.01
 
 
-def test_values_out_of_range() -> None:
-    """Clocks that went back count as 0, and what no bin holds is in the last one."""
+def test_values_out_of_range_count_in_first_and_last_bin() -> None:
+    """Latencies are negative if a clock went back."""
     assert bin_of(-5) == 0
     assert bin_of(2**50) == BINS - 1
 
 
 @given(st.lists(st.integers(0, 10**9), min_size=1, max_size=50), st.floats(0.01, 1))
-def test_quantiles(values: list[int], share: float) -> None:
-    """A quantile is that of the sorted values, within a bin."""
+def test_quantile_is_within_a_bin_of_the_exact_one(values: list[int], share: float) -> None:
+    """The exact one is that of the sorted values."""
     counts = np.zeros(BINS, np.int64)
     for value in values:
         counts[bin_of(value)] += 1
@@ -42,6 +42,6 @@ def test_quantiles(values: list[int], share: float) -> None:
     assert exact / 1000 <= found <= exact * 1.01 / 1000
 
 
-def test_no_values() -> None:
-    """Of nothing there is no quantile."""
+def test_quantiles_of_empty_histogram_are_empty() -> None:
+    """There is no quantile without values."""
     assert quantiles(np.zeros(BINS, np.int64), [0.5]) == []

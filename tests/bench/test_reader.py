@@ -1,4 +1,4 @@
-"""The compiled reader: it has to see whatever is wrong, however the bytes come."""
+"""The compiled reader finds each problem, wherever the bytes are cut."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from tests.bench.frames import batch, frame, message, octets, packed, tables
 from tests.bench.reference import Reference
 
 
-def found(state: Tables) -> dict[Problem, int]:
-    """The problems there were."""
+def problems_of(state: Tables) -> dict[Problem, int]:
+    """Return the problems and their counts."""
     return {one: int(state.problems[one]) for one in Problem if state.problems[one]}
 
 
-def letters(state: Tables) -> list[tuple[int, bytes]]:
-    """Opcode and payload of the frames that were handed over."""
+def handed_over(state: Tables) -> list[tuple[int, bytes]]:
+    """Return opcode and payload of the frames for Python."""
     other_frames = state.other_frames
     return [
         (int(opcode), other_frames.text[begin:end].tobytes())
-        for _, opcode, begin, end in other_frames.letters[: other_frames.used[1]]
+        for _, opcode, begin, end in other_frames.entries[: other_frames.used[1]]
     ]
 
 
 def read(state: Tables, *frames: bytes, now_us: int = 0) -> int:
-    """Give the first connection some frames at once; returns what was taken."""
+    """Give the first connection some frames at once; return the number of bytes taken."""
     data = octets(b"".join(frames))
     return parse(data, len(data), 0, now_us, state)
 
 
-def test_what_is_right() -> None:
-    """Of messages in order nothing is said, and all are counted."""
+def test_messages_in_order_are_counted_without_problems() -> None:
+    """100 messages of one channel."""
     state = tables([0])
 
     taken = read(state, *(message(number, number) for number in range(1, 101)))
 
     assert taken == sum(len(message(number, number)) for number in range(1, 101))
     assert state.received[0] == 100
-    assert found(state) == {}
+    assert problems_of(state) == {}
 
 
 WRONG = {
@@ -57,28 +57,28 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("first", "second", "problems"), WRONG.values(), ids=WRONG)
-def test_what_is_wrong(
+def test_gaps_repetitions_and_disorder_are_found(
     first: tuple[int, int], second: tuple[int, int], problems: dict[Problem, int]
 ) -> None:
-    """Gaps, doubles and disorder are found, each under its own name."""
+    """Each is counted under its own name."""
     state = tables([0])
 
     read(state, message(*first), message(*second))
 
-    assert found(state) == problems
+    assert problems_of(state) == problems
 
 
-def test_offsets_out_of_order() -> None:
-    """Records of two channels in one partition have to come in the order of their offsets."""
+def test_descending_offsets_in_a_partition_are_disorder() -> None:
+    """Also of two channels."""
     state = tables([0, 1])
 
     read(state, message(1, 1, channel=0, offset=8), message(2, 1, channel=1, offset=7))
 
-    assert found(state) == {Problem.DISORDER: 1}
+    assert problems_of(state) == {Problem.DISORDER: 1}
 
 
-def test_offsets_of_two_partitions() -> None:
-    """Between partitions, and between topics, there is no order."""
+def test_offsets_of_separate_partitions_have_no_order() -> None:
+    """Nor have those of separate topics."""
     state = tables([0, 1, 2], topics=2)
 
     read(
@@ -88,16 +88,16 @@ def test_offsets_of_two_partitions() -> None:
         message(3, 1, channel=1, offset=6),
     )
 
-    assert found(state) == {}
+    assert problems_of(state) == {}
 
 
-def test_what_nobody_asked_for() -> None:
-    """A message of a channel that the connection does not follow is found."""
+def test_message_of_another_channel_is_unwanted() -> None:
+    """The connection does not follow the channel."""
     state = tables([0, 2])
 
     read(state, message(1, 1, channel=1))
 
-    assert found(state) == {Problem.UNWANTED: 1}
+    assert problems_of(state) == {Problem.UNWANTED: 1}
 
 
 STRANGE = {
@@ -108,17 +108,17 @@ STRANGE = {
 
 
 @pytest.mark.parametrize("text", STRANGE.values(), ids=STRANGE)
-def test_messages_of_others(text: bytes) -> None:
-    """A message without our numbers is found, and counts as nothing else."""
+def test_message_without_numbers_of_the_benchmark_is_strange(text: bytes) -> None:
+    """It does not count as received."""
     state = tables([0])
 
     read(state, text)
 
-    assert found(state) == {Problem.STRANGE: 1}
+    assert problems_of(state) == {Problem.STRANGE: 1}
     assert state.received[0] == 0
 
 
-TEARS = {
+TORN_FRAMES = {
     "reserved bits": b"\xa1\x02{}",
     "a compressed ping": b"\xc9\x02{}",
     "a fragment": b"\x01\x02{}",
@@ -129,19 +129,19 @@ TEARS = {
 }
 
 
-@pytest.mark.parametrize("data", TEARS.values(), ids=TEARS)
-def test_torn_frames(data: bytes) -> None:
-    """What is no frame of a server ends the reading of a connection."""
+@pytest.mark.parametrize("data", TORN_FRAMES.values(), ids=TORN_FRAMES)
+def test_invalid_frame_ends_the_reading(data: bytes) -> None:
+    """A server never sends such a frame."""
     state = tables([0])
 
     taken = read(state, message(1, 1), data, message(2, 2))
 
     assert taken == len(message(1, 1) + data + message(2, 2))
-    assert letters(state) == [(TORN, b"")]
+    assert handed_over(state) == [(TORN, b"")]
 
 
-def test_every_cut() -> None:
-    """Wherever two messages are cut, only whole frames are taken, and both are read."""
+def test_messages_are_read_across_any_cut() -> None:
+    """Only whole frames are taken."""
     data = message(1, 1) + message(2, 2, pad=0)
     ends = (0, len(message(1, 1)), len(data))
 
@@ -151,22 +151,22 @@ def test_every_cut() -> None:
         assert taken == max(end for end in ends if end <= cut)
         read(state, data[taken:])
         assert state.received[0] == 2
-        assert found(state) == {}
+        assert problems_of(state) == {}
 
 
-def test_other_frames() -> None:
-    """Answers, pings and closes are handed over, in order, between the messages."""
+def test_responses_pings_and_closes_are_handed_over() -> None:
+    """In order, between the messages."""
     state = tables([0])
     answer = b'{"type":"subscription_ack"}'
 
     read(state, frame(answer), message(1, 1), frame(b"", PING), frame(b"\x03\xf4", CLOSE))
 
-    assert letters(state) == [(1, answer), (PING, b""), (CLOSE, b"\x03\xf4")]
+    assert handed_over(state) == [(1, answer), (PING, b""), (CLOSE, b"\x03\xf4")]
     assert state.received[0] == 1
 
 
-def test_latency() -> None:
-    """Latency is the time from the record's `pub_us`, and each group has its own."""
+def test_latency_is_time_since_pub_us() -> None:
+    """Each group has its own histogram."""
     state = tables([0], [0])
     state.group[1] = 1
     for connection, published_us in enumerate((0, 9_000)):
@@ -187,7 +187,7 @@ ANY_MESSAGE = st.builds(
     offset=st.integers(0, 5),
     pad=st.sampled_from([0, 30, 70_00]),
 )
-# What begins like a message has tests of its own; Hypothesis tries texts of our code too.
+# Payloads that begin like a message have their own tests; Hypothesis also tries constants of code.
 NO_MESSAGE = st.binary(max_size=300).filter(lambda payload: not payload.startswith(b'{"seq":'))
 ANY_FRAME = ANY_MESSAGE | st.builds(frame, NO_MESSAGE, st.sampled_from([1, 2, PING, CLOSE]))
 
@@ -196,8 +196,8 @@ ANY_FRAME = ANY_MESSAGE | st.builds(frame, NO_MESSAGE, st.sampled_from([1, 2, PI
     st.lists(ANY_FRAME, max_size=12).map(b"".join),
     st.lists(st.integers(1, 400), max_size=30),
 )
-def test_like_the_reference(data: bytes, sizes: list[int]) -> None:
-    """However the bytes are cut, the compiled reader finds what plain Python does."""
+def test_reader_agrees_with_reference(data: bytes, sizes: list[int]) -> None:
+    """Wherever the bytes are cut."""
     state = tables([0, 1, 3], topics=2, partitions=3)
     reference = Reference([0, 1, 3], topics=2, partitions=3)
     rest = b""
@@ -208,14 +208,14 @@ def test_like_the_reference(data: bytes, sizes: list[int]) -> None:
         rest = rest[parse(octets(rest), len(rest), 0, 0, state) :]
 
     assert rest == reference.rest
-    assert letters(state) == reference.letters
-    assert found(state) == {one: count for one, count in reference.problems.items() if count}
+    assert handed_over(state) == reference.other_frames
+    assert problems_of(state) == {one: count for one, count in reference.problems.items() if count}
     assert state.received[0] == reference.received
     assert state.seq[0] == reference.seq
 
 
 def test_compressed_messages_are_inflated_and_checked() -> None:
-    """Single ones and batches, beside such that are not compressed."""
+    """Single messages and batches, beside uncompressed ones."""
     state = tables([0])
 
     data = [
@@ -227,27 +227,27 @@ def test_compressed_messages_are_inflated_and_checked() -> None:
     ]
     read(state, *data)
 
-    assert found(state) == {}
-    assert letters(state) == []
+    assert problems_of(state) == {}
+    assert handed_over(state) == []
     assert state.received[0] == 8
     assert state.volume[0] == sum(map(len, data))
 
 
-def test_a_tail_is_inflated_once_for_all_connections() -> None:
-    """Its messages are held against what came before on each connection."""
+def test_tail_is_inflated_once_for_all_connections() -> None:
+    """Its messages are compared with those before on each connection."""
     state = tables([0], [0], [0])
     for connection, begin in enumerate((1, 1000, 77)):
         state.seq[connection] = begin - 1
         data = octets(packed(batch(begin, 1, 2)) + packed(message(begin + 2, 3)))
         assert parse(data, len(data), connection, 0, state) == len(data)
-    assert found(state) == {}
+    assert problems_of(state) == {}
     assert state.received[0] == 9
     assert state.tails.inflated[0] == 2
 
 
 @pytest.mark.parametrize(("first", "second", "problems"), WRONG.values(), ids=WRONG)
 @pytest.mark.parametrize("pack", [bytes, packed])
-def test_what_is_wrong_in_batches(
+def test_problems_in_batches_are_found(
     pack: Callable[[bytes], bytes],
     first: tuple[int, int],
     second: tuple[int, int],
@@ -256,14 +256,14 @@ def test_what_is_wrong_in_batches(
     """A batch's messages are checked as single ones are."""
     state = tables([0])
     read(state, *(pack(batch(seq, number)) for seq, number in (first, second)))
-    assert found(state) == problems
+    assert problems_of(state) == problems
 
 
-def test_a_record_that_is_missing_within_a_batch() -> None:
-    """Every message is checked, not only a batch's first."""
+def test_record_missing_within_a_batch_is_lost() -> None:
+    """Each message of a batch is checked, not only the first."""
     state = tables([0])
     read(state, packed(batch(1, 1, 2, 5)), packed(batch(4, 6)))
-    assert found(state) == {Problem.LOST: 2}
+    assert problems_of(state) == {Problem.LOST: 2}
 
 
 STRANGE = {
@@ -275,22 +275,22 @@ STRANGE = {
 
 
 @pytest.mark.parametrize("data", STRANGE.values(), ids=STRANGE)
-def test_compressed_frames_of_another_kind(data: bytes) -> None:
-    """What this benchmark did not cause is a problem, and the reading goes on."""
+def test_compressed_frame_of_another_format_is_strange(data: bytes) -> None:
+    """The reading continues."""
     state = tables([0])
     length = data[1] if data[1] < 126 else int.from_bytes(data[2:4])
     whole = data if data[1] < 126 else data[: 4 + length].ljust(4 + length, b"\xff")
     read(state, whole, message(1, 1))
-    assert found(state) == {Problem.STRANGE: 1}
+    assert problems_of(state) == {Problem.STRANGE: 1}
     assert state.received[0] == 1
 
 
-def test_more_tails_than_there_is_room_for() -> None:
-    """Old ones are forgotten, and read again where they come again."""
+def test_tails_beyond_the_cache_are_inflated_again() -> None:
+    """The cache forgets old tails."""
     state = tables([0])
     for number in range(1, 3000):
         read(state, packed(message(number, number, pad=3000 if number % 2 else 10)))
-    assert found(state) == {}
+    assert problems_of(state) == {}
     assert state.received[0] == 2999
 
 

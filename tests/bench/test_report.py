@@ -1,4 +1,4 @@
-"""What is said about measurements."""
+"""The report of measurements."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ BASELINE = measurement(label="baseline before", cpu_seconds=0.1)
 SLOWER_BASELINE = measurement(label="baseline after", cpu_seconds=0.3)
 
 
-def test_what_follows() -> None:
-    """Rates, costs and memory are those of the window and the connections."""
+def test_measurement_has_rates_costs_and_memory() -> None:
+    """Rates are those of the measured time, costs and memory those per message and connection."""
     one = measurement()
 
     assert one.delivered == 2000
@@ -26,8 +26,8 @@ def test_what_follows() -> None:
     assert not one.failed
 
 
-def test_nothing_to_divide_by() -> None:
-    """Where nobody is connected there are no costs, and no error."""
+def test_measurement_of_no_connections_has_no_costs() -> None:
+    """It raises no error."""
     one = measurement(connections=0, subscribed=0, connect_seconds=0.0, received=0, latency=None)
 
     assert (one.cpu_us, one.connects, one.idle_kb) == (None, None, None)
@@ -35,16 +35,16 @@ def test_nothing_to_divide_by() -> None:
     assert rows([one], [])
 
 
-def test_growth() -> None:
-    """Memory's growth is from the second quarter to the last; the first may still fill caches."""
+def test_memory_growth_is_from_second_to_last_quarter() -> None:
+    """In the first quarter caches fill."""
     rss = [1, 50, 100, 100, 100, 100, 105, 115]
     one = measurement(samples=[sample(at, size) for at, size in enumerate(rss)])
 
     assert one.growth_percent == pytest.approx(10)
 
 
-def test_json() -> None:
-    """All of a measurement is written, but for the histogram."""
+def test_json_has_all_fields_except_histogram() -> None:
+    """Derived values are included."""
     written = orjson.loads(orjson.dumps(measurement(samples=[sample(1, 5)]).to_json()))
 
     assert written["latency"]["p99"] == 60
@@ -53,15 +53,15 @@ def test_json() -> None:
     assert "counts" not in written
 
 
-def test_ratio() -> None:
-    """A run is compared with the mean of the baselines around it."""
+def test_ratio_is_to_mean_of_baselines() -> None:
+    """Without baselines there is none."""
     assert ratio(measurement(), [BASELINE, SLOWER_BASELINE]) == pytest.approx(1)
     assert costs(measurement(), [BASELINE, SLOWER_BASELINE]) == "10.00 us, 5.00 us, 15.00 us"
     assert ratio(measurement(), []) is None
 
 
-def test_rows() -> None:
-    """A quantity is a row with a value of each run; what no run has is left out."""
+def test_rows_have_a_value_of_each_run() -> None:
+    """Quantities that no run has are left out."""
     table = {row[0]: row[1:] for row in rows([measurement()], [BASELINE, SLOWER_BASELINE])}
 
     assert table["delivered"] == ["2,000/s"] * 3
@@ -72,8 +72,8 @@ def test_rows() -> None:
     assert "all reconnected after" not in table
 
 
-def test_closes() -> None:
-    """Closes and rejections are listed by code."""
+def test_closes_and_rejections_are_listed_by_code() -> None:
+    """With their counts."""
     one = measurement(closes={"1008 slow": 2, "1012 draining": 1}, rejected_connections={"503": 4})
     table = {row[0]: row[1] for row in rows([one], [])}
 
@@ -81,8 +81,8 @@ def test_closes() -> None:
     assert table["rejected"] == "4 x 503"
 
 
-def test_problems() -> None:
-    """Whatever must not happen is said, and makes the run a failure."""
+def test_problems_make_a_run_failed() -> None:
+    """Each problem is a line."""
     one = measurement(problems={"lost": 3, "seq_gap": 1, "doubled": 0})
 
     assert one.failed
@@ -97,14 +97,14 @@ BUSY = {
 }
 
 
-@pytest.mark.parametrize(("one", "said"), BUSY.values(), ids=BUSY)
-def test_warnings(one: Measurement, said: str) -> None:
-    """Figures that may be those of the load side are not left without a word."""
+@pytest.mark.parametrize(("one", "expected"), BUSY.values(), ids=BUSY)
+def test_figures_limited_by_load_side_have_a_warning(one: Measurement, expected: str) -> None:
+    """The load, the publisher or the machine may have been the limit."""
     (line,) = warnings(one)
 
-    assert said in line
+    assert expected in line
 
 
-def test_no_warnings() -> None:
-    """Of a run that the server alone decided nothing is said."""
+def test_run_limited_by_the_server_has_no_warning() -> None:
+    """The usual measurement."""
     assert warnings(measurement()) == []

@@ -1,4 +1,4 @@
-"""Who subscribes to what."""
+"""The subscriptions of the benchmark's connections."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from odin_ws.catalogue import load_catalogue
 NAMES = Names("B1-", ["trade", "social"], ["odin.trades", "odin.social"])
 
 
-def test_one_channel() -> None:
-    """By default everybody follows the one channel there is."""
+def test_default_workload_has_one_channel() -> None:
+    """All connections follow it."""
     workload, names = Workload(), Names("B1-", ["trade"], ["odin.trades"])
 
     found = subscriptions(workload, names, 3)
@@ -22,8 +22,8 @@ def test_one_channel() -> None:
     assert reach(workload, names, 3) == 1
 
 
-def test_names_and_numbers() -> None:
-    """The channels that a connection expects are those that its names match, ascending."""
+def test_expected_channels_are_those_that_the_names_match() -> None:
+    """In ascending order."""
     workload = Workload(tokens=5, topics=2, each=3, zipf=True, patterned=0.5)
     every = {NAMES.channel(number): number for number in range(workload.channels)}
 
@@ -40,8 +40,8 @@ def test_names_and_numbers() -> None:
         assert one.channels.tolist() == sorted(matched)
 
 
-def test_patterned() -> None:
-    """So many of the connections have a pattern, of both kinds."""
+def test_share_of_connections_has_patterns() -> None:
+    """Patterns of both kinds."""
     workload = Workload(tokens=5, topics=2, each=2, patterned=0.25)
     patterns = [
         name for one in subscriptions(workload, NAMES, 40) for name in one.names if "*" in name
@@ -51,31 +51,31 @@ def test_patterned() -> None:
     assert {name.startswith("*") for name in patterns} == {True, False}
 
 
-def test_the_same_in_all_processes() -> None:
-    """The subscription of a connection does not depend on how many there are."""
+def test_subscription_does_not_depend_on_number_of_connections() -> None:
+    """So all processes agree on it."""
     workload = Workload(tokens=50, topics=2, each=3, zipf=True)
     few, many = subscriptions(workload, NAMES, 3), subscriptions(workload, NAMES, 30)
 
     assert [one.names for one in few] == [one.names for one in many[:3]]
 
 
-def test_zipf() -> None:
-    """The second channel is half as popular as the first, and shares add up to all."""
+def test_zipf_popularity_is_inverse_to_rank() -> None:
+    """The shares add up to 1."""
     shares = popularity(Workload(tokens=100, zipf=True))
 
     assert shares[1] == pytest.approx(shares[0] / 2)
     assert shares.sum() == pytest.approx(1)
 
 
-def test_workload_within_a_smaller_catalogue() -> None:
-    """It has no more topics than the catalogue, and no subscriber wants more channels than that."""
+def test_workload_is_reduced_to_a_smaller_catalogue() -> None:
+    """To the catalogue's number of topics, and to as many channels per connection."""
     catalogue = load_catalogue('[[topics]]\nname = "t"\ncategory = "c"\n')
 
     assert Workload(tokens=5, topics=8, each=20).within(catalogue) == Workload(tokens=5, each=5)
 
 
-def test_reach() -> None:
-    """Without favourites a record goes to the share of the channels that each follows."""
+def test_reach_without_zipf_is_share_of_channels() -> None:
+    """Each connection follows 20 of 100 channels."""
     workload = Workload(tokens=100, each=20)
 
     assert reach(workload, Names("B1-", ["trade"], ["t"]), 50) == pytest.approx(0.2)

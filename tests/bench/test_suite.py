@@ -1,4 +1,4 @@
-"""The figures that have limits."""
+"""The benchmark's suites: cases, figures with limits, options."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from odin_ws.bench.workload import EVENTS, SCENARIOS, SUITES, Run
 from tests.bench.results_factory import measurement
 
 
-def test_every_set_has_cases() -> None:
-    """Each set of runs that can be asked for has cases."""
+def test_each_suite_has_cases() -> None:
+    """CASES and SUITES have the same names."""
     assert CASES.keys() == SUITES.keys()
 
 
@@ -22,8 +22,8 @@ def test_every_set_has_cases() -> None:
         for case in cases
     ],
 )
-def test_figures(case: Case) -> None:
-    """The figures of each case can be taken from measurements of its runs."""
+def test_figures_can_be_calculated_from_measurements(case: Case) -> None:
+    """Each figure of each case has a value."""
     baselines = [measurement()] if case.baseline else []
     measured = [Measured(measurement(back_seconds=3.0), baselines) for _ in case.runs]
 
@@ -35,15 +35,19 @@ def test_figures(case: Case) -> None:
     ("most", "least", "reached"),
     [(5, None, True), (4, None, False), (None, 5, True), (None, 6, False), (None, None, None)],
 )
-def test_limits(most: float | None, least: float | None, reached: bool | None) -> None:  # noqa: FBT001 -- pytest gives it
-    """A limit is reached where the value is not beyond it."""
+def test_figure_is_reached_within_its_limit(
+    most: float | None,
+    least: float | None,
+    reached: bool | None,  # noqa: FBT001 -- pytest gives it
+) -> None:
+    """The limit itself is reached; without a limit the result is None."""
     figure = Figure("five", lambda _measured: 5.0, "{:.0f}", most=most, least=least)
 
     assert figure.reached([]) is reached
 
 
-def test_case_names_the_figures_that_are_missed() -> None:
-    """Those within their limits, without one, and not measured are not named."""
+def test_case_names_missed_figures() -> None:
+    """Figures within their limit, without a limit or without a value are not named."""
     names = ("within", "beyond", "free", "unknown")
     limits = (6.0, 4.0, None, 4.0)
     values = (5.0, 5.0, 5.0, None)
@@ -55,50 +59,50 @@ def test_case_names_the_figures_that_are_missed() -> None:
     assert Case("four", (), figures).missed([]) == ["beyond"]
 
 
-def test_nothing_measured() -> None:
-    """What could not be measured is neither reached nor missed."""
+def test_figure_without_value_is_neither_reached_nor_missed() -> None:
+    """The measurement failed."""
     assert Figure("none", lambda _measured: None, "{:.0f}", most=1).reached([]) is None
 
 
-def test_options() -> None:
-    """Options go before a scenario's own numbers, and the affected stay the same share."""
+def test_options_replace_numbers_of_a_scenario() -> None:
+    """`affected` keeps its share of the connections."""
     storm = SCENARIOS["storm"].with_options({"connections": 210, "seconds": 3.0})
     (run,) = storm.runs
 
     assert (run.connections, run.affected, run.seconds) == (210, 200, 3.0)
 
 
-def test_events() -> None:
-    """`--events` brings the channels that the events have."""
+def test_events_option_selects_workload_of_events() -> None:
+    """`--events` measures Server-Sent Events, with the channels that they can have."""
     (run,) = SCENARIOS["steady"].with_options({"events": True, "deflate": True}).runs
 
     assert (run.events, run.deflate, run.workload) == (True, True, EVENTS)
 
 
-def test_clients_of_a_crowd() -> None:
-    """`--clients` says how many are cut off; the others stay as many."""
+def test_clients_option_sets_number_of_disconnected_clients() -> None:
+    """The number of other connections does not change."""
     (run,) = SCENARIOS["crowd"].with_options({"clients": 12_000, "away": 5}).runs
 
     assert (run.connections, run.affected, run.away) == (12_200, 12_000, 5)
 
 
-def test_options_that_would_change_the_meaning() -> None:
-    """A run about nobody, or about silence, stays one."""
+def test_options_keep_zero_connections_and_zero_rate() -> None:
+    """A run of no connections, or without messages, stays one."""
     nobody, idle = SCENARIOS["idle"].with_options({"connections": 7, "rate": 5.0}).runs
 
     assert (nobody.connections, nobody.rate) == (0, 0)
     assert (idle.connections, idle.rate) == (7, 0)
 
 
-def test_labels() -> None:
-    """Runs of a scenario can be told apart."""
+def test_labels_of_a_scenario_are_different() -> None:
+    """A report can tell the runs apart."""
     for scenario in SCENARIOS.values():
         labels = [run.label for run in scenario.runs]
         assert len(set(labels)) == len(labels)
 
 
-def test_everything_fits() -> None:
-    """No run has more disturbed connections than connections."""
+def test_affected_connections_do_not_exceed_connections() -> None:
+    """In each run of each case."""
     runs: list[Run] = [run for cases in CASES.values() for case in cases for run in case.runs]
 
     assert all(run.affected <= run.connections for run in runs)

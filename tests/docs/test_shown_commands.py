@@ -97,7 +97,7 @@ RUN_BY: Final = [
     (
         "docs/own-client.md",
         "*",
-        "tests/testing/test_conformance.py::test_example_of_the_page_conforms",
+        "tests/testing/test_conformance.py::test_example_of_own_client_page_conforms",
     ),
     ("docs/testing.md", "python -m odin_ws.testing.brokers *", "tests/testing/test_brokers.py::*"),
     ("docs/testing.md", "make help", "tests/docs/test_examples.py::test_make_help"),

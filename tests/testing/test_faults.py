@@ -1,4 +1,4 @@
-"""Faults of clients, brokers and logs, as a server and its clients see them."""
+"""Faults of clients, brokers and logs, and their effects on server and clients."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from odin_ws.testing.scenario import Scenario
 MESSAGE_BYTES = 1000
 
 
-async def test_slow_client_takes_its_time(odin_scenario: Scenario) -> None:
-    """At 100 bytes per second a message of 1,000 bytes takes 10 s, and arrives whole."""
+async def test_read_slowly_limits_bytes_per_second(odin_scenario: Scenario) -> None:
+    """At 100 bytes a second a message of 1,000 bytes takes 10 s, and arrives whole."""
     client = await odin_scenario.connect()
     await client.subscribe(channels=["BTC.trade"])
     read_slowly(client, bytes_per_second=100)
@@ -33,8 +33,8 @@ async def test_slow_client_takes_its_time(odin_scenario: Scenario) -> None:
     assert 10 < trio.current_time() - started < 15
 
 
-async def test_stopped_network_goes_on(odin_scenario: Scenario) -> None:
-    """At 0 bytes per second nothing arrives, and everything once it is faster again."""
+async def test_read_slowly_with_0_stops_and_can_be_raised(odin_scenario: Scenario) -> None:
+    """At 0 bytes a second nothing arrives; with a higher rate everything does."""
     client = await odin_scenario.connect()
     await client.subscribe(channels=["BTC.trade"])
     read_slowly(client, 0)
@@ -44,8 +44,8 @@ async def test_stopped_network_goes_on(odin_scenario: Scenario) -> None:
     assert (await client.message())["seq"] == 1
 
 
-async def test_half_open_connection_ends_without_a_word(odin_scenario: Scenario) -> None:
-    """The server hears nothing and closes for want of a pong; the client hears nothing either."""
+async def test_half_open_connection_is_closed_without_close_frame(odin_scenario: Scenario) -> None:
+    """The server receives nothing and closes for a missing pong; the client receives nothing."""
     client = await odin_scenario.connect()
     go_half_open(client)
     for _ in range(13):
@@ -55,8 +55,8 @@ async def test_half_open_connection_ends_without_a_word(odin_scenario: Scenario)
     assert await client.silence(10)
 
 
-async def test_torn_frame_is_a_lost_connection(odin_scenario: Scenario) -> None:
-    """A frame of which only three bytes arrive is no command."""
+async def test_torn_frame_loses_connection(odin_scenario: Scenario) -> None:
+    """Three bytes of a frame are no command."""
     client = await odin_scenario.connect()
     tear_next_frame(client, after=3)
     await client.send('{"type":"heartbeat"}')
@@ -66,8 +66,8 @@ async def test_torn_frame_is_a_lost_connection(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.odin_settings(ws_history_bytes=0)
-async def test_stalled_broker_fails_replays_too(odin_scenario: Scenario) -> None:
-    """Within the block a resume is to be retried, after it the records come."""
+async def test_stalled_broker_fails_replays(odin_scenario: Scenario) -> None:
+    """Within the block a resume gets `retry`; after it the records are delivered."""
     record = odin_scenario.publish("BTC", "trade")
     await trio.sleep(1)
     client = await odin_scenario.connect()
@@ -81,10 +81,10 @@ async def test_stalled_broker_fails_replays_too(odin_scenario: Scenario) -> None
 
 
 @pytest.mark.odin_settings(ws_history_bytes=0)
-async def test_deleted_and_cut_records_are_reported(
+async def test_deleted_records_are_reported_and_cut_ones_not_sent(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """A follower that was away is told what retention took, and not sent what was cut off."""
+    """The follower was disconnected meanwhile."""
     follower = Follower("BTC.trade")
     await follower.connect(nursery, odin_scenario)
     await trio.sleep(1)
@@ -103,7 +103,7 @@ async def test_deleted_and_cut_records_are_reported(
 async def test_rebalance_closes_subscribers_of_its_topics(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """Others stay. When the topic is back, so is the follower, and it has missed nothing."""
+    """Others stay connected. After the block the follower resumes without a loss."""
     leaving, staying = Follower("BTC.trade"), Follower("BTC.liquidity")
     for follower in (leaving, staying):
         await follower.connect(nursery, odin_scenario)

@@ -1,4 +1,4 @@
-"""A server on a port, for clients that are programs."""
+"""A server on a port of this machine, for clients in other processes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def subscribed(url: str, nursery: trio.Nursery) -> trio_websocket.WebSocke
 
 
 async def test_servers_share_a_log(odin_server: LocalServer, nursery: trio.Nursery) -> None:
-    """Clients of both get the same records, whichever server is asked to publish them."""
+    """Clients of both servers get the same records, whichever server publishes them."""
     async with open_local_server(log=odin_server.log) as other:
         sockets = [await subscribed(one.url, nursery) for one in (odin_server, other)]
         records = [one.publish("BTC", "trade") for one in (odin_server, other)]
@@ -36,8 +36,8 @@ async def test_servers_share_a_log(odin_server: LocalServer, nursery: trio.Nurse
 
 
 @pytest.mark.odin_settings(ws_max_subscriptions=1)
-async def test_settings_of_the_marker_hold(odin_server: LocalServer) -> None:
-    """The fixture serves with them: a second subscription is rejected."""
+async def test_settings_of_the_marker_take_effect(odin_server: LocalServer) -> None:
+    """With `ws_max_subscriptions=1` a second name is rejected."""
     async with trio_websocket.open_websocket_url(odin_server.url) as websocket:
         await websocket.send_message(SUBSCRIBE.replace("]", ', "BTC.balances"]'))
         assert json.loads(await websocket.get_message())["subscribed"] == ["*.trade"]
@@ -49,7 +49,7 @@ async def test_ops_port_shows_an_outage(
     lost: bool,  # noqa: FBT001 -- a parameter
     status: int,
 ) -> None:
-    """Health is served at the other address, and follows the source."""
+    """`/health` is served at the ops address, and follows the source's status."""
     if lost:
         odin_server.source.lose_broker()
         await odin_server.source.status.state.wait_value(SourceState.STALLED)
@@ -58,7 +58,7 @@ async def test_ops_port_shows_an_outage(
 
 
 class TestAnotherDomain:
-    """A fixture of a test module or conftest.py brings another catalogue."""
+    """A fixture of a test module or conftest.py replaces the catalogue."""
 
     @pytest.fixture
     def odin_catalogue(self) -> Catalogue:

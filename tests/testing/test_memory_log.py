@@ -1,4 +1,4 @@
-"""The log in memory has Kafka's order and offsets, and its source a source's manners."""
+"""The log in memory has Kafka's order and offsets, and its source behaves as Kafka's source."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -22,10 +22,10 @@ from tests.virtual_time import in_virtual_time
 
 
 @given(st.lists(st.binary(max_size=3) | st.none(), max_size=30), st.integers(1, 12))
-def test_a_key_stays_in_its_partition_and_offsets_have_no_hole(
+def test_key_stays_in_its_partition_and_offsets_have_no_gap(
     keys: list[bytes | None], partitions: int
 ) -> None:
-    """So one token's records are in order, as in Kafka."""
+    """So the records of a token are in order, as in Kafka."""
 
     async def main(_: MockClock) -> None:
         log = MemoryLog([TOPIC, "odin.social"], partitions)
@@ -47,13 +47,13 @@ def test_a_key_stays_in_its_partition_and_offsets_have_no_hole(
 
 
 async def test_partition_and_timestamp_can_be_given(autojump_clock: MockClock) -> None:
-    """What a test needs to be so is so."""
+    """A test can choose both."""
     record = MemoryLog([TOPIC]).append(TOPIC, None, None, partition=7, timestamp=5)
     assert (record.partition, record.offset, record.timestamp) == (7, 0, 5)
 
 
-async def test_retention_leaves_the_offsets_as_they_are(autojump_clock: MockClock) -> None:
-    """What is deleted is gone, what is left keeps its place, and new records come behind it."""
+async def test_delete_before_keeps_offsets_of_remaining_records(autojump_clock: MockClock) -> None:
+    """New records continue after them."""
     log = MemoryLog([TOPIC], 1)
     kept = fill(log, 5)[3:]
     log.delete_before(TOPIC, 0, 3)
@@ -67,16 +67,16 @@ async def test_retention_leaves_the_offsets_as_they_are(autojump_clock: MockCloc
     assert log.bounds() == {KEY: (6, 6)}
 
 
-async def test_more_than_there_is_cannot_be_deleted(autojump_clock: MockClock) -> None:
-    """A test that deletes what it has not written is wrong, and hears of it."""
+async def test_delete_before_beyond_end_raises(autojump_clock: MockClock) -> None:
+    """A test that deletes records that it never wrote is wrong."""
     log = MemoryLog([TOPIC], 1)
     fill(log, 5)
     with pytest.raises(ValueError, match=r"odin\.trades 0 ends at 5, before 6"):
         log.delete_before(TOPIC, 0, 6)
 
 
-async def test_a_recreated_topic_is_empty_and_begins_at_0(autojump_clock: MockClock) -> None:
-    """Other topics are as they were."""
+async def test_recreated_topic_is_empty_and_begins_at_0(autojump_clock: MockClock) -> None:
+    """Other topics do not change."""
     log = MemoryLog([TOPIC, "odin.social"], 1)
     fill(log, 5)
     log.append("odin.social", b"BTC", b"{}")
@@ -85,8 +85,8 @@ async def test_a_recreated_topic_is_empty_and_begins_at_0(autojump_clock: MockCl
     assert fill(log, 1)[0].offset == 0
 
 
-async def test_a_place_in_time(autojump_clock: MockClock) -> None:
-    """It is that of the first record in offset order; there may be none."""
+async def test_first_since_returns_first_offset_of_that_time(autojump_clock: MockClock) -> None:
+    """First in offset order; there may be none."""
     log = MemoryLog([TOPIC], 1)
     for timestamp in (10, 30, 20, 40):
         log.append(TOPIC, b"BTC", b"{}", timestamp=timestamp)
@@ -97,8 +97,8 @@ async def test_a_place_in_time(autojump_clock: MockClock) -> None:
 # ---- the source
 
 
-async def test_failing_11_a_source_starts_at_the_end(autojump_clock: MockClock) -> None:
-    """What was there before is not delivered as if it were live, and nothing after it is missed."""
+async def test_failing_11_source_starts_at_the_end(autojump_clock: MockClock) -> None:
+    """Records from before are not delivered as live, and no later record is missed."""
     log = MemoryLog([TOPIC], 2)
     log.append(TOPIC, b"a", b"{}", partition=0)
     log.append(TOPIC, b"b", b"{}", partition=0)
@@ -110,8 +110,8 @@ async def test_failing_11_a_source_starts_at_the_end(autojump_clock: MockClock) 
         assert await reader.records(2) == new
 
 
-async def test_a_source_is_live_when_it_reads(autojump_clock: MockClock) -> None:
-    """Not when it was made."""
+async def test_source_is_live_when_it_reads(autojump_clock: MockClock) -> None:
+    """Before that it is starting."""
     source = MemorySource(MemoryLog([TOPIC]))
     seen = [source.status.state.value]
     async with reading(source) as reader:
@@ -121,8 +121,8 @@ async def test_a_source_is_live_when_it_reads(autojump_clock: MockClock) -> None
     assert seen == [SourceState.STARTING, SourceState.LIVE]
 
 
-async def test_records_come_at_once_and_in_batches(autojump_clock: MockClock) -> None:
-    """Without a rate nothing waits; a batch has a largest size."""
+async def test_records_are_delivered_at_once_in_batches(autojump_clock: MockClock) -> None:
+    """Without a rate no record waits; the size of a batch is limited."""
     log = MemoryLog([TOPIC], 1)
     async with reading(MemorySource(log, batch=10)) as reader:
         await reader.begin()
@@ -134,8 +134,10 @@ async def test_records_come_at_once_and_in_batches(autojump_clock: MockClock) ->
 
 
 @pytest.mark.parametrize("rate", [0, 1000])
-async def test_a_batch_is_bounded_across_partitions(autojump_clock: MockClock, rate: float) -> None:
-    """Neither many partitions nor a generous rate make a batch larger than it may be."""
+async def test_batch_size_is_limited_across_partitions(
+    autojump_clock: MockClock, rate: float
+) -> None:
+    """With and without a rate."""
     log = MemoryLog([TOPIC], 3)
     async with reading(MemorySource(log, rate, batch=10)) as reader:
         await reader.begin()
@@ -147,10 +149,10 @@ async def test_a_batch_is_bounded_across_partitions(autojump_clock: MockClock, r
 
 
 @pytest.mark.parametrize("rate", [1, 3, 7.5, 100, 1000])
-async def test_failing_8_a_rate_paces_and_never_drops(
+async def test_failing_08_rate_delays_and_never_drops(
     autojump_clock: MockClock, rate: float
 ) -> None:
-    """Everything arrives, in order, and no faster than the rate but for one slot's burst."""
+    """All records arrive in order, no faster than the rate after a burst of one slot."""
     log = MemoryLog([TOPIC], 1)
     source = MemorySource(log, rate)
     count = max(10, round(rate * 2))
@@ -167,10 +169,10 @@ async def test_failing_8_a_rate_paces_and_never_drops(
         assert trio.current_time() == pytest.approx((count - burst) / rate, abs=2 / rate + 0.1)
 
 
-async def test_a_feed_is_paced_while_its_rate_holds_records_back(
+async def test_status_is_paced_while_rate_delays_records(
     autojump_clock: MockClock,
 ) -> None:
-    """Health can say so while it is so, and no longer."""
+    """Health shows it."""
     log = MemoryLog([TOPIC], 1)
     source = MemorySource(log, rate=10)
     async with reading(source) as reader:
@@ -187,17 +189,17 @@ async def test_a_feed_is_paced_while_its_rate_holds_records_back(
 
 
 @pytest.mark.parametrize("capacity", [0, 1, 4])
-async def test_with_a_full_channel_a_source_reads_no_further(
+async def test_source_stops_reading_while_channel_is_full(
     autojump_clock: MockClock, capacity: int
 ) -> None:
-    """That is the back-pressure: what the hub has not taken stays in the log."""
+    """This is the back-pressure: records that the hub has not taken stay in the log."""
     log = MemoryLog([TOPIC], 1)
     async with reading(MemorySource(log, batch=1), capacity) as reader:
         await reader.begin()
         await wait_all_tasks_blocked()
         expected = fill(log, 100)
         await trio.sleep(1000)
-        # One more than fits is in the source's hands.
+        # The source holds one batch more than the channel.
         assert reader.batches() == [1] * (capacity + 1)
         assert await reader.records(99 - capacity) == expected[capacity + 1 :]
 
@@ -209,10 +211,10 @@ async def test_with_a_full_channel_a_source_reads_no_further(
     st.sampled_from([0, 30]),
     st.integers(0, 2),
 )
-def test_failing_13_each_partitions_records_come_in_order_and_once(
+def test_failing_13_records_of_a_partition_are_delivered_in_order_and_once(
     steps: list[tuple[bytes, bool]], batch: int, rate: float, capacity: int
 ) -> None:
-    """Whatever the sizes, rates and pauses, what comes out is what was put in."""
+    """With any batch sizes, rates and pauses."""
 
     async def main(_: MockClock) -> None:
         log = MemoryLog([TOPIC], 3)

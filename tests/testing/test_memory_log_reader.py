@@ -1,4 +1,4 @@
-"""The archive of a log in memory is like any other, and can be made to wait and to fail."""
+"""The log reader of a log in memory is like Kafka's, and can be made to wait and to fail."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -21,7 +21,7 @@ KEY = TopicPartition(TOPIC, 0)
 
 
 class MemoryPast:
-    """A Past in memory."""
+    """A log in memory and its reader, as `Past` of the contract."""
 
     def __init__(self) -> None:
         self.topic = TOPIC
@@ -44,28 +44,28 @@ class MemoryPast:
 
 @pytest.fixture
 def past() -> MemoryPast:
-    """A log in memory and its archive."""
+    """A log in memory and its reader."""
     return MemoryPast()
 
 
-class TestMemoryArchive(ArchiveContract):
-    """It is an archive."""
+class TestMemoryLogReader(ArchiveContract):
+    """The contract of log readers."""
 
 
-async def test_a_held_archive_answers_when_it_is_released(
+async def test_held_log_reader_answers_when_it_is_released(
     past: MemoryPast, autojump_clock: MockClock
 ) -> None:
-    """So that a test can let something happen in between."""
+    """A test can let something happen before the answer."""
     await past.publish(0, 1)
     past.log_reader.hold()
     answers: list[object] = []
 
-    async def ask() -> None:
+    async def read_all_later() -> None:
         answers.append(await past.log_reader.bounds([KEY]))
         answers.append(len(await read_all(past.log_reader, {KEY: Span(0, 1)})))
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(ask)
+        nursery.start_soon(read_all_later)
         await trio.sleep(60)
         assert answers == []
         await past.publish(0, 1)
@@ -73,8 +73,8 @@ async def test_a_held_archive_answers_when_it_is_released(
     assert answers == [{KEY: (0, 2)}, 2]
 
 
-async def test_a_reading_can_be_held_between_two_batches(past: MemoryPast) -> None:
-    """What is deleted meanwhile has expired."""
+async def test_read_can_be_held_between_two_batches(past: MemoryPast) -> None:
+    """Records deleted meanwhile are expired."""
     await past.publish(0, 1000)
     async with past.log_reader.read({KEY: Span(0, 999)}) as batches:
         assert len(await anext(batches)) == 500
@@ -91,8 +91,8 @@ async def test_a_reading_can_be_held_between_two_batches(past: MemoryPast) -> No
             past.log_reader.release()
 
 
-async def test_an_archive_that_fails(past: MemoryPast) -> None:
-    """Every call says that it cannot be had now, also a reading that goes on; until it recovers."""
+async def test_failing_log_reader_raises_until_it_recovers(past: MemoryPast) -> None:
+    """Each call raises LogUnavailable, also a read that has begun."""
     await past.publish(0, 1000)
     spans = {KEY: Span(0, 999)}
     calls = (

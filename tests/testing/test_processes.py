@@ -1,4 +1,4 @@
-"""A child process does what its owner says, from the moment that it was said."""
+"""A child process is paused, killed and ended at once, and never outlives its owner."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from odin_ws.testing.processes import ChildProcess
 
-# Threads that are always on some core, outside of the interpreter's lock.
+# Threads that run all the time, without the interpreter lock.
 BUSY = """
 import hashlib, threading
 def work():
@@ -23,7 +23,7 @@ print("begun", flush=True)
 """
 
 
-# Starts a child that runs for ever, and prints its number.
+# Starts a child that runs forever, and prints its process id.
 OWNER = """
 import sys, trio
 from pathlib import Path
@@ -36,17 +36,17 @@ async def main():
 trio.run(main)
 """
 
-PATIENCE = 30
+TIMEOUT_SECONDS = 30
 
 
 def states(pid: int) -> set[str]:
-    """What the kernel says of each thread: T is stopped."""
+    """Return the kernel's state of each thread; T is stopped."""
     threads = Path(f"/proc/{pid}/task").glob("*/stat")
     return {one.read_text().rpartition(")")[2].split()[0] for one in threads}
 
 
-async def test_a_pause_has_begun_when_it_returns(tmp_path: Path) -> None:
-    """No thread runs on for a while and answers what is asked of a frozen broker."""
+async def test_pause_has_stopped_all_threads_when_it_returns(tmp_path: Path) -> None:
+    """No thread of a paused broker still answers requests."""
     log = tmp_path / "log"
     child = ChildProcess([sys.executable, "-c", BUSY], log)
     await child.start()
@@ -54,7 +54,7 @@ async def test_a_pause_has_begun_when_it_returns(tmp_path: Path) -> None:
         while "begun" not in log.read_text():
             assert child.running
         for _ in range(100):
-            # Until it really goes on.
+            # Wait until the child runs again.
             while "R" not in states(child.pid):
                 assert child.running
             child.pause()
@@ -64,15 +64,15 @@ async def test_a_pause_has_begun_when_it_returns(tmp_path: Path) -> None:
         await child.kill()
 
 
-async def test_who_has_ended_is_not_paused(tmp_path: Path) -> None:
-    """Its end is no reason to wait."""
+async def test_pause_of_ended_child_returns(tmp_path: Path) -> None:
+    """It does not wait for a stopped state."""
     child = ChildProcess([sys.executable, "-c", ""], tmp_path / "log")
     await child.start()
     assert await child.wait() == 0
     child.pause()
 
 
-def test_child_does_not_outlive_an_owner_that_was_killed(tmp_path: Path) -> None:
+def test_child_is_killed_with_its_owner(tmp_path: Path) -> None:
     """`kill -9` of the demo or of a benchmark leaves no broker behind."""
     with subprocess.Popen(
         [sys.executable, "-c", OWNER, str(tmp_path / "log")], stdout=subprocess.PIPE, text=True
@@ -83,23 +83,23 @@ def test_child_does_not_outlive_an_owner_that_was_killed(tmp_path: Path) -> None
         assert child in family
         owner.kill()
         owner.wait()
-    _, alive = psutil.wait_procs(family, PATIENCE)
+    _, alive = psutil.wait_procs(family, TIMEOUT_SECONDS)
     assert not alive
 
 
 @pytest.mark.parametrize("killed", [False, True])
-async def test_nothing_of_a_child_is_left_after_its_end(tmp_path: Path, *, killed: bool) -> None:
-    """Neither the process nor what guards it; then it can be started again."""
+async def test_ended_child_leaves_no_process(tmp_path: Path, *, killed: bool) -> None:
+    """Neither the child nor its guard; the child can be started again."""
     child = ChildProcess(["sleep", "1000"], tmp_path / "log")
     before = set(psutil.Process().children())
     for _ in range(2):
         await child.start()
-        await (child.kill() if killed else child.end(PATIENCE))
+        await (child.kill() if killed else child.end(TIMEOUT_SECONDS))
         assert set(psutil.Process().children()) == before
 
 
-async def test_guard_that_was_killed_is_no_reason_to_fail(tmp_path: Path) -> None:
-    """The child is ended all the same."""
+async def test_child_whose_guard_was_killed_can_be_ended(tmp_path: Path) -> None:
+    """`end` does not raise."""
     child = ChildProcess(["sleep", "1000"], tmp_path / "log")
     before = set(psutil.Process().children())
     await child.start()
@@ -107,5 +107,5 @@ async def test_guard_that_was_killed_is_no_reason_to_fail(tmp_path: Path) -> Non
         if process.pid != child.pid:
             process.kill()
             process.wait()
-    await child.end(PATIENCE)
+    await child.end(TIMEOUT_SECONDS)
     assert set(psutil.Process().children()) == before

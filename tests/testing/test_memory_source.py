@@ -1,4 +1,4 @@
-"""A source in memory reads a history, finds its place again, and can lose its broker."""
+"""The source in memory: history at the start, deleted records, broker outages."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -15,11 +15,11 @@ from odin_ws.records import Record, TopicPartition
 from odin_ws.testing.memory_log import MemoryLog, MemorySource
 from tests.kafka.source_items import KEY, TOPIC, fill, reading
 
-# ---- what was there before
+# ---- history
 
 
 def fill_at(log: MemoryLog, partition: int, *ages: float) -> list[Record]:
-    """Append records that are so many seconds old."""
+    """Append records with these ages in seconds."""
     now = time.time()
     return [
         log.append(TOPIC, b"a", b"{}", partition=partition, timestamp=int((now - age) * 1000))
@@ -27,8 +27,8 @@ def fill_at(log: MemoryLog, partition: int, *ages: float) -> list[Record]:
     ]
 
 
-async def test_history_is_what_is_young_enough(autojump_clock: MockClock) -> None:
-    """The assignment says where it begins and where it ends; its end is told; then comes news."""
+async def test_history_has_records_within_history_seconds(autojump_clock: MockClock) -> None:
+    """The assignment has its begin and end; the end is reported, then live records follow."""
     log = MemoryLog([TOPIC], 2)
     past = fill_at(log, 0, 300, 90, 50, 40)
     fill_at(log, 1, 300)
@@ -43,8 +43,8 @@ async def test_history_is_what_is_young_enough(autojump_clock: MockClock) -> Non
         assert await reader.records(1) == news
 
 
-async def test_history_is_no_more_than_so_many_records(autojump_clock: MockClock) -> None:
-    """The newest of each partition; one that has few leaves its share to the others."""
+async def test_history_has_at_most_history_records(autojump_clock: MockClock) -> None:
+    """The newest of each partition; a partition with few records leaves its share to the others."""
     log = MemoryLog([TOPIC], 3)
     records = {number: fill_at(log, number, *[1] * count) for number, count in enumerate((2, 9, 9))}
     source = MemorySource(log, history_seconds=60, history_records=12)
@@ -55,10 +55,10 @@ async def test_history_is_no_more_than_so_many_records(autojump_clock: MockClock
 
 
 @pytest.mark.parametrize(("seconds", "records"), [(0, 0), (60, 0), (0, 1000)])
-async def test_no_history_is_asked_for(
+async def test_history_of_0_seconds_or_records_is_empty(
     autojump_clock: MockClock, seconds: float, records: int
 ) -> None:
-    """Without a time or without a number there is none, and its end comes all the same."""
+    """Its end is reported all the same."""
     log = MemoryLog([TOPIC], 1)
     fill(log, 3)
     source = MemorySource(log, history_seconds=seconds, history_records=records)
@@ -68,10 +68,10 @@ async def test_no_history_is_asked_for(
         assert await reader.records(1) == news
 
 
-async def test_a_feed_is_starting_while_it_reads_its_history_and_no_rate_holds_that_up(
+async def test_source_is_starting_and_unpaced_while_reading_history(
     autojump_clock: MockClock,
 ) -> None:
-    """Only what is news is paced."""
+    """The rate applies to live records only."""
     log = MemoryLog([TOPIC], 1)
     fill(log, 30)
     source = MemorySource(log, 10, 1, history_seconds=60, history_records=1000)
@@ -88,18 +88,20 @@ async def test_a_feed_is_starting_while_it_reads_its_history_and_no_rate_holds_t
         assert trio.current_time() > 2
 
 
-# ---- places that are gone
+# ---- deleted records
 
 
-async def test_records_deleted_before_they_were_read(autojump_clock: MockClock) -> None:
-    """The source says where it goes on before it does, and counts what is lost."""
+async def test_records_deleted_before_being_read_are_reported_and_counted(
+    autojump_clock: MockClock,
+) -> None:
+    """An assignment with the next position comes before the next record."""
     log = MemoryLog([TOPIC], 1)
     source = MemorySource(log, batch=1)
     async with reading(source, capacity=0) as reader:
         await reader.begin()
         records = fill(log, 5)
         assert await reader.batch() == records[:1]
-        # The next one is in the source's hands.
+        # The source holds the next record.
         await wait_all_tasks_blocked()
         log.delete_before(TOPIC, 0, 4)
         assert await reader.batch() == records[1:2]
@@ -108,8 +110,8 @@ async def test_records_deleted_before_they_were_read(autojump_clock: MockClock) 
         assert source.status.lost_records == 2
 
 
-async def test_a_recreated_topic_is_read_from_its_first_record(autojump_clock: MockClock) -> None:
-    """The assignment before it has a position that is behind the last one; nothing is lost."""
+async def test_recreated_topic_is_read_from_its_first_record(autojump_clock: MockClock) -> None:
+    """An assignment with position -1 comes before it; no record counts as lost."""
     log = MemoryLog([TOPIC], 1)
     source = MemorySource(log)
     fill(log, 5)
@@ -122,8 +124,10 @@ async def test_a_recreated_topic_is_read_from_its_first_record(autojump_clock: M
         assert source.status.lost_records == 0
 
 
-async def test_history_deleted_before_it_was_read(autojump_clock: MockClock) -> None:
-    """It goes on with what is left of it, the position stays, and nothing counts as lost."""
+async def test_history_deleted_before_being_read_continues_with_remaining_records(
+    autojump_clock: MockClock,
+) -> None:
+    """The position does not change, and no record counts as lost."""
     log = MemoryLog([TOPIC], 1)
     records = fill(log, 9)
     source = MemorySource(log, batch=1, history_seconds=60, history_records=8)
@@ -140,11 +144,11 @@ async def test_history_deleted_before_it_was_read(autojump_clock: MockClock) -> 
         assert source.status.lost_records == 0
 
 
-# ---- a broker that is away
+# ---- broker outages
 
 
-async def test_a_lost_broker(autojump_clock: MockClock) -> None:
-    """The feed stalls and says why; what is published meanwhile comes when it is back."""
+async def test_lost_broker_stalls_source_until_found(autojump_clock: MockClock) -> None:
+    """The status has the reason; records published meanwhile are delivered afterwards."""
     log = MemoryLog([TOPIC], 1)
     source = MemorySource(log)
     async with reading(source) as reader:
@@ -161,8 +165,8 @@ async def test_a_lost_broker(autojump_clock: MockClock) -> None:
         await source.status.state.wait_value(SourceState.LIVE)
 
 
-async def test_a_broker_that_is_away_at_the_start(autojump_clock: MockClock) -> None:
-    """The feed is starting until it is there."""
+async def test_broker_missing_at_start_keeps_source_starting(autojump_clock: MockClock) -> None:
+    """The status has the reason."""
     source = MemorySource(MemoryLog([TOPIC], 1))
     source.lose_broker("no answer")
     async with reading(source) as reader:
