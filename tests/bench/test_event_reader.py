@@ -31,7 +31,7 @@ def handed_over(state: Tables) -> list[tuple[int, bytes]]:
     other_frames = state.other_frames
     return [
         (int(opcode), other_frames.text[begin:end].tobytes())
-        for _, opcode, begin, end in other_frames.entries[: other_frames.used[1]]
+        for _, opcode, begin, end in other_frames.letters[: other_frames.used[1]]
     ]
 
 

@@ -26,7 +26,7 @@ def handed_over(state: Tables) -> list[tuple[int, bytes]]:
     other_frames = state.other_frames
     return [
         (int(opcode), other_frames.text[begin:end].tobytes())
-        for _, opcode, begin, end in other_frames.entries[: other_frames.used[1]]
+        for _, opcode, begin, end in other_frames.letters[: other_frames.used[1]]
     ]
 
 
@@ -297,16 +297,16 @@ def test_tails_beyond_the_cache_are_inflated_again() -> None:
 FIRST_BATCH = packed(batch(1, *range(1, 11)))
 NEXT_BATCH = packed(batch(11, *range(11, 21)))
 
-# Of a stream of batches, which ones a connection gets, and what is done to each.
+# What happens to each batch of a stream on its way to a connection.
 FAULTS = st.sampled_from(["right"] * 6 + ["lost", "doubled", "renumbered", "single"])
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.lists(FAULTS, min_size=6, max_size=6), min_size=2, max_size=4))
-def test_connections_are_checked_together_as_each_would_be_alone(
+def test_connections_checked_together_give_results_of_each_alone(
     faults: list[list[str]],
 ) -> None:
-    """A batch that is known to be right for one is not taken to be right for another."""
+    """A batch that was right for one connection may be wrong for another."""
     together = tables(*([0] for _ in faults))
     alone = [tables([0]) for _ in faults]
     seqs = [1] * len(faults)
@@ -322,7 +322,9 @@ def test_connections_are_checked_together_as_each_would_be_alone(
             for _ in range(times):
                 parse(octets(data), len(data), connection, number, together)
                 parse(octets(data), len(data), 0, number, alone[connection])
-    assert found(together) == Counter(sum((Counter(found(one)) for one in alone), Counter()))
+    assert problems_of(together) == Counter(
+        sum((Counter(problems_of(one)) for one in alone), Counter())
+    )
     assert together.received[0] == sum(one.received[0] for one in alone)
     assert (together.latency == sum(one.latency for one in alone)).all()
     assert together.seq.tolist() == [one.seq[0] for one in alone]
@@ -330,8 +332,8 @@ def test_connections_are_checked_together_as_each_would_be_alone(
     assert together.offsets.tolist() == [one.offsets[0].tolist() for one in alone]
 
 
-def test_equal_connections_share_a_state() -> None:
-    """After a batch that is right; another subscription has another state."""
+def test_equal_connections_share_a_state_after_a_right_batch() -> None:
+    """Connections with other channels have other states."""
     state = tables([0], [0], [0, 1], [0])
     for connection in range(3):
         parse(octets(FIRST_BATCH), len(FIRST_BATCH), connection, 0, state)
@@ -339,14 +341,14 @@ def test_equal_connections_share_a_state() -> None:
     assert state.state[2] == 0
     for connection in range(3):
         parse(octets(NEXT_BATCH), len(NEXT_BATCH), connection, 0, state)
-    # The last one has not received the first batch.
+    # Connection 3 has not received the first batch.
     parse(octets(NEXT_BATCH), len(NEXT_BATCH), 3, 0, state)
     assert state.state[0] == state.state[1] != state.state[3]
-    assert found(state) == {Problem.SEQ_GAP: 10}
+    assert problems_of(state) == {Problem.SEQ_GAP: 10}
 
 
-def test_connections_with_other_subscriptions_or_filters_are_of_another_kind() -> None:
-    """What is right for one of them may be wrong for the other."""
+def test_connections_of_other_channels_or_filters_have_another_kind() -> None:
+    """A batch that is right for one kind may be wrong for another."""
     state = Tables.empty(
         np.array([0, 1, 2, 4, 5]),
         np.array([0, 0, 0, 1, 0]),

@@ -84,7 +84,7 @@ class Connections:
         self._epoll = epoll
         self._ready = ready
         self._tables = tables
-        self._other_frames = tables.other_frames
+        self._post = tables.other_frames
         self._events = plan.transport == Transport.EVENTS
         self._sockets: list[socket.socket | None] = [None] * plan.count
         self._number: dict[int, int] = {}
@@ -177,10 +177,9 @@ class Connections:
 
     def handle_other_frames(self) -> None:
         """Handle frames that are no messages."""
-        text, used = self._other_frames.text, self._other_frames.used
-        entries = self._other_frames.entries[: used[1]].tolist()
-        used[:] = 0
-        for number, opcode, begin, end in entries:
+        text, letters = self._post.text, self._post.letters[: self._post.used[1]].tolist()
+        self._post.used[:] = 0
+        for number, opcode, begin, end in letters:
             if self._sockets[number] is None:
                 continue
             payload = text[begin:end].tobytes()

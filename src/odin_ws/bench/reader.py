@@ -59,7 +59,7 @@ TORN: Final = 255
 LONGEST_FRAME: Final = 128 * 1024
 
 # Room for frames that are no messages: of several reads, of at most 256 KiB each.
-_OTHER_FRAMES_BYTES: Final = 4 << 20
+_POST_BYTES: Final = 4 << 20
 
 # Disturbed connections do not count in the latency of the others.
 _GROUPS: Final = 2
@@ -112,15 +112,15 @@ class OtherFrames(NamedTuple):
     """Frames that are no messages, handled by Python. Shapes in brackets."""
 
     text: Bytes  # [any] the payloads, concatenated
-    entries: Ints  # [any, 4] connection, opcode, and where its payload begins and ends
+    letters: Ints  # [any, 4] connection, opcode, and where its payload begins and ends
     used: Ints  # [2] used length of both
 
     @classmethod
     def empty(cls) -> OtherFrames:
         """Return an empty buffer for the frames of some reads."""
         return cls(
-            np.zeros(_OTHER_FRAMES_BYTES, np.uint8),
-            np.zeros((_OTHER_FRAMES_BYTES // _SHORTEST_FRAME, 4), np.int64),
+            np.zeros(_POST_BYTES, np.uint8),
+            np.zeros((_POST_BYTES // _SHORTEST_FRAME, 4), np.int64),
             np.zeros(2, np.int64),
         )
 
@@ -259,13 +259,13 @@ def parse(data: Bytes, end: int, connection: int, now_us: int, tables: Tables) -
 @compiled
 def hand_over(payload: Bytes, connection: int, opcode: int, other_frames: OtherFrames) -> None:
     """Leave a frame that is no message to Python."""
-    begin, entry = other_frames.used
+    begin, letter = other_frames.used
     after = begin + len(payload)
     other_frames.text[begin:after] = payload
-    other_frames.entries[entry, 0] = connection
-    other_frames.entries[entry, 1] = opcode
-    other_frames.entries[entry, 2] = begin
-    other_frames.entries[entry, 3] = after
+    other_frames.letters[letter, 0] = connection
+    other_frames.letters[letter, 1] = opcode
+    other_frames.letters[letter, 2] = begin
+    other_frames.letters[letter, 3] = after
     other_frames.used[0] = after
     other_frames.used[1] += 1
 
