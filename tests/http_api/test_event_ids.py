@@ -5,11 +5,19 @@ from __future__ import annotations
 import gc
 from collections import deque
 
-from odin_ws.http_api.event_ids import EventFormats
-from odin_ws.hub import Hub
+import pytest
+
+from odin_ws.http_api.event_ids import (
+    EventFormats,
+    LiveEventIds,
+    PacedEventIds,
+    ReplayEventIds,
+)
+from odin_ws.hub import Hub, Subscriber
+from odin_ws.protocol.envelope import ChannelMessage
 from odin_ws.protocol.event_id import EventId, parse_event_id
-from odin_ws.protocol.wire_format import Frames
-from odin_ws.records import Assignment, TopicPartition
+from odin_ws.protocol.wire_format import EventIds, Frames
+from odin_ws.records import Assignment, Record, TopicPartition
 from tests.hub.hub_driver import make_hub
 
 TRADES, SOCIAL = "odin.trades", "odin.social"
@@ -61,3 +69,27 @@ def test_member_of_a_group_passes_on_the_positions_of_others() -> None:
     assert parse_event_id(ids.now().decode()).positions == {TRADES: {0: 5, 1: 8, 3: 9}}
     assign(hub, {0: 5}, partial=True, ids={TRADES: "t2"})
     assert parse_event_id(ids.now().decode()) == EventId({TRADES: {0: 5}}, {TRADES: "t2"})
+
+
+@pytest.mark.parametrize("ends", [[6], [1, 6], [2, 3, 6], [1, 2, 3, 4, 5, 6]])
+@pytest.mark.parametrize("kind", ["live", "paced", "replay"])
+def test_event_has_the_id_of_its_last_message(kind: str, ends: list[int]) -> None:
+    """However the messages are divided into batches; the messages within them have none."""
+    offsets = [(0, 5), (1, 2), (0, 6), (1, 3), (1, 4), (0, 7)]
+    messages = [
+        ChannelMessage(
+            Record(TRADES, partition, offset, 0, b"BTC", b"1"), "BTC", "trade", "BTC.trade", b"1"
+        )
+        for partition, offset in offsets
+    ]
+    hub = make_hub()
+    assign(hub, {0: 7, 1: 4}, partial=False)
+    nowhere, start = EventId({}), EventId({TRADES: {0: 4, 1: 1}})
+    sources: dict[str, EventIds] = {
+        "live": LiveEventIds(hub, [TRADES], nowhere),
+        "paced": PacedEventIds(hub, [TRADES], nowhere, Subscriber(lambda _data: None)),
+        "replay": ReplayEventIds(start, snapshot=False),
+    }
+    found = sources[kind].of(messages, ends, replay=True)
+    expected = [dict(start.positions[TRADES]) | dict(offsets[:end]) for end in ends]
+    assert [parse_event_id(one.decode()).positions[TRADES] for one in found] == expected

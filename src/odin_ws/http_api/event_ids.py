@@ -6,7 +6,8 @@ An id has everything that a resume needs, so a client may disconnect after any e
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -47,7 +48,13 @@ class LiveEventIds:
         self._follow()
         return self._writer.text
 
-    def of(self, messages: Sequence[ChannelMessage], *, replay: bool) -> list[bytes]:  # noqa: ARG002
+    def of(
+        self,
+        messages: Sequence[ChannelMessage],
+        ends: Sequence[int],
+        *,
+        replay: bool,  # noqa: ARG002
+    ) -> list[bytes]:
         """See EventIds.
 
         Behind the last message the client is where the hub is. Before a message it is where the hub
@@ -55,10 +62,11 @@ class LiveEventIds:
         """
         self._follow()
         writer, found = self._writer.copy(), []
-        for message in reversed(messages):
+        for later in _after_each(messages, ends):
+            for message in later:
+                record = message.record
+                writer.move(record.topic, record.partition, record.offset - 1)
             found.append(writer.text)
-            record = message.record
-            writer.move(record.topic, record.partition, record.offset - 1)
         found.reverse()
         return found
 
@@ -110,24 +118,44 @@ class PacedEventIds:
         """The id of a client to whom nothing is due."""
         return str(self._state()).encode("ascii")
 
-    def of(self, messages: Sequence[ChannelMessage], *, replay: bool) -> list[bytes]:  # noqa: ARG002
+    def of(
+        self,
+        messages: Sequence[ChannelMessage],
+        ends: Sequence[int],
+        *,
+        replay: bool,  # noqa: ARG002
+    ) -> list[bytes]:
         """See EventIds. A message that overtakes others moves nothing."""
         state, found = self._state(), []
         writer = EventIdWriter(state)
         offsets = {topic: dict(partitions) for topic, partitions in state.positions.items()}
-        for message in reversed(messages):
+        for later in _after_each(messages, ends):
+            for message in later:
+                record = message.record
+                own = offsets[record.topic]
+                if record.offset <= own[record.partition]:
+                    own[record.partition] = record.offset - 1
+                    writer.move(record.topic, record.partition, record.offset - 1)
             found.append(writer.text)
-            record = message.record
-            own = offsets[record.topic]
-            if record.offset <= own[record.partition]:
-                own[record.partition] = record.offset - 1
-                writer.move(record.topic, record.partition, record.offset - 1)
         found.reverse()
         return found
 
     def _state(self) -> EventId:
         positions = self._hub.sent_positions(self._subscriber, self._topics)
         return _with_others(positions, self._hub.stream.ids_of(self._topics), self._elsewhere)
+
+
+def _after_each(
+    messages: Sequence[ChannelMessage], ends: Sequence[int]
+) -> Iterator[Iterator[ChannelMessage]]:
+    """From the last event to the first: the messages between its end and the next one's, backwards.
+
+    So nothing is built for a message within a batch.
+    """
+    last = len(messages)
+    for end in reversed(ends):
+        yield reversed(messages[end:last])
+        last = end
 
 
 def _with_others(positions: Positions, ids: Mapping[str, str], elsewhere: EventId) -> EventId:
@@ -167,11 +195,18 @@ class ReplayEventIds:
         """The id after everything sent so far; None before the client has positions."""
         return self._current().text if self._positions else None
 
-    def of(self, messages: Sequence[ChannelMessage], *, replay: bool) -> list[bytes]:
+    def of(
+        self, messages: Sequence[ChannelMessage], ends: Sequence[int], *, replay: bool
+    ) -> list[bytes]:
         """See EventIds."""
-        return [self._move(message, replay=replay) for message in messages]
+        found = []
+        for begin, end in pairwise((0, *ends)):
+            for message in messages[begin:end]:
+                self._move(message, replay=replay)
+            found.append(self._current().text)
+        return found
 
-    def _move(self, message: ChannelMessage, *, replay: bool) -> bytes:
+    def _move(self, message: ChannelMessage, *, replay: bool) -> None:
         record = message.record
         own = self._positions.setdefault(record.topic, {})
         known = own.get(record.partition)
@@ -185,7 +220,6 @@ class ReplayEventIds:
             own[record.partition] = record.offset
             if self._writer is not None:
                 self._writer.move(record.topic, record.partition, record.offset)
-        return self._current().text
 
     def _current(self) -> EventIdWriter:
         if self._writer is None:

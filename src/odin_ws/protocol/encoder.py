@@ -199,17 +199,17 @@ def _events(
     """Return the events of messages; the id of a batch is that of its last message."""
     if not messages:
         return []
-    ids = event_ids.of(messages, replay=replay)
     ends = [*(offset for offset, _ in tails[1:]), len(messages)]
+    ids = event_ids.of(messages, ends, replay=replay)
     name = b"batch" if form.frames is Frames.BATCH else None
     return [
         _Frame(
             offset,
             data_lines(tail) + EVENT_END,
             packed=False,
-            event_head=event_head(ids[end - 1], name),
+            event_head=event_head(event_id, name),
         )
-        for (offset, tail), end in zip(tails, ends, strict=True)
+        for (offset, tail), event_id in zip(tails, ids, strict=True)
     ]
 
 

@@ -25,10 +25,13 @@ class Frames(StrEnum):
 class EventIds(Protocol):
     """Finds the ids of events."""
 
-    def of(self, messages: Sequence[ChannelMessage], *, replay: bool) -> list[bytes]:
-        """Return the id of each message, which are written now to all their subscribers.
+    def of(
+        self, messages: Sequence[ChannelMessage], ends: Sequence[int], *, replay: bool
+    ) -> list[bytes]:
+        """Return the ids of events with messages that are written now to all their subscribers.
 
-        A client resumes after a message with its id.
+        `ends`: for each event how many of the messages there are up to its end, ascending. A client
+        resumes after the last message of an event with its id.
         """
         ...
 
