@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from odin_ws_client import ClosedByServer, Disconnected, Message, Resumed, Subscribed
+from odin_ws_client.core.close_codes import is_permanent_close
 from tests.client_python.fake import FakeServer, begin, ending, take
 from tests.docs.closes import ABNORMAL, CLOSES, Close
 
@@ -50,6 +51,12 @@ async def test_close_about_a_token_is_passing_where_there_is_another_one(
         assert (await take(client, Disconnected)).retry_in == 0.2
         request, _ = await server.request()
         assert (b"authorization", b"Bearer b") in request.headers
+
+
+@pytest.mark.parametrize("code", [1002, 1003, 1007, 1009, 1010])
+def test_close_about_the_connection_itself_is_permanent(code: int) -> None:
+    """Also 1010 (a missing extension), which has no row: the next connection would get it too."""
+    assert is_permanent_close(code, "")
 
 
 # ---- how long it waits
