@@ -107,7 +107,8 @@ class Socket:
                 # The pong for a ping of the server.
                 await self._flush()
                 return
-            if not asked:
+            # An upgrade that takes long is not asked for: a ping comes after it.
+            if not asked and self._protocol.state is State.OPEN:
                 self._protocol.send_ping(b"?")
                 await self._flush()
         raise ConnectionEnded(HEARTBEAT, f"nothing for {2 * SILENCE_SECONDS} s")
