@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -30,6 +30,7 @@ __all__ = [
     "USER",
     "Secured",
     "kafka_with_acls",
+    "kafka_with_password",
     "key_file",
     "secured_kafka",
     "token_for",
@@ -157,6 +158,23 @@ async def kafka_with_acls(
         broker_listeners=BrokerListeners(listeners, {administrator: password}),
     ) as broker:
         yield broker.address("users")
+
+
+@asynccontextmanager
+async def kafka_with_password(
+    directory: Path, config: Mapping[str, str]
+) -> AsyncIterator[tuple[ApacheKafka, str]]:
+    """Run one with a listener that wants `USER`'s password; yields it and that address."""
+    login = f"{_KAFKA_MODULES}.plain.PlainLoginModule required"
+    plain = _sasl("PLAIN", f'{login} user_{USER}="{PASSWORD}";')
+    listeners = {"users": BrokerListener("SASL_PLAINTEXT", plain)}
+    async with apache_kafka(
+        kafka.libs(),
+        directory,
+        config=config,
+        broker_listeners=BrokerListeners(listeners, {USER: PASSWORD}),
+    ) as broker:
+        yield broker, broker.address("users")
 
 
 def _keystore(path: Path, issued: trustme.LeafCert) -> dict[str, str]:
