@@ -1,4 +1,4 @@
-"""An authorization server on loopback, which says what a test has it say."""
+"""An authorization server on loopback, with responses set by a test."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["answer", "halves", "server_with"]
 async def server_with(
     answered: bytes | Callable[[bytes], bytes],
 ) -> AsyncIterator[tuple[str, list[bytes]]]:
-    """A server with one answer for all, or one for each request: its URL, and what it was asked."""
+    """Serve one response for all requests, or one for each; gives its URL and the requests."""
     requests: list[bytes] = []
 
     async def serve(stream: trio.SocketStream) -> None:
@@ -29,7 +29,7 @@ async def server_with(
             request = await _read_request(stream)
             requests.append(request)
             data = answered if isinstance(answered, bytes) else answered(request)
-            with contextlib.suppress(trio.BrokenResourceError):  # where it has had enough
+            with contextlib.suppress(trio.BrokenResourceError):  # if the client reads no further
                 await stream.send_all(data)
 
     async with trio.open_nursery() as nursery:
@@ -39,14 +39,14 @@ async def server_with(
 
 
 def answer(status: str, body: Any) -> bytes:
-    """An answer in HTTP; `body` is bytes, or becomes JSON."""
+    """Return an HTTP response; `body` is bytes, or becomes JSON."""
     content = body if isinstance(body, bytes) else orjson.dumps(body)
     head = f"HTTP/1.1 {status}\r\nContent-Length: {len(content)}\r\n\r\n"
     return head.encode() + content
 
 
 def halves(request: bytes) -> tuple[bytes, bytes]:
-    """Head and body."""
+    """Split a request into head and body."""
     head, _, body = request.partition(b"\r\n\r\n")
     return head + b"\r\n", body
 
@@ -61,7 +61,7 @@ async def _read_request(stream: trio.SocketStream) -> bytes:
 
 
 def _size_of(request: bytes) -> int:
-    """Of the whole of it, as far as that is known."""
+    """The size of the whole request, as far as it is known."""
     head, end, _ = request.partition(b"\r\n\r\n")
     size = re.search(rb"content-length: (\d+)", head.lower())
     return len(head + end) + int(size[1]) if end and size else len(request) + 1

@@ -1,10 +1,10 @@
-"""What every test may use."""
+"""Fixtures for every test."""
 
 from __future__ import annotations
 
 from hypothesis import settings
 
-# What passes here passes in CI: the same examples each time. To look for others:
+# Hypothesis tries the same examples each time, so what passes here passes in CI. To try others:
 # make test ARGS="--hypothesis-profile explore"
 settings.register_profile("same", derandomize=True)
 settings.register_profile("explore", derandomize=False)

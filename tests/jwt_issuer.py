@@ -1,4 +1,4 @@
-"""An issuer of tokens: keys of every kind, and what is signed with them."""
+"""An issuer of tokens, with keys of every kind."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ class Issuer:
     id: str | None = None
 
     def token(self, seconds: float = 3600, **claims: Any) -> str:
-        """A token of `ann` that lasts so long; claims replace or add to hers, None leaves one out.
+        """Return a token of `ann` with this lifetime, whose end is a whole second.
 
-        Ends are whole seconds, as issuers write them.
+        Claims replace hers or are added; None omits one.
         """
         payload = {"sub": "ann", "exp": int(time.time() + seconds), **claims}
         given = {name: value for name, value in payload.items() if value is not None}
         return self.sign(given)
 
     def sign(self, payload: Mapping[str, Any]) -> str:
-        """A token with just these claims."""
+        """Return a token with exactly these claims."""
         headers = None if self.id is None else {"kid": self.id}
         return jwt.encode(dict(payload), self.key, self.algorithm, headers)
 
@@ -78,7 +78,7 @@ class Issuer:
 
 @cache
 def issuer(algorithm: str, key_id: str | None = None) -> Issuer:
-    """One with a key for this algorithm, the same each time."""
+    """Return an issuer with a key for this algorithm, the same each time."""
     match algorithm:
         case "HS256":
             return Issuer(algorithm, SECRET, key_id)
@@ -91,18 +91,18 @@ def issuer(algorithm: str, key_id: str | None = None) -> Issuer:
 
 
 def jwt_settings(**others: Any) -> Settings:
-    """Settings of a server that takes the tokens of the issuer with the secret."""
+    """Settings of a server that accepts the issuer's tokens with the shared secret."""
     keys = others.keys() & {"ws_jwt_secret", "ws_jwt_public_key", "ws_jwks"}
     given: dict[str, Any] = {} if keys else {"ws_jwt_secret": Secret(SECRET)}
     return Settings(ws_auth="jwt", **given, **others)
 
 
-# For scenarios: their server wants tokens of the issuer with the secret.
+# For scenarios whose server accepts the issuer's tokens with the shared secret.
 TOKENS_ARE_ASKED_FOR: Final = pytest.mark.odin_settings(ws_auth="jwt", ws_jwt_secret=Secret(SECRET))
 
 
 def raw_token(header: Any, payload: Any, signature: bytes = b"") -> str:
-    """Whatever an attacker puts together."""
+    """Return a token of arbitrary parts, as an attacker makes it."""
     parts = [json.dumps(part).encode() for part in (header, payload)]
     return ".".join(
         base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in (*parts, signature)

@@ -1,4 +1,4 @@
-"""An IP address is read as ipaddress reads it, in less time."""
+"""Addresses are parsed with the results of ipaddress, in less time."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ NEARLY = [
 
 
 @pytest.mark.parametrize("text", NEARLY)
-def test_text_that_is_no_address_is_none(text: str) -> None:
-    """Also what other readers take for one."""
+def test_invalid_address_is_none(text: str) -> None:
+    """Also texts that other parsers accept."""
     assert parse_ip(text) is None
 
 
 @given(st.ip_addresses(v=4).map(str) | st.text("0123456789. x", max_size=16))
-def test_address_of_ipv4_is_what_ipaddress_makes_of_it(text: str) -> None:
-    """A pattern is as strict."""
+def test_ipv4_address_agrees_with_ipaddress(text: str) -> None:
+    """The pattern is as strict."""
     try:
         expected = ip_address(text)
     except ValueError:
@@ -46,8 +46,8 @@ def test_address_of_ipv4_is_what_ipaddress_makes_of_it(text: str) -> None:
 
 
 @given(st.ip_addresses(v=6) | st.ip_addresses(v=4))
-def test_address_of_a_socket_is_written_as_everywhere(address: IPv4Address | IPv6Address) -> None:
-    """As the kernel writes it, whether the socket is one of IPv4 or of IPv6."""
+def test_socket_address_is_formatted_as_by_the_kernel(address: IPv4Address | IPv6Address) -> None:
+    """As the kernel writes it, for sockets of IPv4 and of IPv6."""
     if isinstance(address, IPv4Address):
         assert read_socket_address(str(address)) == str(address)
         address = IPv6Address(f"::ffff:{address}")
@@ -64,6 +64,6 @@ def test_address_of_a_socket_is_written_as_everywhere(address: IPv4Address | IPv
         ("::", "::"),
     ],
 )
-def test_address_of_a_socket(text: str, read: str) -> None:
-    """An address of IPv4 is one, however it arrives."""
+def test_ipv4_address_of_an_ipv6_socket_is_ipv4(text: str, read: str) -> None:
+    """An address of IPv4 is read as one, also from a socket of IPv6."""
     assert read_socket_address(text) == read

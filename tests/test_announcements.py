@@ -1,4 +1,4 @@
-"""What clients are told of the feed: all of the whole, subscribers of their topics."""
+"""Feed notices: all clients get those of the whole feed, subscribers those of their topics."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from odin_ws.testing.scenario import Scenario, ScenarioClient
 
 
 async def notices(client: ScenarioClient) -> list[dict[str, Any]]:
-    """The feed notices that a client got, without their times."""
+    """The feed notices that a client received, without their times."""
     found = []
     await trio.sleep(0.1)
     await client.send('{"type":"heartbeat"}')
@@ -24,8 +24,8 @@ async def notices(client: ScenarioClient) -> list[dict[str, Any]]:
     ]
 
 
-async def test_stalled_topic_is_told_to_its_subscribers_only(odin_scenario: Scenario) -> None:
-    """Once when it begins, and once when it ends."""
+async def test_stalled_topic_is_announced_to_its_subscribers_only(odin_scenario: Scenario) -> None:
+    """They get one notice when the stall begins, and one when it ends."""
     trades, social = await odin_scenario.connect(), await odin_scenario.connect()
     everything = await odin_scenario.connect()
     await trades.subscribe(channels=["BTC.trade"])
@@ -43,8 +43,8 @@ async def test_stalled_topic_is_told_to_its_subscribers_only(odin_scenario: Scen
     assert [await notices(one) for one in (trades, social, everything)] == [live, [], live]
 
 
-async def test_topics_that_stall_together_are_told_one_by_one(odin_scenario: Scenario) -> None:
-    """Who subscribes to one is not told of the other, of which no end would be told either."""
+async def test_topics_that_stall_together_are_announced_separately(odin_scenario: Scenario) -> None:
+    """A client subscribed to one topic gets no notice of the other, not even of its end."""
     social, everything = await odin_scenario.connect(), await odin_scenario.connect()
     await social.subscribe(channels=["BTC.social"])
     await everything.subscribe(channels=["*.*"])
@@ -57,8 +57,8 @@ async def test_topics_that_stall_together_are_told_one_by_one(odin_scenario: Sce
         assert await notices(everything) == [of_social, of_trades]
 
 
-async def test_newcomers_are_told_what_is_stalled(odin_scenario: Scenario) -> None:
-    """All of it, as long as it is."""
+async def test_new_clients_receive_current_stalls(odin_scenario: Scenario) -> None:
+    """A new subscriber gets every stalled topic of its subscription."""
     source_status = odin_scenario.service.source_status
     source_status.stalled_topics.value = frozenset({"odin.trades", "odin.social"})
     await trio.sleep(0.1)
@@ -71,8 +71,8 @@ async def test_newcomers_are_told_what_is_stalled(odin_scenario: Scenario) -> No
     assert await notices(await odin_scenario.connect()) == []
 
 
-async def test_stalled_feed_is_told_to_all(odin_scenario: Scenario) -> None:
-    """With no topics: nothing of it is live; newcomers are told of stalled topics beside it."""
+async def test_stalled_feed_is_announced_to_every_client(odin_scenario: Scenario) -> None:
+    """The notice has no topics: nothing is live; new clients also get the stalled topics."""
     client = await odin_scenario.connect()
     source_status = odin_scenario.service.source_status
     source_status.stalled_topics.value = frozenset({"odin.trades"})

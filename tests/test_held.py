@@ -1,4 +1,4 @@
-"""What is held is given back once, however the block ends."""
+"""A held value is returned once, however the block ends."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from odin_ws.held import Held
 
 
 @pytest.mark.parametrize("error", [None, KeyError])
-def test_value_is_given_back_at_the_end_of_the_block(error: type[Exception] | None) -> None:
-    """Not before, and an error goes on."""
+def test_value_is_returned_at_the_end_of_the_block(error: type[Exception] | None) -> None:
+    """Not earlier, and an error propagates."""
     given: list[str] = []
     caught = None
     try:

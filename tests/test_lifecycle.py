@@ -1,4 +1,4 @@
-"""The service goes through its states in order, and never back."""
+"""The service passes through its states in order, and never back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from odin_ws.lifecycle import Lifecycle, ServiceState
 
 
 def test_states_come_in_order_and_may_be_left_out() -> None:
-    """From any state each later one can be entered, and no earlier one."""
+    """From each state, any later one can be entered, and no earlier one."""
     for first, second in itertools.product(ServiceState, repeat=2):
         lifecycle = Lifecycle()
         lifecycle.enter(first)
@@ -35,7 +35,7 @@ def test_states_come_in_order_and_may_be_left_out() -> None:
 def test_draining_service_still_accepts_until_it_closes(
     state: ServiceState, *, is_draining: bool, is_closing: bool
 ) -> None:
-    """Load balancers see the readiness first."""
+    """Load balancers need time to notice the readiness."""
     lifecycle = Lifecycle()
     lifecycle.enter(state)
     assert (lifecycle.is_draining, lifecycle.is_closing) == (is_draining, is_closing)

@@ -1,4 +1,4 @@
-"""Logging does not wait for whoever reads the log; what is dropped is counted and said."""
+"""Logging does not wait for a slow reader; dropped lines are counted and reported."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import structlog
 from odin_ws.log_queue import LogQueue, dropped_lines
 from odin_ws.logs import configure_logging
 
-# For what takes microseconds on a free machine.
+# Time-out for what takes microseconds on a free machine.
 PATIENCE = 20.0
 
 
 class Reader:
-    """Whoever reads the log: stops, goes on, or is gone."""
+    """The reader of the log: it can stop, continue, or go away."""
 
     def __init__(self) -> None:
         self.reads = threading.Event()
@@ -31,7 +31,7 @@ class Reader:
         self.lines: list[dict[str, Any]] = []
 
     def write(self, line: bytes) -> None:
-        """What the log is written with."""
+        """Called by the queue with each line."""
         self.waited_for.set()
         assert self.reads.wait(PATIENCE)
         if self.error is not None:
@@ -40,18 +40,18 @@ class Reader:
 
     @property
     def events(self) -> list[str]:
-        """What the lines are about."""
+        """The events of all lines."""
         return [line["event"] for line in self.lines]
 
     @property
-    def told(self) -> list[int]:
-        """How many dropped lines were said, each time."""
+    def reported(self) -> list[int]:
+        """The counts of dropped lines reported so far."""
         return [line["lines"] for line in self.lines if line["event"] == "log lines were dropped"]
 
 
 @pytest.fixture
 def reader() -> Iterator[Reader]:
-    """One that reads, for now."""
+    """A reader that reads."""
     reader = Reader()
     yield reader
     reader.reads.set()
@@ -59,7 +59,7 @@ def reader() -> Iterator[Reader]:
 
 @pytest.fixture
 def restored() -> Iterator[None]:
-    """Leave logging as it was."""
+    """Restore the logging configuration after the test."""
     root, config = logging.getLogger(), structlog.get_config()
     handlers, level = list(root.handlers), root.level
     yield
@@ -69,7 +69,7 @@ def restored() -> Iterator[None]:
 
 
 def queue_for(reader: Reader, **bounds: int) -> LogQueue:
-    """A queue in front of a reader, into which everything is logged."""
+    """Log everything into a queue in front of a reader."""
     queue = LogQueue(reader.write, **bounds)
     configure_logging("info", "json", queue)
     queue.start()
@@ -77,7 +77,7 @@ def queue_for(reader: Reader, **bounds: int) -> LogQueue:
 
 
 def stop(reader: Reader, queue: LogQueue) -> None:
-    """The reader stops in the middle of a line, and the queue behind it is empty."""
+    """Let the reader stop within a line, with an empty queue."""
     assert queue.flush_for(PATIENCE)
     reader.reads.clear()
     reader.waited_for.clear()
@@ -92,7 +92,7 @@ def log(event: str, **fields: Any) -> None:
 
 @pytest.mark.usefixtures("restored")
 def test_logging_goes_on_while_nobody_reads(reader: Reader) -> None:
-    """No line waits for the reader; when it goes on they come in order, as they were then."""
+    """No line waits for the reader; when it continues, the lines arrive in order, unchanged."""
     queue = queue_for(reader)
     stop(reader, queue)
     names = ["a"]
@@ -104,15 +104,15 @@ def test_logging_goes_on_while_nobody_reads(reader: Reader) -> None:
     assert queue.flush_for(PATIENCE)
     assert reader.events == ["the last that is read", "first", "second 2"]
     assert reader.lines[1]["names"] == ["a"]
-    assert (queue.dropped, reader.told) == (0, [])
+    assert (queue.dropped, reader.reported) == (0, [])
 
 
 @pytest.mark.usefixtures("restored")
 @pytest.mark.parametrize("bounds", [{"max_lines": 11}, {"max_bytes": 11 * 1000}])
-def test_dropped_lines_are_counted_and_said_in_one_line(
+def test_dropped_lines_are_counted_and_reported_in_one_line(
     reader: Reader, bounds: dict[str, int]
 ) -> None:
-    """What exceeds the queue is dropped; once there is room one line says how many were."""
+    """Lines over the limit are dropped; once there is room, one line reports their number."""
     queue = queue_for(reader, **bounds)
     stop(reader, queue)
     for number in range(1000):
@@ -122,18 +122,18 @@ def test_dropped_lines_are_counted_and_said_in_one_line(
     assert dropped_lines() == queue.dropped
     reader.reads.set()
     assert queue.flush_for(PATIENCE)
-    assert reader.told == [queue.dropped]
+    assert reader.reported == [queue.dropped]
     numbers = [line["number"] for line in reader.lines if "number" in line]
     assert numbers == list(range(kept))
     log("again")
     assert queue.flush_for(PATIENCE)
     assert reader.events[-1] == "again"
-    assert len(reader.told) == 1
+    assert len(reader.reported) == 1
 
 
 @pytest.mark.usefixtures("restored")
-def test_dropped_lines_are_said_for_the_worker_that_dropped_them(reader: Reader) -> None:
-    """The line has what every line of the process has."""
+def test_report_of_dropped_lines_names_the_worker(reader: Reader) -> None:
+    """The report has the fields that every line of the process has."""
     with structlog.contextvars.bound_contextvars(worker=2):
         queue = queue_for(reader, max_lines=2)
         stop(reader, queue)
@@ -148,7 +148,7 @@ def test_dropped_lines_are_said_for_the_worker_that_dropped_them(reader: Reader)
 
 @pytest.mark.usefixtures("restored")
 def test_full_disk_drops_lines_until_it_has_room(reader: Reader) -> None:
-    """A line that cannot be written is dropped; the log goes on, and says so, when it can."""
+    """A line that cannot be written is dropped; the log continues, and reports it when it can."""
     queue = queue_for(reader)
     reader.error = OSError(28, "No space left on device")
     for _ in range(3):
@@ -158,19 +158,19 @@ def test_full_disk_drops_lines_until_it_has_room(reader: Reader) -> None:
     reader.error = None
     log("kept")
     assert queue.flush_for(PATIENCE)
-    assert (reader.events, reader.told) == (["kept", "log lines were dropped"], [3])
+    assert (reader.events, reader.reported) == (["kept", "log lines were dropped"], [3])
 
 
 @pytest.mark.usefixtures("restored")
 def test_flush_is_bounded(reader: Reader) -> None:
-    """It ends after its time, whoever does not read."""
+    """It ends after its time-out, even if no reader reads."""
     queue = queue_for(reader)
     stop(reader, queue)
     assert not queue.flush_for(0.05)
 
 
 def test_warnings_and_ignored_exceptions_are_lines_of_the_log() -> None:
-    """Python prints both on stderr otherwise, and would wait for its reader."""
+    """Python would print both to stderr otherwise, and wait for its reader."""
     program = (
         "import warnings\n"
         "from odin_ws.log_queue import log_queue\n"

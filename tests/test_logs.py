@@ -1,4 +1,4 @@
-"""Our lines are all printed, a library's repeated ones now and then; machines can read them."""
+"""Our lines are all printed, repeated lines of libraries now and then; lines are JSON."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LIBRARIES = (
 
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
-    """Leave logging as it was for the other tests."""
+    """Restore the logging configuration after the test."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     levels = {name: logging.getLogger(name).level for name in LIBRARIES}
@@ -39,7 +39,7 @@ def restored() -> Iterator[None]:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
-    """The clock that repetitions are judged by: a list with one number."""
+    """The clock for repeated lines: a list with one number."""
     now = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     yield now
@@ -47,14 +47,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    """What was printed, as objects; nothing goes to standard output, which is for answers."""
+    """The printed lines as objects; standard output must be empty, because it is for results."""
     out, err = capsys.readouterr()
     assert out == ""
     return [json.loads(line) for line in err.splitlines()]
 
 
 def test_our_lines_are_json_with_their_fields(capsys: pytest.CaptureFixture[str]) -> None:
-    """One object a line: event, level, logger, time, and what the line is about."""
+    """One object per line: event, level, logger, time, and the event's fields."""
     configure_logging("info", "json")
     log = structlog.get_logger("odin_ws.test")
     log.info("feed is live", topics=["odin.trades"], text='a "quote"\nand é')
@@ -69,8 +69,8 @@ def test_our_lines_are_json_with_their_fields(capsys: pytest.CaptureFixture[str]
     }
 
 
-def test_a_librarys_lines_have_the_same_form(capsys: pytest.CaptureFixture[str]) -> None:
-    """A collector of logs sees one format, whoever wrote the line."""
+def test_lines_of_libraries_have_the_same_format(capsys: pytest.CaptureFixture[str]) -> None:
+    """A log collector sees one format for all lines."""
     configure_logging("info", "json")
     logging.getLogger("library").warning("lost %s after %d s", "kafka:9092", 5)
     (line,) = lines(capsys)
@@ -78,8 +78,8 @@ def test_a_librarys_lines_have_the_same_form(capsys: pytest.CaptureFixture[str])
     assert (line["level"], line["logger"]) == ("warning", "library")
 
 
-def test_a_traceback_stays_in_its_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """An exception is part of the object, and says where it came from."""
+def test_traceback_is_part_of_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """An exception is part of the object, with its place."""
     configure_logging("info", "json")
     try:
         1 / 0  # noqa: B018 -- for its exception
@@ -91,8 +91,8 @@ def test_a_traceback_stays_in_its_line(capsys: pytest.CaptureFixture[str]) -> No
     assert __file__ in json.dumps(line["exception"])
 
 
-def test_text_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
-    """The same line, readable, without colours where nobody sees them."""
+def test_text_format_is_readable_without_colours(capsys: pytest.CaptureFixture[str]) -> None:
+    """The same line is readable, without colours unless stderr is a terminal."""
     configure_logging("info", "text")
     structlog.get_logger("odin_ws.test").info("feed is live", partitions=96)
     out, err = capsys.readouterr()
@@ -111,10 +111,10 @@ def test_text_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
         ("error", ["error"]),
     ],
 )
-def test_the_level_decides_what_is_printed(
+def test_level_filters_lines(
     capsys: pytest.CaptureFixture[str], level: str, printed: list[str]
 ) -> None:
-    """LOG_LEVEL holds for our lines and for the libraries'."""
+    """LOG_LEVEL applies to our lines and to those of libraries."""
     configure_logging(level, "json")
     ours, theirs = structlog.get_logger("odin_ws.test"), logging.getLogger("library")
     for name in ("debug", "info", "warning", "error"):
@@ -125,10 +125,10 @@ def test_the_level_decides_what_is_printed(
     assert [line["level"] for line in seen if line["event"] != "ours"] == printed
 
 
-def test_failing_27_a_librarys_repeated_line_is_printed_once_in_30_seconds(
+def test_repeated_line_of_a_library_is_printed_once_in_30_s(
     capsys: pytest.CaptureFixture[str], clock: list[float]
 ) -> None:
-    """A cause that lasts does not fill the disk, and is not forgotten either."""
+    """A lasting cause does not fill the disk, and is not forgotten either."""
     configure_logging("info", "json")
     library = logging.getLogger("library")
     for second in range(61):
@@ -142,7 +142,7 @@ def test_failing_27_a_librarys_repeated_line_is_printed_once_in_30_seconds(
     ]
 
 
-def test_different_lines_of_libraries_do_not_hide_each_other(
+def test_different_lines_of_libraries_are_all_printed(
     capsys: pytest.CaptureFixture[str], clock: list[float]
 ) -> None:
     """Another text or another logger is another line."""
@@ -155,10 +155,10 @@ def test_different_lines_of_libraries_do_not_hide_each_other(
     assert lines(capsys) == []
 
 
-def test_our_own_repeated_lines_are_all_printed(
+def test_repeated_lines_of_ours_are_all_printed(
     capsys: pytest.CaptureFixture[str], clock: list[float]
 ) -> None:
-    """We log a change of state, and every one counts."""
+    """Each of our lines is a change of state, which counts."""
     configure_logging("info", "json")
     for second in range(5):
         clock[0] = 1000.0 + second
@@ -168,7 +168,7 @@ def test_our_own_repeated_lines_are_all_printed(
 
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_chatty_libraries_are_quiet_at_info(capsys: pytest.CaptureFixture[str], name: str) -> None:
-    """They speak of every connection and request; errors of theirs are printed."""
+    """They log every connection and request; their errors are printed."""
     configure_logging("debug", "json")
     logging.getLogger(name).info("once more")
     assert lines(capsys) == []
@@ -176,7 +176,7 @@ def test_chatty_libraries_are_quiet_at_info(capsys: pytest.CaptureFixture[str], 
     assert len(lines(capsys)) == 1
 
 
-def test_configuring_again_replaces_what_was(capsys: pytest.CaptureFixture[str]) -> None:
+def test_configuring_again_replaces_the_handlers(capsys: pytest.CaptureFixture[str]) -> None:
     """No line is printed twice."""
     configure_logging("info", "text")
     configure_logging("info", "json")
@@ -185,10 +185,10 @@ def test_configuring_again_replaces_what_was(capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize("style", ["json", "text"])
-def test_a_traceback_has_no_values_of_variables(
+def test_traceback_has_no_values_of_variables(
     capsys: pytest.CaptureFixture[str], style: str
 ) -> None:
-    """A line about a bug says where it is, and shows neither secrets nor what subscribers sent."""
+    """A traceback shows the place, and neither secrets nor data of subscribers."""
     configure_logging("info", style)
 
     def fail(value: str) -> None:
@@ -201,5 +201,5 @@ def test_a_traceback_has_no_values_of_variables(
         structlog.get_logger("odin_ws.test").exception("broken")
     _, printed = capsys.readouterr()
     assert "RuntimeError" in printed
-    assert "test_a_traceback_has_no_values_of_variables" in printed
+    assert "test_traceback_has_no_values_of_variables" in printed
     assert value not in printed

@@ -1,4 +1,4 @@
-"""What `*` stands for, in one place, and that indexes and history go by it."""
+"""`*` has one meaning, which indexes, history, snapshots and scans share."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ several = st.lists(patterns, max_size=5)
 
 
 def matched(*some: Pattern) -> set[Pattern]:
-    """The channels of the small world that any of these matches, one by one."""
+    """The channels of the test's small catalogue that any of these patterns matches."""
     return {one for one in CHANNELS if any(pattern.matches(*one) for pattern in some)}
 
 
 def messages() -> list[ChannelMessage]:
-    """One of each channel, in order; a topic is one partition."""
+    """One message per channel, in order; each topic is one partition."""
     made = []
     for number, (token, category) in enumerate(CHANNELS, 1):
         one = message(token, category, offset=number)
@@ -52,8 +52,8 @@ def messages() -> list[ChannelMessage]:
 
 
 @given(texts, words)
-def test_failing_9_a_token_with_dots_keeps_its_channel(token: str, category: str) -> None:
-    """A text is split at its last dot, so any token comes back whole."""
+def test_token_with_dots_keeps_its_channel(token: str, category: str) -> None:
+    """A channel is split at its last dot, so a token may contain dots."""
     pattern = Pattern.parse(channel_name(token, category))
     assert pattern == (token, category)
     assert pattern.text == f"{token}.{category}"
@@ -85,13 +85,13 @@ def test_star_stands_for_a_whole_token_or_category(text: str, matches: set[str])
 
 @given(patterns, st.sampled_from(CHANNELS))
 def test_matching_patterns_are_those_that_match(pattern: Pattern, channel: Pattern) -> None:
-    """The four texts that indexes look up for a channel are the patterns that match it."""
+    """An index looks up four texts for a channel: they are the patterns that match it."""
     assert (pattern.text in matching_patterns(*channel)) is pattern.matches(*channel)
 
 
 @given(patterns, patterns)
-def test_covering_pattern_matches_all_that_the_other_does(one: Pattern, other: Pattern) -> None:
-    """And one that does not leaves out some channel, if only of a token or category to come."""
+def test_covering_pattern_matches_every_channel_of_the_other(one: Pattern, other: Pattern) -> None:
+    """Without cover, the other pattern matches some further channel, perhaps of a future token."""
     world = [Pattern(token, category) for token in [*TOKENS, "NEW"] for category in CATEGORIES]
     world += [Pattern(token, "new") for token in [*TOKENS, "NEW"]]
     left_out = [it for it in world if other.matches(*it) and not one.matches(*it)]
@@ -100,12 +100,12 @@ def test_covering_pattern_matches_all_that_the_other_does(one: Pattern, other: P
 
 @given(patterns, patterns)
 def test_overlapping_patterns_match_a_channel_together(one: Pattern, other: Pattern) -> None:
-    """And only they do."""
+    """Patterns that do not overlap never do."""
     assert one.overlaps(other) is (not matched(one).isdisjoint(matched(other)))
 
 
 @given(several)
-def test_found_channels_are_the_matched_ones_each_once(some: list[Pattern]) -> None:
+def test_each_matched_channel_is_found_once(some: list[Pattern]) -> None:
     """Overlapping patterns find a channel once, with one that matches it."""
     found = finish(find_channels([one.text for one in some], CATEGORIES))
     assert not {category for category, _ in found.named.values()} & found.whole.keys()
@@ -123,14 +123,14 @@ def test_found_channels_are_the_matched_ones_each_once(some: list[Pattern]) -> N
 def test_token_is_among_tokens_if_a_pattern_of_theirs_covers_it(
     tokens: frozenset[str], token: str
 ) -> None:
-    """Grants keep tokens by category; they mean the patterns of these tokens."""
+    """Grants keep tokens by category, in the sense of the patterns of these tokens."""
     covered = any(Pattern(one, "trade").covers(Pattern(token, "trade")) for one in tokens)
     assert has_token(tokens, token) is covered
 
 
 @given(several, patterns)
 def test_grant_covers_what_its_patterns_match(some: list[Pattern], asked: Pattern) -> None:
-    """Of the categories that there are."""
+    """Only of existing categories."""
     allowed: dict[str, set[str]] = {category: set() for category in CATEGORIES}
     for one in some:
         for category in one.categories(CATEGORIES):
@@ -145,7 +145,7 @@ def test_grant_covers_what_its_patterns_match(some: list[Pattern], asked: Patter
 
 @given(several)
 def test_index_history_snapshot_and_scans_agree(some: list[Pattern]) -> None:
-    """What is delivered live, from history, as a snapshot and from the log is what matches."""
+    """Live delivery, history, snapshot and log scans select the matched channels."""
     names = [one.text for one in some]
     index = SubscriptionIndex()
     subscriber = Subscriber(lambda _frames: None)

@@ -1,4 +1,4 @@
-"""Time in which the process did not run is not held against anybody."""
+"""Time in which the process did not run does not count against deadlines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from odin_ws.pause_clock import PauseClock, pauses
 
 
 class FakeTime:
-    """The system's clock, in the hands of a test."""
+    """The system's clock, set by the test."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -22,14 +22,14 @@ class FakeTime:
 
 @pytest.fixture
 def system(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
-    """Stands for the system's clock."""
+    """Replaces the system's clock."""
     fake = FakeTime()
     monkeypatch.setattr(module, "perf_counter", fake)
     return fake
 
 
 def test_work_of_half_a_second_counts_in_full(system: FakeTime) -> None:
-    """A busy event loop is no pause: its deadlines have to hold."""
+    """A busy event loop is no pause: its deadlines must expire."""
     clock = PauseClock()
     clock.start_clock()
     started = clock.current_time()
@@ -40,8 +40,8 @@ def test_work_of_half_a_second_counts_in_full(system: FakeTime) -> None:
     assert (clock.pauses, clock.paused_seconds) == (0, 0)
 
 
-def test_an_announced_sleep_counts_in_full(system: FakeTime) -> None:
-    """Trio sleeps until the next deadline, an hour if there is none before."""
+def test_sleep_until_a_deadline_counts_in_full(system: FakeTime) -> None:
+    """Trio sleeps until the next deadline, or for an hour without one."""
     clock = PauseClock()
     started = clock.current_time()
     assert clock.deadline_to_sleep_time(started + 3600) == pytest.approx(3600)
@@ -51,8 +51,8 @@ def test_an_announced_sleep_counts_in_full(system: FakeTime) -> None:
 
 
 @pytest.mark.parametrize("asleep", [True, False])
-def test_a_pause_is_left_out_but_for_half_a_second(system: FakeTime, *, asleep: bool) -> None:
-    """Whether it came while the loop slept or while it worked."""
+def test_pause_counts_for_half_a_second(system: FakeTime, *, asleep: bool) -> None:
+    """Whether the process paused while the loop slept or while it worked."""
     clock = PauseClock()
     started = clock.current_time()
     if asleep:
@@ -62,14 +62,14 @@ def test_a_pause_is_left_out_but_for_half_a_second(system: FakeTime, *, asleep: 
     assert clock.current_time() - started == pytest.approx(allowed)
     assert clock.pauses == 1
     assert clock.paused_seconds == pytest.approx(60 - allowed)
-    # From here on time goes on as before.
+    # From here on the clock advances as usual.
     system.now += 0.2
     assert clock.current_time() - started == pytest.approx(allowed + 0.2)
     assert clock.deadline_to_sleep_time(started + allowed + 1) == pytest.approx(0.8)
 
 
-def test_a_deadline_that_has_passed_allows_no_sleep(system: FakeTime) -> None:
-    """What is overdue is no excuse for a pause."""
+def test_expired_deadline_is_no_pause(system: FakeTime) -> None:
+    """An overdue deadline must not look like a pause."""
     clock = PauseClock()
     started = clock.current_time()
     clock.deadline_to_sleep_time(started - 100)
@@ -77,8 +77,8 @@ def test_a_deadline_that_has_passed_allows_no_sleep(system: FakeTime) -> None:
     assert clock.current_time() - started == pytest.approx(0.5)
 
 
-def test_trio_runs_on_it(system: FakeTime) -> None:
-    """A deadline is later by the length of a pause, and tasks see how long that was."""
+def test_trio_runs_with_the_pause_clock(system: FakeTime) -> None:
+    """A deadline moves by the length of a pause, and tasks can read that length."""
 
     async def main() -> tuple[int, float]:
         with trio.move_on_after(1) as scope:
@@ -93,7 +93,7 @@ def test_trio_runs_on_it(system: FakeTime) -> None:
 
 
 def test_other_clocks_have_no_pauses() -> None:
-    """The metrics are there under each."""
+    """The metrics exist with every clock."""
 
     async def main() -> tuple[int, float]:
         return pauses()

@@ -1,4 +1,4 @@
-"""What is said to all connections: in order with their messages, and before they are sent away."""
+"""Messages for all connections: in order with their records, and before a close."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ LIVE = feed_notice("live", 2)
 
 
 class Slow(Client):
-    """A subscriber that takes a millisecond of each cycle, so that others get a turn in it."""
+    """A subscriber that takes a millisecond per cycle, so that other tasks run within the cycle."""
 
     def __init__(self, clock: MockClock) -> None:
         super().__init__()
         self._clock = clock
 
     def received(self) -> None:
-        """Let the time pass."""
+        """Let a millisecond pass."""
         self._clock.jump(0.001)
 
 
 async def told(client: WebSocketClient) -> list[dict[str, Any]]:
-    """All that a client was told without being asked, until it is answered."""
+    """All notices that a client receives before the response to a command."""
     heard = []
     await client.send('{"type":"heartbeat"}')
     while (answer := await client.answer())["type"] != "pong":
@@ -40,10 +40,10 @@ async def told(client: WebSocketClient) -> list[dict[str, Any]]:
     return heard
 
 
-async def test_who_is_sent_away_gets_first_what_the_running_cycle_owes_it(
+async def test_closed_client_first_receives_pending_messages_of_the_cycle(
     odin_scenario: Scenario, autojump_clock: MockClock
 ) -> None:
-    """The record was published before the advice; after the close it could not come any more."""
+    """The record was published before the notice; after the close it could not arrive."""
     service = odin_scenario.service
     client = await RawClient.open(odin_scenario)
     async with trio.open_nursery() as nursery:
@@ -58,10 +58,10 @@ async def test_who_is_sent_away_gets_first_what_the_running_cycle_owes_it(
     assert heard[2].close == (1012, "the server is restarting")
 
 
-async def test_an_announcement_comes_after_what_the_running_cycle_owes(
+async def test_announcement_follows_pending_messages_of_the_cycle(
     odin_scenario: Scenario, autojump_clock: MockClock
 ) -> None:
-    """Clients may take it to be about what comes after it."""
+    """Clients may assume that it applies to the messages after it."""
     service = odin_scenario.service
     client = await RawClient.open(odin_scenario)
     async with trio.open_nursery() as nursery:
@@ -77,8 +77,8 @@ async def test_an_announcement_comes_after_what_the_running_cycle_owes(
     assert heard == ["message", "feed"]
 
 
-async def test_an_advice_says_when_to_come_back(odin_scenario: Scenario) -> None:
-    """Each gets its own time, within the jitter that keeps them apart."""
+async def test_reconnect_notice_has_a_delay_per_client(odin_scenario: Scenario) -> None:
+    """Each client gets a time of its own, within the jitter."""
     clients = [await RawClient.open(odin_scenario) for _ in range(50)]
     await odin_scenario.service.server.connections.close_all(0)
     times = []
@@ -93,8 +93,8 @@ async def test_an_advice_says_when_to_come_back(odin_scenario: Scenario) -> None
     assert len(set(times)) > 10
 
 
-async def test_what_stands_is_told_to_newcomers(odin_scenario: Scenario) -> None:
-    """As long as it stands; an announcement alone is only for those who are there."""
+async def test_lasting_notice_is_sent_to_new_clients(odin_scenario: Scenario) -> None:
+    """A lasting notice is also sent to new clients; an announcement is not."""
     server = odin_scenario.service.server
     stalled, live = json.loads(STALLED), json.loads(LIVE)
     early = await odin_scenario.connect()
@@ -110,8 +110,8 @@ async def test_what_stands_is_told_to_newcomers(odin_scenario: Scenario) -> None
     assert await told(latest) == []
 
 
-async def test_everybody_is_told_however_many_they_are(odin_scenario: Scenario) -> None:
-    """Once each, whoever comes or goes meanwhile."""
+async def test_every_client_receives_an_announcement(odin_scenario: Scenario) -> None:
+    """Each client gets it once, whatever connects or disconnects meanwhile."""
     clients = [await RawClient.open(odin_scenario) for _ in range(450)]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(odin_scenario.service.server.connections.announce, STALLED)

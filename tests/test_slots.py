@@ -1,4 +1,4 @@
-"""Slots start at once after a pause and evenly while they are wanted."""
+"""Slots start at once after a pause, and evenly under load."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def test_slots_after_a_pause_start_at_once_and_then_evenly() -> None:
     assert starts == [10, 10, 10, 10.25, 10.5, 10.75]
 
 
-def test_start_after_next_is_where_the_next_but_one_comes_to_be() -> None:
-    """Whatever was before, and without counting a start."""
+def test_start_after_next_is_the_start_of_the_slot_after_next() -> None:
+    """It holds from any state, and does not count as a start."""
     slots = Slots(0.25, 2)
     now = 10.0
     for pause in [0, 0, 0, 0.1, 0.3, 0, 5, 0, 0, 0]:

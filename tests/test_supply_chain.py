@@ -1,4 +1,4 @@
-"""What comes with us from others is what was chosen, and starts nothing that nobody asked for."""
+"""Dependencies are the pinned ones, and no module starts other programs without a reason."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 ROOT: Final = Path(__file__).parents[1]
 SOURCES: Final = (ROOT / "src" / "odin_ws", ROOT / "clients" / "python" / "src")
 
-# The supervisor starts workers; the rest is for tests, measurements and the demo.
+# The supervisor starts workers; the others are tests, benchmarks and the demo.
 STARTS_PROCESSES: Final = {"bench", "cli/bench_display.py", "cli/demo.py", "testing", "workers"}
 
 SHELLS: Final = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"}
@@ -24,7 +24,7 @@ PROCESSES: Final = {"subprocess", "multiprocessing", "lowlevel.open_process", "t
 
 
 def trees() -> Iterator[tuple[str, ast.AST]]:
-    """Every module of ours, by its path."""
+    """Every module of the repository, by path."""
     for source in SOURCES:
         for path in source.rglob("*.py"):
             yield path.relative_to(source).as_posix(), ast.parse(path.read_text("utf-8"))
@@ -46,20 +46,20 @@ def names(tree: ast.AST) -> set[str]:
 
 
 def test_no_shell_is_started() -> None:
-    """Nowhere, not even in the tests' own tools: an argument cannot become a command."""
+    """Not even in the tests' tools: an argument cannot become a command."""
     found = {path: names(tree) & {*SHELLS, "shell"} for path, tree in trees()}
     assert {path: several for path, several in found.items() if several} == {}
 
 
 def test_only_few_modules_start_processes() -> None:
-    """The server itself none but its workers."""
+    """The server itself starts only its workers."""
     found = {path for path, tree in trees() if names(tree) & PROCESSES}
     assert {path for path in found if not any(map(path.startswith, STARTS_PROCESSES))} == set()
     assert any(path.startswith("workers") for path in found)
 
 
-def test_what_is_installed_is_what_was_pinned() -> None:
-    """Version by version, with all that it needs, and nothing of it contradicts another."""
+def test_installed_versions_are_the_pinned_ones() -> None:
+    """Every version is the pinned one, no requirement is missing, and none conflicts."""
     lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
     pinned = [Requirement(line) for line in lines if line and not line.startswith("#")]
     found = {canonical(one.metadata["Name"]): one.version for one in distributions()}
@@ -77,12 +77,12 @@ def test_what_is_installed_is_what_was_pinned() -> None:
 
 
 def canonical(name: str) -> str:
-    """A project's name as PEP 503 compares it."""
+    """A project's name as PEP 503 normalizes it."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def test_server_is_installed_together_with_its_client() -> None:
-    """Where the client is not on a registry, pip has to be given it; where it is, which one."""
+    """Pip must be given the client, since it may not be in a registry."""
     named = ("Dockerfile", "tools/environment.sh", "deploy/odin-ws.service", "README.md")
     files = [*(ROOT / name for name in named), *(ROOT / "docs").glob("*.md")]
     joined = [file.read_text("utf-8").replace("\\\n", " ") for file in files]
@@ -94,8 +94,8 @@ def test_server_is_installed_together_with_its_client() -> None:
     assert all("./clients/python" in one for one in found), found
 
 
-def test_only_what_is_run_can_be_run() -> None:
-    """Every other file of ours is text that nobody can start by its name."""
+def test_only_programs_are_executable() -> None:
+    """No other file of the repository has the executable bit."""
     folders = ("src", "clients/python", "tests", "docs", "deploy", "compose", ".ci")
     files = (path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file())
     found = {
@@ -103,5 +103,5 @@ def test_only_what_is_run_can_be_run() -> None:
         for path in files
         if path.stat().st_mode & 0o111 and "node_modules" not in path.parts
     }
-    # What `make` has built is no file of ours.
+    # Built files are not in the repository.
     assert found - {"tests/kfake/kfake", "tests/interop/go/client"} == {".ci/run"}

@@ -1,4 +1,4 @@
-"""Work is done in time slices, and each slice is bounded by the clock and by its steps."""
+"""Work is divided into time slices, which the clock and a number of steps bound."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -13,19 +13,19 @@ from odin_ws.time_slice import SLICE_SECONDS, SLICE_STEPS, TimeSlice
 
 
 class Turns:
-    """Counts the turns that are waited for."""
+    """Counts how often work has waited for its turn."""
 
     def __init__(self) -> None:
         self.taken = 0
 
     async def take(self) -> None:
-        """The next turn comes at once."""
+        """Grant the next turn at once."""
         await trio.lowlevel.checkpoint()
         self.taken += 1
 
 
 def counting(steps: int, clock: MockClock | None = None, seconds: float = 0.0) -> Steps[int]:
-    """Work of some steps, each of which takes some seconds; returns how many they were."""
+    """Work of some steps that take `seconds` each; returns the number of steps."""
     for _ in range(steps):
         if clock is not None:
             clock.jump(seconds)
@@ -33,8 +33,8 @@ def counting(steps: int, clock: MockClock | None = None, seconds: float = 0.0) -
     return steps
 
 
-async def test_work_of_one_slice_waits_for_nothing(mock_clock: MockClock) -> None:
-    """Not so much as a checkpoint: a short command is carried out before anything else happens."""
+async def test_work_of_one_slice_does_not_wait(mock_clock: MockClock) -> None:
+    """Not even for a checkpoint: a short command completes before any other task runs."""
     turns = Turns()
     time_slice = TimeSlice(turns.take)
     with trio.CancelScope() as scope:
@@ -44,24 +44,24 @@ async def test_work_of_one_slice_waits_for_nothing(mock_clock: MockClock) -> Non
 
 
 @pytest.mark.parametrize("steps", [SLICE_STEPS, 10 * SLICE_STEPS])
-async def test_slice_ends_after_its_steps_where_the_clock_stands_still(
+async def test_slice_ends_after_its_steps_without_a_moving_clock(
     mock_clock: MockClock, steps: int
 ) -> None:
-    """So what is done between two turns is bounded on every machine."""
+    """So the work between two turns is bounded on every machine."""
     turns = Turns()
     assert await TimeSlice(turns.take).run(counting(steps)) == steps
     assert turns.taken == steps // SLICE_STEPS
 
 
-async def test_slice_ends_after_its_time_where_steps_are_slow(mock_clock: MockClock) -> None:
-    """Each step that takes longer than a slice is followed by a turn."""
+async def test_slice_ends_after_its_time_with_slow_steps(mock_clock: MockClock) -> None:
+    """After each step that takes longer than a slice, the work waits for a turn."""
     turns = Turns()
     await TimeSlice(turns.take).run(counting(6, mock_clock, 1.5 * SLICE_SECONDS))
     assert turns.taken == 6
 
 
 async def test_several_pieces_of_work_share_a_slice(mock_clock: MockClock) -> None:
-    """A client does not get more by asking in small pieces, until a turn begins another slice."""
+    """Many small requests get no more time, until a turn begins another slice."""
     turns = Turns()
     time_slice = TimeSlice(turns.take)
     for _ in range(SLICE_STEPS):
@@ -73,7 +73,7 @@ async def test_several_pieces_of_work_share_a_slice(mock_clock: MockClock) -> No
 
 
 async def test_cancelled_work_can_be_finished(mock_clock: MockClock) -> None:
-    """Cancelled while it waits for a turn, it is left between two steps."""
+    """Cancelled while it waits for a turn, the work is interrupted between two steps."""
     steps = counting(3 * SLICE_STEPS)
     with trio.CancelScope() as scope:
         scope.cancel()

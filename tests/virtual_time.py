@@ -1,4 +1,4 @@
-"""Trio under a clock that jumps, for property tests: each example is a run of its own."""
+"""Trio with a clock that jumps, for property tests: each example is a run of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a client makes of our bytes, by `websockets`, which knows nothing of our encoder."""
+"""Decodes our frames with `websockets`, which is independent of our encoder."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ __all__ = ["Opcode", "frames", "messages"]
 def frames(data: bytes, window_bits: int = 15) -> list[tuple[Opcode, Any]]:
     """Opcode and payload of each frame: a text, a close's code and reason, or bytes.
 
-    `window_bits`: how far compressed messages may refer back. Fails where a frame is cut off, is
-    masked, or is a fragment.
+    `window_bits`: the compression window. Raises for a truncated, masked or fragmented frame.
     """
     inflate = PerMessageDeflate(
         remote_no_context_takeover=True,

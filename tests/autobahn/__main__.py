@@ -15,7 +15,7 @@ __all__ = ["main"]
 
 
 def main() -> int:
-    """Run the cases; returns 1 where one of them was not passed."""
+    """Run the cases; return 1 if one has failed."""
     parser = argparse.ArgumentParser(prog="make autobahn", description=__doc__)
     parser.add_argument("--case", action="append", help="cases or patterns such as 9.*; all")
     parser.add_argument("--json", action="store_true", help="the summary for programs")

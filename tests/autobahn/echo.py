@@ -1,7 +1,7 @@
-"""A server that says back what it is told: our way in, reader, send queue and closes, and no hub.
+"""An echo server with our handshake, reader, send queue and closes, and without a hub.
 
-The subjects of Autobahn's test suite echo whole messages, text and binary; odin-ws itself answers
-commands. All but what is made of a message is what `odin-ws serve` runs.
+Autobahn's test suite needs a server that echoes whole messages, text and binary; odin-ws itself
+only accepts commands. Everything else is the code that `odin-ws serve` runs.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from tests.hub.hub_driver import make_hub
 
 __all__ = ["echoing"]
 
-# The suite's largest message has 16 MiB, in 65,536 frames at most.
+# The suite's largest message has 16 MiB, in at most 65,536 frames.
 _MESSAGE_BYTES: Final = 16 << 20
 _MESSAGE_FRAMES: Final = 1 << 16
 
-# Of 1,000 messages, written before the first is read.
+# Send queue for 1,000 messages, which the suite writes before it reads the first.
 _SEND_QUEUE_BYTES: Final = 1 << 30
 
-# The suite cuts messages into pieces and is slow in sending them.
+# The suite sends messages slowly, in small parts.
 _PATIENCE: Final = 100.0
 
 # Bits of a frame's first byte (RFC 6455, 5.2).
@@ -53,17 +53,17 @@ _BINARY: Final = 2
 
 
 class _Echo:
-    """What a session is to a connection: it says back what it hears."""
+    """The session of a connection: it echoes messages."""
 
     def __init__(self, connection: Connection, compressor: Compressor | None) -> None:
         self._connection = connection
         self._compressor = compressor
 
     def begin_time_slice(self) -> None:
-        """Nothing that is said takes long."""
+        """Ignore it: an echo is short."""
 
     async def receive(self, message: str | bytes) -> None:
-        """Say it again, compressed where that was agreed on."""
+        """Echo a message, compressed if the connection has agreed on it."""
         payload = message.encode() if isinstance(message, str) else message
         if payload and self._compressor is not None:
             payload = self._compressor.compress(payload)
@@ -71,12 +71,12 @@ class _Echo:
         else:
             frame = text_frame(payload)
         if isinstance(message, bytes):
-            # The server itself sends no binary frame.
+            # The server itself sends no binary frames.
             frame = bytes((frame[0] ^ _TEXT ^ _BINARY,)) + frame[1:]
         self._connection.send_queue.write(frame)
 
     def control(self) -> bool:
-        """Every ping is answered."""
+        """Answer every ping."""
         return True
 
 

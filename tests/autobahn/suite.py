@@ -1,4 +1,4 @@
-"""The suite as kosoku runs it: Autobahn's own cases, by a client that Python 3 can run."""
+"""The suite as kosoku runs it: Autobahn's own cases, by a client that runs on Python 3."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from odin_ws.testing.ports import LOOPBACK
 from tests.autobahn.echo import echoing
 
 if TYPE_CHECKING:
-    # Only its types are there.
+    # Needed for types only.
     from kosoku._kosoku import CaseResult
 
-# Most cases wait for something not to happen.
+# Most cases wait to see that nothing happens.
 _AT_ONCE: Final = 8
 
 __all__ = ["run_suite", "summary"]
@@ -42,7 +42,7 @@ def _drive(url: str, cases: Sequence[str] | None, exclude: Sequence[str]) -> lis
 
 
 def summary(results: Sequence[CaseResult]) -> dict[str, dict[str, int]]:
-    """How many cases of each group had which outcome."""
+    """The number of cases per group and outcome."""
     groups: dict[str, Counter[str]] = {}
     for one in results:
         group, _, _ = one.case_id.partition(".")

@@ -1,4 +1,4 @@
-"""The compose file does what it says, as far as that shows without a container engine."""
+"""The compose file, as far as it can be checked without a container engine."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def example() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def compose(example: dict[str, str]) -> dict[str, Any]:
-    """The compose file as an engine sees it with .env.example."""
+    """The compose file as an engine reads it with .env.example."""
     text = (COMPOSE / "compose.yaml").read_text("utf-8")
     found: dict[str, Any] = yaml.safe_load(VARIABLE.sub(lambda one: example[one[1]], text))
     return found
@@ -50,8 +50,8 @@ def services(compose: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def test_the_example_has_every_variable(example: dict[str, str]) -> None:
-    """Each variable is in .env.example, and none besides; defaults are the same."""
+def test_example_has_every_variable(example: dict[str, str]) -> None:
+    """.env.example has exactly the variables of the compose file, with equal defaults."""
     text = (COMPOSE / "compose.yaml").read_text("utf-8")
     used = {one[1]: one for one in VARIABLE.finditer(text)}
     assert used.keys() | {"COMPOSE_PROFILES"} == example.keys()
@@ -59,7 +59,7 @@ def test_the_example_has_every_variable(example: dict[str, str]) -> None:
         assert kind == "?" or default == example[name]
 
 
-def test_each_profile_is_a_broker(services: dict[str, Any], example: dict[str, str]) -> None:
+def test_each_profile_starts_one_broker(services: dict[str, Any], example: dict[str, str]) -> None:
     """A profile starts one broker, at the name and port that its clients use."""
     profiles = {name: one["profiles"] for name, one in services.items() if "profiles" in one}
     assert profiles == {name: [name] for name in BROKERS}
@@ -77,21 +77,21 @@ def test_each_profile_is_a_broker(services: dict[str, Any], example: dict[str, s
 
 
 @pytest.mark.parametrize("name", ["topics", "publisher"])
-def test_our_commands_exist(services: dict[str, Any], name: str) -> None:
-    """What the image is to run is a command of odin-ws, with options that it has."""
+def test_commands_of_services_exist(services: dict[str, Any], name: str) -> None:
+    """The command of each service exists in odin-ws, with its options."""
     done = CliRunner().invoke(main, [*services[name]["command"], "--help"])
     assert done.exit_code == 0, done.output
 
 
 def test_instances_differ_in_their_ports_only(services: dict[str, Any]) -> None:
-    """Three of one kind; health and metrics are for this host alone."""
+    """Three equal instances; health and metrics are published on loopback only."""
     ports = {services[name]["ports"][0] for name in INSTANCES}
     assert ports == {f"127.0.0.1:{port}:3003" for port in (3003, 3004, 3005)}
     first, *others = ({**services[name], "ports": []} for name in INSTANCES)
     assert all(one == first for one in others)
 
 
-def test_settings_are_good(services: dict[str, Any]) -> None:
+def test_settings_of_the_compose_file_are_valid(services: dict[str, Any]) -> None:
     """The server accepts the environment; the drain fits into the grace period."""
     server = services[INSTANCES[0]]
     settings, unknown = load_settings(server["environment"])
@@ -103,8 +103,8 @@ def test_settings_are_good(services: dict[str, Any]) -> None:
     assert server["ulimits"]["nofile"]["hard"] > settings.ws_max_connections + 2048 + 256
 
 
-def test_everything_of_ours_is_confined(services: dict[str, Any]) -> None:
-    """Files it can only read, no capability, none to be had, limits, and an init."""
+def test_our_services_are_confined(services: dict[str, Any]) -> None:
+    """A read-only file system, no capabilities, no new privileges, limits, and an init."""
     for name in (*INSTANCES, "topics", "publisher", "haproxy"):
         service = services[name]
         assert service["init"] is service["read_only"] is True
@@ -116,7 +116,7 @@ def test_everything_of_ours_is_confined(services: dict[str, Any]) -> None:
             assert limits.keys() == {"cpus", "memory"}, name
 
 
-def test_only_subscribers_come_from_outside(services: dict[str, Any]) -> None:
+def test_only_the_subscribers_port_is_public(services: dict[str, Any]) -> None:
     """Every other published port is bound to loopback."""
     published = [port for one in services.values() for port in one.get("ports", ())]
     assert [port for port in published if not port.startswith("127.0.0.1:")] == ["3002:3002"]
@@ -129,7 +129,7 @@ def test_images_are_pinned(services: dict[str, Any]) -> None:
         assert any(character.isdigit() for character in tag)
 
 
-def test_haproxy_leads_to_the_instances(compose: dict[str, Any]) -> None:
+def test_haproxy_has_every_instance(compose: dict[str, Any]) -> None:
     """Its configuration names them with their ports, and they trust its address."""
     services = compose["services"]
     proxy = services["haproxy"]
@@ -147,8 +147,10 @@ def test_haproxy_leads_to_the_instances(compose: dict[str, Any]) -> None:
     assert services[INSTANCES[0]]["environment"]["WS_TRUSTED_PROXIES"] == address
 
 
-def test_prometheus_scrapes_all_and_has_the_rules(services: dict[str, Any], tmp_path: Path) -> None:
-    """Its targets are the ops ports, by the job's name that the rules expect."""
+def test_prometheus_scrapes_every_instance_with_the_rules(
+    services: dict[str, Any], tmp_path: Path
+) -> None:
+    """Its targets are the ops ports, with the job's name that the rules expect."""
     text = (COMPOSE / "prometheus.yml").read_text("utf-8")
     jobs = {
         one["job_name"]: one["static_configs"] for one in yaml.safe_load(text)["scrape_configs"]
@@ -165,7 +167,7 @@ def test_prometheus_scrapes_all_and_has_the_rules(services: dict[str, Any], tmp_
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_grafana_finds_dashboard_and_source(services: dict[str, Any]) -> None:
+def test_grafana_has_dashboard_and_data_source(services: dict[str, Any]) -> None:
     """The provisioning names Prometheus' address, and the folder of the mounted dashboard."""
     folder = COMPOSE / "grafana" / "provisioning"
     (source,) = yaml.safe_load((folder / "datasources" / "prometheus.yaml").read_text())[
@@ -182,8 +184,8 @@ def test_grafana_finds_dashboard_and_source(services: dict[str, Any]) -> None:
         assert (COMPOSE / path).exists()
 
 
-def test_the_readme_names_services_that_there_are(services: dict[str, Any]) -> None:
-    """What the README says to stop, kill or pause is a service."""
+def test_services_named_in_the_readme_exist(services: dict[str, Any]) -> None:
+    """Each service that the README stops, kills or pauses exists."""
     text = (COMPOSE / "README.md").read_text("utf-8")
     commands = r"docker compose (?:stop|kill|pause|exec|up(?: --\w+)+) ([\w-]+)"
     named = set(re.findall(commands, text))

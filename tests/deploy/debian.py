@@ -1,4 +1,4 @@
-"""Programs that come from Debian's packages: HAProxy, Prometheus, nginx."""
+"""Programs from Debian's packages: HAProxy, Prometheus, nginx."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import pytest
 
 __all__ = ["find_program", "program"]
 
-# Debian puts servers where only root looks for programs.
+# Debian installs servers in directories that only root has in its PATH.
 PLACES: Final = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
 
 def find_program(name: str) -> str | None:
-    """The path of a program, where it is installed."""
+    """Return the path of a program, or None if it is not installed."""
     return shutil.which(name, path=PLACES)
 
 
 def program(name: str) -> str:
-    """The path of a program; skips the test without it, or fails it under ODIN_REQUIRE_STACK=1."""
+    """Return a program's path; without it skip the test, or fail it if ODIN_REQUIRE_STACK=1."""
     found = find_program(name)
     if found is not None:
         return found

@@ -12,14 +12,14 @@ ROOT: Final = Path(__file__).parents[2]
 
 
 class Instruction(NamedTuple):
-    """One instruction: `RUN` and the rest of it, on one line."""
+    """One instruction: `RUN` and its arguments, on one line."""
 
     name: str
     rest: str
 
 
 def stages() -> list[list[Instruction]]:
-    """The instructions of each stage, which begins with FROM; before the first stand ARGs."""
+    """The instructions of each stage, which begins with FROM; ARGs before the first come first."""
     text = (ROOT / "Dockerfile").read_text("utf-8")
     text = re.sub(r"(?m)^#.*\n", "", text).replace("\\\n", " ")
     found: list[list[Instruction]] = [[]]

@@ -21,11 +21,11 @@ ROOT: Final = Path(__file__).parents[2]
 RULES: Final = ROOT / "deploy" / "prometheus" / "rules.yml"
 DASHBOARD: Final = ROOT / "deploy" / "grafana" / "odin-ws.json"
 
-# Labels and series that Prometheus adds to what it scrapes.
+# Labels and series that Prometheus itself adds.
 SCRAPED: Final = frozenset({"job", "instance"})
 ADDED: Final[Mapping[str, frozenset[str]]] = {"up": SCRAPED, "ALERTS": SCRAPED}
 
-# What Grafana puts in place of its variables.
+# Values for Grafana's variables.
 VARIABLES: Final = {"$__rate_interval": "5m", "$instance": ".*", "$topic": ".*"}
 
 _LABEL_VALUES: Final = re.compile(r"label_values\((\w+), (\w+)\)")
@@ -33,12 +33,12 @@ _IN_LEGEND: Final = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 _IN_ANNOTATION: Final = re.compile(r"\$labels\.(\w+)")
 
 Series = Mapping[str, Mapping[str, set[str]]]
-"""The series of a server: by name, the values of each label."""
+"""The series of a server: the values of each label, by name."""
 
 
 @attrs.frozen
 class Query:
-    """A query, where it stands, and the labels that its legend or its texts name."""
+    """A query, its place, and the labels that its legend or its texts name."""
 
     where: str
     expr: str
@@ -63,7 +63,7 @@ def _of_rules() -> Iterator[Query]:
 
 
 def dashboard_queries() -> Iterator[Query]:
-    """The queries of the dashboard's panels and variables, as Grafana would ask them."""
+    """The queries of the dashboard's panels and variables, as Grafana would send them."""
     board = json.loads(DASHBOARD.read_text("utf-8"))
     for panel in board["panels"]:
         for target in panel.get("targets", ()):
@@ -92,7 +92,7 @@ def _filled(expr: str) -> str:
 
 
 def faults(query: Query, series: Series) -> list[str]:
-    """What a query names that there is not, one line each."""
+    """Return one line for each name in a query that does not exist."""
     expression = promql_parser.parse(query.expr)
     found, labels = _check(expression, series)
     found += [f"no label {name} in what it returns" for name in query.named - labels]
@@ -100,7 +100,7 @@ def faults(query: Query, series: Series) -> list[str]:
 
 
 def _check(node: Any, series: Series) -> tuple[list[str], frozenset[str]]:
-    """The faults of an expression, and the labels of what it returns."""
+    """Return the faults of an expression, and the labels of its result."""
     if isinstance(node, promql_parser.MatrixSelector):
         node = node.vector_selector
     match node:
@@ -150,7 +150,7 @@ def _check_selector(node: Any, series: Series) -> tuple[list[str], frozenset[str
 
 
 def _named(matcher: Any) -> set[str]:
-    """The values that a matcher names one by one."""
+    """Return the values that a matcher lists."""
     if matcher.op in (MatchOp.Equal, MatchOp.NotEqual):
         return {matcher.value}
     return set() if matcher.value == ".*" else set(matcher.value.split("|"))

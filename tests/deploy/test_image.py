@@ -1,4 +1,4 @@
-"""The Dockerfile and its files, as far as they can be read; tests/integration builds the steps."""
+"""The Dockerfile and its files, without building it; tests/integration builds the steps."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ IMAGE = ROOT / "deploy" / "image"
 
 
 def rest(stage: int, name: str) -> list[str]:
-    """The instructions of this name in a stage."""
+    """The arguments of this instruction in a stage."""
     return [one.rest for one in stages()[stage] if one.name == name]
 
 
 def pinned(file: Path) -> dict[str, str]:
-    """Versions by name; each line has a hash."""
+    """Versions by name; each line must have a hash."""
     found: dict[str, str] = {}
     for block in re.split(r"\n(?=\w)", file.read_text("utf-8")):
         line, *hashes = block.replace("\\\n", "\n").splitlines()
@@ -40,12 +40,12 @@ def pinned(file: Path) -> dict[str, str]:
 
 
 def project(folder: str) -> dict[str, Any]:
-    """A pyproject.toml."""
+    """Read a pyproject.toml."""
     return tomllib.loads((ROOT / folder / "pyproject.toml").read_text("utf-8"))
 
 
-def test_the_base_is_one_image() -> None:
-    """By digest, with the labels of the same name and digest."""
+def test_base_image_is_pinned_by_digest() -> None:
+    """Both stages name the base by tag and digest; labels repeat them."""
     (base,) = rest(0, "ARG")
     found = re.fullmatch(r"PYTHON_IMAGE=(python:3[\d.]+-slim-\w+)@(sha256:[0-9a-f]{64})", base)
     assert found
@@ -56,8 +56,8 @@ def test_the_base_is_one_image() -> None:
     assert {stage[0].rest.split()[0] for stage in stages()[1:]} == {"${PYTHON_IMAGE}"}
 
 
-def test_dependencies_come_before_the_source() -> None:
-    """A change of the source leaves the layer with the dependencies as it is."""
+def test_dependencies_are_a_layer_before_the_source() -> None:
+    """A change of the source leaves the layer of the dependencies unchanged."""
     build = stages()[1]
     order = [one.rest for one in build]
     (installs,) = [
@@ -69,8 +69,8 @@ def test_dependencies_come_before_the_source() -> None:
     assert installs < order.index("pyproject.toml ./")
 
 
-def test_what_is_copied_is_sent_to_the_engine() -> None:
-    """.dockerignore lets through what COPY names, and nothing else."""
+def test_dockerignore_admits_what_is_copied() -> None:
+    """.dockerignore admits what COPY names, and nothing else."""
     lines = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
     let_through = {line.removeprefix("!") for line in lines if line.startswith("!")}
     copied = [one for stage in (1, 2) for one in rest(stage, "COPY") if "--from" not in one]
@@ -80,8 +80,8 @@ def test_what_is_copied_is_sent_to_the_engine() -> None:
     assert all(any(one == s or one.startswith(f"{s}/") for one in sources) for s in let_through)
 
 
-def test_versions_are_those_of_development() -> None:
-    """Each has the version of constraints.txt, and what both packages need is there."""
+def test_versions_are_those_of_constraints() -> None:
+    """Each dependency has the version of constraints.txt, and none is missing."""
     text = (ROOT / "constraints.txt").read_text("utf-8")
     constraints: dict[str, str] = {
         canonicalize_name(one.partition("==")[0]): one.partition("==")[2].partition(";")[0].strip()
@@ -106,7 +106,7 @@ def test_versions_are_those_of_development() -> None:
             assert requirement.specifier.contains(build[canonicalize_name(requirement.name)])
 
 
-def test_the_bill_of_materials_is_complete() -> None:
+def test_bill_of_materials_is_complete() -> None:
     """The SBOM lists each package that the image installs, with version and licence."""
     bill = json.loads((IMAGE / "sbom.cdx.json").read_text("utf-8"))
     assert bill["bomFormat"] == "CycloneDX"
@@ -117,16 +117,16 @@ def test_the_bill_of_materials_is_complete() -> None:
     assert bill["metadata"]["component"]["name"] == "odin-ws"
 
 
-def test_it_runs_as_nobody_of_importance() -> None:
-    """A number that is not root's; the command in exec form, so that signals reach it."""
+def test_container_runs_without_root() -> None:
+    """The user is a number other than root's; the exec form lets the command receive signals."""
     (user,) = rest(2, "USER")
     assert int(user) > 0
     assert json.loads(rest(2, "ENTRYPOINT")[0]) == ["odin-ws"]
     assert json.loads(rest(2, "CMD")[0]) == ["serve"]
 
 
-def test_hadolint_has_nothing_to_say() -> None:
-    """No rule of hadolint is broken."""
+def test_hadolint_reports_nothing() -> None:
+    """Hadolint reports nothing."""
     hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent))
     if hadolint is None:
         pytest.skip("there is no hadolint for this platform")

@@ -1,4 +1,4 @@
-"""The Helm chart and the manifests made from it: valid, alike, and fit for the server."""
+"""The Helm chart and the manifests made from it: valid, equal, and fit for the server."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from tests.deploy.queries import ROOT, RULES
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 CHART = KUBERNETES / "chart"
 
-# The oldest that knows `preStop.sleep` by default, one between, and the newest of the schemas.
+# The oldest version with `preStop.sleep` enabled by default, one between, and the newest one.
 VERSIONS = ("1.30", "1.34", "1.37")
 
-# Everything that the chart can do.
+# Values that enable every feature of the chart.
 FULL: dict[str, Any] = {
     "autoscaling": {"enabled": True},
     "ingress": {"enabled": True},
@@ -42,7 +42,7 @@ Objects = dict[tuple[str, str], dict[str, Any]]
 
 
 def python(code: str) -> Any:
-    """What a piece of tools/manifests.py returns, by way of JSON."""
+    """Return the JSON result of a piece of tools/manifests.py."""
     if shutil.which("go") is None:
         if os.environ.get("ODIN_REQUIRE_STACK") == "1":
             pytest.fail("ODIN_REQUIRE_STACK=1, but there is no Go to render the chart with")
@@ -55,20 +55,20 @@ def python(code: str) -> Any:
 
 
 def rendered(changes: Mapping[str, Any]) -> Objects:
-    """The chart's objects with changes to its values, by kind and name."""
+    """Render the chart with changes to its values; objects by kind and name."""
     found = python(f"manifests.render(json.loads({json.dumps(changes)!r}))")
     return {(one["kind"], one["metadata"]["name"]): one for one in found}
 
 
 @pytest.fixture(scope="module")
 def plain() -> Objects:
-    """The chart as it is."""
+    """The chart with its default values."""
     return rendered({})
 
 
 @pytest.fixture(scope="module")
 def full() -> Objects:
-    """The chart with everything."""
+    """The chart with every feature."""
     return rendered(FULL)
 
 
@@ -90,8 +90,8 @@ def environ(objects: Objects) -> dict[str, str]:
     return {one["name"]: one["value"] for one in container(objects)["env"]}
 
 
-def test_the_manifests_are_current() -> None:
-    """What kustomize reads is the chart with its values; tools/manifests.py writes it."""
+def test_manifests_are_current() -> None:
+    """The files for kustomize equal the chart with its values; tools/manifests.py writes them."""
     expected = python("manifests.files()")
     for name, text in expected.items():
         assert (KUBERNETES / name).read_text("utf-8") == text, "run python tools/manifests.py"
@@ -105,8 +105,8 @@ def test_the_manifests_are_current() -> None:
 
 
 @pytest.mark.parametrize("changes", [{}, FULL], ids=["plain", "full"])
-def test_helm_renders_the_same(changes: dict[str, Any], tmp_path: Path) -> None:
-    """Where Helm is at hand, it finds in the chart what our renderer finds."""
+def test_helm_renders_the_same_objects(changes: dict[str, Any], tmp_path: Path) -> None:
+    """Helm, if installed, renders the same objects as our renderer."""
     helm = shutil.which("helm")
     if helm is None:
         pytest.skip("there is no helm here: docs/kubernetes.md says how to get it")
@@ -121,8 +121,10 @@ def test_helm_renders_the_same(changes: dict[str, Any], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_kubernetes_knows_every_field(plain: Objects, full: Objects, version: str) -> None:
-    """Each object is valid by the schemas of that version, and has no field that they lack."""
+def test_objects_are_valid_by_the_schemas_of_kubernetes(
+    plain: Objects, full: Objects, version: str
+) -> None:
+    """Each object is valid by the schemas of that version, and has no field unknown to them."""
     ours = [
         one
         for objects in (plain, full)
@@ -134,7 +136,7 @@ def test_kubernetes_knows_every_field(plain: Objects, full: Objects, version: st
         kubernetes_validate.validate(one, version, strict=True)
 
 
-def test_a_pod_has_time_to_drain() -> None:
+def test_grace_period_covers_the_drain() -> None:
     """The grace period is preStop, both settings of the drain, and 10 s."""
     drain = {"preStopSeconds": 7, "delaySeconds": 11, "timeoutSeconds": 60}
     sums = []
@@ -149,8 +151,8 @@ def test_a_pod_has_time_to_drain() -> None:
     assert sums == [40, 78]
 
 
-def test_probes_ask_the_ops_port(plain: Objects) -> None:
-    """Liveness never asks for Kafka; readiness does, at the beginning."""
+def test_probes_use_the_ops_port(plain: Objects) -> None:
+    """Liveness never depends on Kafka; readiness does at the start."""
     server = container(plain)
     assert {one["name"]: one["containerPort"] for one in server["ports"]} == {
         "ws": 3002,
@@ -165,7 +167,7 @@ def test_probes_ask_the_ops_port(plain: Objects) -> None:
         assert server[probe]["httpGet"] == {"path": path, "port": "ops"}
 
 
-def test_the_environment_is_settings(full: Objects) -> None:
+def test_environment_consists_of_settings(full: Objects) -> None:
     """Every variable is a setting, and secrets are files of the mounted Secret."""
     known = {setting.name: setting for _, setting in declared_settings()}
     names = known.keys() | {one.file_name for one in known.values() if one.file_name}
@@ -178,8 +180,8 @@ def test_the_environment_is_settings(full: Objects) -> None:
     assert env["WS_TRUSTED_PROXIES"] == "10.0.0.0/8"
 
 
-def test_the_container_is_confined(plain: Objects) -> None:
-    """No root, no capability, files it can only read, no token of the cluster's API."""
+def test_container_is_confined(plain: Objects) -> None:
+    """No root, no capabilities, a read-only file system, no token of the cluster's API."""
     spec, server = pod(plain), container(plain)
     assert spec["automountServiceAccountToken"] is False
     assert spec["securityContext"]["runAsNonRoot"] is True
@@ -192,8 +194,8 @@ def test_the_container_is_confined(plain: Objects) -> None:
     assert "cpu" not in server["resources"]["limits"]
 
 
-def test_what_selects_pods_finds_them(full: Objects) -> None:
-    """Services, disruption budget, network policy, spread and autoscaler mean these pods."""
+def test_selectors_match_the_pods(full: Objects) -> None:
+    """Services, disruption budget, network policy, spread and autoscaler select these pods."""
     deployment = full["Deployment", "odin-ws"]["spec"]
     labels = deployment["template"]["metadata"]["labels"].items()
     selectors = [
@@ -212,7 +214,7 @@ def test_what_selects_pods_finds_them(full: Objects) -> None:
     assert "replicas" not in deployment
 
 
-def test_the_ops_port_is_for_monitoring_only(plain: Objects) -> None:
+def test_ops_port_is_open_to_monitoring_only(plain: Objects) -> None:
     """The network policy opens it to one namespace, and no load balancer leads to it."""
     subscribers, monitoring = plain["NetworkPolicy", "odin-ws"]["spec"]["ingress"]
     assert subscribers == {"ports": [{"port": "ws"}]}
@@ -222,16 +224,16 @@ def test_the_ops_port_is_for_monitoring_only(plain: Objects) -> None:
     assert plain["Service", "odin-ws-ops"]["spec"]["clusterIP"] == "None"
 
 
-def test_the_autoscaler_leaves_room(full: Objects) -> None:
-    """What it aims at leaves room for the clients of one pod of the fewest that ends."""
+def test_autoscaler_leaves_room_for_a_lost_pod(full: Objects) -> None:
+    """Its target leaves room for the clients of one lost pod at the minimum of replicas."""
     spec = full["HorizontalPodAutoscaler", "odin-ws"]["spec"]
     aim = int(spec["metrics"][0]["pods"]["target"]["averageValue"])
     fewest = spec["minReplicas"]
     assert aim * fewest / (fewest - 1) <= Settings().ws_max_connections
 
 
-def test_the_rules_are_the_shipped_ones(plain: Objects) -> None:
-    """PrometheusRule has the alerts of deploy/prometheus/rules.yml, in a job of their name."""
+def test_rules_equal_the_shipped_ones(plain: Objects) -> None:
+    """PrometheusRule has the alerts of deploy/prometheus/rules.yml, with its job's name."""
     rules = RULES.read_text("utf-8")
     assert (CHART / "files" / "rules.yml").read_text("utf-8") == rules
     assert plain["PrometheusRule", "odin-ws"]["spec"] == yaml.safe_load(rules)
@@ -239,8 +241,8 @@ def test_the_rules_are_the_shipped_ones(plain: Objects) -> None:
     assert plain["Service", "odin-ws-ops"]["metadata"]["labels"][label] == "odin-ws"
 
 
-def test_the_versions_are_the_projects() -> None:
-    """The chart is of the version that pyproject.toml has."""
+def test_chart_has_the_version_of_the_project() -> None:
+    """The chart has the version of pyproject.toml."""
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text("utf-8"))
     tag = yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))["image"]["tag"]
     line = f'version = "{chart["version"]}"'

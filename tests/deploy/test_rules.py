@@ -23,49 +23,51 @@ PARTS = ("**Meaning.**", "**First look.**", "**What to do.**")
 
 
 def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run promtool; skips the test where it is missing."""
+    """Run promtool; skip the test without it."""
     command = [program("promtool"), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
 def test_promtool_accepts_the_rules() -> None:
-    """Every expression and every field is one that Prometheus reads."""
+    """Prometheus accepts every expression and every field."""
     done = promtool("check", "rules", RULES)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_alerts_fire_when_they_should() -> None:
-    """Each alert fires in its case, and is silent in one that looks alike."""
+def test_alerts_fire_in_their_cases_only() -> None:
+    """Each alert fires in its case, and is silent in a similar one."""
     done = promtool("test", "rules", TESTS)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_no_alert_is_left_out_of_the_tests() -> None:
-    """There is a test in which it fires and one in which it is silent."""
+def test_every_alert_has_tests() -> None:
+    """Each alert has a case in which it fires and one in which it is silent."""
     tests = yaml.safe_load(TESTS.read_text("utf-8"))["tests"]
     fire = {one["name"].partition(" ")[0] for one in tests if one["name"].endswith(" fires")}
     silent = {one["name"].partition(" ")[0] for one in tests if " is silent: " in one["name"]}
     assert fire == silent == {rule["alert"] for rule in alerts()}
 
 
-def test_texts_can_be_filled_in(tmp_path: Path) -> None:
-    """No template in summary or description fails where the alert fires."""
+def test_templates_of_texts_can_be_rendered(tmp_path: Path) -> None:
+    """No template in summary or description fails when the alert fires."""
     rules = tmp_path / RULES.name
     rules.write_text(RULES.read_text("utf-8"), "utf-8")
     given = yaml.safe_load(TESTS.read_text("utf-8"))
-    given["tests"] = [_unlike(one) for one in given["tests"] if one["name"].endswith(" fires")]
+    given["tests"] = [
+        _without_alerts(one) for one in given["tests"] if one["name"].endswith(" fires")
+    ]
     test = tmp_path / TESTS.name
     test.write_text(yaml.safe_dump(given), "utf-8")
     output = promtool("test", "rules", test)
-    # Promtool prints what it got beside the nothing that was expected: each alert with its texts.
+    # promtool prints the alerts with their texts, because none was expected.
     told = output.stdout + output.stderr
     assert len(re.findall(r"summary=", told)) == len(alerts())
     assert "error expanding" not in told
     assert "<no value>" not in told
 
 
-def _unlike(test: dict[str, Any]) -> dict[str, Any]:
-    """The same test, with no alert expected."""
+def _without_alerts(test: dict[str, Any]) -> dict[str, Any]:
+    """Return the same test with no alert expected."""
     (expected,) = test.pop("promql_expr_test")
     name = test["name"].partition(" ")[0]
     test["alert_rule_test"] = [{"eval_time": expected["eval_time"], "alertname": name}]
@@ -73,8 +75,8 @@ def _unlike(test: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("rule", alerts(), ids=lambda rule: str(rule["alert"]))
-def test_each_alert_has_a_runbook(rule: dict[str, Any]) -> None:
-    """Its heading is in docs/alerts.md, with what it means, where to look and what to do."""
+def test_every_alert_has_a_runbook(rule: dict[str, Any]) -> None:
+    """docs/alerts.md has its heading, with the meaning, where to look and what to do."""
     assert rule["labels"]["severity"] in ("critical", "warning")
     name = rule["alert"]
     assert rule["annotations"]["runbook"] == f"docs/alerts.md#{name.lower()}"
@@ -84,16 +86,16 @@ def test_each_alert_has_a_runbook(rule: dict[str, Any]) -> None:
     assert [part for part in PARTS if part not in entry] == []
 
 
-def test_the_page_has_no_other_alerts() -> None:
-    """Each runbook is of an alert that there is, and the page's table lists them all."""
+def test_every_runbook_has_an_alert() -> None:
+    """Each runbook belongs to an existing alert, and the page's table lists all of them."""
     text = PAGE.read_text("utf-8")
     names = [rule["alert"] for rule in alerts()]
     assert re.findall(r"(?m)^##+ (OdinWs\w+)$", text) == names
     assert re.findall(r"(?m)^\| \[(OdinWs\w+)\]", text) == names
 
 
-def test_a_query_that_names_nothing_is_found() -> None:
-    """A series, a label, a value or a legend that there is not is a fault each."""
+def test_query_with_unknown_names_is_reported() -> None:
+    """Each unknown series, label, value or legend is one fault."""
     series = {"ws_a_total": {"reason": {"x"}}}
     wrong = {
         "ws_b_total": "no series ws_b_total",
@@ -108,7 +110,7 @@ def test_a_query_that_names_nothing_is_found() -> None:
     assert "no label le in what it returns" in found
 
 
-def test_the_dashboard_is_current() -> None:
+def test_dashboard_is_current() -> None:
     """deploy/grafana/odin-ws.json is what tools/dashboard.py writes."""
     code = (
         "import sys; sys.path.insert(0, 'tools'); import dashboard; print(dashboard.text(), end='')"

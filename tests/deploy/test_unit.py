@@ -1,4 +1,4 @@
-"""The systemd unit is one that systemd understands, and that holds the server tightly."""
+"""The systemd unit: valid, and confined."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ needs_systemd = pytest.mark.skipif(ANALYZE is None, reason="there is no systemd-
 
 
 def analyze(*arguments: str) -> str:
-    """What systemd-analyze says."""
+    """Run systemd-analyze; return its output."""
     assert ANALYZE is not None
     done = subprocess.run(
         [ANALYZE, *arguments], capture_output=True, text=True, check=False, timeout=60
@@ -28,8 +28,8 @@ def analyze(*arguments: str) -> str:
 
 
 @needs_systemd
-def test_systemd_understands_it(tmp_path: Path) -> None:
-    """No unknown name, no value it would ignore; only the program is another one here."""
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+    """No name is unknown and no value ignored; only the program's path is replaced."""
     unit = tmp_path / UNIT.name
     program = Path(sys.executable).with_name("odin-ws")
     unit.write_text(UNIT.read_text("utf-8").replace("/opt/odin-ws/bin/odin-ws", str(program)))
@@ -37,13 +37,13 @@ def test_systemd_understands_it(tmp_path: Path) -> None:
 
 
 @needs_systemd
-def test_it_is_confined() -> None:
-    """By systemd's own measure, from 0 (tight) to 10: below 2."""
+def test_unit_is_confined() -> None:
+    """Systemd's exposure level, from 0 (confined) to 10, is below 2."""
     analyze("security", "--offline=true", "--threshold=20", str(UNIT))
 
 
-def test_its_settings_are_good() -> None:
-    """What it sets is what the server reads."""
+def test_settings_of_the_unit_are_valid() -> None:
+    """The server accepts the settings that it sets."""
     environ: dict[str, str] = {}
     for line in UNIT.read_text("utf-8").splitlines():
         if line.startswith("Environment="):

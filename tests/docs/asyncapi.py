@@ -1,4 +1,4 @@
-"""docs/asyncapi.yaml, taken apart: what is sent and received, and whether a text is as it says."""
+"""Reads docs/asyncapi.yaml: messages by action, and a check of a text against them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["AsyncApi", "read_asyncapi"]
 
 @attrs.frozen
 class AsyncApi:
-    """The document, with its references left as they are."""
+    """The document, with its references unresolved."""
 
     document: dict[str, Any]
 
     def follow(self, value: Any) -> Any:
-        """What a reference stands for, however many there are on the way; else the value."""
+        """Return the target of a reference, also of a reference to a reference; else the value."""
         while isinstance(value, dict) and "$ref" in value:
             place: Any = self.document
             for step in value["$ref"].removeprefix("#/").split("/"):
@@ -31,7 +31,7 @@ class AsyncApi:
         return value
 
     def messages(self, action: str) -> dict[str, Any]:
-        """By the `type` in their payload, those that the server receives or sends."""
+        """Messages that the server receives or sends, by the `type` in their payload."""
         found = [
             message
             for operation in self.document["operations"].values()
@@ -40,15 +40,15 @@ class AsyncApi:
         return {one["payload"]["properties"]["type"]["const"]: one for one in found}
 
     def problem(self, text: str, action: str, *, closed: bool = True) -> str | None:
-        """What a text has that is not as described; None where all is.
+        """Return the first difference of a text from its schema; None if there is none.
 
-        `closed`: also fields that are not described at all, which clients have to ignore.
+        `closed`: also report fields without a description, which clients must ignore.
         """
         content = json.loads(text)
         kinds = self.messages(action)
         if content["type"] not in kinds:
             return f"{content['type']!r} is none of {', '.join(kinds)}"
-        # References go from the document's root, so a schema stands among all others.
+        # References start at the document's root, so the schema is validated as a part of it.
         schema = {**self.document, **kinds[content["type"]]["payload"]}
         if closed:
             schema = _closed(schema)
@@ -57,25 +57,25 @@ class AsyncApi:
 
     def _of(self, operation: dict[str, Any], action: str) -> list[Any]:
         references = operation["messages"] if operation["action"] == action else []
-        # What is received is answered.
+        # What is received has a reply.
         if action == "send" and operation["action"] == "receive":
             references = operation["reply"]["messages"]
         return [self.follow(one) for one in references]
 
 
 def read_asyncapi() -> AsyncApi:
-    """The document."""
+    """Read docs/asyncapi.yaml."""
     return AsyncApi(yaml.safe_load(page("docs/asyncapi.yaml")))
 
 
 def _closed(schema: Any) -> Any:
-    """A schema whose objects have no other fields than those that it names."""
+    """Return a schema whose objects accept no other fields than those that it names."""
     if isinstance(schema, list):
         return [_closed(one) for one in schema]
     if not isinstance(schema, dict):
         return schema
     inner = {name: _closed(value) for name, value in schema.items()}
-    # An object with alternatives names some of its fields only there.
+    # An object with alternatives names some of its fields only in them.
     alternatives = {"oneOf", "anyOf"} & schema.keys()
     if "properties" in schema and schema.get("type") == "object" and not alternatives:
         return {"additionalProperties": False} | inner

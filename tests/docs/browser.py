@@ -1,4 +1,4 @@
-"""A page in Chromium without a window, driven by the DevTools protocol."""
+"""A page in headless Chromium, driven by the DevTools protocol."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from websockets.sync.client import ClientConnection, connect
 
 __all__ = ["Page", "open_page"]
 
-# For a busy machine; a page of ours is there within a second.
+# Time-out for a busy machine; a page loads within a second.
 PATIENCE_SECONDS = 60
 
 _OPTIONS = ("--headless", "--disable-gpu", "--no-first-run", "--disable-sync")
@@ -44,10 +44,10 @@ class Page:
             "look(); })"
         )
         while True:
-            said = self._say(
+            said = self._send_command(
                 "Runtime.evaluate", expression=poll, awaitPromise=True, returnByValue=True
             )
-            # The empty page, which is there first, takes its promise with it.
+            # The empty start page discards its promise when it is replaced.
             if "error" not in said:
                 return said["result"]["result"]["value"]
             assert "context" in said["error"]["message"], said
@@ -58,11 +58,11 @@ class Page:
         return found["result"].get("value")
 
     def _call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        said = self._say(method, **parameters)
+        said = self._send_command(method, **parameters)
         assert "error" not in said, said
         return dict(said["result"])
 
-    def _say(self, method: str, **parameters: Any) -> dict[str, Any]:
+    def _send_command(self, method: str, **parameters: Any) -> dict[str, Any]:
         number = next(self._numbers)
         call = {"id": number, "method": method, "params": parameters}
         if self._session is not None:

@@ -1,4 +1,4 @@
-"""What docs/protocol.md's table of closes asks of clients, row by row."""
+"""What the table of closes in docs/protocol.md asks of clients, row by row."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from tests.docs.pages import page, read_table
 
 __all__ = ["ABNORMAL", "CLOSES", "Close"]
 
-# RFC 6455, 7.1.5: no close frame came.
+# RFC 6455, 7.1.5: no close frame was received.
 ABNORMAL: Final = 1006
 
-# What "the client should" says, and whether it is the end for a client of ours, which cannot fix
-# itself.
+# The column "the client should", and whether our clients stop, since they cannot fix themselves.
 _FINAL: Final = {
     "nothing: the client closed": True,
     "fix the client": True,
@@ -33,7 +32,7 @@ _FINAL: Final = {
 
 @attrs.frozen
 class Close:
-    """One row. `renewable`: another token makes the difference; `advised`: a notice comes first."""
+    """One row. `renewable`: a new token helps; `advised`: a notice precedes the close."""
 
     code: int
     label: str
@@ -54,7 +53,7 @@ def _closes() -> list[Close]:
             reason,
             _FINAL[advice],
             renewable="new token" in advice,
-            advised=int(code) == 1012,  # the sentence below the table
+            advised=int(code) == 1012,  # the sentence below the table says so
         )
         for code, label, by, reason, advice in rows
     ]

@@ -1,8 +1,8 @@
-"""Conversations in docs/protocol.md: what is shown is said to a server, and it answers as shown.
+"""Conversations in docs/protocol.md: a server must respond to the client's part as shown.
 
-A block shows `→` what a client sends, `←` what it gets, and `·` what happens meanwhile; a comment
-`<!-- before: … -->` above it says in the same words what happened before. In what a client gets,
-`…` stands for anything, and `← …` for any number of frames; clocks show any time.
+In a block, `→` is what the client sends, `←` what it receives, and `·` an event meanwhile; a
+comment `<!-- before: … -->` above it names earlier events in the same words. In received text, `…`
+matches anything; `← …` matches any number of frames; clocks match any time.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from tests.docs.pages import page
 from tests.jwt_issuer import issuer, jwt_settings
 from tests.scenarios.wire import Op, RawClient
 
-__all__ = ["Conversation", "Watcher", "conversations", "hold"]
+__all__ = ["Conversation", "Observer", "conversations", "play"]
 
-# The topics of the page's examples have so few, so that positions fit into a line.
+# The examples of the page have this few partitions, so that positions fit into a line.
 PARTITIONS: Final = 3
 
-# A subscriber to the latest is behind as soon as anything waits.
+# With this threshold, a `latest` client is behind as soon as any byte is pending.
 SETTINGS: Final = Settings(ws_conflation_threshold_bytes=0)
 
-# An instance that has only Kafka to replay from.
+# Settings of an instance that can only replay from Kafka.
 FORGETFUL: Final = Settings(ws_history_bytes=0)
 
-# When the first trade of the page was made.
+# Time of the page's first trade.
 FIRST_TRADE_MS: Final = 1795476748106
 
-# Long enough for all that is on its way, in virtual time.
+# Enough virtual time for every message to arrive.
 SETTLE_SECONDS: Final = 2
 
-# Blocks in a language too, so that where they end is not taken for a beginning.
+# Blocks with a language are matched too; otherwise their ends would match as beginnings.
 _BLOCK: Final = re.compile(
     r"(?:^<!-- before: (?P<before>.*) -->\n)?^```(?P<language>\w*)\n(?P<text>[\s\S]*?)^```$",
     re.MULTILINE,
@@ -49,26 +49,26 @@ _BLOCK: Final = re.compile(
 _HEADING: Final = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _CLOCK: Final = re.compile(r'("(?:ts|since|after_ms|exp|expires_in_ms)":)\d+')
 
-# What stands for a new token of the client's.
+# The page's placeholder for a new token of the client.
 _TOKEN: Final = '"token":"…"'  # noqa: S105 -- none
 _TIMES: Final = {"": 1, " twice": 2}
 
 
-class Watcher(Protocol):
-    """Who wants to see all that is said."""
+class Observer(Protocol):
+    """Observes all messages of a conversation."""
 
     def sent(self, text: str) -> None:
-        """See what the client has sent."""
+        """Called with each text that the client has sent."""
         ...
 
     def received(self, text: str) -> None:
-        """See what the client was sent."""
+        """Called with each text that the client has received."""
         ...
 
 
 @attrs.frozen
 class Conversation:
-    """A block of the page, under which heading it is, and what happened before."""
+    """A block of the page, with its heading, and the events before it."""
 
     heading: str
     before: tuple[str, ...]
@@ -76,7 +76,7 @@ class Conversation:
 
 
 def conversations(name: str) -> list[Conversation]:
-    """Every block of a page that shows what is sent or received."""
+    """Return every block of a page that shows messages."""
     text = page(name)
     found = []
     for block in _BLOCK.finditer(text):
@@ -88,36 +88,39 @@ def conversations(name: str) -> list[Conversation]:
     return found
 
 
-async def hold(conversation: Conversation, watcher: Watcher) -> None:
-    """Say what the client says and compare what it gets; AssertionError where that is different."""
-    async with _stage() as stage:
+async def play(conversation: Conversation, observer: Observer) -> None:
+    """Send the client's part, and compare what it receives.
+
+    Raises AssertionError at a difference.
+    """
+    async with _playback() as playback:
         for sentence in conversation.before:
-            await stage.happen(sentence)
+            await playback.cause(sentence)
         if conversation.before:
-            await stage.discard()
+            await playback.discard()
         for line in conversation.lines:
             mark, _, text = line.partition(" ")
             match mark:
                 case "→":
-                    said = text.replace(_TOKEN, f'"token":"{issuer("HS256").token()}"')
-                    watcher.sent(said)
-                    await stage.send(said)
+                    command = text.replace(_TOKEN, f'"token":"{issuer("HS256").token()}"')
+                    observer.sent(command)
+                    await playback.send(command)
                 case "←" if text == "…":
-                    stage.skipping = True
+                    playback.skipping = True
                 case "←":
-                    watcher.received(await stage.expect(text))
+                    observer.received(await playback.expect(text))
                 case "·":
                     for sentence in _split(text):
-                        await stage.happen(sentence)
+                        await playback.cause(sentence)
                 case _:
                     raise AssertionError(f"what is this? {line}")
-        if not stage.skipping:
-            rest = await stage.discard()
+        if not playback.skipping:
+            rest = await playback.discard()
             assert not rest, f"and there is more: {rest[0]}"
 
 
-class _Stage:
-    """A log, the instances that read it, and the one client that talks."""
+class _Playback:
+    """A log, the instances that read it, and one client."""
 
     def __init__(self, instances: AsyncExitStack, log: MemoryLog, first: Scenario) -> None:
         self.skipping = False
@@ -128,11 +131,11 @@ class _Stage:
         self._client: RawClient | None = None
 
     async def send(self, text: str) -> None:
-        """Say something, on a connection that is made for it if need be."""
+        """Send a text, on a new connection if there is none."""
         await (await self._connected()).send(Op.TEXT, text.encode())
 
     async def expect(self, shown: str) -> str:
-        """The next frame, or the next that is as shown; returns what it really is."""
+        """Return the next frame that matches `shown`; only while skipping may others precede it."""
         pattern = re.compile(_pattern(shown))
         while True:
             with trio.move_on_after(SETTLE_SECONDS):
@@ -145,15 +148,15 @@ class _Stage:
             raise AssertionError(f"nothing came where the page shows {shown}")
 
     async def discard(self) -> list[str]:
-        """Pass over what has come; returns it."""
+        """Drop and return everything received so far."""
         found: list[str] = []
         with trio.move_on_after(SETTLE_SECONDS):
             while self._client is not None:
                 found.append(await self._next())
         return found
 
-    async def happen(self, sentence: str) -> None:
-        """Let happen what a sentence says, and all that comes of it."""
+    async def cause(self, sentence: str) -> None:
+        """Cause the event that a sentence names, and wait for its effects."""
         for pattern, act in _EVENTS.items():
             if (found := re.fullmatch(pattern, sentence)) is not None:
                 await act(self, found)
@@ -173,7 +176,7 @@ class _Stage:
         self._client = None
         return "close {} {}".format(*frame.close)
 
-    # ---- what can happen
+    # ---- events
 
     async def trade(self, found: re.Match[str]) -> None:
         """Publish trades, each at another price; large ones have a note of 200 KiB."""
@@ -189,13 +192,13 @@ class _Stage:
             self._log.append("odin.trades", found["token"].encode(), value, timestamp=at)
 
     async def connect(self, found: re.Match[str]) -> None:
-        """Connect, to the path that is named; a slow line holds a hundred bytes."""
+        """Connect to the named path; a slow line holds 100 bytes."""
         capacity = 100 if found["slow"] else 1 << 24
         target = found["path"] or "/ws"
         self._client = await RawClient.open(self._scenario, target, capacity=capacity)
 
     async def connect_with_token(self, found: re.Match[str]) -> None:
-        """To an instance that asks for one; it grants what is named, or has no such claim."""
+        """Connect with a token that grants the named channel, or has no claim of channels."""
         asking = open_scenario(jwt_settings(), log=self._log)
         self._scenario = await self._instances.enter_async_context(asking)
         channels = None if found["channel"] is None else [found["channel"]]
@@ -205,84 +208,84 @@ class _Stage:
         self._client = await RawClient.open(self._scenario, headers=headers)
 
     async def subscribe(self, found: re.Match[str]) -> None:
-        """Subscribe to the channels that are named."""
+        """Subscribe to the named channels."""
         data = {"channels": found["channels"].split(" and ")}
         await self.send(json.dumps({"type": "subscribe", "data": data}))
 
-    async def say(self, found: re.Match[str]) -> None:
+    async def send_command(self, found: re.Match[str]) -> None:
         """Send a command."""
         await self.send(found["command"])
 
     async def read(self, _found: re.Match[str]) -> None:
-        """Read all that has come."""
+        """Read everything received so far."""
         await self.discard()
 
     async def lose_connection(self, _found: re.Match[str]) -> None:
-        """Without a close."""
+        """Break the connection without a close frame."""
         (await self._connected()).stream.break_off()
         self._client = None
 
     async def change_instance(self, _found: re.Match[str]) -> None:
-        """One that keeps nothing, on the same log."""
+        """Move to another instance of the same log, without history in memory."""
         other = open_scenario(FORGETFUL, log=self._log)
         self._scenario = await self._instances.enter_async_context(other)
         self._client = None
 
     async def lose_kafka(self, _found: re.Match[str]) -> None:
-        """The broker does not respond."""
+        """Let the broker no longer respond."""
         self._scenario.source.lose_broker()
         self._scenario.log_reader.fail()
 
     async def find_kafka(self, _found: re.Match[str]) -> None:
-        """The broker is back."""
+        """Let the broker respond again."""
         self._scenario.log_reader.recover()
         self._scenario.source.find_broker()
 
     async def delete(self, found: re.Match[str]) -> None:
-        """What retention does."""
+        """Delete records, as retention does."""
         partition, offset = map(int, found["pos"].split("-"))
         self._log.delete_before("odin.trades", partition, offset)
 
     async def wait(self, found: re.Match[str]) -> None:
-        """Time passes, virtually."""
+        """Let virtual time pass."""
         await trio.sleep({"ten": 10, "forty": 40}[found["seconds"]])
 
     async def stop(self, _found: re.Match[str]) -> None:
-        """SIGTERM."""
+        """Stop the instance, as SIGTERM does."""
         self._scenario.stop()
 
 
-_Act = Callable[[_Stage, re.Match[str]], Awaitable[None]]
+_Act = Callable[[_Playback, re.Match[str]], Awaitable[None]]
 
 _CONNECTS: Final = r"the client connects(?: to (?P<path>/\S+))?(?P<slow> over a slow line)?"
 
 _EVENTS: Final[dict[str, _Act]] = {
     r"(?P<token>[A-Z]+) is traded(?P<count> twice| \d+ times|)(?P<large>, 200 KiB each|)": (
-        _Stage.trade
+        _Playback.trade
     ),
-    _CONNECTS: _Stage.connect,
+    _CONNECTS: _Playback.connect,
     r"the client connects with a token(?: for (?P<channel>\S+))?(?P<short> of a minute)?": (
-        _Stage.connect_with_token
+        _Playback.connect_with_token
     ),
-    r"the client subscribes to (?P<channels>.+)": _Stage.subscribe,
-    r"the client sends (?P<command>\{.+\})": _Stage.say,
-    r"the client reads": _Stage.read,
-    r"the connection is lost": _Stage.lose_connection,
-    r"the client connects to another instance": _Stage.change_instance,
-    r"Kafka does not respond": _Stage.lose_kafka,
-    r"Kafka is back": _Stage.find_kafka,
-    r"Kafka deletes what is before (?P<pos>\d+-\d+)": _Stage.delete,
-    r"(?P<seconds>ten|forty) seconds pass": _Stage.wait,
-    r"the instance is asked to stop": _Stage.stop,
+    r"the client subscribes to (?P<channels>.+)": _Playback.subscribe,
+    r"the client sends (?P<command>\{.+\})": _Playback.send_command,
+    r"the client reads": _Playback.read,
+    r"the connection is lost": _Playback.lose_connection,
+    r"the client connects to another instance": _Playback.change_instance,
+    r"Kafka does not respond": _Playback.lose_kafka,
+    r"Kafka is back": _Playback.find_kafka,
+    r"Kafka deletes what is before (?P<pos>\d+-\d+)": _Playback.delete,
+    r"(?P<seconds>ten|forty) seconds pass": _Playback.wait,
+    r"the instance is asked to stop": _Playback.stop,
 }
 
 
 @asynccontextmanager
-async def _stage() -> AsyncIterator[_Stage]:
+async def _playback() -> AsyncIterator[_Playback]:
     log = MemoryLog(default_catalogue().topics, PARTITIONS)
     async with AsyncExitStack() as instances:
         first = await instances.enter_async_context(open_scenario(SETTINGS, log=log))
-        yield _Stage(instances, log, first)
+        yield _Playback(instances, log, first)
 
 
 def _split(sentences: str) -> list[str]:
@@ -290,6 +293,6 @@ def _split(sentences: str) -> list[str]:
 
 
 def _pattern(shown: str) -> str:
-    """What is shown as a pattern: `…` for anything, and any time of a clock."""
+    """Return a regular expression for `shown`: `…` matches anything, and clocks match any time."""
     literal = (re.escape(part) for part in _CLOCK.sub(r"\1…", shown).split("…"))
     return ".*".join(literal)

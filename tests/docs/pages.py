@@ -1,4 +1,4 @@
-"""The documentation's pages, taken apart: tables, blocks of code, links."""
+"""Reads the documentation's pages: tables, blocks of code, links."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _CODE = re.compile(r"`[^`\n]*`")
-# A bar that a backslash makes part of the text is no border.
+# An escaped bar is text, not a border.
 _BORDER = re.compile(r"(?<!\\)\|")
 
 
@@ -45,19 +45,19 @@ def blocks(text: str, language: str) -> list[Block]:
 
 
 def links(text: str) -> list[str]:
-    """Where the links of a page lead; what stands in code is none."""
+    """The targets of a page's links, except in code."""
     prose = _CODE.sub("", _FENCE.sub("", text))
     return _LINK.findall(prose)
 
 
 def anchors(text: str) -> set[str]:
-    """The anchors that a page's headings get, as GitHub makes them."""
+    """The anchors of a page's headings, as GitHub makes them."""
     headings = _HEADING.findall(_FENCE.sub("", text))
     return {re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings}
 
 
 def read_table(text: str, name: str) -> list[list[str]]:
-    """The rows behind the mark `<!-- table: name -->`, without the head; cells as written."""
+    """The rows after the mark `<!-- table: name -->`, without the head; cells as written."""
     _, mark, behind = text.partition(f"<!-- table: {name} -->\n")
     assert mark, f"there is no mark for a table {name!r}"
     return list(_rows(behind))[2:]
@@ -71,11 +71,11 @@ def _rows(text: str) -> Iterator[list[str]]:
 
 
 def cell(text: str) -> str:
-    """A text as a cell of a table."""
+    """Return a text as a cell of a table."""
     return text.replace("|", r"\|")
 
 
 def as_table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as Markdown, to be pasted under a table's head."""
+    """Return rows as Markdown, to be pasted under a table's head."""
     lines = ("|".join(f" {one} " if one else " " for one in row) for row in rows)
     return "\n".join(f"|{line}|" for line in lines)

@@ -1,4 +1,4 @@
-"""What a server reads, as it says itself where it is asked for something else."""
+"""What the server accepts, taken from its error messages."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["command_fields", "commands"]
 
 def commands() -> list[str]:
     """The types of commands."""
-    _, _, allowed = _complaint({"type": "?"}).partition("must be one of ")
+    _, _, allowed = _error_message({"type": "?"}).partition("must be one of ")
     names, _, _ = allowed.partition(", not ")
     return names.split(", ")
 
 
 def command_fields(command: str) -> set[str] | None:
-    """The fields that a command's data may have; None where any will do."""
+    """The fields that a command's data may have; None if any field is accepted."""
     try:
         decode_command(json.dumps({"type": command, "data": {"?": 0}}), default_catalogue())
     except CommandError as error:
@@ -29,7 +29,7 @@ def command_fields(command: str) -> set[str] | None:
     return None
 
 
-def _complaint(command: dict[str, Any]) -> str:
+def _error_message(command: dict[str, Any]) -> str:
     try:
         decode_command(json.dumps(command), default_catalogue())
     except CommandError as error:

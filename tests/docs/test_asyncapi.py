@@ -1,4 +1,4 @@
-"""docs/asyncapi.yaml says what the code does, and nothing else."""
+"""docs/asyncapi.yaml describes exactly what the code does."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ SCHEMAS = API.document["components"]["schemas"]
 
 
 def data_fields(command: str) -> set[str] | None:
-    """The fields of a command's data as described; None where any will do."""
+    """The described fields of a command's data; None if any field is accepted."""
     data = API.messages("receive")[command]["payload"]["properties"]["data"]
     forms = data.get("oneOf", [data])
     return {field for form in forms for field in form.get("properties", ())} or None
 
 
-def test_every_reference_leads_somewhere() -> None:
-    """Nothing is described by a name that nobody gave."""
+def test_every_reference_has_a_target() -> None:
+    """Every reference has a target."""
 
     def look(value: Any) -> None:
         if isinstance(value, dict):
@@ -46,8 +46,8 @@ def test_every_reference_leads_somewhere() -> None:
     look(API.document)
 
 
-def test_every_payload_is_a_schema() -> None:
-    """Each is one that JSON Schema's own schema allows."""
+def test_every_payload_is_a_valid_schema() -> None:
+    """Each is valid by JSON Schema's own schema."""
     for message in API.document["components"]["messages"].values():
         Draft7Validator.check_schema(message["payload"])
     for schema in SCHEMAS.values():
@@ -55,7 +55,7 @@ def test_every_payload_is_a_schema() -> None:
 
 
 def test_every_message_is_sent_or_received() -> None:
-    """What is described is in the channel, and in an operation or its reply."""
+    """Each described message is in the channel, and in an operation or its reply."""
     described = API.document["components"]["messages"]
     channel = API.document["channels"]["ws"]["messages"]
     assert [API.follow(one) for one in channel.values()] == list(described.values())
@@ -63,15 +63,15 @@ def test_every_message_is_sent_or_received() -> None:
     assert all(message in used for message in described.values())
 
 
-def test_commands() -> None:
-    """Every command is described, with the fields that it may have."""
+def test_every_command_is_described() -> None:
+    """Every command is described, with all its fields."""
     assert list(API.messages("receive")) == commands()
     for command in commands():
         assert data_fields(command) == command_fields(command), command
 
 
-def test_answers() -> None:
-    """Every kind of answer and notice that the code writes is described, and each message."""
+def test_every_response_is_described() -> None:
+    """Every kind of response and notice that the code writes is described, and each message."""
     code = ROOT / "src" / "odin_ws" / "protocol"
     answers = re.findall(
         r'_(?:response|ack)\(\s*"(\w+)"', (code / "responses.py").read_text("utf-8")
@@ -85,13 +85,15 @@ def test_answers() -> None:
     ("schema", "values"),
     [("code", ErrorCode), ("reason", LossReason), ("delivery", Delivery), ("frames", Frames)],
 )
-def test_words(schema: str, values: type[ErrorCode | LossReason | Delivery | Frames]) -> None:
+def test_enumerations_are_those_of_the_code(
+    schema: str, values: type[ErrorCode | LossReason | Delivery | Frames]
+) -> None:
     """Error codes, reasons and kinds of delivery are those of the code, in its order."""
     assert SCHEMAS[schema]["enum"] == list(values)
 
 
-def test_what_the_server_sends_is_open() -> None:
-    """Clients ignore unknown fields, so no schema of what the server sends rejects any."""
+def test_server_messages_accept_unknown_fields() -> None:
+    """Clients ignore unknown fields, so no schema of a server message rejects any."""
 
     def look(value: Any) -> None:
         value = API.follow(value)
@@ -106,8 +108,8 @@ def test_what_the_server_sends_is_open() -> None:
         look(message["payload"])
 
 
-def test_closes() -> None:
-    """The closes are those of the code, by their numbers."""
+def test_close_codes_are_those_of_the_code() -> None:
+    """The close codes are those of the code."""
     assert API.document["channels"]["ws"]["x-closes"] == [
         {"code": one.code, "label": one.label, "by": one.by}
         for one in sorted((close.value for close in DisconnectReason), key=lambda one: one.code)
@@ -162,16 +164,16 @@ BAD = [
 
 
 @pytest.mark.parametrize("command", GOOD, ids=json.dumps)
-def test_good_commands(command: dict[str, Any]) -> None:
-    """What is described can be read."""
+def test_commands_valid_by_the_schema_are_accepted(command: dict[str, Any]) -> None:
+    """The server accepts every command that the schema accepts."""
     text = json.dumps(command)
     assert API.problem(text, "receive") is None
     decode_command(text, default_catalogue())
 
 
 @pytest.mark.parametrize("command", BAD, ids=lambda command: json.dumps(command)[:80])
-def test_bad_commands(command: dict[str, Any]) -> None:
-    """What is not described is rejected."""
+def test_commands_invalid_by_the_schema_are_rejected(command: dict[str, Any]) -> None:
+    """The server rejects every command that the schema rejects."""
     text = json.dumps(command)
     assert API.problem(text, "receive") is not None
     with pytest.raises(CommandError):

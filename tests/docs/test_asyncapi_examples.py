@@ -1,4 +1,4 @@
-"""Names, titles and examples of docs/asyncapi.yaml: what generators make code and pages of."""
+"""Names, titles and examples of docs/asyncapi.yaml, from which generators make code and pages."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HANDSHAKE = "\n".join(
     path.read_text("utf-8") for path in (ROOT / "src" / "odin_ws" / "handshake").glob("*.py")
 )
 
-# What comes before an example is sent to a client.
+# Messages that must precede the example on a client's connection.
 SUBSCRIBED: list[dict[str, Any]] = [
     {"client": {"type": "subscribe"}},
     {
@@ -79,7 +79,7 @@ def test_message_has_name_title_summary_and_examples(name: str) -> None:
 
 @pytest.mark.parametrize("name", COMPONENTS["schemas"])
 def test_schema_has_title_and_examples(name: str) -> None:
-    """Its examples are of this schema."""
+    """Its examples are valid by the schema."""
     schema = COMPONENTS["schemas"][name]
     assert schema["title"]
     validator = Draft7Validator({**API.document, **schema})
@@ -88,10 +88,10 @@ def test_schema_has_title_and_examples(name: str) -> None:
 
 
 def test_every_object_has_a_title_of_its_own() -> None:
-    """Generated code calls no class AnonymousSchema_17, and no two classes the same."""
+    """Generated code has no class AnonymousSchema_17, and no two classes of one name."""
     found = [one for message in MESSAGES.values() for one in objects(message["payload"])]
     found += objects(COMPONENTS["schemas"])
-    # Commands have their names' lists in common; an object stands in the document once.
+    # Commands share the schema of their names' lists, which stands in the document once.
     titles = [one.get("title") for one in found]
     assert None not in titles, [one for one in found if "title" not in one]
     assert len(set(titles)) == len(titles)
@@ -99,15 +99,15 @@ def test_every_object_has_a_title_of_its_own() -> None:
 
 @pytest.mark.parametrize("payload", examples("receive"))
 def test_example_of_a_command_can_be_decoded(payload: dict[str, Any]) -> None:
-    """It is as described, and the server reads it."""
+    """The example is valid, and the server decodes it."""
     text = json.dumps(payload)
     assert API.problem(text, "receive") is None
     decode_command(text, default_catalogue())
 
 
 @pytest.mark.parametrize("payload", examples("send"))
-async def test_example_of_an_answer_can_be_received(payload: dict[str, Any]) -> None:
-    """It is as described, and our client takes it on a live connection, but for version 0."""
+async def test_example_of_a_response_can_be_received(payload: dict[str, Any]) -> None:
+    """The example is valid, and our client accepts it on a connection, except version 0."""
     assert API.problem(json.dumps(payload), "send") is None
     if payload["type"] == "price:update":
         return
@@ -122,20 +122,20 @@ async def test_example_of_an_answer_can_be_received(payload: dict[str, Any]) -> 
 
 
 def test_query_fields_are_those_that_the_server_reads() -> None:
-    """In the binding of the channel."""
+    """The binding of the channel has them."""
     described = CHANNEL["bindings"]["ws"]["query"]["properties"]
     assert set(described) == set(re.findall(r'\.query(?:\.get\(|\[)"(\w+)"', HANDSHAKE))
 
 
 def test_rejections_are_those_of_the_handshake() -> None:
-    """Every status that the code answers a handshake with, in order."""
+    """It has every status with which the code answers a handshake, in order."""
     used = {HTTPStatus[name].value for name in re.findall(r"HTTPStatus\.([A-Z_]+)", HANDSHAKE)}
     used -= {HTTPStatus.SWITCHING_PROTOCOLS, HTTPStatus.NO_CONTENT}
     assert [one["status"] for one in CHANNEL["x-rejections"]] == sorted(used)
 
 
 def test_ways_to_send_a_token_are_security_schemes() -> None:
-    """The header, the subprotocol and the query: any of them, at the server."""
+    """Header, subprotocol and query, of which the server accepts any."""
     schemes = [API.follow(one) for one in API.document["servers"]["instance"]["security"]]
     assert schemes == list(COMPONENTS["securitySchemes"].values())
     assert [one.get("name", one.get("scheme")) for one in schemes] == [

@@ -29,7 +29,7 @@ VALUE = b'{"type":"TRADE_EXECUTED","timestamp":1,"data":{"price":1}}'
 
 
 def written(name: str, directory: Path) -> Path:
-    """The example of that name, in a file."""
+    """Write the example of this name to a file."""
     (found,) = (one.text for one in blocks(page(PAGE), "python") if f"# {name}\n" in one.text)
     path = directory / name
     path.write_text(found, "utf-8")
@@ -38,13 +38,13 @@ def written(name: str, directory: Path) -> Path:
 
 @asynccontextmanager
 async def server(**options: Any) -> AsyncIterator[tuple[MemoryLog, str]]:
-    """One on a real port; its log, and its URL."""
+    """Run a server on a real port; gives its log and its URL."""
     async with open_local_server(Settings(**options)) as running:
         yield running.log, running.url
 
 
 @pytest.mark.parametrize("example", ["follow.py", "follow_trio.py"])
-async def test_the_first_examples(tmp_path: Path, example: str) -> None:
+async def test_first_examples_print_trades(tmp_path: Path, example: str) -> None:
     """They print the trades."""
     words = [sys.executable, str(written(example, tmp_path))]
     async with (
@@ -69,7 +69,7 @@ async def test_example_of_the_first_five_minutes(tmp_path: Path) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_the_second_example(tmp_path: Path) -> None:
+async def test_example_with_saved_positions_prints_every_offset_once(tmp_path: Path) -> None:
     """Two processes, one after the other, print every offset once."""
     words = [sys.executable, str(written("keep.py", tmp_path))]
     printed = ""
@@ -85,8 +85,8 @@ async def test_the_second_example(tmp_path: Path) -> None:
     assert offsets == list(range(offsets[0], offsets[0] + 6))
 
 
-async def test_the_example_with_a_token(tmp_path: Path) -> None:
-    """It reads the file, and is let in."""
+async def test_example_with_a_token_is_accepted(tmp_path: Path) -> None:
+    """It reads the token from the file, and is accepted."""
     kept = tmp_path / "token"
     kept.write_text(issuer("HS256").token() + "\n")
     words = [sys.executable, str(written("private.py", tmp_path))]
@@ -101,14 +101,14 @@ async def test_the_example_with_a_token(tmp_path: Path) -> None:
 
 
 async def _publish(log: MemoryLog) -> None:
-    """Until cancelled: the examples do not say when they have subscribed."""
+    """Publish until cancelled: the examples do not say when they have subscribed."""
     while True:
         log.append("odin.trades", b"BTC", VALUE)
         await trio.sleep(0.05)
 
 
-def test_every_class_is_public() -> None:
-    """The classes that the text names are exported by odin_ws_client."""
+def test_every_named_class_is_exported() -> None:
+    """odin_ws_client exports each class that the text names."""
     prose = re.sub(r"^```.*?^```$", "", page(PAGE), flags=re.MULTILINE | re.DOTALL)
     named = set(re.findall(r"`([A-Z][a-z]+[A-Za-z]*)[`(]", prose))
     assert "HandshakeRejected" in named
@@ -116,8 +116,8 @@ def test_every_class_is_public() -> None:
 
 
 @pytest.mark.parametrize("shell", [odin_ws_client.asyncio, odin_ws_client.trio])
-def test_every_option_is_there(shell: ModuleType) -> None:
-    """The table has each option of open_client, with its default where that is a number."""
+def test_table_has_every_option(shell: ModuleType) -> None:
+    """The table has each option of open_client, with its default if that is a number."""
     rows = re.findall(r"^\| (`.*) \| (.*) \| .* \|$", page(PAGE), re.MULTILINE)
     shown: dict[str, str] = {}
     for names, defaults in rows:

@@ -1,4 +1,4 @@
-"""docs/protocol.md and auth.md: what they show of a conversation is what a server says."""
+"""Conversations in docs/protocol.md and docs/auth.md are what a server really sends."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -12,28 +12,28 @@ from trio.testing import MockClock
 
 from odin_ws.connection.disconnect_reasons import DisconnectReason
 from tests.docs.asyncapi import AsyncApi, read_asyncapi
-from tests.docs.conversations import Conversation, conversations, hold
+from tests.docs.conversations import Conversation, conversations, play
 
 PAGE = "docs/protocol.md"
 PAGES = (PAGE, "docs/auth.md")
 
-# The first one is the message's own, whatever type its record has.
+# The first `type` is the message's own, whatever the type of its record.
 KIND = re.compile(r'"type":"([^"]+)"')
 
 
-class Schooled:
-    """Watches a conversation with the document in hand."""
+class SchemaObserver:
+    """Compares the messages of a conversation with docs/asyncapi.yaml."""
 
     def __init__(self, api: AsyncApi) -> None:
         self._api = api
         self._wrong: str | None = None
 
     def sent(self, text: str) -> None:
-        """Remember what is wrong with a command."""
+        """Note what is wrong with a command."""
         self._wrong = self._api.problem(text, "receive")
 
     def received(self, text: str) -> None:
-        """What is received is as described; a wrong command is answered with an error."""
+        """A received message matches its schema; a wrong command is answered with an error."""
         if text.startswith("close "):
             assert text.split()[1] in {str(close.value.code) for close in DisconnectReason}
             return
@@ -51,13 +51,15 @@ class Schooled:
         for number, one in enumerate(conversations(name), 1)
     ],
 )
-async def test_a_conversation(conversation: Conversation, autojump_clock: MockClock) -> None:
-    """A server answers as the page says, and as docs/asyncapi.yaml describes it."""
-    await hold(conversation, Schooled(read_asyncapi()))
+async def test_server_responds_as_the_page_shows(
+    conversation: Conversation, autojump_clock: MockClock
+) -> None:
+    """A server responds as the page shows, and as docs/asyncapi.yaml describes it."""
+    await play(conversation, SchemaObserver(read_asyncapi()))
 
 
-def test_every_answer_is_shown() -> None:
-    """The page has an example of each command and of each kind of answer."""
+def test_every_kind_of_response_is_shown() -> None:
+    """The page has an example of each command and of each kind of response."""
     shown = {"→": set[str](), "←": set[str]()}
     for conversation in conversations(PAGE):
         for line in conversation.lines:

@@ -1,4 +1,4 @@
-"""What docs show of curl: a server answers so."""
+"""The responses that the docs show for curl are those of a server."""
 
 from __future__ import annotations
 
@@ -25,24 +25,26 @@ OPS = [
 ]
 
 
-def fields(value: Any, place: str = "") -> set[str]:
-    """The place of every field in a JSON value; lists are looked at by their first item."""
+def fields(value: Any, path: str = "") -> set[str]:
+    """The path of every field in a JSON value; of a list, only the first item counts."""
     if isinstance(value, list):
-        return fields(value[0], f"{place}[]") if value else set()
+        return fields(value[0], f"{path}[]") if value else set()
     if not isinstance(value, dict):
         return set()
     found = set()
     for name, inner in value.items():
-        found |= {f"{place}.{name}"} | fields(inner, f"{place}.{name}")
+        found |= {f"{path}.{name}"} | fields(inner, f"{path}.{name}")
     return found
 
 
 @pytest.mark.parametrize(("url", "shown"), OPS)
-async def test_pages_of_the_ops_port(odin_scenario: Scenario, url: str, shown: str) -> None:
-    """Every field that is shown is there; none is left out but where it says so with …."""
+async def test_ops_pages_have_the_fields_shown(
+    odin_scenario: Scenario, url: str, shown: str
+) -> None:
+    """The response has every field shown, and no other, except where the page says `…`."""
     client = await odin_scenario.connect()
     await client.subscribe(channels=["BTC.trade", "ETH.trade"])
-    # The log in memory is not asked for its ends.
+    # The in-memory log has no ends to ask for.
     odin_scenario.service.source_status.lag = {"odin.trades": 0}
     # Nor is there a canary.
     seconds = odin_scenario.service.canary.seconds
@@ -57,7 +59,7 @@ async def test_pages_of_the_ops_port(odin_scenario: Scenario, url: str, shown: s
         assert expected == there
 
 
-async def test_a_rejection(odin_scenario: Scenario) -> None:
+async def test_rejection_is_as_shown(odin_scenario: Scenario) -> None:
     """docs/protocol.md shows it byte for byte."""
     shown = dict(transcripts("docs/protocol.md"))["curl -i localhost:3002/ws"]
     head = request(headers={"Connection": None, "Upgrade": None})
@@ -65,20 +67,20 @@ async def test_a_rejection(odin_scenario: Scenario) -> None:
     assert (await client.rest_bytes()).decode().replace("\r\n", "\n") == shown
 
 
-async def test_a_probe(odin_scenario: Scenario) -> None:
+async def test_probe_is_as_shown(odin_scenario: Scenario) -> None:
     """docs/monitoring.md shows it byte for byte."""
     shown = dict(transcripts("docs/monitoring.md"))["curl -i localhost:3002/healthz"]
     client = await RawClient.dial(odin_scenario, b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n")
     assert (await client.rest_bytes()).decode().replace("\r\n", "\n") == shown
 
 
-def test_there_are_pages() -> None:
+def test_health_and_clients_are_shown() -> None:
     """Health and clients are shown."""
     assert len(OPS) == 2
 
 
 @TOKENS_ARE_ASKED_FOR
-async def test_a_rejection_of_a_token(odin_scenario: Scenario) -> None:
+async def test_rejection_of_a_token_is_as_shown(odin_scenario: Scenario) -> None:
     """docs/auth.md shows it byte for byte."""
     command, shown = next(
         one for one in transcripts("docs/auth.md") if one[0].startswith("curl -i ")
@@ -92,8 +94,8 @@ async def test_a_rejection_of_a_token(odin_scenario: Scenario) -> None:
 @pytest.mark.odin_settings(
     ws_auth="jwt", ws_jwt_secret=Secret(SECRET), ws_ops_token=Secret("of the operators")
 )
-async def test_a_revocation(odin_scenario: Scenario) -> None:
-    """What docs/auth.md posts is carried out, and answered with the fields it shows."""
+async def test_revocation_is_as_shown(odin_scenario: Scenario) -> None:
+    """The server accepts what docs/auth.md posts, and responds with the fields shown."""
     command, shown = next(one for one in transcripts("docs/auth.md") if "revocations" in one[0])
     words = shlex.split(command)
     for _ in range(2):

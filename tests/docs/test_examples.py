@@ -1,4 +1,4 @@
-"""Examples in the docs: each is run as a reader would run it."""
+"""Examples in the docs, run as a reader would run them."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from odin_ws.testing.memory_log import MemoryLog, MemorySource
 from odin_ws.testing.memory_log_reader import MemoryLogReader
 from tests.docs.pages import ROOT, blocks, page
 
-# How often the topic of the README's subscriber gets a record, and how long that may go on.
+# Interval of records in the topic of the README's subscriber, and the time-out of its test.
 PUBLISH_SECONDS = 0.1
 PATIENCE_SECONDS = 100
 
 # Pages whose commands only read the files of the same page.
 TRANSCRIBED = ("docs/settings.md", "docs/catalogue.md")
 
-# The name of the file that a block is the content of.
+# The file name in the first line of a block.
 FILE = re.compile(r"# (\S+\.(?:py|toml))\n")
 
 
 def transcripts(name: str) -> list[tuple[str, str]]:
-    """The commands that a page shows, each with the output it shows for it."""
+    """The commands that a page shows, each with its output."""
     found = []
     for block in blocks(page(name), "console"):
         for one in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
@@ -46,7 +46,7 @@ def transcripts(name: str) -> list[tuple[str, str]]:
 
 
 def write_files(name: str, directory: Path) -> list[Path]:
-    """Write the files that a page shows; they begin with a comment that names them."""
+    """Write the files that a page shows; each begins with a comment that names it."""
     written = []
     for language in ("toml", "python"):
         for block in blocks(page(name), language):
@@ -57,7 +57,7 @@ def write_files(name: str, directory: Path) -> list[Path]:
     return written
 
 
-def test_the_project_of_the_testing_page(tmp_path: Path) -> None:
+def test_project_of_the_testing_page_passes(tmp_path: Path) -> None:
     """The files of docs/testing.md are a project whose tests pass, without a conftest.py."""
     files = write_files("docs/testing.md", tmp_path)
     assert [path.name for path in files] == ["pyproject.toml", "test_trades.py", "test_faults.py"]
@@ -78,11 +78,11 @@ def test_the_project_of_the_testing_page(tmp_path: Path) -> None:
     ("command", "output"),
     [pytest.param(*one, id=one[0]) for name in TRANSCRIBED for one in transcripts(name)],
 )
-def test_transcripts_of_commands(command: str, output: str, tmp_path: Path) -> None:
+def test_commands_print_what_pages_show(command: str, output: str, tmp_path: Path) -> None:
     """Commands print what these pages show; a line of … stands for any lines."""
     for name in TRANSCRIBED:
         write_files(name, tmp_path)
-    # Nothing of this machine's settings; odin-ws from the environment that runs the tests.
+    # Without settings of this machine, and with odin-ws from the environment that runs the tests.
     environment = {"PATH": f"{Path(sys.executable).parent}:{os.defpath}"}
     words = shlex.split(command)
     while "=" in words[0]:
@@ -102,8 +102,8 @@ def test_transcripts_of_commands(command: str, output: str, tmp_path: Path) -> N
     assert matches(output, done.stdout), f"{command} prints:\n{done.stdout}"
 
 
-def test_the_catalogue_of_the_settings_page(tmp_path: Path) -> None:
-    """The catalogues that docs/settings.md shows can be served."""
+def test_catalogues_of_the_settings_page_are_accepted(tmp_path: Path) -> None:
+    """The server accepts the catalogues that docs/settings.md shows."""
     weather, connect, _misspelt, _avro = write_files("docs/settings.md", tmp_path)
     catalogue = load_catalogue(weather.read_text("utf-8"))
     assert catalogue.expand_channel("Oslo.EVERYTHING") == ("Oslo.measurement", "Oslo.warning")
@@ -112,7 +112,7 @@ def test_the_catalogue_of_the_settings_page(tmp_path: Path) -> None:
 
 
 def test_catalogue_page_shows_the_examples(tmp_path: Path) -> None:
-    """docs/catalogue.md shows both files of examples/ as they are."""
+    """docs/catalogue.md shows both files of examples/ unchanged."""
     scores, sensors, wrong = sorted(
         (path for path in write_files("docs/catalogue.md", tmp_path)), key=lambda path: path.name
     )
@@ -122,8 +122,8 @@ def test_catalogue_page_shows_the_examples(tmp_path: Path) -> None:
     assert wrong.name == "wrong.toml"
 
 
-def test_the_policy_of_the_auth_page(tmp_path: Path) -> None:
-    """docs/auth.md shows compose/policy.toml, and it does what its comments say."""
+def test_policy_of_the_auth_page_does_what_it_says(tmp_path: Path) -> None:
+    """docs/auth.md shows compose/policy.toml, and the policy does what its comments say."""
     (file,) = write_files("docs/auth.md", tmp_path)
     text = file.read_text("utf-8")
     assert text == (ROOT / "compose" / "policy.toml").read_text("utf-8")
@@ -149,7 +149,7 @@ def test_make_help() -> None:
     assert shown == done.stdout
 
 
-async def test_the_subscriber_of_the_readme() -> None:
+async def test_subscriber_of_the_readme_prints_messages() -> None:
     """The README's Python subscriber prints the ack and then messages."""
     (example,) = blocks(page("README.md"), "python")
     catalogue = default_catalogue()
@@ -173,14 +173,14 @@ async def test_the_subscriber_of_the_readme() -> None:
 
 
 async def publish_for_ever(log: MemoryLog) -> None:
-    """A trade now and then."""
+    """Publish trades at an interval until cancelled."""
     while True:
         log.append("odin.trades", b"BTC", b'{"type":"TRADE_EXECUTED"}')
         await trio.sleep(PUBLISH_SECONDS)
 
 
 async def first_lines(command: list[str], count: int) -> list[str]:
-    """What a program prints first; then it is ended."""
+    """Return the first lines that a program prints, and end it."""
     process = await trio.lowlevel.open_process(command, stdout=PIPE)
     try:
         assert process.stdout is not None

@@ -18,8 +18,8 @@ def test_relative_links_resolve(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", pages(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_pages_name_no_place_of_one_machine(path: Path) -> None:
-    """No page shows an absolute path of the machine it was written on."""
+def test_pages_have_no_absolute_path_of_a_machine(path: Path) -> None:
+    """No page has an absolute path of the machine on which it was written."""
     text = path.read_text("utf-8")
     assert not [start for start in ("/work/", "/root/", "/home/", "/tmp/") if start in text]  # noqa: S108
 

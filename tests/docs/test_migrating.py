@@ -1,4 +1,4 @@
-"""docs/migrating.md: what it calls the same is there, what it calls gone is not."""
+"""docs/migrating.md is right about metrics, health fields and reasons kept or gone."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ NAME = re.compile(r"`([^`]+)`")
 
 @pytest.fixture
 async def metrics(tmp_path: Path) -> set[str]:
-    """Every metric with its labels, in their alphabetical order."""
+    """Every metric with its labels in alphabetical order."""
     return {normalized(name) for name in all_metrics(tmp_path)}
 
 
 def normalized(metric: str) -> str:
-    """A metric with its labels in alphabetical order."""
+    """Return a metric with its labels in alphabetical order."""
     name, brace, labels = metric.rstrip("}").partition("{")
     return f"{name}{{{','.join(sorted(labels.split(',')))}}}" if brace else name
 
 
-def places(value: Any, place: str = "") -> set[str]:
-    """The place of every field in a JSON object, also of those that have fields themselves."""
+def paths(value: Any, path: str = "") -> set[str]:
+    """The path of every field in a JSON object, also of objects in it."""
     if not isinstance(value, dict):
         return set()
     found = set()
     for name, inner in value.items():
-        here = f"{place}.{name}" if place else name
-        found |= {here} | places(inner, here)
+        here = f"{path}.{name}" if path else name
+        found |= {here} | paths(inner, here)
     return found
 
 
 async def test_former_metrics(metrics: set[str]) -> None:
-    """Each one of the Go server is the same, has another name that there is, or is gone."""
+    """Each metric of the Go server is kept, has a new name that exists, or is gone."""
     plain = {name.partition("{")[0] for name in metrics}
     rows = read_table(PAGE, "former metrics")
     assert len(rows) == 37
@@ -61,8 +61,8 @@ async def test_former_metrics(metrics: set[str]) -> None:
 
 
 async def test_former_health_fields(odin_scenario: Scenario) -> None:
-    """Each one of the Go server is the same, has another place that there is, or is gone."""
-    there = places((await ask(odin_scenario, "/health")).json())
+    """Each field of the Go server is kept, has a new path that exists, or is gone."""
+    there = paths((await ask(odin_scenario, "/health")).json())
     rows = read_table(PAGE, "health fields")
     for former, now, _ in rows:
         fields = set(NAME.findall(former))
@@ -77,7 +77,7 @@ async def test_former_health_fields(odin_scenario: Scenario) -> None:
 
 
 def test_former_reasons() -> None:
-    """Each reason of the Go server has one of ours in its place, or none."""
+    """Each reason of the Go server has one of ours in its path, or none."""
     ours = {reason.value.label for reason in DisconnectReason}
     for former, now in read_table(PAGE, "former reasons"):
         assert former.strip("`") not in ours

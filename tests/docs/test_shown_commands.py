@@ -1,4 +1,4 @@
-"""Each command line that a page shows: which test runs it, or why none does."""
+"""Each command line that a page shows is run by a test, or the table here says why not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PAGES: Final = [
     *sorted((ROOT / "clients").glob("*/README.md")),
 ]
 
-# What a command line begins with; also in a block without a language it must not stand.
+# Beginnings of command lines; a block without a language must not have any.
 PROGRAMS: Final = re.compile(
     r"(?m)^(?:\$ )?(?:\w+=\S+ )*"
     r"(?:(?:\S+/)?(?:odin-ws|pip)|make|curl|python3?|docker|kubectl|helm|npm) "
@@ -34,7 +34,7 @@ PROGRAMS: Final = re.compile(
 
 SETTING: Final = re.compile(r"(?m)^((?:WS|KAFKA|LOG)_[A-Z_]+)=")
 
-EXAMPLES: Final = "tests/docs/test_examples.py::test_transcripts_of_commands"
+EXAMPLES: Final = "tests/docs/test_examples.py::test_commands_print_what_pages_show"
 CURL: Final = "tests/docs/test_curl.py"
 COMMANDS: Final = "tests/integration/test_commands.py"
 DEPLOYMENT: Final = "tests/integration/test_deployment_page.py::test_the_plan_works"
@@ -42,7 +42,7 @@ SERVER: Final = "tests/integration/servers.py::serving"
 TUTORIAL: Final = "tests/docs/test_tutorial.py::test_step_1_from_an_empty_folder"
 
 # By page and command, with `*` as in a shell: the test that runs it with this machine's addresses
-# and folders, or `not run:` with the reason. The first that fits counts.
+# and folders, or `not run:` with the reason. The first match counts.
 RUN_BY: Final = [
     ("docs/tutorial.md", "*", TUTORIAL),
     ("docs/settings.md", "*", EXAMPLES),
@@ -57,11 +57,15 @@ RUN_BY: Final = [
     ("docs/deployment.md", "ch* *", "not run: changes groups and services of the machine"),
     ("docs/deployment.md", "systemctl *", "not run: changes groups and services of the machine"),
     ("docs/deployment.md", "*", DEPLOYMENT),
-    ("docs/auth.md", "curl -i *", f"{CURL}::test_a_rejection_of_a_token"),
-    ("docs/auth.md", "curl -s -X POST *", f"{CURL}::test_a_revocation"),
+    ("docs/auth.md", "curl -i *", f"{CURL}::test_rejection_of_a_token_is_as_shown"),
+    ("docs/auth.md", "curl -s -X POST *", f"{CURL}::test_revocation_is_as_shown"),
     ("docs/auth.md", "export WS_AUTH=jwt *", "tests/settings/test_secrets.py::*"),
     ("docs/auth.md", "odin-ws tail *", DEPLOYMENT),
-    ("docs/check.md", "*", "tests/integration/test_check.py::test_lines_for_people"),
+    (
+        "docs/check.md",
+        "*",
+        "tests/integration/test_check.py::test_output_has_a_line_per_check_and_a_summary",
+    ),
     (
         "docs/client-js.md",
         "*",
@@ -69,9 +73,9 @@ RUN_BY: Final = [
     ),
     ("docs/console.md", "curl -sN *", "tests/ops/console/test_events.py::*"),
     ("docs/console.md", "curl -s *", "tests/ops/console/test_events.py::*"),
-    ("docs/monitoring.md", "curl -i *", f"{CURL}::test_a_probe"),
-    ("docs/monitoring.md", "curl -s *", f"{CURL}::test_pages_of_the_ops_port"),
-    ("docs/protocol.md", "curl -i *", f"{CURL}::test_a_rejection"),
+    ("docs/monitoring.md", "curl -i *", f"{CURL}::test_probe_is_as_shown"),
+    ("docs/monitoring.md", "curl -s *", f"{CURL}::test_ops_pages_have_the_fields_shown"),
+    ("docs/protocol.md", "curl -i *", f"{CURL}::test_rejection_is_as_shown"),
     (
         "docs/sse.md",
         "curl *",
@@ -85,12 +89,12 @@ RUN_BY: Final = [
     (
         "docs/operations.md",
         "kill -HUP *",
-        "tests/integration/test_tls.py::test_a_certificate_is_renewed_without_dropping_anyone",
+        "tests/integration/test_tls.py::test_certificate_is_renewed_without_disconnections",
     ),
     (
         "docs/operations.md",
         "odin-ws serve --workers *",
-        "tests/integration/test_workers.py::test_the_option_comes_before_the_setting",
+        "tests/integration/test_workers.py::test_option_overrides_the_setting",
     ),
     ("docs/operations.md", "python3 -m venv *", TUTORIAL),
     ("docs/operations.md", "venv/bin/pip install *", "tools/release.py::install"),
@@ -164,7 +168,7 @@ SHOWN: Final = list(dict.fromkeys(_shown()))
 
 @pytest.mark.parametrize("shown", SHOWN, ids=str)
 def test_each_command_is_run_by_a_test(shown: Shown) -> None:
-    """The table names a test that exists, or says why nothing runs the command."""
+    """The table names a test that exists, or says why no test runs the command."""
     found = [
         how
         for page, command, how in RUN_BY
@@ -179,14 +183,14 @@ def test_each_command_is_run_by_a_test(shown: Shown) -> None:
 
 @pytest.mark.parametrize("entry", RUN_BY, ids=" ".join)
 def test_each_entry_is_needed(entry: tuple[str, str, str]) -> None:
-    """An entry for a command that no page shows any more is removed."""
+    """An entry for a command that no page shows is removed."""
     page, command, _ = entry
     assert any(fnmatchcase(one.page, page) and fnmatchcase(one.command, command) for one in SHOWN)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_commands_are_in_blocks_of_a_shell(path: Path) -> None:
-    """A block without a language has no command: none gets past these tests."""
+    """A block without a language has no command, which these tests would miss."""
     for block in blocks(path.read_text("utf-8"), ""):
         assert not PROGRAMS.search(block.text), block.text
 
@@ -195,7 +199,7 @@ def test_commands_are_in_blocks_of_a_shell(path: Path) -> None:
     "shown", [one for one in SHOWN if re.match(r"(\w+=\S+ )*\S*odin-ws ", one.command)], ids=str
 )
 def test_options_exist(shown: Shown, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also what no test runs is accepted by the parser of its command."""
+    """The command's parser accepts commands that no test runs, too."""
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     for name in ("docs/catalogue.md", "docs/settings.md"):
         write_files(name, tmp_path)
@@ -210,12 +214,12 @@ def test_options_exist(shown: Shown, tmp_path: Path, monkeypatch: pytest.MonkeyP
     "target", sorted({one.command.split()[1] for one in SHOWN if one.command.startswith("make ")})
 )
 def test_targets_of_make_exist(target: str) -> None:
-    """The Makefile has what pages tell to make."""
+    """The Makefile has every target that a page names."""
     assert re.search(rf"(?m)^{target}:", (ROOT / "Makefile").read_text("utf-8"))
 
 
 def test_settings_of_blocks_exist() -> None:
-    """Each setting that a page shows in a block is one of ours."""
+    """Each setting that a page shows in a block exists."""
     known = {name.upper() for name in attrs.fields_dict(Settings)}
     known |= {f"{name}_FILE" for name in known}
     for path in PAGES:

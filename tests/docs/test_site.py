@@ -18,7 +18,7 @@ from tests.docs.pages import ROOT, pages
 
 PATIENCE_SECONDS = 110
 
-# What a browser loads by itself; an `a` only leads somewhere.
+# Elements and attributes that a browser loads by itself; an `a` is only a link.
 ASSETS = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src"}
 
 # Relations of `link` that load nothing.
@@ -26,7 +26,7 @@ LINKS_ONLY = {"canonical", "next", "prev"}
 
 
 class Assets(HTMLParser):
-    """Collects what a page loads."""
+    """Collects the addresses that a page loads."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Assets(HTMLParser):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built site; the build fails for a broken link or anchor, and for a page in no menu."""
+    """Build the site; the build fails for a broken link or anchor, and for a page in no menu."""
     folder = tmp_path_factory.mktemp("site")
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
@@ -57,9 +57,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def navigation() -> Iterator[str]:
-    """Each page that mkdocs.yml has in its menu."""
+    """Each page in the menu of mkdocs.yml."""
     text = (ROOT / "mkdocs.yml").read_text("utf-8")
-    # The one tag of the file names a function, which is not needed here.
+    # The only tag in the file names a function, which the test does not need.
     nav = yaml.safe_load(re.sub(r"!!python/\S+ \{.*\}", '""', text))["nav"]
     waiting = list(nav)
     while waiting:
@@ -72,7 +72,7 @@ def navigation() -> Iterator[str]:
 
 
 def test_every_page_is_in_the_navigation() -> None:
-    """A new page gets its place in mkdocs.yml; dated decisions get theirs by themselves."""
+    """mkdocs.yml must have each new page; only dated decisions are added automatically."""
     docs = ROOT / "docs"
     there = {path.relative_to(docs).as_posix() for path in docs.rglob("*.md")}
     there = {name for name in there if not name.startswith("design/20")}
@@ -80,7 +80,7 @@ def test_every_page_is_in_the_navigation() -> None:
 
 
 def test_no_page_needs_another_host(site: Path) -> None:
-    """Scripts, styles, fonts and pictures are in the site; styles load nothing from outside."""
+    """Scripts, styles, fonts and pictures are in the site; styles load nothing from other hosts."""
     for path in site.rglob("*.html"):
         assets = Assets()
         assets.feed(path.read_text("utf-8"))
@@ -91,7 +91,7 @@ def test_no_page_needs_another_host(site: Path) -> None:
         assert not re.search(r"(?i)(@import|url\()\s*[\"']?(https?:|//)", text), path.name
 
 
-def test_search_knows_every_page(site: Path) -> None:
+def test_search_index_has_every_page(site: Path) -> None:
     """The index is a file of the site, with an entry for each page of docs/."""
     index = json.loads((site / "search" / "search_index.json").read_text("utf-8"))
     found = {entry["location"].partition("#")[0] for entry in index["docs"]}
@@ -103,7 +103,7 @@ def test_search_knows_every_page(site: Path) -> None:
 
 
 def test_api_reference_has_public_names(site: Path) -> None:
-    """The docstrings of the Python packages are in it."""
+    """It has the docstrings of the Python packages."""
     client = (site / "api" / "odin_ws_client.html").read_text("utf-8")
     testing = (site / "api" / "odin_ws_testing.html").read_text("utf-8")
     assert 'id="odin_ws_client.Subscription"' in client
@@ -111,7 +111,7 @@ def test_api_reference_has_public_names(site: Path) -> None:
 
 
 def test_links_to_source_files_are_text(site: Path) -> None:
-    """Files that are no page of the site are named, and not linked to."""
+    """Files that are not pages of the site are named without a link."""
     for path in site.rglob("*.html"):
         text = path.read_text("utf-8")
         assert not re.search(r'href="[^":]*\.\./(src|tests|deploy|clients)/', text), path.name

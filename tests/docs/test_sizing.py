@@ -1,4 +1,4 @@
-"""docs/sizing.md: the table is what the formula gives."""
+"""The table of docs/sizing.md has the results of its formula."""
 
 from __future__ import annotations
 
@@ -40,6 +40,6 @@ def row(subscribers: int, rate: int) -> list[str]:
 
 
 def test_table_follows_the_formula() -> None:
-    """Each row, for its subscribers and its rate, with the default settings."""
+    """Each row has the results for its subscribers and its rate, with the default settings."""
     for shown in read_table(page("docs/sizing.md"), "sizing"):
         assert shown == row(int(shown[0].replace(",", "")), int(shown[1]))

@@ -1,4 +1,4 @@
-"""Tables in the docs say what the code declares; where one does not, the right one is printed."""
+"""Tables in the docs match the code; a failing test prints the right table."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def metrics(tmp_path: Path) -> dict[str, tuple[str, str]]:
 
 
 def all_metrics(tmp_path: Path) -> dict[str, tuple[str, str]]:
-    """Type and help of every metric of a server without workers, by its name with its labels."""
+    """Type and help of every metric of a server without workers, by name with labels."""
     authority = Authority(tmp_path)
     registry = _registry(Certificate(authority.chain, authority.key))
     return {name: (kind, text) for name, kind, text in _metrics(registry.collect())}
@@ -80,7 +80,7 @@ def test_former_settings() -> None:
     check("docs/settings.md", "former settings", rows)
 
 
-def test_settings_in_short() -> None:
+def test_readme_settings_have_their_defaults() -> None:
     """The README's settings exist, with the defaults it gives."""
     rows = read_table(page("README.md"), "settings")
     assert rows
@@ -133,7 +133,7 @@ def test_error_codes() -> None:
     check_keys("docs/protocol.md", "errors", {code: ["", ""] for code in ErrorCode})
 
 
-def test_reasons_to_pass_a_record_by() -> None:
+def test_reasons_to_skip_a_record() -> None:
     """docs/protocol.md explains each reason, and no other."""
     check_keys("docs/protocol.md", "unreadable", {reason: [""] for reason in InvalidRecord})
 
@@ -146,15 +146,15 @@ async def test_metrics(metrics: dict[str, tuple[str, str]]) -> None:
 
 
 def test_worker_metrics() -> None:
-    """docs/monitoring.md explains what there is with several workers only."""
+    """docs/monitoring.md explains the additional metrics of several workers."""
     expected = {name: [kind, text] for name, kind, text in _worker_metrics()}
     check_keys("docs/monitoring.md", "worker metrics", expected)
     rows = read_table(page("docs/monitoring.md"), "worker metrics")
     assert [row[1] for row in rows] == [kind for kind, _ in expected.values()]
 
 
-async def test_metrics_elsewhere(metrics: dict[str, tuple[str, str]]) -> None:
-    """Whatever page names a metric names one that there is."""
+async def test_metrics_named_on_any_page_exist(metrics: dict[str, tuple[str, str]]) -> None:
+    """Every metric that a page names exists."""
     known = {name.partition("{")[0] for name in (*metrics, *(one[0] for one in _worker_metrics()))}
     known |= {f"{name}_{part}" for name in known for part in ("bucket", "count", "sum")}
     known |= {field for field, _ in declared_settings()}
@@ -162,8 +162,8 @@ async def test_metrics_elsewhere(metrics: dict[str, tuple[str, str]]) -> None:
     assert named <= known
 
 
-def test_settings_elsewhere() -> None:
-    """Whatever page names a setting names one that there is."""
+def test_settings_named_on_any_page_exist() -> None:
+    """Every setting that a page names exists."""
     wrong_on_purpose = {
         "KAFKA_GROUP_ID",
         "WS_CORS_ORIGINS",
@@ -181,7 +181,7 @@ def test_settings_elsewhere() -> None:
         assert named - wrong_on_purpose <= known, path.relative_to(ROOT)
 
 
-def test_what_memory_keeps() -> None:
+def test_history_per_memory() -> None:
     """docs/history.md says how many messages fit into memory, and how far back that reaches."""
     rows = []
     for size in (300, 1000, 4000):
@@ -193,7 +193,7 @@ def test_what_memory_keeps() -> None:
 
 
 def test_reasons_of_losses() -> None:
-    """docs/protocol.md explains each reason, in the order in which they are told."""
+    """docs/protocol.md explains each reason, in the order in which the server reports them."""
     check_keys("docs/protocol.md", "reasons", {reason: ["", ""] for reason in LossReason})
 
 
@@ -210,7 +210,7 @@ def test_commands() -> None:
 
 
 def test_log_events() -> None:
-    """The lines that docs/monitoring.md explains are lines the server writes."""
+    """The server writes each log line that docs/monitoring.md explains."""
     code = "".join(path.read_text("utf-8") for path in (ROOT / "src").rglob("*.py"))
     written = {f"feed is {status}" for status in SourceState}
     for event, *_ in read_table(page("docs/monitoring.md"), "events"):
@@ -218,16 +218,16 @@ def test_log_events() -> None:
 
 
 def check(name: str, table: str, expected: Sequence[Sequence[str]]) -> None:
-    """The table is exactly this."""
+    """The table has exactly these rows."""
     found = read_table(page(name), table)
     if found != [list(row) for row in expected]:
         pytest.fail(f"{name}, table {table}; right is:\n\n{as_table(expected)}\n", pytrace=False)
 
 
 def check_keys(name: str, table: str, expected: dict[str, list[str]]) -> None:
-    """The table's first column is exactly this; the others are written by hand.
+    """The table's first column has exactly these keys; the other columns are written by hand.
 
-    The values of `expected` are what stands in a new row until somebody writes it.
+    The values of `expected` are placeholders for a new row.
     """
     found = {row[0]: row[1:] for row in read_table(page(name), table)}
     keys = [f"`{key}`" for key in expected]
@@ -248,7 +248,7 @@ def _code(text: str) -> str:
 
 
 def _registry(certificate: Certificate) -> CollectorRegistry:
-    """The metrics of a server on which each labelled one has counted something."""
+    """The metrics of a server whose every labelled metric has counted something."""
     catalogue = default_catalogue()
     log = MemoryLog(catalogue.topics)
     upstream = Upstream(MemorySource(log), MemoryLogReader(log))
@@ -263,14 +263,14 @@ def _registry(certificate: Certificate) -> CollectorRegistry:
 
 
 def _worker_metrics() -> Iterator[tuple[str, str, str]]:
-    """What the supervisor of one worker adds."""
+    """Metrics that the supervisor of one worker adds."""
 
     @asynccontextmanager
-    async def nobody(_number: int) -> AsyncIterator[Child]:
+    async def no_worker(_number: int) -> AsyncIterator[Child]:
         raise NotImplementedError
         yield
 
-    supervisor = Supervisor(1, nobody, trio.Event(), 1)
+    supervisor = Supervisor(1, no_worker, trio.Event(), 1)
     return _metrics(worker_families(supervisor, {1: True}))
 
 

@@ -36,7 +36,7 @@ STEPS = {
 }
 
 
-class Quiet(SimpleHTTPRequestHandler):
+class QuietHandler(SimpleHTTPRequestHandler):
     """`python3 -m http.server` without its log."""
 
     def log_message(self, *_arguments: object) -> None:
@@ -45,8 +45,8 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @contextmanager
 def served(directory: Path) -> Iterator[str]:
-    """Serve a folder as the page says; yields its address."""
-    handler = partial(Quiet, directory=str(directory))
+    """Serve a folder as the page says; gives its address."""
+    handler = partial(QuietHandler, directory=str(directory))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -91,7 +91,7 @@ def step_1() -> list[str]:
 
 
 def environment(project: Path) -> dict[str, str]:
-    """Let pip install our two packages as they are here, and nothing from a registry."""
+    """Let pip install this checkout's two packages, and nothing from a registry."""
     return {
         "PATH": os.environ["PATH"],
         "HOME": str(project.parent),
@@ -115,7 +115,7 @@ async def test_step_1_from_an_empty_folder(tmp_path: Path) -> None:
     port, ops_port = free_ports(2)
     demo = f"exec {demo} --port {port} --ops-port {ops_port}"
     tail = f"{tail} --url ws://{LOOPBACK}:{port}/ws"
-    # A shell, as the reader has one: quotes are its.
+    # A shell, because quotes in the commands are the shell's.
     run = partial(  # noqa: S604 -- the page's own lines
         trio.run_process,
         shell=True,
@@ -144,14 +144,14 @@ async def test_step_1_from_an_empty_folder(tmp_path: Path) -> None:
 
 
 def test_there_are_four_steps() -> None:
-    """The first one is a command line; each other one is a whole page."""
+    """The first step is command lines; each other one is a whole page."""
     assert sorted(STEPS) == [2, 3, 4]
     headings = re.findall(r"(?m)^## (\d)\. ", page("docs/tutorial.md"))
     assert headings == ["1", "2", "3", "4"]
 
 
 async def test_step_2_shows_messages(odin_server: LocalServer, tmp_path: Path) -> None:
-    """The ack and then a line for each trade of the token, with the fields that the page names."""
+    """The page has the ack, and a line for each trade of the token with the fields it names."""
     with opened(2, odin_server.url, tmp_path) as found:
         await wait_for(found, 'log.textContent.includes("subscription_ack")')
         trade(odin_server, 0.5)
@@ -162,7 +162,7 @@ async def test_step_2_shows_messages(odin_server: LocalServer, tmp_path: Path) -
 
 
 async def test_step_3_draws_a_chart(odin_server: LocalServer, tmp_path: Path) -> None:
-    """Prices are drawn, and the last one is in the title."""
+    """Prices are drawn, and the title has the last one."""
     with opened(3, odin_server.url, tmp_path) as found:
         await wait_for(found, "ws.readyState === 1")
         while not await trio.to_thread.run_sync(found.value, "prices.length"):
@@ -194,8 +194,8 @@ async def test_step_4_survives_restarts(tmp_path: Path) -> None:
         assert await wait_for(found, "prices") == [1, 2, 3, 4, 5]
 
 
-async def test_step_4_tells_what_is_lost(tmp_path: Path) -> None:
-    """With another log, as the demo has after a restart, the page goes on and says so."""
+async def test_step_4_reports_lost_records(tmp_path: Path) -> None:
+    """With another log, as after a restart of the demo, the page continues and reports the loss."""
     (port,) = free_ports(1)
     with opened(4, f"ws://{LOOPBACK}:{port}/ws", tmp_path) as found:
         async with open_local_server(port=port) as server:

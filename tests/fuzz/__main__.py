@@ -1,7 +1,7 @@
-"""`make fuzz`: a long look. With atheris, which knows what code an input reaches, where it runs.
+"""`make fuzz`: fuzzes every target for a long time, by code coverage if atheris runs here.
 
-Each target has its share of the time, in a process of its own. What breaks a promise is kept in
-tests/fuzz/corpus/, where `make test` tries it again; the traceback says which promise.
+Each target has its share of the time, in a process of its own. An input that breaks a promise is
+kept in tests/fuzz/corpus/, and `make test` repeats it; the traceback names the promise.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.fuzz.targets import TARGETS
 
 __all__ = ["main"]
 
-# What leads to new places; the next run begins with it.
+# Inputs that reached new code; the next run begins with them.
 _FOLDER: Final = Path(".fuzz")
 
 # A conversation of many frames has some kilobytes.
@@ -33,7 +33,7 @@ _LONGEST: Final = 4096
     "--target", "targets", multiple=True, type=click.Choice([*TARGETS]), help="only these"
 )
 def main(seconds: int, targets: tuple[str, ...]) -> None:
-    """Fuzz the targets, one after the other; the exit status is 1 where one was broken."""
+    """Fuzz the targets in turn; the exit status is 1 if one has failed."""
     chosen = targets or tuple(TARGETS)
     each = max(1, seconds // len(chosen))
     program = "tests.fuzz.guided" if find_spec("atheris") else "tests.fuzz.unguided"

@@ -1,4 +1,4 @@
-"""Bytes from a fuzzer, as a network brings them."""
+"""Splits a fuzzer's bytes into chunks, as a network does."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from odin_ws.listener.transport import Transport
 from odin_ws.testing.memory_connection import transport_pair
 from tests.virtual_time import in_virtual_time
 
-__all__ = ["pieces", "source_status"]
+__all__ = ["chunks", "source_status"]
 
 T = TypeVar("T")
 
-# How long a piece is, by the first byte: in one go, byte by byte, or as networks cut.
+# Chunk size by the first byte: everything at once, byte by byte, or as networks split.
 _SIZES: Final = (1 << 20, 1, 7, 100)
 
 
-def pieces(data: bytes) -> list[bytes]:
-    """All but the first byte, which says how it is cut."""
+def chunks(data: bytes) -> list[bytes]:
+    """Split all bytes but the first, which selects the size."""
     size = _SIZES[data[0] % len(_SIZES)] if data else 1
     return [data[at : at + size] for at in range(1, len(data), size)]
 
 
 def source_status(data: bytes, read: Callable[[Transport], Awaitable[T]]) -> T | None:
-    """What a reader makes of it, from a peer that goes away then; None where that is all it sees.
+    """Return what a reader makes of the bytes of a peer that then closes; None if the peer is gone.
 
-    What the reader raises is raised here.
+    An exception of the reader is raised here.
     """
 
     async def main(_clock: MockClock) -> T | None:
         wire, stream = transport_pair()
-        for piece in pieces(data):
-            await stream.send_all(piece)
+        for chunk in chunks(data):
+            await stream.send_all(chunk)
         await stream.send_eof()
         try:
             with trio.fail_after(60):

@@ -1,4 +1,4 @@
-"""Inputs that are kept: each was found by fuzzing, and is tried again with every test run."""
+"""Inputs that fuzzing has found, which every test run repeats."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ CORPUS: Final = Path(__file__).with_name("corpus")
 
 
 def kept(target: str) -> Iterator[Path]:
-    """The files of a target."""
+    """The kept inputs of a target."""
     yield from sorted((CORPUS / target).glob("*"))
 
 
 def seeds(target: str) -> Iterator[bytes]:
-    """What fuzzing begins with."""
+    """The inputs with which fuzzing a target begins."""
     yield from (b"".join(parts) for parts in SEEDS[target])

@@ -8,7 +8,7 @@ import sys
 import atheris
 import structlog
 
-# The code that is looked at has to be imported under its eyes; our tests' own is of no interest.
+# atheris instruments these packages at their import; coverage of the tests is of no use.
 with atheris.instrument_imports(include=["odin_ws", "wsproto", "h11"]):
     from tests.fuzz.corpus import CORPUS
     from tests.fuzz.targets import TARGETS
@@ -17,21 +17,21 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Look until the time is over, or a promise is broken."""
+    """Fuzz until the time is over, or a promise is broken."""
     target, seconds, folder, longest = sys.argv[1:]
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    words = [
+    arguments = [
         sys.argv[0],
         f"-max_total_time={seconds}",
         f"-max_len={longest}",
         f"-artifact_prefix={CORPUS / target}/",
-        # Of one input; a conversation takes 50 ms.
+        # Seconds per input; a conversation takes 50 ms.
         "-timeout=20",
         "-print_final_stats=1",
         "-verbosity=0",
         folder,
     ]
-    atheris.Setup(words, TARGETS[target])
+    atheris.Setup(arguments, TARGETS[target])
     atheris.Fuzz()
 
 

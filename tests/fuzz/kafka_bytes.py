@@ -1,4 +1,4 @@
-"""Targets for what comes from Kafka: answers of brokers, and the records in them."""
+"""Targets for bytes from Kafka: responses of brokers, and the records in them."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _READERS: Final = [
 
 
 def check_response(data: bytes) -> None:
-    """Decoded or malformed, in any version of any response; the batches of a fetch are read too.
+    """Each response of any version is decoded or malformed; the batches of a fetch are read too.
 
-    The first byte says which response it is.
+    The first byte selects the response.
     """
     golden = GOLDEN[data[0] % len(GOLDEN)] if data else GOLDEN[0]
     try:
@@ -49,10 +49,10 @@ def check_response(data: bytes) -> None:
 
 
 def check_records(data: bytes) -> None:
-    """A record's key, header and value, whatever they are: a message, or a reason.
+    """A record with any key, header and value becomes a message, or is skipped with a reason.
 
-    The first byte says how the topic's records are written, the next two how long key and header
-    are. A message is JSON, and has the value as it was.
+    The first byte selects the topic's format, the next two the lengths of key and header. A message
+    is valid JSON, with the value unchanged.
     """
     how, key_size, header_size = (*data[:3], 0, 0, 0)[:3]
     key, header, value = _cut(data[3:], key_size, header_size)
@@ -71,9 +71,9 @@ def check_records(data: bytes) -> None:
 
 def _check_message(message: ChannelMessage, dialect: Dialect) -> None:
     frame = write([message], 1, wire_format(dialect))
-    # Not the first brace: a length of 123 bytes is one, in the head of the frame.
+    # Not the first brace: the frame's header may have a length of 123 bytes, which is one.
     text = frame[frame.index(b'{"') :]
-    # What Python reads and orjson does not, such as large numbers, is passed on as it is.
+    # JSON that Python reads and orjson does not, such as large numbers, is passed on unchanged.
     load_json(text.decode())
     assert message.value in text
     try:

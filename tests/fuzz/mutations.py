@@ -1,4 +1,4 @@
-"""Inputs that are nearly right, for Hypothesis: seeds, and what may happen to them."""
+"""Nearly valid inputs for Hypothesis: seeds with mutations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["inputs"]
 
 
 def inputs(target: str) -> st.SearchStrategy[bytes]:
-    """Anything, or a seed after a few mishaps."""
+    """Any bytes, or a seed with some mutations."""
     return st.binary(max_size=300) | _mutated(target)
 
 
@@ -37,7 +37,7 @@ def _mutated(draw: st.DrawFn, target: str) -> bytes:
 
 
 def _changed(part: bytes) -> st.SearchStrategy[bytes]:
-    """A part with one byte that is another one."""
+    """A part with one byte replaced."""
     if not part:
         return st.just(part)
     return st.builds(

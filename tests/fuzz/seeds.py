@@ -1,4 +1,4 @@
-"""What fuzzing begins with: inputs that are right, in the parts they consist of."""
+"""Seeds: valid inputs, as the parts they consist of."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.scenarios.wire import Op, frame, request
 
 __all__ = ["GOOD_TOKEN", "SECRET", "SEEDS"]
 
-# How it is cut and how it goes on: see the targets.
+# First bytes that select chunks and endings: see the targets.
 _WHOLE: Final = b"\x00"
 _BYTES: Final = b"\x01"
 _READS: Final = b"\x01"
 
-# Whole, and with the proxy's header being `Forwarded`.
+# In one chunk, and with the proxy's header being `Forwarded`.
 _STANDARD: Final = b"\x04"
 
 SECRET: Final = "a secret of the tests, of 32 bytes or more"  # noqa: S105 -- of the tests only
@@ -59,7 +59,7 @@ _COMMANDS: Final = tuple(
 
 
 def _deflated(text: bytes) -> bytes:
-    """A compressed message's payload."""
+    """Return the payload of a compressed message."""
     stream = zlib.compressobj(wbits=-15)
     return (stream.compress(text) + stream.flush(zlib.Z_SYNC_FLUSH))[:-4]
 
@@ -85,7 +85,7 @@ _HEADS: Final = (
     ),
     request(headers={"Forwarded": 'for="[2001:db8::1]:80";proto=https, for=10.0.0.2'}),
     request(headers={"Content-Length": "0", "Transfer-Encoding": "chunked"}, method="POST"),
-    # What scanners send: HTTP that wants no Host.
+    # Requests of scanners: HTTP without a Host.
     b"GET / HTTP/1.0\r\n\r\n",
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 )
@@ -102,7 +102,7 @@ _CLAIMS: Final[Sequence[Mapping[str, Any]]] = (
     {"sub": "\ud800", "exp": 10**400, "channels": ["\udfff.trade"], "aud": [], "iss": "us"},
 )
 
-# What a client may send to go on from where it was, or to begin in the past.
+# Commands with which a client resumes, or begins in the past.
 _PAST: Final = tuple(
     json.dumps(command, separators=(",", ":")).encode()
     for command in (
@@ -120,7 +120,7 @@ _PAST: Final = tuple(
     )
 )
 
-# The answers that most of what the server knows of Kafka comes from.
+# The responses on which the server's view of Kafka is based.
 _ANSWERS: Final = ("Fetch", "Metadata", "ListOffsets", "OffsetFetch")
 
 _PROXY: Final = b"\r\n\r\n\x00\r\nQUIT\n"
@@ -141,11 +141,11 @@ Parts = Sequence[bytes]
 
 
 def _json_parts(value: Mapping[str, Any]) -> Parts:
-    """A JSON object in parts that are names, values and what stands between them."""
+    """Split a JSON object into names, values and punctuation."""
     return [part.encode() for part in re.split(r'([{}\[\],:]|"[^"]*")', json.dumps(value)) if part]
 
 
-# Of each target the inputs, each in parts that may be cut, repeated and put in another order.
+# Inputs by target, each in parts that may be cut, repeated and reordered.
 SEEDS: Final[Mapping[str, Sequence[Parts]]] = {
     "head": [
         (how, *request.splitlines(keepends=True))

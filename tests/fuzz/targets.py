@@ -1,6 +1,6 @@
-"""What is fuzzed: each target takes bytes, and fails where one of our promises is broken.
+"""The fuzzing targets: each takes bytes, and fails if one of our promises is broken.
 
-The first byte of what the readers of streams get says how the network cuts the rest.
+For readers of streams, the first byte selects the chunks of the others.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from odin_ws.protocol.message_reader import Fault, FrameReader, Incoming, PeerCl
 from odin_ws.protocol.position_parser import read_last_offsets, read_last_positions, read_positions
 from odin_ws.protocol.responses import error_response
 from odin_ws.steps import finish
-from tests.fuzz.chunked_input import pieces, source_status
+from tests.fuzz.chunked_input import chunks, source_status
 from tests.fuzz.conversations import check_caller, check_resume, check_session
 from tests.fuzz.kafka_bytes import check_records, check_response
 from tests.fuzz.seeds import GOOD_TOKEN, SECRET
@@ -58,22 +58,22 @@ _POLICY: Final = load_policy(
 )
 _JWS: Final = jwt.PyJWS()
 _NETWORKS: Final = (ip_network("0.0.0.0/0"), ip_network("::/0"))
-_EVERYBODY: Final = [TrustedProxies(_NETWORKS, name) for name in ("X-Forwarded-For", "Forwarded")]
+_ALL_TRUSTED: Final = [TrustedProxies(_NETWORKS, name) for name in ("X-Forwarded-For", "Forwarded")]
 _HEAD_BYTES: Final = 1024
 _MESSAGE_BYTES: Final = 200
 _MESSAGE_FRAMES: Final = 10
 
-# Longer than any of the server's own texts, shorter than what a flood would be answered with.
+# Longer than any response text of the server, and shorter than a response to a flood.
 _MAX_REJECTION_BYTES: Final = 4096
 
 
 def check_head(data: bytes) -> None:
-    """A head, a rejection that can be sent, or nothing because the caller has left."""
+    """A head gives a request, a valid rejection, or nothing because the client has left."""
     request = None
-    proxies = _EVERYBODY[data[0] >> 2 & 1 if data else 0]
+    proxies = _ALL_TRUSTED[data[0] >> 2 & 1 if data else 0]
     plain = parse_plain(data[1:], _HEAD_BYTES, proxies.header)
     if plain is not None:
-        # What is parsed in one pass is what h11 makes of it.
+        # The fast parser agrees with h11.
         assert plain == RequestParser(_HEAD_BYTES, proxies.header).receive(data[1:])
     try:
         request = source_status(
@@ -87,13 +87,13 @@ def check_head(data: bytes) -> None:
         _check_response(rejection_response(rejection))
     else:
         assert upgrade_response(request).startswith(b"HTTP/1.1 101 ")
-        # Whoever it says it comes for has an address.
+        # The address of the client is one.
         source = proxies.client("10.0.0.1", request.headers)
         assert source.address == read_address(source.address)
 
 
 def _check_response(data: bytes) -> None:
-    """A client reads exactly one response of it, whatever it had sent."""
+    """A client reads exactly one response of it."""
     assert len(data) < _MAX_REJECTION_BYTES
     client = h11.Connection(h11.CLIENT)
     client.send(h11.Request(method="GET", target="/", headers=[("Host", "test")]))
@@ -107,14 +107,14 @@ def _check_response(data: bytes) -> None:
 
 
 def check_proxy(data: bytes) -> None:
-    """An address, a rejection, or a caller that has left."""
+    """A PROXY header gives an address, a rejection, or nothing because the client has left."""
     with suppress(HTTPRejection):
         found = source_status(data, lambda wire: read_proxy_header(wire, seconds=5))
         assert found is None or found == read_address(found)
 
 
 def check_command(data: bytes) -> None:
-    """A command, or a rejection that says what is wrong in few words."""
+    """A text gives a command, or a short rejection that says what is wrong."""
     rejected = None
     try:
         decode_command(data.decode(errors="replace"), _CATALOGUE)
@@ -127,7 +127,7 @@ def check_command(data: bytes) -> None:
 
 
 def check_token(data: bytes) -> None:
-    """Claims, or a token that lets nobody in; only what was signed has claims."""
+    """A token gives claims or is invalid; only a signed one has claims."""
     claims = None
     with suppress(InvalidJwt):
         claims = verify_jwt(data.decode(errors="replace"), _KEYS, _RULES)
@@ -135,9 +135,9 @@ def check_token(data: bytes) -> None:
 
 
 def check_claims(data: bytes) -> None:
-    """Claims that are signed, whatever they are: nobody gets in with odd ones.
+    """Signed claims of any contents give a grant or are rejected.
 
-    Whoever gets in can be listed and logged, has an end that can be told, and can be revoked.
+    A granted user can be listed, logged and revoked, and has a finite expiry.
     """
     token = _JWS.encode(data, SECRET, "HS256")
     jwt_verifier = JwtVerifier(_RULES, _POLICY, static_keys=_KEYS)
@@ -158,11 +158,11 @@ def check_claims(data: bytes) -> None:
     jwt_verifier.revoke(Revocation(user=grant.user), time.time() + 60)
     with suppress(InvalidJwt):
         jwt_verifier.verify(token)
-        raise AssertionError("a revoked user got in")
+        raise AssertionError("a revoked user was accepted")
 
 
 def check_positions(data: bytes) -> None:
-    """Positions that Kafka could have, or a rejection."""
+    """Positions are rejected, or are ones that Kafka could have."""
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -179,19 +179,19 @@ def check_positions(data: bytes) -> None:
 
 
 def check_frames(data: bytes) -> None:
-    """The same whole messages however the bytes are cut; nothing behind a fault or a close."""
+    """Chunks do not change the messages, and nothing follows a fault or a close."""
     _check_frames(data, deflate=False)
 
 
 def check_deflate(data: bytes) -> None:
-    """The same where the connection has agreed on compression."""
+    """The same on a connection with compression."""
     _check_frames(data, deflate=True)
 
 
 def _check_frames(data: bytes, *, deflate: bool) -> None:
-    cut = list(_read(pieces(data), deflate=deflate))
+    cut = list(_read(chunks(data), deflate=deflate))
     whole = list(_read([data[1:]], deflate=deflate))
-    # Of two faults of one frame, how it is cut decides which is seen first.
+    # If a frame has two faults, the chunks decide which one is noticed first.
     for items in cut, whole:
         if items and isinstance(items[-1], Fault):
             items[-1] = Fault.BROKEN
@@ -204,7 +204,7 @@ def _check_frames(data: bytes, *, deflate: bool) -> None:
 
 
 def check_batches(data: bytes) -> None:
-    """Records and reasons, and a position that moves; half of the time with right checksums."""
+    """A batch gives records, skip reasons and an advancing position; half have valid checksums."""
     how, fetched = data[:1], data[1:]
     if how > b"\x7f":
         fetched = sealed(fetched)

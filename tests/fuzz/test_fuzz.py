@@ -1,4 +1,4 @@
-"""A short look at what `make fuzz` looks at for long, and at all that it ever found."""
+"""A short form of `make fuzz`, and all inputs that it ever found."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from tests.fuzz.corpus import CORPUS, kept, seeds
 from tests.fuzz.mutations import inputs
 from tests.fuzz.targets import TARGETS
 
-# A conversation takes 50 ms, the others less than one.
+# A conversation takes 50 ms, an input of another target less than one.
 EXAMPLES = {"session": 60, "caller": 40, "resume": 40}
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_what_is_right_is_taken(target: str) -> None:
-    """Fuzzing begins with inputs on which no target fails."""
+def test_targets_accept_their_seeds(target: str) -> None:
+    """No target fails on its seeds."""
     for data in seeds(target):
         TARGETS[target](data)
 
 
 @pytest.mark.parametrize("path", [path for target in TARGETS for path in kept(target)], ids=str)
-def test_what_was_found_is_tried_again(path: Path) -> None:
-    """No input that fuzzing has found once fails again."""
+def test_target_accepts_an_input_found_by_fuzzing(path: Path) -> None:
+    """No input that fuzzing found fails again."""
     TARGETS[path.parent.name](path.read_bytes())
 
 
-def test_all_that_is_kept_is_tried() -> None:
-    """Each folder of the corpus is one of a target."""
+def test_every_folder_of_the_corpus_has_a_target() -> None:
+    """Each folder of the corpus belongs to a target."""
     assert {path.name for path in CORPUS.iterdir()} <= TARGETS.keys()
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_anything_is_answered_as_promised(target: str) -> None:
-    """Whatever comes: see the targets for what holds then."""
+def test_targets_accept_mutated_inputs(target: str) -> None:
+    """See the targets for what must hold."""
 
     @settings(
         max_examples=EXAMPLES.get(target, 300),

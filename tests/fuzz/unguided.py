@@ -18,7 +18,7 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Look until the time is over, or a promise is broken."""
+    """Fuzz until the time is over, or a promise is broken."""
     target, seconds, _folder, _longest = sys.argv[1:]
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     until = time.monotonic() + float(seconds)
@@ -29,7 +29,7 @@ def main() -> None:
         try:
             TARGETS[target](data)
         except BaseException:
-            # The last one that is written is the smallest.
+            # Hypothesis writes the smallest failing input last.
             CORPUS.joinpath(target, f"crash-{sha256(data).hexdigest()[:16]}").write_bytes(data)
             raise
 

@@ -1,4 +1,4 @@
-"""Three Apache Kafka brokers with what an administrator does to them."""
+"""Three Apache Kafka brokers, and the commands of an administrator."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ PASSWORD: Final = "horse"  # noqa: S105 -- of a broker in this test
 
 _ADMIN: Final = {"socket.timeout.ms": 5000, "log_level": 0, "reconnect.backoff.max.ms": 500}
 
-# AlterPartitionReassignments, version 0, which librdkafka lacks.
+# AlterPartitionReassignments, version 0, which librdkafka does not have.
 _REASSIGN: Final = 45
 
 _SECONDS_TO_ADMINISTER: Final = 30
 
 
 def user_settings(cluster: ApacheCluster) -> dict[str, str]:
-    """The settings of a server that logs in as `USER`, and may only do what ACLs allow it."""
+    """The settings of a server that logs in as `USER`, which may do only what ACLs allow."""
     return {
         "KAFKA_BROKERS": cluster.user_bootstrap,
         "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
@@ -61,7 +61,7 @@ class Cluster:
     """The nodes, and the commands of an administrator."""
 
     nodes: ApacheCluster
-    # It lives as long as its questions: what comes of them is lost with it.
+    # It must outlive its requests: their results are lost with it.
     _admin: AdminClient = attrs.field(init=False)
 
     @_admin.default
@@ -87,9 +87,10 @@ class Cluster:
         replicas: Sequence[Sequence[int]] | None = None,
         config: Mapping[str, str] | None = None,
     ) -> None:
-        """Create a topic, and return when each partition has a leader.
+        """Create a topic, and wait until each partition has a leader.
 
-        `replicas`: the nodes of each partition, the preferred leader first; three of all without.
+        `replicas`: the nodes of each partition, the preferred leader first; by default three of
+        all.
         """
         if replicas is None:
             topic = NewTopic(name, partitions, 3, config=dict(config or {}))
@@ -108,7 +109,7 @@ class Cluster:
             await self.create_topic(name)
 
     async def delete_topic(self, name: str) -> None:
-        """Delete a topic, and return when no node knows it any more."""
+        """Delete a topic, and wait until no node knows it."""
         await _all_done(self._admin.delete_topics([name]).values())
 
         async def gone() -> bool:
@@ -117,12 +118,12 @@ class Cluster:
         await until(gone, _SECONDS_TO_ADMINISTER)
 
     async def add_partitions(self, name: str, total: int) -> None:
-        """Let a topic have so many partitions, and return when each has a leader."""
+        """Grow a topic to `total` partitions, and wait until each has a leader."""
         await _all_done(self._admin.create_partitions([NewPartitions(name, total)]).values())
         await until(lambda: self._is_led(name, range(total)), _SECONDS_TO_ADMINISTER)
 
     async def configure_topic(self, name: str, **config: str) -> None:
-        """Set settings of a topic; a dot in their names is written as an underscore."""
+        """Set settings of a topic; a dot in a name is written as an underscore."""
         entries = [
             ConfigEntry(
                 key.replace("_", "."),
@@ -135,7 +136,7 @@ class Cluster:
         await _all_done(self._admin.incremental_alter_configs([resource]).values())
 
     async def delete_records(self, name: str, partition: int, before: int) -> None:
-        """Delete the records before an offset, as retention would."""
+        """Delete the records before an offset, as retention does."""
         places = [Place(name, partition, before)]
         await _all_done(self._admin.delete_records(places).values())
 
@@ -146,7 +147,7 @@ class Cluster:
         return int((await self._partitions(name))[partition].leader)
 
     async def in_sync(self, name: str, partition: int = 0) -> set[int]:
-        """The nodes that have all of a partition."""
+        """The in-sync replicas of a partition."""
         return set((await self._partitions(name))[partition].isrs)
 
     async def led_by(self, name: str, partition: int, node: int) -> None:
@@ -158,7 +159,7 @@ class Cluster:
         await until(led, _SECONDS_TO_ADMINISTER)
 
     async def synced(self, name: str, partition: int, nodes: Collection[int]) -> None:
-        """Wait until exactly these nodes have all of a partition."""
+        """Wait until exactly these nodes are in-sync replicas of a partition."""
 
         async def synced() -> bool:
             return await self.in_sync(name, partition) == set(nodes)
@@ -166,12 +167,12 @@ class Cluster:
         await until(synced, _SECONDS_TO_ADMINISTER)
 
     async def elect(self, name: str, partition: int = 0, *, unclean: bool = False) -> None:
-        """Let the preferred replica lead, or with `unclean` one that lacks records."""
+        """Elect the preferred replica, or with `unclean` one that lacks records."""
         kind = ElectionType.UNCLEAN if unclean else ElectionType.PREFERRED
         await _in_thread(self._admin.elect_leaders(kind, [Place(name, partition)]).result)
 
     async def reassign(self, name: str, partition: int, nodes: Sequence[int]) -> None:
-        """Move a partition to these nodes, the preferred leader first; return when it has moved."""
+        """Move a partition to these nodes, the preferred leader first; wait until it is done."""
         with trio.fail_after(_SECONDS_TO_ADMINISTER):
             stream = await trio.open_tcp_stream(LOOPBACK, self._alive().port)
             async with stream:
@@ -194,16 +195,16 @@ class Cluster:
     # ---- rights
 
     async def grant(self, operation: str, topic: str = "", *, group: str = "") -> None:
-        """Let `USER` do this (READ, DESCRIBE …) with a topic, or with a consumer group."""
+        """Allow `USER` an operation (READ, DESCRIBE …) on a topic or a consumer group."""
         binding = _acl(AclBinding, operation, topic, group)
         await _all_done(self._admin.create_acls([binding]).values())
 
     async def revoke(self, operation: str, topic: str = "", *, group: str = "") -> None:
-        """Take a right back."""
+        """Revoke a permission."""
         found = _acl(AclBindingFilter, operation, topic, group)
         await _all_done(self._admin.delete_acls([found]).values())
 
-    # ---- inside
+    # ---- internals
 
     def _alive(self) -> ClusterNode:
         return next(node for node in self.nodes.nodes.values() if node.running)
@@ -224,21 +225,21 @@ class Cluster:
 
 
 class Transaction:
-    """A transaction: begun, written to, and ended as the test says, or never."""
+    """A transaction that the test commits, aborts, or leaves open."""
 
     def __init__(self, bootstrap: str, seconds: float = 600) -> None:
         self._producer = Producer(
             {
                 "bootstrap.servers": bootstrap,
                 "transactional.id": uuid.uuid4().hex,
-                # After so long Kafka aborts a transaction that nobody ends.
+                # Kafka aborts an open transaction after this time.
                 "transaction.timeout.ms": int(seconds * 1000),
                 "log_level": 0,
             }
         )
 
     async def write(self, records: Iterable[Sent]) -> None:
-        """Write records that no consumer of committed records sees yet; the first time, begin."""
+        """Begin if necessary, and write records that read-committed consumers do not see yet."""
         await _in_thread(lambda: self._write(list(records)))
 
     def _write(self, records: list[Sent]) -> None:
@@ -251,11 +252,11 @@ class Transaction:
         self._producer.flush(PATIENCE)
 
     async def commit(self) -> None:
-        """End it: consumers see its records."""
+        """Commit: consumers see its records."""
         await _in_thread(lambda: self._producer.commit_transaction(PATIENCE))
 
     async def abort(self) -> None:
-        """End it: consumers never see its records."""
+        """Abort: consumers never see its records."""
         await _in_thread(lambda: self._producer.abort_transaction(PATIENCE))
 
 
@@ -272,7 +273,7 @@ def _acl(make: Callable[..., T], operation: str, topic: str, group: str) -> T:
 
 
 def _reassignment(topic: str, partition: int, nodes: Sequence[int]) -> bytes:
-    """A request for AlterPartitionReassignments. https://kafka.apache.org/protocol has the table.
+    """Encode a request for AlterPartitionReassignments; see https://kafka.apache.org/protocol.
 
     In a compact array or string the length is one more, here always below 128 and so one byte.
     """
@@ -291,5 +292,5 @@ async def _all_done(futures: Iterable[Future[Any]]) -> None:
 
 
 async def _in_thread(call: Callable[[], T]) -> T:
-    # A broker may be gone, and a blocked thread must not hold up the end of a test.
+    # A broker may be down, and a blocked thread must not delay the end of a test.
     return await trio.to_thread.run_sync(call, abandon_on_cancel=True)

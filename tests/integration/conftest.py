@@ -32,7 +32,7 @@ B = TypeVar("B")
 
 
 class ApacheFactory(Protocol):
-    """What `own_apache` gives."""
+    """The type of `own_apache`."""
 
     def __call__(
         self, config: Mapping[str, str] | None = None
@@ -42,7 +42,7 @@ class ApacheFactory(Protocol):
 
 @pytest.fixture(scope="session")
 def apache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The bootstrap address of an Apache Kafka that all tests share: leave it running."""
+    """The bootstrap address of an Apache Kafka that all tests share; do not stop it."""
     directory = tmp_path_factory.mktemp("apache")
     with _in_background(apache_kafka(kafka.libs(), directory)) as broker:
         yield broker.bootstrap
@@ -50,7 +50,7 @@ def apache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def embedded() -> Iterator[str]:
-    """The bootstrap address of an embedded broker that all tests share: leave it running."""
+    """The bootstrap address of an embedded broker that all tests share; do not stop it."""
     try:
         with _in_background(embedded_broker()) as broker:
             yield broker.bootstrap
@@ -60,7 +60,7 @@ def embedded() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
-    """An Apache Kafka that lets in only whom it knows, shared by all tests: leave it running."""
+    """An Apache Kafka that requires authentication, shared by all tests; do not stop it."""
     kafka.libs()
     with _in_background(secured_kafka(tmp_path_factory.mktemp("secured"))) as broker:
         yield broker
@@ -68,7 +68,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
 
 @pytest.fixture(scope="session")
 def oldest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The bootstrap address of the oldest Apache Kafka that we support: leave it running."""
+    """The bootstrap address of the oldest supported Apache Kafka; do not stop it."""
     directory = tmp_path_factory.mktemp("oldest")
     with _in_background(apache_kafka(kafka.libs(kafka.OLDEST_LIBS), directory)) as broker:
         yield broker.bootstrap
@@ -76,7 +76,7 @@ def oldest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def three_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheCluster]:
-    """Three Apache Kafka brokers: take `cluster`, which mends what the test before has broken."""
+    """Three Apache Kafka brokers; use `cluster`, which repairs them between two tests."""
     directory = tmp_path_factory.mktemp("cluster")
     with _in_background(apache_cluster(kafka.libs(), directory, users={USER: PASSWORD})) as cluster:
         yield cluster
@@ -84,7 +84,7 @@ def three_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheClus
 
 @pytest.fixture
 async def cluster(three_nodes: ApacheCluster) -> AsyncIterator[Cluster]:
-    """Three Apache Kafka brokers that a test may stop, kill, pause: the next one has all three."""
+    """Three Apache Kafka brokers that a test may stop, kill or pause; the next has all three."""
     await three_nodes.start()
     yield Cluster(three_nodes)
     for node in three_nodes.nodes.values():
@@ -93,13 +93,13 @@ async def cluster(three_nodes: ApacheCluster) -> AsyncIterator[Cluster]:
 
 @pytest.fixture
 def domain(tmp_path: Path) -> Domain:
-    """Topics of the test's own, and the catalogue that a server knows them by."""
+    """Topics of one test, and the catalogue with them."""
     return write_domain(tmp_path)
 
 
 @pytest.fixture
 def own_apache(tmp_path_factory: pytest.TempPathFactory) -> ApacheFactory:
-    """Makes Apache Kafkas of the test's own, to be stopped, killed, paused and started again."""
+    """Runs Apache Kafkas of one test, which may stop, kill, pause and restart them."""
     libs = kafka.libs()
 
     def run(config: Mapping[str, str] | None = None) -> AbstractAsyncContextManager[ApacheKafka]:
@@ -126,14 +126,14 @@ def token() -> str:
 
 @contextmanager
 def _in_background(running: AbstractAsyncContextManager[B]) -> Iterator[B]:
-    """Keep a broker for longer than one test, and so in a Trio of its own, in another thread."""
+    """Run a broker for longer than one test, in a Trio loop of another thread."""
     with start_blocking_portal("trio") as portal, portal.wrap_async_context_manager(running) as it:
         yield it
 
 
 @pytest.fixture
 async def kfake(domain: Domain) -> AsyncIterator[KFake]:
-    """Three nodes; partition n of each topic is led by node n."""
+    """Three nodes of kfake; node n leads partition n of each topic."""
     async with run_kfake(dict.fromkeys(domain.topics, PARTITIONS)) as cluster:
         await spread(cluster, domain)
         yield cluster

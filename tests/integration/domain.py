@@ -1,4 +1,4 @@
-"""Topics of a test's own, so that tests can share a cluster, and a server that knows just them."""
+"""Topics of one test, so that tests can share a cluster, and a server that knows only these."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CATEGORIES: Final = ("trade", "social", "balances", "creation")
 
 @attrs.frozen
 class Domain:
-    """The names of its topics, `catalogue`: the file for WS_CATALOGUE."""
+    """The names of the topics. `catalogue`: the file for WS_CATALOGUE."""
 
     trade: str
     social: str
@@ -30,30 +30,30 @@ class Domain:
 
     @property
     def topics(self) -> tuple[str, ...]:
-        """All of them."""
+        """All topics."""
         return self.trade, self.social, self.balances, self.creation
 
     @property
     def settings(self) -> dict[str, str]:
-        """What lets a server read these topics and no others."""
+        """Settings with which a server reads only these topics."""
         return {"WS_CATALOGUE": str(self.catalogue)}
 
     def record(self, topic: str, number: int, partition: int = 0, key: str = "T") -> Sent:
-        """A record with a number for a partition; its channel is that of the key."""
+        """A numbered record for a partition; its key names the channel."""
         value = {"type": "TEST", "timestamp": 1, "data": {"n": number}}
         return Sent(topic, key.encode(), json.dumps(value).encode(), partition)
 
     def records(
         self, topic: str, count: int, first: int = 0, partition: int = 0, key: str = "T"
     ) -> list[Sent]:
-        """So many records with consecutive numbers for a partition."""
+        """`count` consecutively numbered records for a partition."""
         return [
             self.record(topic, number, partition, key) for number in range(first, first + count)
         ]
 
 
 def write_domain(directory: Path) -> Domain:
-    """Make up names that no other test uses, and write their catalogue."""
+    """Create unique topic names, and write their catalogue."""
     run = uuid.uuid4().hex[:8]
     names = {category: f"test.{run}.{category}" for category in CATEGORIES}
     lines = ['subject = "test.token"']
@@ -65,7 +65,7 @@ def write_domain(directory: Path) -> Domain:
 
 
 def offsets(client: Client, category: str = "trade") -> dict[int, list[int]]:
-    """The offsets that a client received of a category's topic, by partition, as they came."""
+    """Offsets that a client received of a category's topic, by partition, in order of arrival."""
     found: dict[int, list[int]] = {}
     for message in client.messages:
         if message["channel"].rpartition(".")[2] == category:
@@ -75,5 +75,5 @@ def offsets(client: Client, category: str = "trade") -> dict[int, list[int]]:
 
 
 def ids_of(ack: dict[str, Any]) -> dict[str, Any]:
-    """What a client sends back with its positions: the ids of topics, where the ack had them."""
+    """The topic ids of an ack, if any, which a client returns with its positions."""
     return {"ids": ack["ids"]} if "ids" in ack else {}

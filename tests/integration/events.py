@@ -9,7 +9,7 @@ from tests.integration.servers import Client
 
 __all__ = ["EVENTS", "event", "numbers"]
 
-# Written out once more, and not taken from the catalogue: clients know these names.
+# Written out, and not taken from the catalogue: clients rely on these names.
 EVENTS = {
     "trade": ("odin.trades", "TRADE_EXECUTED BUY_COMPLETED SELL_COMPLETED"),
     "liquidity": ("odin.liquidity", "LIQUIDITY_ADDED LIQUIDITY_REMOVED LIQUIDITY_REBALANCED"),
@@ -36,7 +36,7 @@ def event(token: str, category: str, number: int = 0, kind: str = "") -> Sent:
 
 
 def numbers(client: Client, channel: str | None = None) -> list[int]:
-    """The numbers of the events that a client received, on a channel or altogether."""
+    """Numbers of the events that a client received, on one channel or on all."""
     return [
         one["data"]["data"]["n"]
         for one in client.messages

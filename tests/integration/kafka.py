@@ -1,4 +1,4 @@
-"""What the integration tests share about Kafka: where Apache Kafka is, and fresh topics."""
+"""Where Apache Kafka is, and fresh topics, for integration tests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
     "read_records",
 ]
 
-# Written out once more, and not taken from the catalogue: clients know these names.
+# Written out, and not taken from the catalogue: clients rely on these names.
 TOPICS = (
     "odin.trades",
     "odin.liquidity",
@@ -41,7 +41,8 @@ TOPICS = (
 )
 PARTITIONS = 12
 
-# Ninety-six partitions are deleted and made in 0.4 s on a free machine; the rest is for a busy one.
+# Ninety-six partitions are deleted and created in 0.4 s on a free machine; the rest is for a busy
+# one.
 TOPICS_SECONDS = 30
 POLL_SECONDS = 0.05
 
@@ -55,14 +56,14 @@ OLDEST_LIBS = LIBS.parent / "oldest" / "libs"
 
 
 def missing(reason: str) -> NoReturn:
-    """Skip the test, or fail it where ODIN_REQUIRE_KAFKA=1 says that Kafka has to be there."""
+    """Skip the test, or fail it if ODIN_REQUIRE_KAFKA=1 requires Kafka."""
     if os.environ.get("ODIN_REQUIRE_KAFKA") == "1":
         pytest.fail(f"ODIN_REQUIRE_KAFKA=1, but {reason}")
     pytest.skip(reason)
 
 
 def libs(folder: Path = LIBS) -> Path:
-    """Return the folder with Apache Kafka's jars; without them, or Java, see `missing`."""
+    """Return the folder with Apache Kafka's jars; without them or Java, see `missing`."""
     if shutil.which("java") is None:
         missing("Apache Kafka needs Java 17, and there is no `java` on the PATH")
     if not any(folder.glob("kafka_*.jar")):
@@ -73,11 +74,11 @@ def libs(folder: Path = LIBS) -> Path:
 async def create_topics(
     bootstrap: str, names: Collection[str] = TOPICS, partitions: int = PARTITIONS
 ) -> None:
-    """Make the topics, and return when every partition of them has a leader.
+    """Create the topics, and wait until every partition has a leader.
 
     Raises:
         confluent_kafka.KafkaException: a topic exists already, or the broker rejects it.
-        trio.TooSlowError: they were not there within `TOPICS_SECONDS`.
+        trio.TooSlowError: they did not exist within `TOPICS_SECONDS`.
     """
     admin = AdminClient({"bootstrap.servers": bootstrap})
     wanted = [NewTopic(name, num_partitions=partitions, replication_factor=1) for name in names]
@@ -89,11 +90,11 @@ async def create_topics(
 
 
 async def delete_topics(bootstrap: str, names: Collection[str] = TOPICS) -> None:
-    """Delete those of the topics that exist, and return when the broker knows them no more.
+    """Delete the existing ones of the topics, and wait until the broker no longer knows them.
 
     Raises:
         confluent_kafka.KafkaException: the broker rejects.
-        trio.TooSlowError: they were not gone within `TOPICS_SECONDS`.
+        trio.TooSlowError: they existed after `TOPICS_SECONDS`.
     """
     admin = AdminClient({"bootstrap.servers": bootstrap})
     with trio.fail_after(TOPICS_SECONDS):
@@ -108,7 +109,7 @@ async def delete_topics(bootstrap: str, names: Collection[str] = TOPICS) -> None
 async def fresh_topics(
     bootstrap: str, names: Collection[str] = TOPICS, partitions: int = PARTITIONS
 ) -> None:
-    """Make the topics anew: empty, with every offset at 0."""
+    """Delete and create the topics: empty, with every offset at 0."""
     await delete_topics(bootstrap, names)
     await create_topics(bootstrap, names, partitions)
 
@@ -130,7 +131,7 @@ def _all_led(admin: AdminClient, names: Collection[str], partitions: int) -> boo
 
 
 async def _until(holds: Callable[[], bool]) -> None:
-    # The broker tells nobody when it is done, so it has to be asked.
+    # The broker does not notify, so the test polls.
     while True:
         if await _in_thread(holds):
             return
@@ -138,14 +139,14 @@ async def _until(holds: Callable[[], bool]) -> None:
 
 
 async def _in_thread(call: Callable[[], T]) -> T:
-    # The broker may be gone, and a blocked thread must not hold up the end of a test.
+    # The broker may be down, and a blocked thread must not delay the end of a test.
     return await trio.to_thread.run_sync(call, abandon_on_cancel=True)
 
 
 async def read_records(
     bootstrap: str, topics: Collection[str], partitions: int, count: int
 ) -> list[Message]:
-    """Read the first `count` records of topics with so many partitions, as another client does."""
+    """Read the first `count` records of topics with an independent consumer."""
 
     def read() -> list[Message]:
         consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": uuid.uuid4().hex})

@@ -1,6 +1,6 @@
-"""franz-go's kfake as a child process: a Kafka whose errors, leaders and versions a test decides.
+"""franz-go's kfake as a child process: a Kafka with errors, leaders and versions set by a test.
 
-`make tests/kfake/kfake` builds it where Go is. Nodes are numbered from 0.
+`make tests/kfake/kfake` builds it if Go is installed. Nodes are numbered from 0.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["REDPANDA", "WITHOUT_IDS", "Api", "Code", "Fault", "KFake", "run_kfak
 
 BINARY: Final = Path(__file__).parents[1] / "kfake" / "kfake"
 
-# A start takes 0.1 s, an answer a millisecond; the rest is for a busy machine.
+# A start takes 0.1 s, a response a millisecond; the rest is for a busy machine.
 START_SECONDS: Final = 20
 ANSWER_SECONDS: Final = 20
 
@@ -76,26 +76,26 @@ class Code(IntEnum):
     FETCH_SESSION_TOPIC_ID_ERROR = 106
 
 
-# A broker of another make: no topic ids, and leader epochs that no answer to Metadata vouches for.
+# A broker without topic ids, whose leader epochs no Metadata response confirms.
 REDPANDA: Final = {Api.METADATA: 7, Api.FETCH: 11}
-# Leader epochs that can be trusted, but no topic ids: Apache Kafka 2.4 to 2.7.
+# Leader epochs that are confirmed, but no topic ids: Apache Kafka 2.4 to 2.7.
 WITHOUT_IDS: Final = {Api.METADATA: 9, Api.FETCH: 12}
 
 
 @attrs.frozen
 class Fault:
-    """Requests that are answered by an error, or that are only counted."""
+    """Requests that are answered with an error, or only counted."""
 
     kfake: KFake
     number: int
 
     async def hits(self) -> int:
-        """How many requests it has answered or counted."""
+        """The number of requests answered or counted."""
         hits: int = await self.kfake.command("hits", fault=self.number)
         return hits
 
     async def hit(self, count: int = 1) -> None:
-        """Wait until it has answered or counted so many requests. Raises trio.TooSlowError."""
+        """Wait until `count` requests were answered or counted. Raises trio.TooSlowError."""
 
         async def enough() -> bool:
             return await self.hits() >= count
@@ -103,7 +103,7 @@ class Fault:
         await until(enough, START_SECONDS)
 
     async def remove(self) -> None:
-        """Answer these requests as they should be."""
+        """Answer these requests normally again."""
         await self.kfake.command("remove", fault=self.number)
 
 
@@ -124,8 +124,8 @@ class KFake:
     async def fail(self, *apis: Api, error: Code, count: int = -1, **where: Any) -> Fault:
         """Answer these requests with an error, `count` times; -1: until the fault is removed.
 
-        `where`: a `topic`, its `partitions`, a `group`, the `nodes`; without, all of them.
-        `top_level=True`: the error is that of the whole answer, where it has one; else that of
+        `where`: a `topic`, its `partitions`, a `group`, the `nodes`; by default all.
+        `top_level=True`: the error is that of the whole response, if it has one; otherwise that of
         each topic, partition or group.
         """
         number: int = await self.command(
@@ -134,7 +134,7 @@ class KFake:
         return Fault(self, number)
 
     async def watch(self, api: Api, topic: str = "", *, nodes: Sequence[int] = ()) -> Fault:
-        """Count these requests, which are answered as they should be."""
+        """Count these requests, which are answered normally."""
         number: int = await self.command(
             "fault",
             keys=[api],
@@ -151,7 +151,7 @@ class KFake:
         await self.command("clear")
 
     async def delay(self, api: Api, node: int, seconds: float) -> None:
-        """Let a node answer these requests only after so many seconds, until `clear`."""
+        """Delay a node's responses to these requests by `seconds`, until `clear`."""
         await self.command("delay", keys=[api], node=node, seconds=seconds)
 
     async def create(
@@ -165,11 +165,11 @@ class KFake:
         await self.command("delete", topic=topic)
 
     async def delete_records(self, topic: str, partition: int, before: int) -> None:
-        """Delete the records before an offset, as retention would."""
+        """Delete the records before an offset, as retention does."""
         await self.command("delete_records", topic=topic, partition=partition, offset=before)
 
     async def leader(self, topic: str, partition: int = 0) -> int:
-        """The node that leads a partition; -1 where there is no such partition."""
+        """The node that leads a partition; -1 for a partition that does not exist."""
         node: int = await self.command("leader", topic=topic, partition=partition)
         return node
 
@@ -178,7 +178,7 @@ class KFake:
         await self.command("move", topic=topic, partition=partition, node=node)
 
     async def rehash(self) -> None:
-        """Let other nodes coordinate the groups and transactions."""
+        """Move the coordinators of groups and transactions to other nodes."""
         await self.command("rehash")
 
 
@@ -190,11 +190,11 @@ async def run_kfake(
     versions: Mapping[Api, int] | None = None,
     auto_create: bool = False,
 ) -> AsyncIterator[KFake]:
-    """Run a cluster in memory with these topics and numbers of partitions.
+    """Run an in-memory cluster with these topics and numbers of partitions.
 
-    `versions`: the highest version of a request that it answers; -1 for none. `auto_create`: a
-    topic that is asked for comes into being, if the question allows it. A test is skipped where
-    there is no kfake, or fails where ODIN_REQUIRE_KAFKA=1.
+    `versions`: the highest version of each request; -1 for none. `auto_create`: a requested topic
+    is created, if the request allows it. Without kfake the test is skipped, or fails if
+    ODIN_REQUIRE_KAFKA=1.
     """
     if not BINARY.exists():
         kafka.missing("kfake is missing: `make test` builds it, given Go")

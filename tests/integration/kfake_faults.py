@@ -1,4 +1,4 @@
-"""What the tests with faults of kfake share: its layout, waits and the usual fault."""
+"""Layout, waits and the usual fault of the tests with kfake."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ __all__ = [
     "spread",
 ]
 
-# A node answers a fetch that brings nothing after KAFKA_FETCH_MAX_WAIT_SECONDS, half a second: two
-# fetches a second for each of three nodes. The rest is for retries with back-off.
+# A node answers an empty fetch after KAFKA_FETCH_MAX_WAIT_SECONDS, half a second: two fetches per
+# second for each of three nodes. The rest is for retries with back-off.
 FETCHES_PER_SECOND = 20
 
 PARTITIONS = 3
 
-# Trouble that is over within this time is not told; the tests' usual half a second is too short.
+# Problems shorter than this are not reported; the tests' usual half a second is too short.
 PATIENT = {"KAFKA_PROBE_SECONDS": "5"}
 
-# Long enough for a notice that should not come.
+# Long enough for an unexpected notice.
 WATCHED_SECONDS = 2
 
 
@@ -44,14 +44,14 @@ async def spread(cluster: KFake, domain: Domain) -> None:
 
 
 async def settled(server: Server, client: Client) -> None:
-    """Let what was told too much come: as long as a few probes take."""
+    """Wait for unexpected notices, for as long as a few probes take."""
     await trio.sleep(WATCHED_SECONDS)
     assert feed_statuses(client) == []
     assert stays_live(await kafka_check(server))
 
 
 async def fail_partition(cluster: KFake, topic: str, partition: int = 0) -> None:
-    """Let every fetch and every question about offsets of a partition fail, until cleared."""
+    """Let every fetch and every offset query of a partition fail, until cleared."""
     await cluster.fail(
         Api.FETCH,
         Api.LIST_OFFSETS,

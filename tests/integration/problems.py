@@ -1,4 +1,4 @@
-"""What operators and clients are told about a part of Kafka that is in trouble."""
+"""What operators and clients learn about problems of a part of Kafka."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def subscribed(server: Server, channel: str) -> AsyncIterator[Client]:
 
 
 async def kafka_check(server: Server) -> dict[str, Any]:
-    """The part of the health report that is about Kafka."""
+    """The Kafka check of the health report."""
     check: dict[str, Any] = (await server.health())["checks"]["kafka"]
     return check
 
@@ -49,14 +49,14 @@ def _concerns(problem: dict[str, Any], topic: str, partition: int | None) -> boo
 async def problem_with(
     server: Server, topic: str, *words: str, partition: int | None = None
 ) -> dict[str, Any]:
-    """Wait until health is degraded by a problem of a topic; returns the problem.
+    """Wait until health reports a problem of a topic; return the problem.
 
-    `words`: its reason has each of them, in capitals or not. Health is degraded and no more, and
-    the feed stays live: it is a part that is in trouble.
+    `words`: each is in its reason, in any case. Health is only degraded and the feed stays live,
+    because the problem concerns a part.
     """
     found: list[dict[str, Any]] = []
 
-    async def told_of() -> bool:
+    async def reported() -> bool:
         report = await server.health()
         check = report["checks"]["kafka"]
         found[:] = [
@@ -67,12 +67,12 @@ async def problem_with(
         ]
         return bool(found) and report["status"] == "degraded" and stays_live(check)
 
-    await until(told_of)
+    await until(reported)
     return found[0]
 
 
 async def no_problem(server: Server) -> None:
-    """Wait until health is as it was before."""
+    """Wait until health has no problem."""
 
     async def well() -> bool:
         report = await server.health()

@@ -1,4 +1,4 @@
-"""An Apache Kafka that lets in only whom it knows, with the settings that lead into it."""
+"""An Apache Kafka that requires authentication, and the settings for each of its listeners."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`odin-ws serve` as a process of its own, and what clients and operators see of it."""
+"""`odin-ws serve` as a process of its own, seen by clients and operators."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kafka allows us a part of what we ask for: the rest is served, health names what is missing."""
+"""Kafka denies some of our permissions: the rest is served, and health names the missing ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.integration.problems import feed_statuses, no_problem, problem_with, 
 from tests.integration.running_source import Publisher, until
 from tests.integration.servers import connected, serving
 
-# Long enough for a notice that should not come, and for what retries too often.
+# Long enough for an unexpected notice, and for retries that are too frequent.
 WATCHED_SECONDS = 3
 
 
@@ -28,15 +28,15 @@ async def cluster(cluster: Cluster, domain: Domain) -> Cluster:
 
 
 async def allow(cluster: Cluster, topic: str) -> None:
-    """Give our user what a reader needs; READ alone implies DESCRIBE."""
+    """Grant our user what a reader needs; READ implies DESCRIBE."""
     await cluster.grant("DESCRIBE", topic)
     await cluster.grant("READ", topic)
 
 
-async def test_a_topic_without_read_keeps_no_instance_from_being_ready(
+async def test_topic_without_read_does_not_prevent_readiness(
     cluster: Cluster, domain: Domain
 ) -> None:
-    """Health names topic and right, the others deliver; once it is granted the topic does too."""
+    """Health names topic and permission; other topics deliver, and this one once granted."""
     await cluster.grant("DESCRIBE", domain.trade)
     settings = user_settings(cluster.nodes) | domain.settings
     async with serving("", settings) as server, connected(server) as client:
@@ -53,7 +53,7 @@ async def test_a_topic_without_read_keeps_no_instance_from_being_ready(
         await no_problem(server)
 
 
-async def test_a_topic_without_any_right_is_not_taken_for_missing(
+async def test_topic_without_any_permission_is_not_reported_as_missing(
     cluster: Cluster, domain: Domain
 ) -> None:
     """Health says that we may not describe it, and nothing of "does not exist"."""
@@ -70,10 +70,10 @@ async def test_a_topic_without_any_right_is_not_taken_for_missing(
         assert offsets(client) == {0: list(range(5))}
 
 
-async def test_read_revoked_and_granted_is_told_once_and_to_subscribers_only(
+async def test_revoked_read_is_reported_once_to_subscribers_only(
     cluster: Cluster, domain: Domain
 ) -> None:
-    """One `stalled` and one `live` for the topic; others get their records in time, untold."""
+    """Subscribers get one `stalled` and one `live`; others get no notice, and records in time."""
     await allow(cluster, domain.trade)
     settings = user_settings(cluster.nodes) | domain.settings
     async with (
@@ -104,10 +104,10 @@ async def test_read_revoked_and_granted_is_told_once_and_to_subscribers_only(
         await no_problem(server)
 
 
-async def test_a_group_that_is_denied_is_named_and_granted_without_a_restart(
+async def test_denied_group_is_named_and_joined_once_granted(
     cluster: Cluster, domain: Domain
 ) -> None:
-    """Health names the group and the right; then members share the partitions and deliver."""
+    """Health names the group and the permission; once granted, members share the partitions."""
     await allow(cluster, domain.trade)
     group = uuid.uuid4().hex
     settings = user_settings(cluster.nodes) | domain.settings

@@ -1,4 +1,4 @@
-"""Tokens over real sockets, with a client that is not ours, and an issuer that changes its key."""
+"""Tokens over real sockets, with an independent client, and an issuer that rotates its key."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ JWT = {"WS_AUTH": "jwt", "WS_JWT_SECRET": SECRET}
 
 
 def dial(server: Server, path: str = "/ws", **how: Any) -> Any:
-    """Connect with `websockets`, in some way of it."""
+    """Connect with `websockets`."""
     return connect(f"ws://{LOOPBACK}:{server.port}{path}", proxy=None, **how)
 
 
 async def status_of(server: Server, path: str = "/ws", **how: Any) -> int:
-    """The status of a rejection."""
+    """The HTTP status of a rejection."""
     with pytest.raises(InvalidStatus) as caught:
         async with dial(server, path, **how):
             pass
@@ -37,25 +37,25 @@ async def status_of(server: Server, path: str = "/ws", **how: Any) -> int:
 
 
 async def ask(websocket: ClientConnection, kind: str, **data: Any) -> dict[str, Any]:
-    """Send a command; returns the next that comes."""
+    """Send a command; return the next message."""
     await websocket.send(json.dumps({"type": kind, "data": data}))
     found: dict[str, Any] = json.loads(await websocket.recv())
     return found
 
 
 def bearer(token: str) -> dict[str, str]:
-    """The header that has it."""
+    """The header with the token."""
     return {"Authorization": f"Bearer {token}"}
 
 
 @pytest.fixture
 def nowhere() -> str:
-    """Where no broker is: who may come in does not depend on one."""
+    """An address without a broker: authentication does not depend on Kafka."""
     return f"{LOOPBACK}:{free_ports(1)[0]}"
 
 
-async def test_a_token_comes_as_a_header_or_as_a_subprotocol(nowhere: str) -> None:
-    """An independent client accepts the subprotocol that is selected, as browsers do."""
+async def test_token_is_accepted_as_header_or_subprotocol(nowhere: str) -> None:
+    """An independent client accepts the selected subprotocol, as browsers do."""
     token = issuer("HS256").token(channels=["*.trade"])
     async with serving(nowhere, JWT, ready=False) as server:
         async with dial(server, additional_headers=bearer(token)) as websocket:
@@ -73,8 +73,8 @@ async def test_a_token_comes_as_a_header_or_as_a_subprotocol(nowhere: str) -> No
         assert await server.metric("ws_jwt_rejected_total") == 0
 
 
-async def test_a_revocation_closes_and_keeps_out(nowhere: str) -> None:
-    """By the ops port, which wants its own token, but for the probes."""
+async def test_revocation_closes_connections_and_rejects_new_ones(nowhere: str) -> None:
+    """The ops port requires its own token, except for the probes."""
     settings = JWT | {"WS_OPS_TOKEN": OPS_TOKEN}
     token = issuer("HS256").token()
     async with serving(nowhere, settings, ready=False) as server:
@@ -93,7 +93,7 @@ async def test_a_revocation_closes_and_keeps_out(nowhere: str) -> None:
 
 @asynccontextmanager
 async def publishing(keys: list[Issuer]) -> AsyncIterator[str]:
-    """Publish a key set for the length of the block; yields its URL."""
+    """Serve a key set for the length of the block; gives its URL."""
 
     async def serve(stream: trio.SocketStream) -> None:
         async with stream:
@@ -108,8 +108,8 @@ async def publishing(keys: list[Issuer]) -> AsyncIterator[str]:
         nursery.cancel_scope.cancel()
 
 
-async def test_keys_come_from_a_url(nowhere: str) -> None:
-    """With the keys of the issuer there, and no others."""
+async def test_keys_are_read_from_a_url(nowhere: str) -> None:
+    """Keys of the issuer are accepted, and no others."""
     keys = [issuer("RS256", "a"), issuer("EdDSA", "b")]
     async with (
         publishing(keys) as url,
@@ -122,8 +122,8 @@ async def test_keys_come_from_a_url(nowhere: str) -> None:
         assert await status_of(server, additional_headers=bearer(stranger)) == 401
 
 
-async def test_what_cannot_work_stops_the_start(nowhere: str) -> None:
-    """With status 2 and one line, which has nothing of a secret."""
+async def test_invalid_auth_settings_stop_the_start(nowhere: str) -> None:
+    """The start ends with status 2 and one line without secrets."""
     cases = {
         "WS_AUTH=jwt: exactly one of": {"WS_AUTH": "jwt"},
         "WS_JWT_SECRET: 32 bytes or more": {"WS_AUTH": "jwt", "WS_JWT_SECRET": "hush-hush"},
@@ -138,8 +138,8 @@ async def test_what_cannot_work_stops_the_start(nowhere: str) -> None:
         assert output.count("\n") == 1
 
 
-async def test_a_server_that_asks_nobody_says_so_at_the_start(nowhere: str) -> None:
-    """An operator who forgot it sees it in the log."""
+async def test_server_without_authentication_logs_it_at_the_start(nowhere: str) -> None:
+    """The log tells an operator who forgot the setting."""
     with started({"KAFKA_BROKERS": nowhere}) as server:
         await server.answers("/health/live")
         assert server.events("authentication disabled")
@@ -147,13 +147,13 @@ async def test_a_server_that_asks_nobody_says_so_at_the_start(nowhere: str) -> N
         assert not asking.events("authentication disabled")
 
 
-async def test_several_workers_are_one_to_operators(nowhere: str) -> None:
-    """A revocation posted once closes on all of them, and their pages want the token too."""
+async def test_revocation_reaches_every_worker(nowhere: str) -> None:
+    """A revocation posted once closes connections of all workers; pages require the token too."""
     settings = JWT | {"WS_OPS_TOKEN": OPS_TOKEN, "WS_WORKERS": "2"}
     headers = bearer(issuer("HS256").token())
     async with serving(nowhere, settings, ready=False) as server:
         assert (await server.get("/metrics")).status_code == 401
-        await until(lambda: _workers_answer(server))
+        await until(lambda: _all_workers_answer(server))
         async with AsyncExitStack() as clients:
             websockets = [
                 await clients.enter_async_context(dial(server, additional_headers=headers))
@@ -168,7 +168,7 @@ async def test_several_workers_are_one_to_operators(nowhere: str) -> None:
             assert await status_of(server, additional_headers=headers) == 403
 
 
-async def _workers_answer(server: Server) -> bool:
-    """Whether both are there; a second after the start they are."""
+async def _all_workers_answer(server: Server) -> bool:
+    """Whether both workers answer, which takes a second after the start."""
     answer = await server.post("/revocations", {"user": "nobody", "until": 0}, bearer(OPS_TOKEN))
     return answer.status_code == 200

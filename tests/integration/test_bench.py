@@ -12,12 +12,12 @@ import pytest
 from tests.cli.commands import Done, run_command
 from tests.integration.servers import serving
 
-# Little enough for a busy machine, and enough for each kind of channel.
+# A small load for a busy machine, with each kind of channel.
 FEW = ("--connections", "50", "--seconds", "2", "--warmup", "0.5", "--no-pin")
 
 
 async def run_bench(*words: str) -> tuple[Done, dict[str, Any]]:
-    """Run a benchmark to its end; returns that, and its figures."""
+    """Run a benchmark to its end; return the process and its figures."""
     done = await run_command("bench", *words, *FEW, "--json", "-")
     assert done.stdout, done.stderr
     figures: dict[str, Any] = json.loads(done.stdout)
@@ -25,7 +25,7 @@ async def run_bench(*words: str) -> tuple[Done, dict[str, Any]]:
 
 
 async def test_steady(embedded: str, tmp_path: Path) -> None:
-    """Everybody gets every record, the figures fit together, and a picture is drawn."""
+    """Every client gets every record, the figures add up, and a plot is drawn."""
     picture = tmp_path / "out.svg"
 
     done, figures = await run_bench(
@@ -44,7 +44,7 @@ async def test_steady(embedded: str, tmp_path: Path) -> None:
 
 
 async def test_storm(embedded: str) -> None:
-    """Those that are cut off come back, and miss nothing and get nothing twice."""
+    """Disconnected clients come back, miss nothing and get nothing twice."""
     done, figures = await run_bench("storm", "--kafka", embedded, "--rate", "20")
 
     (run,) = figures["runs"]
@@ -54,7 +54,7 @@ async def test_storm(embedded: str) -> None:
 
 
 async def test_crowd(embedded: str) -> None:
-    """Clients that were away for longer than history reaches share scans, and miss nothing."""
+    """Clients away for longer than the history share scans, and miss nothing."""
     done, figures = await run_bench(
         *("crowd", "--kafka", embedded, "--rate", "50", "--away", "5000"),
         *("--set", "WS_HISTORY_BYTES=200000"),
@@ -70,7 +70,7 @@ async def test_crowd(embedded: str) -> None:
 
 
 async def test_tokens(embedded: str) -> None:
-    """With many channels and patterns each connection gets those that it asked for."""
+    """With many channels and patterns, each connection gets those that it subscribed to."""
     done, figures = await run_bench("tokens", "--kafka", embedded, "--rate", "200")
 
     (run,) = figures["runs"]
@@ -79,8 +79,8 @@ async def test_tokens(embedded: str) -> None:
     assert run["received"] > 0
 
 
-async def test_a_server_of_ones_own(embedded: str) -> None:
-    """A server that runs already is measured, and found out where it serves too few."""
+async def test_running_server_is_measured(embedded: str) -> None:
+    """A running server is measured, and its losses are found."""
     async with serving(embedded, WS_MAX_CONNECTIONS="30") as server:
         done, figures = await run_bench(
             *("steady", "--kafka", embedded),
@@ -97,7 +97,7 @@ async def test_a_server_of_ones_own(embedded: str) -> None:
 
 
 async def test_baseline(embedded: str) -> None:
-    """The baseline is measured before and after, and what a message costs is compared with it."""
+    """The baseline is measured before and after, and the cost of a message compared with it."""
     done = await run_command(
         "bench", "steady", *FEW, "--kafka", embedded, "--rate", "50", "--baseline"
     )
@@ -107,8 +107,8 @@ async def test_baseline(embedded: str) -> None:
     assert "CPU against the baseline" in done.stdout
 
 
-async def test_another_catalogue(embedded: str) -> None:
-    """The records of another domain are published in its formats, and each is delivered."""
+async def test_another_catalogue_is_published_and_delivered(embedded: str) -> None:
+    """Records of another domain are published in its formats, and each is delivered."""
     words = ("steady", "--kafka", embedded, "--rate", "50", "--events")
     done, figures = await run_bench(*words, "--catalogue", "examples/sensors.toml")
 
@@ -130,15 +130,15 @@ MISUSES = {
 
 @pytest.mark.parametrize(("words", "said"), MISUSES.values(), ids=MISUSES)
 async def test_misuse(words: tuple[str, ...], said: str) -> None:
-    """What cannot be meant is rejected with a word about what can."""
+    """The error names what is allowed."""
     done = await run_command("bench", "steady", *words)
 
     assert done.returncode == 2
     assert said in done.stderr
 
 
-async def test_a_setting_that_there_is_not(embedded: str) -> None:
-    """A server that does not start is shown with what it said."""
+async def test_unknown_setting_shows_the_output_of_the_server(embedded: str) -> None:
+    """A server that does not start is shown with its output."""
     done = await run_command(
         "bench", "steady", "--kafka", embedded, "--set", "WS_PING_INTERVAL_SECONDS=x"
     )

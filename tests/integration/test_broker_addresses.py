@@ -1,4 +1,4 @@
-"""Brokers whose advertised name does not resolve, and brokers that come back somewhere else."""
+"""Brokers whose advertised name does not resolve, and brokers that come back at another address."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from tests.integration.servers import connected, serving
 ADVERTISED = "kafka-1.invalid:9092"
 
 
-async def test_an_advertised_name_that_does_not_resolve_is_named(
+async def test_unresolvable_advertised_name_is_reported(
     own_apache: ApacheFactory, domain: Domain
 ) -> None:
-    """Health and the commands say which address it is, and that the bootstrap address answered."""
+    """Health and the commands name the address, and say that the bootstrap address answered."""
     settings = {"advertised.listeners": f"PLAINTEXT://{ADVERTISED}"}
     async with own_apache(settings) as broker:
         async with serving(broker.bootstrap, domain.settings, ready=False) as server:
@@ -44,17 +44,17 @@ async def test_an_advertised_name_that_does_not_resolve_is_named(
 
 
 @pytest.mark.timeout(180)
-async def test_a_broker_that_comes_back_at_another_configured_address_is_found(
+async def test_broker_back_at_another_configured_address_is_found(
     tmp_path: Path, domain: Domain
 ) -> None:
-    """No broker that we know answers any more: the configured addresses are asked again."""
+    """No known broker answers any more: the configured addresses are tried again."""
     libs = kafka.libs()
     first, second = free_ports(2)
     bootstrap = f"{LOOPBACK}:{first},{LOOPBACK}:{second}"
     async with apache_kafka(libs, tmp_path, port=first) as broker:
         await kafka.create_topics(broker.bootstrap, domain.topics, 2)
         await Publisher(broker.bootstrap).publish(domain.records(domain.trade, 5))
-        # The first one stops and the second one starts while the server runs.
+        # The first broker stops and the second one starts while the server runs.
         async with serving(bootstrap, domain.settings) as server, connected(server) as client:
             await client.subscribe(channels=["*.trade"])
             await Publisher(broker.bootstrap).publish(domain.records(domain.trade, 5, 5))
@@ -68,10 +68,10 @@ async def test_a_broker_that_comes_back_at_another_configured_address_is_found(
                 await no_problem(server)
 
 
-async def test_a_broker_that_moves_is_followed_by_what_the_others_say(
+async def test_moved_broker_is_found_by_the_metadata_of_others(
     cluster: Cluster, domain: Domain
 ) -> None:
-    """One of three comes back at an address that nobody configured: its partitions are read."""
+    """One of three brokers comes back at another address: its partitions are read."""
     await cluster.create_topic(domain.trade, replicas=[[3]], config={"min.insync.replicas": "1"})
     await cluster.create_topics(domain.topics[1:])
     node = cluster.node(3)

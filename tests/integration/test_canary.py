@@ -1,4 +1,4 @@
-"""The canary on a real port: with everything that would keep a stranger out switched on."""
+"""The canary on a real port, with every setting that rejects strangers."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ STRICT: Final = {
 
 @pytest.fixture
 def nowhere() -> str:
-    """Where no broker is: the canary does not depend on one."""
+    """An address without a broker: the canary does not depend on Kafka."""
     return f"{LOOPBACK}:{free_ports(1)[0]}"
 
 
 async def canary_of(server: Server) -> dict[str, Any]:
-    """What health says of it; nothing before a worker has answered."""
+    """The canary's check in health; nothing before a worker has answered."""
     report = await server.health()
     found: dict[str, Any] = report.get("checks", {}).get("canary", {"tries": 0, "healthy": False})
     return found
 
 
 async def tried(server: Server, tries: int) -> dict[str, Any]:
-    """Wait until so many tries have ended; returns what health says then."""
+    """Wait until `tries` tries have ended; return the check in health."""
 
     async def enough() -> bool:
         return bool((await canary_of(server))["tries"] >= tries)
@@ -57,10 +57,10 @@ async def tried(server: Server, tries: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("proxied", [False, True])
-async def test_no_rule_for_strangers_keeps_the_canary_out(
+async def test_canary_passes_every_rule_for_strangers(
     nowhere: str, tmp_path: Path, *, proxied: bool
 ) -> None:
-    """TLS, tokens, origins, rates and PROXY headers; each step is timed, and nobody is counted."""
+    """TLS, tokens, origins, rates, PROXY headers: each step is timed; no counter has the canary."""
     authority = Authority(tmp_path)
     tls = {"WS_TLS_CERT": str(authority.chain), "WS_TLS_KEY": str(authority.key)}
     proxy = {"WS_PROXY_PROTOCOL": "required", "WS_TRUSTED_PROXIES": "10.0.0.0/8"}
@@ -80,7 +80,7 @@ async def test_no_rule_for_strangers_keeps_the_canary_out(
 
 
 @pytest.mark.parametrize("host", ["", "[::1]", "localhost"])
-async def test_wherever_the_server_listens_the_canary_finds_it(nowhere: str, host: str) -> None:
+async def test_canary_reaches_every_kind_of_address(nowhere: str, host: str) -> None:
     """On every interface, at an address of IPv6, under a name."""
     (port,) = free_ports(1)
     settings = {"WS_ADDR": f"{host}:{port}", "WS_CANARY_SECONDS": "1"}
@@ -88,8 +88,8 @@ async def test_wherever_the_server_listens_the_canary_finds_it(nowhere: str, hos
         assert (await tried(server, 1))["failures"] == 0
 
 
-async def test_a_new_certificate_is_the_canarys_too(nowhere: str, tmp_path: Path) -> None:
-    """After SIGHUP it accepts what is served then, and nothing else."""
+async def test_canary_accepts_a_renewed_certificate(nowhere: str, tmp_path: Path) -> None:
+    """After SIGHUP the canary accepts the certificate that is served then, and no other."""
     authority = Authority(tmp_path)
     tls = {"WS_TLS_CERT": str(authority.chain), "WS_TLS_KEY": str(authority.key)}
     async with serving(nowhere, STRICT | tls, ready=False) as server:
@@ -106,8 +106,8 @@ async def _true(value: object) -> bool:
     return bool(value)
 
 
-async def test_workers_know_the_canaries_of_each_other() -> None:
-    """The kernel gives a connection to any of them; nobody else knows the credential."""
+async def test_workers_accept_the_canary_of_another_worker() -> None:
+    """The kernel gives a connection to any worker; only workers know the credential."""
     async with embedded_broker() as broker:
         await kafka.create_topics(broker.bootstrap)
         settings = STRICT | {"WS_WORKERS": "2"}
@@ -126,8 +126,8 @@ async def test_workers_know_the_canaries_of_each_other() -> None:
                     pass
 
 
-async def test_a_port_that_nobody_serves_is_degraded(nowhere: str) -> None:
-    """With two workers, of which one was stopped: its connections are taken by the kernel only."""
+async def test_unserved_port_degrades_health(nowhere: str) -> None:
+    """One of two workers is stopped: the kernel alone accepts its connections."""
     settings = {"WS_WORKERS": "2", "WS_CANARY_SECONDS": "1"}
     async with serving(nowhere, settings, ready=False) as server:
         await tried(server, 4)

@@ -1,8 +1,8 @@
-"""The short form of `make chaos`: two instances are restarted and killed, and so is their broker.
+"""The short form of `make chaos`: two instances and their broker are restarted and killed.
 
-With HAProxy the clients go through it, and some of them through a proxy of ours before it.
-Without, all of them go through ours, which leads to the instances in turn: it passes by the ports
-that reject, but knows nothing of their health.
+With HAProxy, clients connect to it, some of them through the fault proxy. Without, all connect to
+the fault proxy, which uses the instances in turn: it skips ports that reject, but knows nothing of
+health.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from tests.integration import kafka
 
 
 @pytest.mark.timeout(180)
-async def test_nobody_loses_anything(tmp_path: Path) -> None:
-    """Forty clients receive each record once and in order, whatever is restarted under them."""
+async def test_no_client_loses_a_record(tmp_path: Path) -> None:
+    """Forty clients receive each record once and in order, whatever is restarted."""
     kafka.libs()
     outcome = await run_faults(PLAN, FAULTS, tmp_path, print)
     assert outcome.assessment.good, "\n".join(outcome.assessment.problems)

@@ -1,4 +1,4 @@
-"""`odin-ws check` against real brokers and real servers: what it finds, and what it says to do."""
+"""`odin-ws check` against real brokers and servers: its findings, and the actions it names."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ JWT: Final = {"WS_AUTH": "jwt", "WS_JWT_SECRET": SECRET}
 
 @attrs.frozen
 class Checked:
-    """What a run has printed: exit status, and outcome, text and action by check."""
+    """The output of a run: exit status, and outcome, text and action by check."""
 
     status: int
     outcome: str
     findings: list[dict[str, str]]
 
     def one(self, check: str, outcome: str) -> str:
-        """The text of the one finding of a check with this outcome."""
+        """The text of a check's only finding with this outcome."""
         found = [one for one in self.findings if (one["check"], one["outcome"]) == (check, outcome)]
         assert len(found) == 1, self.findings
         assert bool(found[0]["action"]) is (outcome != "ok"), found
         return found[0]["text"]
 
     def failed(self) -> set[str]:
-        """The checks that failed."""
+        """The names of failed checks."""
         return {one["check"] for one in self.findings if one["outcome"] == "failed"}
 
 
@@ -57,8 +57,8 @@ async def check(*words: str, **settings: str) -> Checked:
 # ---- Kafka
 
 
-async def test_a_cluster_that_has_everything(topics: str) -> None:
-    """Each topic with its partitions and rights; what an open cluster allows is all."""
+async def test_complete_cluster_passes(topics: str) -> None:
+    """Each topic is listed with partitions and permissions; an open cluster allows everything."""
     result = await check(KAFKA_BROKERS=topics, WS_HISTORY_SECONDS="10", **JWT)
     assert (result.status, result.failed()) == (0, set())
     assert result.one("Kafka topic odin.trades", "ok").endswith("partitions, READ")
@@ -67,8 +67,8 @@ async def test_a_cluster_that_has_everything(topics: str) -> None:
     assert "WS_HISTORY_SECONDS=10" in result.one("Kafka retention", "ok")
 
 
-async def test_lines_for_people(topics: str) -> None:
-    """One line for each check, one for what to do, and a sum."""
+async def test_output_has_a_line_per_check_and_a_summary(topics: str) -> None:
+    """One line for each check, one for the action, and a summary."""
     done = await run_command("check", KAFKA_BROKERS=topics)
     assert done.returncode == 0, done.stdout
     lines = done.stdout.splitlines()
@@ -78,16 +78,16 @@ async def test_lines_for_people(topics: str) -> None:
     assert lines[-1].endswith("0 failed")
 
 
-async def test_no_broker_answers() -> None:
-    """The address is named; nothing else of Kafka is tried."""
+async def test_no_reachable_broker_fails() -> None:
+    """The address is named; no other check of Kafka runs."""
     (port,) = free_ports(1)
     result = await check(KAFKA_BROKERS=f"{LOOPBACK}:{port}", **JWT)
     assert result.status == 1
     assert result.failed() == {f"KAFKA_BROKERS {LOOPBACK}:{port}"}
 
 
-async def test_one_address_of_two_does_not_answer(domain: Domain) -> None:
-    """The server would start: a warning."""
+async def test_one_unreachable_address_of_two_is_a_warning(domain: Domain) -> None:
+    """The server would start, so it is a warning."""
     (port,) = free_ports(1)
     nobody = f"{LOOPBACK}:{port}"
     async with run_kfake(dict.fromkeys(domain.topics, 2), brokers=1) as kfake:
@@ -97,8 +97,8 @@ async def test_one_address_of_two_does_not_answer(domain: Domain) -> None:
         assert "another address answers" in result.one(f"KAFKA_BROKERS {nobody}", "warning")
 
 
-async def test_a_broker_that_hangs_is_not_waited_for() -> None:
-    """It accepts connections and answers nothing: the check ends in time all the same."""
+async def test_hanging_broker_fails_in_time() -> None:
+    """It accepts connections and answers nothing; the check ends in time."""
     listeners = await trio.open_tcp_listeners(0, host=LOOPBACK)
     port = listeners[0].socket.getsockname()[1]
     begun = time.monotonic()
@@ -110,16 +110,16 @@ async def test_a_broker_that_hangs_is_not_waited_for() -> None:
         await listener.aclose()
 
 
-async def test_a_topic_that_does_not_exist(domain: Domain) -> None:
-    """The others are fine."""
+async def test_missing_topic_fails(domain: Domain) -> None:
+    """The other topics are fine."""
     async with run_kfake(dict.fromkeys(domain.topics[1:], 2)) as kfake:
         result = await check(KAFKA_BROKERS=kfake.bootstrap, **domain.settings, **JWT)
         assert result.failed() == {f"Kafka topic {domain.trade}"}
         assert "does not exist" in result.one(f"Kafka topic {domain.trade}", "failed")
 
 
-async def test_a_broker_that_is_away(cluster: Cluster, domain: Domain) -> None:
-    """It is named with its address, and so are the partitions that nobody leads without it."""
+async def test_lost_broker_is_named_with_its_partitions(cluster: Cluster, domain: Domain) -> None:
+    """The broker is named with its address, and so are the partitions without a leader."""
     for topic in domain.topics[1:]:
         await cluster.create_topic(topic)
     await cluster.create_topic(domain.trade, replicas=[[1], [3]])
@@ -135,8 +135,8 @@ async def test_a_broker_that_is_away(cluster: Cluster, domain: Domain) -> None:
     await until(noticed, 60)
 
 
-async def test_a_broker_of_another_make(domain: Domain) -> None:
-    """It tells no rights and has no youngest record: that is no failure."""
+async def test_broker_without_optional_requests_passes(domain: Domain) -> None:
+    """It reports neither permissions nor a newest record, which is not a failure."""
     async with run_kfake(dict.fromkeys(domain.topics, 2), versions=REDPANDA) as kfake:
         result = await check(KAFKA_BROKERS=kfake.bootstrap, **domain.settings, **JWT)
         assert (result.status, result.failed()) == (0, set())
@@ -153,7 +153,7 @@ async def restricted(cluster: Cluster, domain: Domain) -> Cluster:
     return cluster
 
 
-async def test_rights_that_are_missing_are_named(restricted: Cluster, domain: Domain) -> None:
+async def test_missing_permissions_are_named(restricted: Cluster, domain: Domain) -> None:
     """READ, DESCRIBE, the group's READ, WRITE of the dead letter queue; then all is granted."""
     group, dead = uuid.uuid4().hex, f"{domain.trade}.dead"
     await restricted.create_topic(dead)
@@ -173,7 +173,7 @@ async def test_rights_that_are_missing_are_named(restricted: Cluster, domain: Do
     assert "(READ)" in result.one(f"Kafka topic {domain.social}", "failed")
     assert "READ" in result.one(f"consumer group {group}", "failed")
     assert "WRITE" in result.one(f"dead letter queue {dead}", "failed")
-    # Rights to read settings are not needed by the server.
+    # The server does not need permissions to read settings.
     assert "not known of" in result.one("Kafka retention", "warning")
     await restricted.grant("DESCRIBE", group=group)
     assert "(READ)" in (await check(**settings)).one(f"consumer group {group}", "failed")
@@ -188,7 +188,7 @@ async def test_rights_that_are_missing_are_named(restricted: Cluster, domain: Do
 
 
 async def test_retention_is_compared_with_history(cluster: Cluster, domain: Domain) -> None:
-    """What Kafka deletes sooner than memory, and what it compacts, a resume may lack."""
+    """It warns if Kafka deletes records sooner than memory, or compacts a topic."""
     await cluster.create_topic(domain.trade, config={"retention.ms": "30000"})
     await cluster.create_topic(domain.social, config={"cleanup.policy": "compact"})
     await cluster.create_topic(domain.balances, config={"retention.ms": "-1"})
@@ -203,10 +203,8 @@ async def test_retention_is_compared_with_history(cluster: Cluster, domain: Doma
     assert "every topic" in result.one("Kafka retention", "ok")
 
 
-async def test_records_of_the_future_tell_of_a_wrong_clock(
-    cluster: Cluster, domain: Domain
-) -> None:
-    """Of a publisher, the broker, or this machine."""
+async def test_record_of_the_future_is_a_wrong_clock(cluster: Cluster, domain: Domain) -> None:
+    """The clock of a publisher, the broker, or this machine."""
     for topic in domain.topics:
         await cluster.create_topic(topic)
     settings = {"KAFKA_BROKERS": cluster.bootstrap} | domain.settings | JWT
@@ -219,8 +217,8 @@ async def test_records_of_the_future_tell_of_a_wrong_clock(
     assert "in the future" in (await check(**settings)).one("clock", "warning")
 
 
-async def test_a_broker_that_rejects_us(secured: Secured) -> None:
-    """Its reason is told; with the right password the rest is checked."""
+async def test_rejection_by_the_broker_has_its_reason(secured: Secured) -> None:
+    """The broker's reason is shown; with the right password the rest is checked."""
     settings = secured.settings("scram", "SASL_SSL", KAFKA_SASL_MECHANISM="SCRAM-SHA-256")
     settings |= {"KAFKA_SASL_USERNAME": USER, **JWT}
     address = settings["KAFKA_BROKERS"]
@@ -232,7 +230,7 @@ async def test_a_broker_that_rejects_us(secured: Secured) -> None:
 
 
 async def test_invalid_settings_end_the_check(topics: str) -> None:
-    """Status 2, and every mistake at once."""
+    """Status 2, with every mistake at once."""
     result = await check(KAFKA_BROKERS=topics, WS_WORKERS="0", WS_MAX_FRAME_BYTES="1")
     assert (result.status, result.outcome) == (2, "failed")
     assert len(result.findings) == 2
@@ -243,12 +241,12 @@ async def test_invalid_settings_end_the_check(topics: str) -> None:
 
 @pytest.fixture
 def nowhere() -> str:
-    """Where no broker is."""
+    """An address without a broker."""
     return f"{LOOPBACK}:{free_ports(1)[0]}"
 
 
-async def test_a_running_server(nowhere: str) -> None:
-    """Each step is timed, and the clocks are compared; the server counts it as a client."""
+async def test_running_server_passes_each_step(nowhere: str) -> None:
+    """Each step is timed, and the clocks are compared; the server counts one client."""
     async with serving(nowhere, ready=False, WS_CANARY_SECONDS="0") as server:
         url = f"ws://{LOOPBACK}:{server.port}/ws"
         result = await check("--url", url, "--no-kafka", **JWT)
@@ -263,8 +261,8 @@ async def test_a_running_server(nowhere: str) -> None:
     assert "refused" in result.one("service connect", "failed").lower()
 
 
-async def test_a_server_with_tokens(nowhere: str, tmp_path: Path) -> None:
-    """Without one 401; one that grants little needs a channel that it grants."""
+async def test_server_with_tokens_needs_one(nowhere: str, tmp_path: Path) -> None:
+    """Without a token 401; a token with few grants needs one of its channels."""
     token = issuer("HS256").token(channels=["BTC.trade"])
     file = tmp_path / "token.jwt"
     file.write_text(f"{token}\n")
@@ -281,8 +279,8 @@ async def test_a_server_with_tokens(nowhere: str, tmp_path: Path) -> None:
         assert "cannot be read" in result.one("service token", "failed")
 
 
-async def test_a_server_with_tls(nowhere: str, tmp_path: Path) -> None:
-    """The chain and the name are checked, and the days that are left are told."""
+async def test_server_with_tls_has_its_certificate_checked(nowhere: str, tmp_path: Path) -> None:
+    """The chain and the name are checked, and the days until expiry are shown."""
     authority = Authority(tmp_path)
     tls = {"WS_TLS_CERT": str(authority.chain), "WS_TLS_KEY": str(authority.key)}
     ca = tmp_path / "ca.pem"

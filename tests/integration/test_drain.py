@@ -1,4 +1,4 @@
-"""How a real server ends: by signals, with Kafka there or not."""
+"""How a real server stops: by signals, with Kafka or without."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from tests.integration.servers import connected, serving
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_19_a_signal_drains(topics: str, token: str, number: signal.Signals) -> None:
-    """Not ready first and still serving; then a close 1012 for everybody, and exit status 0."""
+async def test_signal_drains_clients_and_exits_0(
+    topics: str, token: str, number: signal.Signals
+) -> None:
+    """First not ready, still serving; then a close 1012 for each client, and exit status 0."""
     async with serving(
         topics, WS_DRAIN_DELAY_SECONDS="1.5", WS_DRAIN_TIMEOUT_SECONDS="5"
     ) as server:
@@ -26,7 +28,7 @@ async def test_19_a_signal_drains(topics: str, token: str, number: signal.Signal
             signalled = trio.current_time()
             await server.answers("/health/ready", 503)
             assert (await server.get("/health/live")).status_code == 200
-            # Load balancers have yet to notice: whom they still send is served.
+            # Load balancers have not noticed yet: connections that they send are served.
             async with connected(server) as late:
                 await late.subscribe(channels=[f"{token}.trade"])
                 await Publisher(topics).publish([event(token, "trade")])
@@ -39,8 +41,8 @@ async def test_19_a_signal_drains(topics: str, token: str, number: signal.Signal
         assert server.events("stopped")[0]["disconnects"] == 2
 
 
-async def test_a_second_signal_ends_at_once(topics: str) -> None:
-    """During a long drain another signal ends the process, with status 1 and no traceback."""
+async def test_second_signal_ends_the_process_at_once(topics: str) -> None:
+    """During a long drain a second signal ends the process, with status 1 and no traceback."""
     async with serving(topics, WS_DRAIN_DELAY_SECONDS="60") as server, connected(server) as client:
         server.signal(signal.SIGTERM)
         await eventually(lambda: server.events("draining"))
@@ -51,8 +53,8 @@ async def test_a_second_signal_ends_at_once(topics: str) -> None:
 
 
 @pytest.mark.parametrize("away", ["killed", "frozen"])
-async def test_19_a_dead_broker_does_not_hold_up_the_end(away: str) -> None:
-    """The drain is as quick as with a broker, in order, whether it rejects or does not answer."""
+async def test_lost_broker_does_not_delay_the_drain(away: str) -> None:
+    """The drain is as quick as with a broker, whether the broker rejects or does not answer."""
     async with embedded_broker() as broker:
         await kafka.create_topics(broker.bootstrap, ["odin.trades"], 1)
         async with serving(broker.bootstrap, WS_DRAIN_TIMEOUT_SECONDS="5") as server:

@@ -36,12 +36,12 @@ def group() -> str:
 
 
 def owned(member: Feeding) -> set[TopicPartition]:
-    """The partitions that a member says it serves."""
+    """The partitions that a member reports."""
     return set(member.assignments[-1].positions) if member.assignments else set()
 
 
 async def shared_out(partitions: list[TopicPartition], *members: Feeding) -> None:
-    """Wait until each partition is served by one of the members, and each of them serves some."""
+    """Wait until each partition is served by one of the members, and each member serves some."""
     await eventually(
         lambda: (
             sorted(key for member in members for key in owned(member)) == sorted(partitions)
@@ -51,7 +51,7 @@ async def shared_out(partitions: list[TopicPartition], *members: Feeding) -> Non
 
 
 def delivered(*members: Feeding) -> Counter[tuple[TopicPartition, int]]:
-    """How often each record was handed on by all members together."""
+    """Count how often each record was handed on by all members together."""
     return Counter(
         (TopicPartition(record.topic, record.partition), record.offset)
         for member in members
@@ -60,12 +60,12 @@ def delivered(*members: Feeding) -> Counter[tuple[TopicPartition, int]]:
 
 
 def once(partitions: list[TopicPartition], count: int, first: int = 0) -> Counter[object]:
-    """Each of so many records of each partition, one time."""
+    """Expect each of `count` records of each partition once."""
     return Counter((key, offset) for key in partitions for offset in range(first, first + count))
 
 
-async def test_a_lone_member_serves_all_from_the_end(apache: str, group: str) -> None:
-    """When the feed is live, what is published arrives; what was published before does not."""
+async def test_only_member_serves_all_partitions_from_the_end(apache: str, group: str) -> None:
+    """Once the feed is live, new records arrive; earlier ones do not."""
     topics = new_topics(2)
     await kafka.create_topics(apache, topics, 3)
     partitions = every_partition(topics, 3)
@@ -80,7 +80,7 @@ async def test_a_lone_member_serves_all_from_the_end(apache: str, group: str) ->
 
 
 async def test_two_members_share_the_partitions(apache: str, group: str) -> None:
-    """Each member serves half of them, and each record is delivered by exactly one of the two."""
+    """Each member serves half of them, and exactly one of the two delivers each record."""
     topics = new_topics()
     await kafka.create_topics(apache, topics, PARTITIONS)
     partitions = every_partition(topics, PARTITIONS)
@@ -95,8 +95,8 @@ async def test_two_members_share_the_partitions(apache: str, group: str) -> None
         assert other.offsets().keys() == owned(other)
 
 
-async def test_partitions_change_hands_without_loss_or_duplicate(apache: str, group: str) -> None:
-    """While records flow, members join and leave: each record is delivered by one of them, once."""
+async def test_rebalance_neither_loses_nor_duplicates_records(apache: str, group: str) -> None:
+    """While records flow, members join and leave: one of them delivers each record, once."""
     topics = new_topics()
     await kafka.create_topics(apache, topics, PARTITIONS)
     partitions = every_partition(topics, PARTITIONS)
@@ -129,10 +129,8 @@ async def test_partitions_change_hands_without_loss_or_duplicate(apache: str, gr
         assert delivered(*members) == once(partitions, sent)
 
 
-async def test_a_member_that_is_held_up_hands_over_what_it_did_not_deliver(
-    apache: str, group: str
-) -> None:
-    """Records a member has fetched but could not hand on go to the new owner, and only to it."""
+async def test_blocked_member_hands_over_undelivered_records(apache: str, group: str) -> None:
+    """Only the new owner delivers records that the old one fetched but could not hand on."""
     topics = new_topics()
     await kafka.create_topics(apache, topics, PARTITIONS)
     partitions = every_partition(topics, PARTITIONS)
@@ -153,8 +151,8 @@ async def test_a_member_that_is_held_up_hands_over_what_it_did_not_deliver(
             assert delivered(one, other) == once(partitions, 501)
 
 
-async def test_a_group_goes_on_where_it_stopped(apache: str, group: str) -> None:
-    """What is published while no member is there is delivered by the next one."""
+async def test_group_continues_at_its_committed_offsets(apache: str, group: str) -> None:
+    """The next member delivers what was published while there was none."""
     topics = new_topics()
     await kafka.create_topics(apache, topics, 2)
     partitions = every_partition(topics, 2)
@@ -170,8 +168,8 @@ async def test_a_group_goes_on_where_it_stopped(apache: str, group: str) -> None
         assert delivered(one, other) == once(partitions, 20)
 
 
-async def test_more_partitions_are_shared_out_too(apache: str, group: str) -> None:
-    """A new partition is given to a member and read from its first record; nothing comes twice."""
+async def test_added_partitions_are_assigned(apache: str, group: str) -> None:
+    """A member reads a new partition from its first record; no record arrives twice."""
     (topic,) = topics = new_topics()
     await kafka.create_topics(apache, topics, 2)
     async with feeding(topics, options(apache, group=group)) as running:
@@ -188,8 +186,8 @@ async def test_more_partitions_are_shared_out_too(apache: str, group: str) -> No
         )
 
 
-async def test_a_topic_that_appears_later_is_shared_out_too(apache: str, group: str) -> None:
-    """It is read from its first record; those that were there before go on without a duplicate."""
+async def test_topic_created_later_is_assigned(apache: str, group: str) -> None:
+    """It is read from its first record; other topics continue without a duplicate."""
     here, later = topics = new_topics(2)
     await kafka.create_topics(apache, [here], 2)
     async with feeding(topics, options(apache, group=group)) as running:
@@ -207,8 +205,8 @@ async def test_a_topic_that_appears_later_is_shared_out_too(apache: str, group: 
         assert running.source_status.missing_topics == set()
 
 
-async def test_more_members_than_partitions(apache: str, group: str) -> None:
-    """A member that gets no partition is live all the same, and says that it serves none."""
+async def test_member_without_a_partition_is_live(apache: str, group: str) -> None:
+    """A member without a partition is live, and reports that it serves none."""
     topics = new_topics()
     await kafka.create_topics(apache, topics, 1)
     settings = options(apache, group=group)

@@ -1,4 +1,4 @@
-"""KAFKA_ASSIGNMENT=group: a rebalance is no silent hole, and errors of the group lose nothing."""
+"""KAFKA_ASSIGNMENT=group: a rebalance leaves no silent gap, errors lose no record."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.integration.servers import Client, Server, connected, serving
 
 PARTITIONS = 6
 
-# Service restart: the client is to connect again.
+# Service restart: the client must reconnect.
 RECONNECT = 1012
 
 
@@ -30,7 +30,7 @@ async def kfake(domain: Domain) -> AsyncIterator[KFake]:
 
 @pytest.fixture
 def settings(domain: Domain) -> dict[str, str]:
-    """What makes an instance a member of a group that no other test uses."""
+    """Settings of an instance in a group that no other test uses."""
     group = {"KAFKA_ASSIGNMENT": "group", "KAFKA_CONSUMER_GROUP": uuid.uuid4().hex}
     return domain.settings | group
 
@@ -42,7 +42,7 @@ async def owned(server: Server, domain: Domain) -> set[int]:
 
 
 async def shared_out(domain: Domain, *servers: Server) -> None:
-    """Wait until each partition is served by one of them, and each of them serves some."""
+    """Wait until each partition is served by one instance, and each instance serves some."""
     with trio.fail_after(60):
         while True:
             shares = [await owned(server, domain) for server in servers]
@@ -58,17 +58,17 @@ async def publish_round(publisher: Publisher, domain: Domain, number: int) -> No
 
 
 def advised(client: Client) -> bool:
-    """Whether a client was advised to connect again before it was closed."""
+    """Whether a client was advised to reconnect before it was closed."""
     return any(one["type"] == "reconnect" for one in client.answers)
 
 
 @pytest.mark.timeout(180)
-async def test_clients_of_a_partition_that_leaves_are_told_and_closed(
+async def test_clients_of_a_moved_partition_are_closed_and_resume(
     kfake: KFake, domain: Domain, settings: dict[str, str]
 ) -> None:
-    """A second member joins: who is not served whole any more is closed 1012, and resumes.
+    """A second member joins: clients of moved partitions are closed with 1012, and resume.
 
-    Between the two instances each record comes: positions never pass what was not sent.
+    Between the two instances each record arrives: positions never pass unsent records.
     """
     publisher = Publisher(kfake.bootstrap)
     async with serving(kfake.bootstrap, settings) as first, connected(first) as client:
@@ -99,7 +99,7 @@ async def test_clients_of_a_partition_that_leaves_are_told_and_closed(
 
 
 def reached(ack: dict[str, object], client: Client, domain: Domain) -> dict[str, dict[str, int]]:
-    """The positions that a client by the book has: of the acks and notices, and of messages."""
+    """Positions of a client that follows docs/protocol.md: from acks, notices and messages."""
     kept: dict[str, int] = {}
     for answer in (ack, *client.answers):
         given = answer.get("positions") or {}
@@ -119,7 +119,7 @@ async def follow(
     *,
     task_status: trio.TaskStatus[Client],
 ) -> None:
-    """Resume at an instance with the partitions that it serves, and stay."""
+    """Resume at an instance with the partitions that it serves, and stay connected."""
     share = await owned(server, domain)
     kept = {domain.trade: {p: o for p, o in positions[domain.trade].items() if int(p) in share}}
     async with connected(server) as client:
@@ -129,7 +129,7 @@ async def follow(
 
 
 def finished(client: Client) -> bool:
-    """Whether the last record of each partition that it gets at all has come."""
+    """Whether the last record of each partition that the client gets has arrived."""
     found = offsets(client)
     return bool(found) and all(max(of_one) == 14 for of_one in found.values())
 
@@ -144,10 +144,10 @@ def finished(client: Client) -> bool:
     ],
     ids=lambda one: one.name.lower(),
 )
-async def test_an_error_about_stored_offsets_is_not_nothing_stored(
+async def test_failed_offset_fetch_does_not_skip_records(
     error: Code, kfake: KFake, domain: Domain, settings: dict[str, str]
 ) -> None:
-    """What was published while no member was there is read after the error, from the offset."""
+    """Records from the absence of all members are read after the error."""
     publisher = Publisher(kfake.bootstrap)
     async with serving(kfake.bootstrap, settings) as server, connected(server) as client:
         await client.subscribe(channels=["*.trade"])
@@ -184,7 +184,7 @@ async def test_an_error_about_stored_offsets_is_not_nothing_stored(
 async def test_errors_of_the_group_lose_no_record(
     api: Api, error: Code, kfake: KFake, domain: Domain, settings: dict[str, str]
 ) -> None:
-    """The member joins again: a client has each record, here or after it has come back."""
+    """The member joins again: a client has each record, also if it had to reconnect."""
     publisher = Publisher(kfake.bootstrap)
     async with serving(kfake.bootstrap, settings) as server, connected(server) as client:
         ack = await client.subscribe(channels=["*.trade"], positions=True)
@@ -216,7 +216,7 @@ async def test_errors_of_the_group_lose_no_record(
     [Api.FIND_COORDINATOR, Api.JOIN_GROUP, Api.SYNC_GROUP],
     ids=lambda one: one.name.lower(),
 )
-async def test_a_group_that_cannot_be_joined_yet_is_joined_later(
+async def test_unavailable_group_is_joined_later(
     api: Api, kfake: KFake, domain: Domain, settings: dict[str, str]
 ) -> None:
     """The coordinator is not available at the start: the instance waits, and then serves."""
@@ -230,10 +230,10 @@ async def test_a_group_that_cannot_be_joined_yet_is_joined_later(
         assert offsets(client) == {0: list(range(5))}
 
 
-async def test_a_coordinator_that_moves_loses_no_record(
+async def test_moved_coordinator_loses_no_record(
     kfake: KFake, domain: Domain, settings: dict[str, str]
 ) -> None:
-    """Another node coordinates the group five times: the client has each record, untold."""
+    """The coordinator moves five times: the client has each record, without a notice."""
     publisher = Publisher(kfake.bootstrap)
     async with serving(kfake.bootstrap, settings) as server, connected(server) as client:
         await client.subscribe(channels=["*.trade"])

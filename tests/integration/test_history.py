@@ -1,4 +1,4 @@
-"""What was published before the start: the source reads it first, and says where it ends."""
+"""The source first reads records from before the start, and reports the end of this history."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tests.integration.running_source import (
     publish_in_transaction,
 )
 
-# Of all that a test publishes.
+# The total that a test publishes.
 ALL = {"history_seconds": 600.0, "history_records": 1_000_000}
 
 
 def aged(partitions: int, *ages: float) -> list[Sent]:
-    """For each age a record that is so many seconds old, in each partition of a topic to come."""
+    """For each age, one record of that many seconds, in each partition of a new topic."""
     now = time.time()
     return [
         Sent("", value=b"%d" % age, partition=number, timestamp=int((now - age) * 1000))
@@ -35,8 +35,8 @@ def aged(partitions: int, *ages: float) -> list[Sent]:
     ]
 
 
-async def test_history_is_what_is_young_enough(apache: str) -> None:
-    """The assignment tells where it begins and ends; then its end is told; then comes news."""
+async def test_history_has_records_up_to_the_age(apache: str) -> None:
+    """The assignment has its bounds; its end is reported before live records follow."""
     (topic,) = topics = new_topics()
     await kafka.create_topics(apache, topics, 2)
     first, second = every_partition(topics, 2)
@@ -53,8 +53,8 @@ async def test_history_is_what_is_young_enough(apache: str) -> None:
         assert running.offsets() == {first: [2, 3, 4]}
 
 
-async def test_history_is_no_more_than_so_many_records(apache: str) -> None:
-    """The newest of each partition; one that has few leaves its share to the others."""
+async def test_history_is_bounded_by_records(apache: str) -> None:
+    """The newest of each partition are kept; a short partition leaves its share to others."""
     topics = new_topics()
     await kafka.create_topics(apache, topics, 3)
     few, *many = every_partition(topics, 3)
@@ -64,8 +64,8 @@ async def test_history_is_no_more_than_so_many_records(apache: str) -> None:
         assert len(running.history) == 60
 
 
-async def test_without_a_history_its_end_comes_at_once(apache: str) -> None:
-    """Also where there is no topic at all."""
+async def test_history_end_comes_at_once_without_history(apache: str) -> None:
+    """It also comes without any topic."""
     there, not_there = topics = new_topics(2)
     await kafka.create_topics(apache, [there], 1)
     await Publisher(apache).publish(numbered(every_partition([there], 1), 5))
@@ -78,8 +78,8 @@ async def test_without_a_history_its_end_comes_at_once(apache: str) -> None:
         assert running.assignments[0].partial
 
 
-async def test_a_member_of_a_group_has_no_history(apache: str) -> None:
-    """It goes on where the group stopped, and the end of the history is told all the same."""
+async def test_group_member_has_no_history(apache: str) -> None:
+    """A member continues at the committed offsets, and the end of the history is reported too."""
     topics = new_topics()
     await kafka.create_topics(apache, topics, 1)
     await Publisher(apache).publish(numbered(every_partition(topics, 1), 5))
@@ -88,8 +88,8 @@ async def test_a_member_of_a_group_has_no_history(apache: str) -> None:
         assert running.assignments[0].history == {}
 
 
-async def test_a_history_may_end_with_a_marker(apache: str) -> None:
-    """The end of a transaction takes up an offset and is no record to wait for."""
+async def test_history_ends_at_a_transaction_marker(apache: str) -> None:
+    """A transaction marker takes an offset, and is not a record to wait for."""
     topics = new_topics()
     await kafka.create_topics(apache, topics, 1)
     (key,) = every_partition(topics, 1)
@@ -104,8 +104,8 @@ async def test_a_history_may_end_with_a_marker(apache: str) -> None:
         assert running.source_status.state.value is SourceState.LIVE, running.source_status.reason
 
 
-async def test_the_feed_is_starting_until_the_history_is_read(apache: str) -> None:
-    """However long the hub takes for it; the rate limit does not hold it up."""
+async def test_feed_is_starting_until_the_history_is_read(apache: str) -> None:
+    """The feed is starting however long the hub takes; the rate limit does not apply."""
     topics = new_topics()
     await kafka.create_topics(apache, topics, 1)
     await Publisher(apache).publish(numbered(every_partition(topics, 1), 5000))
@@ -121,13 +121,13 @@ async def test_the_feed_is_starting_until_the_history_is_read(apache: str) -> No
 
 
 async def hold_at_the_start(running: Feeding) -> None:
-    """Take nothing after the first assignment."""
+    """Block after the first assignment."""
     running.takes.value = False
     await eventually(lambda: running.assignments)
 
 
-async def test_a_history_goes_on_after_an_interruption(apache: str) -> None:
-    """What is published meanwhile is news; nothing is missing or doubled, no position goes back."""
+async def test_history_continues_after_an_interruption(apache: str) -> None:
+    """Records published meanwhile are live; none is missing or doubled; no position moves back."""
     old, new = topics = new_topics(2)
     await kafka.create_topics(apache, [old], 2)
     partitions = every_partition([old], 2)
@@ -153,12 +153,12 @@ async def test_a_history_goes_on_after_an_interruption(apache: str) -> None:
         assert len(running.history) >= 200
 
 
-async def test_a_history_that_is_deleted_meanwhile(apache: str) -> None:
-    """It goes on with what is left of it, the position stays, and nothing counts as lost."""
+async def test_history_deleted_meanwhile_continues_with_the_rest(apache: str) -> None:
+    """It continues with the rest; the position stays, and no record counts as lost."""
     (topic,) = topics = new_topics()
     await kafka.create_topics(apache, topics, 1)
     (key,) = every_partition(topics, 1)
-    # Larger than what one fetch of a partition brings: most stay with the broker.
+    # Larger than one fetch of a partition, so most records stay with the broker.
     large = b"x" * 400_000
     await Publisher(apache).publish([Sent(topic, value=large, partition=0)] * 40)
     async with feeding(topics, options(apache, **ALL), live=False) as running:

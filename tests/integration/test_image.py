@@ -1,4 +1,4 @@
-"""The steps of the Dockerfile, carried out without a container engine in a folder of their own."""
+"""The steps of the Dockerfile, run without a container engine in a folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from odin_ws.testing.ports import LOOPBACK, free_ports
 from tests.deploy.dockerfile import ROOT, stages
 from tests.integration.running_source import eventually
 
-# Without a registry nothing can be installed; pip says so with one of these.
+# Messages of pip without a registry, when nothing can be installed.
 OFFLINE: Final = ("NewConnectionError", "NameResolutionError", "ConnectTimeoutError")
 
 INSTALL_SECONDS: Final = 300
@@ -29,7 +29,7 @@ STOP_SECONDS: Final = 30
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the build stage leaves in /opt/odin-ws, at another place and with this Python."""
+    """The result of the build stage in /opt/odin-ws, in another folder and with this Python."""
     folder = tmp_path_factory.mktemp("image")
     base, work, target = folder / "base", folder / "build", folder / "odin-ws"
     # The Python of the base image, with pip.
@@ -84,8 +84,8 @@ def runtime(name: str) -> list[str]:
 
 
 @pytest.mark.timeout(600)
-def test_the_image_has_what_it_needs_and_no_more(image: Path) -> None:
-    """The command works, both packages are ours, nothing contradicts, and pip is left out."""
+def test_image_has_the_needed_packages_only(image: Path) -> None:
+    """The command works, both packages are ours, no dependency conflicts, pip is absent."""
     done = subprocess.run(
         [image / "bin" / "odin-ws", "version"], capture_output=True, text=True, check=True
     )
@@ -126,10 +126,10 @@ def container(image: Path) -> Iterator[tuple[subprocess.Popen[bytes], dict[str, 
 
 
 @pytest.mark.timeout(600)
-async def test_the_healthcheck_is_liveness(
+async def test_healthcheck_is_liveness(
     container: tuple[subprocess.Popen[bytes], dict[str, str]],
 ) -> None:
-    """It succeeds while the server runs, with or without Kafka, and fails when it has ended."""
+    """It succeeds while the server runs, with or without Kafka, and fails after its end."""
     process, environ = container
     check = runtime("HEALTHCHECK")
     program = shutil.which(check[0], path=environ["PATH"])

@@ -1,4 +1,4 @@
-"""Kafka lets us in by certificate, password or token; who is rejected says why, and tries on."""
+"""Authentication at Kafka by certificate, password or token; a rejection is logged, and retried."""
 
 from __future__ import annotations
 
@@ -47,29 +47,29 @@ WRONG = LOGIN | {"KAFKA_SASL_PASSWORD": "wrong horse"}
 
 
 def by_certificate(secured: Secured, _: Path) -> dict[str, str]:
-    """With a certificate of our own."""
+    """With our own certificate."""
     return secured.settings("tls", "SSL", **secured.identity)
 
 
 def without_certificate(secured: Secured, _: Path) -> dict[str, str]:
-    """Without the certificate that the broker wants."""
+    """Without the client certificate that the broker requires."""
     return secured.settings("tls", "SSL")
 
 
-def to_a_stranger(secured: Secured, _: Path) -> dict[str, str]:
-    """To a broker whose certificate is for another name."""
+def with_another_host_name(secured: Secured, _: Path) -> dict[str, str]:
+    """At a broker whose certificate has another name."""
     return secured.settings("stranger", "SSL")
 
 
 def trusting_the_system(secured: Secured, _: Path) -> dict[str, str]:
-    """Without the authority that made the broker's certificate."""
+    """Without the authority of the broker's certificate."""
     settings = secured.settings("tls", "SSL", **secured.identity)
     del settings["KAFKA_SSL_CAFILE"]
     return settings
 
 
 def by_scram(mechanism: str, login: dict[str, str]) -> Settings:
-    """As a user with a password that is never sent."""
+    """As a user with SCRAM, which does not send the password."""
 
     def settings(secured: Secured, _: Path) -> dict[str, str]:
         return secured.settings("scram", "SASL_SSL", KAFKA_SASL_MECHANISM=mechanism, **login)
@@ -82,28 +82,28 @@ def by_plain(login: dict[str, str]) -> Settings:
     return lambda secured, _: secured.settings("plain", "SASL_SSL", **login)
 
 
-def by_another_mechanism(secured: Secured, _: Path) -> dict[str, str]:
-    """By a mechanism that the listener does not have."""
+def by_unsupported_mechanism(secured: Secured, _: Path) -> dict[str, str]:
+    """With a mechanism that the listener does not have."""
     return secured.settings("plain", "SASL_SSL", KAFKA_SASL_MECHANISM="SCRAM-SHA-256", **LOGIN)
 
 
-def in_the_clear(secured: Secured, _: Path) -> dict[str, str]:
-    """As a user with a password, for all to see."""
+def without_encryption(secured: Secured, _: Path) -> dict[str, str]:
+    """As a user with a password, without TLS."""
     return secured.settings("clear", "SASL_PLAINTEXT", **LOGIN)
 
 
 def without_sasl(secured: Secured, _: Path) -> dict[str, str]:
-    """As nobody, where a user is wanted."""
+    """Without SASL, which the listener requires."""
     return secured.settings("clear", "PLAINTEXT")
 
 
 def without_tls(secured: Secured, _: Path) -> dict[str, str]:
-    """In plain text, where TLS is wanted."""
+    """Without TLS, which the listener requires."""
     return secured.settings("tls", "PLAINTEXT")
 
 
 def by_token(token: str | None) -> Settings:
-    """With a token in a file."""
+    """With a token from a file."""
 
     def settings(secured: Secured, folder: Path) -> dict[str, str]:
         path = folder / "token"
@@ -121,17 +121,20 @@ LET_IN = {
     "scram-512": by_scram("SCRAM-SHA-512", LOGIN),
     "plain": by_plain(LOGIN),
     "token": by_token(token_for(USER)),
-    "clear": in_the_clear,
+    "clear": without_encryption,
 }
 UNTRUSTED = "its certificate is not trusted: "
 CLOSED = "closed the connection: it may need another KAFKA_SECURITY_PROTOCOL"
 REJECTED = {
     "no-certificate": (without_certificate, "rejects our certificate"),
-    "stranger": (to_a_stranger, f"{UNTRUSTED}IP address mismatch"),
+    "stranger": (with_another_host_name, f"{UNTRUSTED}IP address mismatch"),
     "authority": (trusting_the_system, f"{UNTRUSTED}unable to get local issuer"),
     "scram": (by_scram("SCRAM-SHA-512", WRONG), "authentication failed"),
     "plain": (by_plain(WRONG), "authentication failed"),
-    "mechanism": (by_another_mechanism, "does not offer SASL with KAFKA_SASL_MECHANISM=SCRAM-SHA-"),
+    "mechanism": (
+        by_unsupported_mechanism,
+        "does not offer SASL with KAFKA_SASL_MECHANISM=SCRAM-SHA-",
+    ),
     "no-sasl": (without_sasl, CLOSED),
     "no-tls": (without_tls, CLOSED),
     "expired-token": (by_token(token_for(USER, -1000)), "rejects the token"),
@@ -142,10 +145,10 @@ REJECTED = {
 
 
 @pytest.fixture(autouse=True)
-def sockets_that_are_left() -> Iterator[None]:
-    """Aiokafka does not wait until the connections that were rejected have closed their sockets.
+def collect_open_sockets() -> Iterator[None]:
+    """Aiokafka does not wait until rejected connections have closed their sockets.
 
-    In a loop that goes on they do; that of a test ends, and they are collected here.
+    A loop that goes on closes them; the loop of a test ends, so they are collected here.
     """
     yield
     with warnings.catch_warnings():
@@ -154,7 +157,7 @@ def sockets_that_are_left() -> Iterator[None]:
 
 
 def access_to(settings: dict[str, str]) -> KafkaSecurity:
-    """The access that these variables describe."""
+    """Return the access settings of these variables."""
     return KafkaSecurity.of(load_settings(settings)[0])
 
 
@@ -268,7 +271,7 @@ async def test_server_logs_no_secret(way: str, secured: Secured, tmp_path: Path)
 
 async def test_unencrypted_password_is_warned_about_once(secured: Secured, tmp_path: Path) -> None:
     """The setting is allowed; the start logs the warning."""
-    async with serving("", in_the_clear(secured, tmp_path)) as server:
+    async with serving("", without_encryption(secured, tmp_path)) as server:
         warned = [line for line in server.lines if "is sent unencrypted" in line]
         assert len(warned) == 1
 

@@ -1,4 +1,4 @@
-"""Errors and backlogs of one broker stay that broker's. Kafka is kfake's here."""
+"""Errors and backlogs of one broker do not affect others. Kafka is kfake here."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ ERRORS_OF_A_FETCH = (
 )
 
 
-async def test_a_fetch_error_that_passes_is_retried_and_nobody_is_told(
+async def test_transient_fetch_error_is_retried_without_a_notice(
     kfake: KFake, domain: Domain
 ) -> None:
-    """Two fetches of one broker fail as a whole: nothing is lost, and no client is told."""
+    """Two fetches of one broker fail as a whole: no record is lost, and no client gets a notice."""
     publisher = Publisher(kfake.bootstrap)
     settings = domain.settings | PATIENT
     async with serving(kfake.bootstrap, settings) as server, connected(server) as client:
@@ -56,10 +56,8 @@ async def test_a_fetch_error_that_passes_is_retried_and_nobody_is_told(
         await settled(server, client)
 
 
-async def test_a_fetch_error_that_lasts_is_no_busy_loop_and_is_named(
-    kfake: KFake, domain: Domain
-) -> None:
-    """Fetches to that broker back off, the log has it once, health names it, others deliver."""
+async def test_lasting_fetch_error_backs_off_and_is_reported(kfake: KFake, domain: Domain) -> None:
+    """Its fetches back off, the log has one line, health names it, and others deliver."""
     async with serving(kfake.bootstrap, domain.settings) as server, connected(server) as client:
         await client.subscribe(channels=["*.trade"])
         fault = await kfake.fail(
@@ -85,10 +83,10 @@ async def test_a_fetch_error_that_lasts_is_no_busy_loop_and_is_named(
     [None, WITHOUT_IDS, REDPANDA, {Api.METADATA: 12, Api.FETCH: 13}],
     ids=["newest", "without-ids", "redpanda", "ids"],
 )
-async def test_leaders_move_and_nothing_is_lost(
+async def test_moving_leaders_lose_no_record(
     versions: dict[Api, int] | None, domain: Domain
 ) -> None:
-    """Leaders move ten times while records flow: each arrives once, whatever versions there are."""
+    """Leaders move ten times while records flow: each arrives once, with any protocol versions."""
     topics = dict.fromkeys(domain.topics, PARTITIONS)
     async with (
         run_kfake(topics, versions=versions) as kfake,
@@ -107,10 +105,8 @@ async def test_leaders_move_and_nothing_is_lost(
         assert feed_statuses(client) == []
 
 
-async def test_a_backlog_of_one_broker_does_not_delay_the_others(
-    kfake: KFake, domain: Domain
-) -> None:
-    """A record of a quiet broker comes within two seconds, whatever waits on a busy one.
+async def test_backlog_of_one_broker_does_not_delay_others(kfake: KFake, domain: Domain) -> None:
+    """A record of a quiet broker arrives within two seconds, whatever waits on a busy one.
 
     The busy broker gets 1,300 records a second, and WS_MAX_KAFKA_RATE is 1,000.
     """
@@ -133,8 +129,8 @@ async def test_a_backlog_of_one_broker_does_not_delay_the_others(
         nursery.cancel_scope.cancel()
 
 
-async def test_a_slow_broker_does_not_delay_the_others(kfake: KFake, domain: Domain) -> None:
-    """One node answers each fetch after four seconds: records of the others come in time."""
+async def test_slow_broker_does_not_delay_others(kfake: KFake, domain: Domain) -> None:
+    """One node answers each fetch after four seconds: records of other nodes arrive in time."""
     async with serving(kfake.bootstrap, domain.settings) as server, connected(server) as client:
         await client.subscribe(channels=["*.trade"])
         await kfake.delay(Api.FETCH, 0, 4)
@@ -149,13 +145,13 @@ async def test_a_slow_broker_does_not_delay_the_others(kfake: KFake, domain: Dom
 
 
 def has_all_of(client: Client, partitions: Iterable[int], count: int) -> bool:
-    """Whether a client has the first so many records of these partitions."""
+    """Whether a client has the first `count` records of these partitions."""
     found = offsets(client)
     return all(found.get(partition) == list(range(count)) for partition in partitions)
 
 
 async def is_paced(server: Server) -> bool:
-    """Whether the rate holds records back."""
+    """Whether the rate limit holds records back."""
     return bool((await kafka_check(server))["paced"])
 
 

@@ -1,4 +1,4 @@
-"""Errors of one partition stay that partition's. Kafka is kfake's here."""
+"""Errors of one partition do not affect others. Kafka is kfake here."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.integration.problems import (
 from tests.integration.running_source import Publisher, add_partitions, until
 from tests.integration.servers import connected, serving
 
-# What the protocol marks as retriable, and what brokers were seen to answer for one partition.
+# Errors that the protocol marks as retriable, and ones that brokers returned for one partition.
 ERRORS_OF_A_PARTITION = (
     Code.NOT_LEADER_OR_FOLLOWER,
     Code.LEADER_NOT_AVAILABLE,
@@ -44,10 +44,10 @@ ERRORS_OF_A_PARTITION = (
 )
 
 
-async def test_a_partition_error_that_passes_is_retried_and_nobody_is_told(
+async def test_transient_partition_error_is_retried_without_a_notice(
     kfake: KFake, domain: Domain
 ) -> None:
-    """Three fetches fail for one partition: its records come late, all others in time."""
+    """Three fetches fail for one partition: its records arrive late, all others in time."""
     publisher = Publisher(kfake.bootstrap)
     settings = domain.settings | PATIENT
     async with serving(kfake.bootstrap, settings) as server, connected(server) as client:
@@ -72,10 +72,10 @@ async def test_a_partition_error_that_passes_is_retried_and_nobody_is_told(
     [Code.UNKNOWN_SERVER_ERROR, Code.NOT_LEADER_OR_FOLLOWER, Code.CORRUPT_MESSAGE],
     ids=lambda one: one.name.lower(),
 )
-async def test_a_partition_error_that_lasts_is_told_to_its_subscribers_only(
+async def test_lasting_partition_error_is_reported_to_its_subscribers_only(
     error: Code, kfake: KFake, domain: Domain
 ) -> None:
-    """One topic is stalled and health names the partition; the rest goes on; then all is live."""
+    """Its topic is stalled and health names it; other topics continue; then all are live."""
     publisher = Publisher(kfake.bootstrap)
     async with (
         serving(kfake.bootstrap, domain.settings) as server,
@@ -99,10 +99,8 @@ async def test_a_partition_error_that_lasts_is_told_to_its_subscribers_only(
         assert feed_statuses(other) == []
 
 
-async def test_a_partition_that_is_dead_is_retried_with_back_off(
-    kfake: KFake, domain: Domain
-) -> None:
-    """Readers of other brokers are not disturbed: no more fetches than with nothing broken."""
+async def test_failing_partition_is_retried_with_back_off(kfake: KFake, domain: Domain) -> None:
+    """Other brokers get no more fetches than without the error."""
     async with serving(kfake.bootstrap, domain.settings) as server:
         await fail_partition(kfake, domain.trade)
         await problem_with(server, domain.trade, partition=0)
@@ -113,10 +111,10 @@ async def test_a_partition_that_is_dead_is_retried_with_back_off(
         assert await layouts.hits() < WATCHED_SECONDS * 10
 
 
-async def test_the_lag_of_others_is_told_while_a_partition_is_dead(
+async def test_lag_of_others_is_measured_while_a_partition_fails(
     kfake: KFake, domain: Domain
 ) -> None:
-    """A question for an end offset that fails for one partition voids the answers of no other."""
+    """An offset query that fails for one partition does not discard the results of others."""
     async with serving(kfake.bootstrap, domain.settings) as server:
         await fail_partition(kfake, domain.trade)
         await kfake.fail(Api.FETCH, error=Code.UNKNOWN_SERVER_ERROR, topic=domain.social)
@@ -128,10 +126,8 @@ async def test_the_lag_of_others_is_told_while_a_partition_is_dead(
         await until(measured)
 
 
-async def test_partitions_added_while_another_is_dead_are_read(
-    kfake: KFake, domain: Domain
-) -> None:
-    """A topic grows while another has lost a leader: what comes to the new partition arrives."""
+async def test_partitions_added_while_another_fails_are_read(kfake: KFake, domain: Domain) -> None:
+    """A topic grows while another has lost a leader: records of the new partition arrive."""
     async with serving(kfake.bootstrap, domain.settings) as server, connected(server) as client:
         await client.subscribe(channels=["*.social"])
         await fail_partition(kfake, domain.trade)
@@ -147,10 +143,8 @@ async def test_partitions_added_while_another_is_dead_are_read(
         assert offsets(client, "social") == {PARTITIONS: list(range(5))}
 
 
-async def test_a_partition_without_a_leader_degrades_health_and_names_it(
-    kfake: KFake, domain: Domain
-) -> None:
-    """The layout says that there is no leader: so do health and the notice of the topic."""
+async def test_partition_without_a_leader_degrades_health(kfake: KFake, domain: Domain) -> None:
+    """The metadata has no leader: health and the topic's notice say so."""
     async with (
         serving(kfake.bootstrap, domain.settings) as server,
         subscribed(server, "*.trade") as client,
@@ -170,10 +164,10 @@ async def test_a_partition_without_a_leader_degrades_health_and_names_it(
 @pytest.mark.parametrize(
     "error", [Code.UNKNOWN_SERVER_ERROR, Code.NOT_LEADER_OR_FOLLOWER], ids=lambda one: one.name
 )
-async def test_an_instance_starts_while_questions_about_a_partition_fail(
+async def test_instance_starts_while_queries_of_a_partition_fail(
     error: Code, kfake: KFake, domain: Domain
 ) -> None:
-    """Readiness is reached without that partition; when it answers it is read too."""
+    """The instance becomes ready without that partition, and reads it once it answers."""
     fault = await kfake.fail(Api.LIST_OFFSETS, error=error, topic=domain.trade, partitions=[0])
     async with serving(kfake.bootstrap, domain.settings) as server, connected(server) as client:
         await client.subscribe(channels=["*.*"])

@@ -1,4 +1,4 @@
-"""Topics that are missing, hidden, cut off or of others. Kafka is kfake's here."""
+"""Missing, hidden, truncated and foreign topics. Kafka is kfake here."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ from tests.integration.servers import connected, serving
 YESTERDAY = int((time.time() - 24 * 3600) * 1000)
 
 
-async def test_retention_that_overtakes_a_live_reader_is_told(kfake: KFake, domain: Domain) -> None:
-    """Records that are deleted while a partition cannot be read are told as lost, and no others."""
+async def test_records_deleted_before_a_live_reader_are_reported_lost(
+    kfake: KFake, domain: Domain
+) -> None:
+    """Records deleted while a partition cannot be read are reported as lost, and no others."""
     async with serving(kfake.bootstrap, domain.settings) as server, connected(server) as client:
         await client.subscribe(channels=["*.trade"])
         publisher = Publisher(kfake.bootstrap)
@@ -41,8 +43,8 @@ async def test_retention_that_overtakes_a_live_reader_is_told(kfake: KFake, doma
         assert lost_offsets(client, domain.trade) == {(0, offset) for offset in range(5, 12)}
 
 
-async def test_only_the_topics_of_the_catalogue_are_asked_for(domain: Domain) -> None:
-    """Of 2,000 topics of others none is in an answer, at the start or later."""
+async def test_only_topics_of_the_catalogue_are_requested(domain: Domain) -> None:
+    """Of 2,000 other topics none is in a response, at the start or later."""
     strangers = [f"other.{number}" for number in range(2000)]
     topics = dict.fromkeys([*domain.topics, *strangers], 1)
     async with run_kfake(topics) as kfake:
@@ -53,8 +55,8 @@ async def test_only_the_topics_of_the_catalogue_are_asked_for(domain: Domain) ->
             assert await asked.hits() == 0
 
 
-async def test_a_topic_of_the_catalogue_that_is_missing_is_not_created(domain: Domain) -> None:
-    """A broker that makes topics when they are asked for is not asked to."""
+async def test_missing_topic_is_not_created(domain: Domain) -> None:
+    """No request lets a broker with automatic creation create it."""
     topics = {domain.social: 1}
     async with (
         run_kfake(topics, auto_create=True) as kfake,
@@ -66,10 +68,10 @@ async def test_a_topic_of_the_catalogue_that_is_missing_is_not_created(domain: D
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-async def test_a_topic_missing_from_an_answer_is_not_believed_at_once(
+async def test_topic_missing_from_one_response_is_not_reported(
     count: int, kfake: KFake, domain: Domain
 ) -> None:
-    """A resuming client is told of no loss, and a connected one of nothing at all."""
+    """A resuming client gets no loss, and a connected one no notice."""
     publisher = Publisher(kfake.bootstrap)
     async with serving(kfake.bootstrap, domain.settings) as server, connected(server) as client:
         ack = await client.subscribe(channels=["*.trade"], positions=True)
@@ -97,10 +99,10 @@ async def test_a_topic_missing_from_an_answer_is_not_believed_at_once(
 
 
 @pytest.mark.parametrize("versions", [None, REDPANDA], ids=["newest", "redpanda"])
-async def test_an_out_of_range_answer_that_passes_costs_nothing(
+async def test_transient_offset_out_of_range_loses_no_record(
     versions: dict[Api, int] | None, domain: Domain
 ) -> None:
-    """A broker says once that our offset is out of range, and then serves it: nothing is lost."""
+    """A broker returns "offset out of range" once, then serves the offset: no record is lost."""
     topics = dict.fromkeys(domain.topics, 1)
     async with (
         run_kfake(topics, versions=versions) as kfake,
@@ -121,10 +123,10 @@ async def test_an_out_of_range_answer_that_passes_costs_nothing(
         assert await server.metric("ws_kafka_records_lost_total") == 0
 
 
-async def test_what_becomes_visible_late_is_not_delivered_as_new(
+async def test_old_records_of_a_late_visible_topic_are_not_delivered(
     kfake: KFake, domain: Domain
 ) -> None:
-    """Of a topic that was hidden at the start, records of yesterday do not come; those since do."""
+    """Of a topic hidden at the start only records published since are delivered."""
     publisher = Publisher(kfake.bootstrap)
     yesterday = [one._replace(timestamp=YESTERDAY) for one in domain.records(domain.trade, 3000)]
     await publisher.publish(yesterday)

@@ -1,4 +1,4 @@
-"""Kafka's past, read from real brokers."""
+"""The log reader with real brokers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.kafka.log_reader_contract import ArchiveContract, read_all
 
 @asynccontextmanager
 async def running(options: KafkaOptions, readers: int = 1) -> AsyncIterator[KafkaLogReader]:
-    """An archive that runs for the length of the block."""
+    """A log reader that runs for the length of the block."""
     log_reader = KafkaLogReader(options, readers)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(log_reader.run)
@@ -40,7 +40,7 @@ async def running(options: KafkaOptions, readers: int = 1) -> AsyncIterator[Kafk
 
 
 async def exhaust(batches: AsyncIterator[Sequence[Record]]) -> None:
-    """Take what comes until the end."""
+    """Read all batches to the end."""
     async for _ in batches:
         pass
 
@@ -68,7 +68,7 @@ class KafkaPast:
 
 @pytest.fixture
 async def past(apache: str) -> AsyncIterator[KafkaPast]:
-    """A new topic in Apache Kafka, and an archive of one reader."""
+    """A new topic in Apache Kafka, and a log reader with one consumer."""
     (topic,) = new_topics()
     await kafka.create_topics(apache, [topic], 2)
     async with running(options(apache)) as log_reader:
@@ -79,7 +79,7 @@ class TestKafkaLogReader(ArchiveContract):
     """It is an archive."""
 
 
-async def test_offsets_without_a_record(apache: str) -> None:
+async def test_range_ends_at_an_offset_without_a_record(apache: str) -> None:
     """A span ends where the reading is past it, though the last offset is a transaction's mark."""
     (topic,) = new_topics()
     await kafka.create_topics(apache, [topic], 1)
@@ -98,7 +98,7 @@ async def test_offsets_without_a_record(apache: str) -> None:
             assert [record.offset for record in await read_all(log_reader, {key: span})] == offsets
 
 
-async def test_many_read_at_once_with_few_readers(apache: str) -> None:
+async def test_many_reads_share_few_consumers(apache: str) -> None:
     """Each gets its own records, all of them, from many partitions."""
     topics = new_topics(2)
     await kafka.create_topics(apache, topics, 6)
@@ -121,7 +121,7 @@ async def test_many_read_at_once_with_few_readers(apache: str) -> None:
             assert offsets == list(range(first, 300))
 
 
-async def test_who_does_not_take_lets_others_read(apache: str) -> None:
+async def test_blocked_read_gives_way_to_others(apache: str) -> None:
     """It hears so after some seconds; what it has had stands, and it can ask for the rest."""
     (topic,) = new_topics()
     await kafka.create_topics(apache, [topic], 1)
@@ -139,7 +139,7 @@ async def test_who_does_not_take_lets_others_read(apache: str) -> None:
     assert [record.offset for record in received] == list(range(5000))
 
 
-async def test_a_broker_that_goes_away_and_comes_back(own_apache: ApacheFactory) -> None:
+async def test_lost_broker_fails_reads_until_it_is_back(own_apache: ApacheFactory) -> None:
     """Whoever asks or reads meanwhile hears soon that it cannot be had now; then all is well."""
     (topic,) = new_topics()
     async with own_apache() as broker:
@@ -161,7 +161,7 @@ async def test_a_broker_that_goes_away_and_comes_back(own_apache: ApacheFactory)
             assert len(await read_all(log_reader, {key: Span(0, 39)})) == 40
 
 
-async def test_a_broker_that_answers_nothing() -> None:
+async def test_hanging_broker_fails_queries_in_time() -> None:
     """A question is bounded; the reason is for operators."""
     async with embedded_broker() as broker, running(options(broker.bootstrap)) as log_reader:
         key = TopicPartition(new_topics()[0], 0)

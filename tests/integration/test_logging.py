@@ -1,4 +1,4 @@
-"""What a real server logs, and what it does not."""
+"""What a real server logs, and what it does not log."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.integration.servers import Server, connected, serving
 from tests.integration.watchers import closed, subscribed
 
 
-async def test_27_no_line_for_a_message_or_a_connection(topics: str, token: str) -> None:
+async def test_no_line_per_message_or_connection(topics: str, token: str) -> None:
     """Ten connections and five thousand messages add nothing to the log at its usual level."""
     # Without the past: other tests' poison records are told of.
     async with serving(topics, LOG_LEVEL="info", WS_HISTORY_SECONDS="0") as server:
@@ -37,7 +37,7 @@ async def test_27_no_line_for_a_message_or_a_connection(topics: str, token: str)
         assert server.lines[before:] == []
 
 
-async def test_27_a_broker_that_is_away_is_told_of_once() -> None:
+async def test_lost_broker_is_logged_once() -> None:
     """Five seconds without the broker are a handful of lines, and so is its loss."""
     (port,) = free_ports(1)
     async with serving(f"{LOOPBACK}:{port}", ready=False) as server:
@@ -99,7 +99,7 @@ def unread(settings: dict[str, str]) -> Iterator[tuple[Server, int]]:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-async def test_unread_stderr_stops_neither_answers_nor_the_drain(workers: str) -> None:
+async def test_unread_stderr_blocks_neither_pages_nor_the_drain(workers: str) -> None:
     """Pages and subscribers are served, SIGTERM drains with status 0, and drops are counted."""
     settings = {"KAFKA_BROKERS": f"{LOOPBACK}:1", "LOG_LEVEL": "debug", "WS_WORKERS": workers}
     with unread(settings) as (server, _):
@@ -120,7 +120,7 @@ async def _all_workers_serve(server: Server) -> bool:
     return await server.metric("ws_connections_max") == Settings().ws_max_connections
 
 
-async def test_reader_of_stderr_that_comes_back_gets_every_line() -> None:
+async def test_late_reader_of_stderr_gets_every_line() -> None:
     """What has waited is written as soon as it is read, in order."""
     settings = {"KAFKA_BROKERS": f"{LOOPBACK}:1", "LOG_LEVEL": "debug"}
     with unread(settings) as (server, reading):

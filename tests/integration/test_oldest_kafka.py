@@ -1,4 +1,4 @@
-"""The oldest Kafka that we support and the newest: live, resume and group on each."""
+"""The oldest supported Kafka and the newest: live, resume and group on each."""
 
 from __future__ import annotations
 
@@ -18,10 +18,8 @@ def bootstrap(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue(request.param))
 
 
-async def test_live_and_resume_with_the_oldest_and_the_newest_kafka(
-    bootstrap: str, domain: Domain
-) -> None:
-    """What was published live arrives, and what was published while the client was away."""
+async def test_live_and_resume_on_oldest_and_newest_kafka(bootstrap: str, domain: Domain) -> None:
+    """Records published while the client is connected arrive, and those from its absence."""
     await kafka.create_topics(bootstrap, domain.topics, 2)
     publisher = Publisher(bootstrap)
     # Without a history, so that the resume reads from Kafka.
@@ -41,7 +39,7 @@ async def test_live_and_resume_with_the_oldest_and_the_newest_kafka(
             assert offsets(back) == {0: list(range(5, 15))}
 
 
-async def test_a_group_with_the_oldest_and_the_newest_kafka(bootstrap: str, domain: Domain) -> None:
+async def test_group_on_oldest_and_newest_kafka(bootstrap: str, domain: Domain) -> None:
     """A member of a group serves each record once."""
     await kafka.create_topics(bootstrap, domain.topics, 2)
     group = {"KAFKA_ASSIGNMENT": "group", "KAFKA_CONSUMER_GROUP": uuid.uuid4().hex}

@@ -1,4 +1,4 @@
-"""What operators see of a real server: health and metrics tell what really happens."""
+"""Health and metrics of a real server say what really happens."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tests.integration.servers import Client, Server, connected, serving
 from tests.integration.watchers import closed
 
 
-async def test_23_health_tells_the_truth_about_kafka(token: str) -> None:
+async def test_health_follows_the_state_of_kafka(token: str) -> None:
     """Without a broker: stopped and not ready; with it: running; without it again: stopped.
 
-    Clients stay connected throughout, and are answered.
+    Clients stay connected throughout, and get responses.
     """
     (port,) = free_ports(1)
     async with serving(f"{LOOPBACK}:{port}", ready=False) as server, connected(server) as client:
@@ -32,7 +32,7 @@ async def test_23_health_tells_the_truth_about_kafka(token: str) -> None:
             await broker.kill()
             await server.answers("/health", 503)
             await expect_kafka(server, "stopped", 503)
-            # Nobody is sent away: the other instances have lost it too.
+            # It stays ready: the other instances have lost the broker too.
             assert (await server.get("/health/ready")).status_code == 200
             assert (await client.command("heartbeat"))["type"] == "pong"
             await broker.start()
@@ -52,9 +52,9 @@ async def expect_kafka(server: Server, status: str, code: int) -> None:
     assert await server.metric("ws_kafka_connected") == (status == "running")
 
 
-async def test_24_metrics_count_what_was_delivered(token: str) -> None:
-    """Records by topic, messages, bytes, connections and lag are what really happened."""
-    # A broker of its own: of a shared one, what other tests published is read meanwhile.
+async def test_metrics_count_delivered_messages(token: str) -> None:
+    """Records by topic, messages, bytes, connections and lag are the real ones."""
+    # A broker of its own: on a shared one, other tests' records are read meanwhile.
     async with embedded_broker() as broker:
         await kafka.create_topics(broker.bootstrap)
         async with serving(broker.bootstrap) as server:

@@ -1,4 +1,4 @@
-"""A crowd on the ops port stalls nobody: a real server, and a subscriber beside the crowd."""
+"""A flood of a real server's ops port delays no subscriber."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from odin_ws.testing.ports import LOOPBACK, free_ports
 from tests.integration.running_source import until
 from tests.integration.servers import Client, Server, connected, serving
 
-# The issue's crowd.
+# Numbers of the issue that led to the limits.
 CONNECTIONS = 400
 PIPELINED = 40
 
@@ -30,14 +30,14 @@ SERVED_SECONDS = 60
 
 
 class Crowd:
-    """Clients of the ops port. `pages`: how many they have got."""
+    """Clients of the ops port. `pages`: how many they have received."""
 
     def __init__(self, port: int) -> None:
         self.pages = 0
         self._port = port
 
     async def pipeline(self) -> None:
-        """Ask for 40 pages at once and read what comes."""
+        """Request 40 pages at once and read the response."""
         with suppress(OSError, trio.BrokenResourceError):  # rejected: what the limits are for
             async with await trio.open_tcp_stream(LOOPBACK, self._port) as stream:
                 await stream.send_all(METRICS * PIPELINED)
@@ -45,7 +45,7 @@ class Crowd:
                     self.pages += bytes(data).count(b"HTTP/1.1 200 ")
 
     async def never_read(self) -> None:
-        """Ask for pages as long as that goes, and read nothing."""
+        """Request pages for as long as possible, and read nothing."""
         with suppress(OSError, trio.BrokenResourceError):
             async with await trio.open_tcp_stream(LOOPBACK, self._port) as stream:
                 while True:
@@ -65,7 +65,7 @@ async def slowest_heartbeat(client: Client, stop: trio.Event) -> float:
 
 @asynccontextmanager
 async def idle_server(workers: str = "1") -> AsyncIterator[Server]:
-    """A server whose Kafka is away: its ports are served all the same."""
+    """A server without Kafka: it serves its ports all the same."""
     (port,) = free_ports(1)
     settings = {"WS_WORKERS": workers}
     async with serving(f"{LOOPBACK}:{port}", settings, ready=False) as server:
@@ -99,7 +99,7 @@ async def test_pipelined_pages_of_400_connections_leave_subscribers_prompt(worke
 
 
 async def test_ops_connections_that_never_read_are_closed() -> None:
-    """All of them, soon; a subscriber beside them stays prompt, and no descriptor is left."""
+    """The server closes all of them soon; a subscriber stays prompt, and no descriptor leaks."""
     async with idle_server() as server, connected(server) as client:
         process = psutil.Process(server.process.pid)
         before, done = process.num_fds(), trio.Event()
@@ -121,12 +121,12 @@ async def test_ops_connections_that_never_read_are_closed() -> None:
         await until(is_free)
 
 
-# The flood of the issue, and how often a probe asks beside it.
+# The flood's rate, and how often a probe asks beside it.
 FLOOD = 500
 PROBES = 15
 
-# Opens so many connections a second to a port, says something on each, and keeps the last 300. A
-# process of its own, without an event loop: what it takes of the machine is the server's.
+# Opens connections at a rate, sends something on each, and keeps the last 300. It is a process of
+# its own, without an event loop, so that the machine's CPU is the server's.
 FLOODER = """
 import collections, socket, sys, time
 port, rate, said = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3].encode()
@@ -163,7 +163,7 @@ async def live(port: int) -> bool:
 
 @contextmanager
 def flooded(port: int, said: str) -> Iterator[None]:
-    """Have a flood for the length of the block."""
+    """Run a flood for the length of the block."""
     command = [sys.executable, "-c", FLOODER, str(port), str(FLOOD), said]
     with subprocess.Popen(command) as process:
         try:
@@ -174,7 +174,7 @@ def flooded(port: int, said: str) -> Iterator[None]:
 
 @pytest.mark.parametrize("said", ["", "GET /metrics", "GET /health/ready", "GET /health/live"])
 async def test_liveness_is_answered_beside_500_connections_a_second(said: str) -> None:
-    """From the same address, which is the hard case; a subscriber stays prompt too."""
+    """The probe has the flood's address, which is the hard case; a subscriber stays prompt too."""
     request = f"{said} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" if said else ""
     async with idle_server() as server, connected(server) as client:
         done = trio.Event()

@@ -1,4 +1,4 @@
-"""A server that was stopped for a while does not hold that against its clients."""
+"""A paused server does not close clients because of its own pause."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def send_to_all(server: Server, number: signal.Signals) -> None:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-async def test_a_paused_server_closes_no_healthy_client(workers: str) -> None:
-    """SIGSTOP for twice the pong time-out: 20 clients stay, and a slow handshake goes on."""
+async def test_paused_server_closes_no_healthy_client(workers: str) -> None:
+    """SIGSTOP for twice the pong time-out: 20 clients stay, and a slow handshake continues."""
     async with (
         serving(f"{LOOPBACK}:1", SETTINGS | {"WS_WORKERS": workers}, ready=False) as server,
         AsyncExitStack() as stack,
@@ -46,7 +46,7 @@ async def test_a_paused_server_closes_no_healthy_client(workers: str) -> None:
         send_to_all(server, signal.SIGSTOP)
         await trio.sleep(PAUSE)
         send_to_all(server, signal.SIGCONT)
-        # Its deadlines have to have been looked at before the rest of the handshake comes.
+        # The server must have checked its deadlines before the rest of the handshake arrives.
         assert await server.metric("ws_pauses_total") >= 1
         await half.send_all(request()[-2:])
         assert (await half.receive_some(100)).startswith(b"HTTP/1.1 101")

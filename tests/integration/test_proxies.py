@@ -1,4 +1,4 @@
-"""The shipped configurations of HAProxy and nginx before real instances."""
+"""The shipped configurations of HAProxy and nginx in front of real instances."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.integration.servers import Client, Server, serving
 
 SHIPPED = Path(__file__).parents[2] / "deploy" / "nginx" / "odin-ws.conf"
 
-# What nginx wants to know beside the shipped file, which belongs into `http`.
+# nginx needs this beside the shipped file, which belongs into `http`.
 AROUND = """\
 daemon off;
 pid {home}/pid;
@@ -40,7 +40,7 @@ http {{
 }}
 """
 
-# Where the clients are: loopback, but not the address from which proxies connect.
+# The clients' address: loopback, but not the address from which proxies connect.
 CLIENT = "127.0.0.9"
 FORGED = "198.51.100.7"
 
@@ -52,7 +52,7 @@ Proxy = Callable[[Path, Sequence[Server]], AbstractAsyncContextManager[int]]
 
 @asynccontextmanager
 async def nginx(home: Path, servers: Sequence[Server]) -> AsyncIterator[int]:
-    """Run nginx with the shipped file, where only addresses are others; the port is its own."""
+    """Run nginx with the shipped file and other addresses; the port is a free one."""
     command = program("nginx")
     (port,) = free_ports(1)
     lines = [f"    server {LOOPBACK}:{one.port} max_fails=1 fail_timeout=5s;\n" for one in servers]
@@ -84,7 +84,7 @@ async def nginx(home: Path, servers: Sequence[Server]) -> AsyncIterator[int]:
 
 @asynccontextmanager
 async def shipped_haproxy(home: Path, servers: Sequence[Server]) -> AsyncIterator[int]:
-    """Run HAProxy with the shipped file, where only addresses are others."""
+    """Run HAProxy with the shipped file and other addresses."""
     instances = [(f"odin-ws-{n}", one.port, one.ops_port) for n, one in enumerate(servers)]
     async with haproxy(program("haproxy"), home, instances) as balancer:
         yield balancer.port
@@ -95,7 +95,7 @@ PROXIES: list[Proxy] = [shipped_haproxy, nginx]
 
 @asynccontextmanager
 async def proxied(port: int) -> AsyncIterator[Client]:
-    """A client at another address, which claims to be a third one."""
+    """A client at another address, which forges a third one in its headers."""
     stream = await trio.open_tcp_stream(LOOPBACK, port, local_address=CLIENT)
     headers = {"X-Forwarded-For": FORGED, "Forwarded": f"for={FORGED}"}
     uri = f"ws://{LOOPBACK}:{port}/ws"
@@ -123,13 +123,13 @@ async def servers(embedded: str, domain: Domain) -> AsyncIterator[tuple[Server, 
 
 
 @pytest.mark.parametrize("proxy", PROXIES, ids=["haproxy", "nginx"])
-async def test_clients_behind_a_proxy(
+async def test_clients_behind_a_proxy_are_served_with_their_addresses(
     proxy: Proxy, servers: tuple[Server, Server], embedded: str, domain: Domain, tmp_path: Path
 ) -> None:
-    """They get messages, and the server has their addresses, whatever they write themselves.
+    """They get messages, and the server has their real addresses, whatever their headers say.
 
-    Each instance has room for one: the second client is served by the other instance, and when
-    one drains, a new client has to find the one that is left.
+    Each instance accepts one client: the second client is served by the other instance; when one
+    drains, a new client must reach the remaining one.
     """
     async with proxy(tmp_path, servers) as port, proxied(port) as first:
         await first.subscribe(channels=["*.*"])

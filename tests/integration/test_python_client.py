@@ -120,7 +120,7 @@ async def _pass_on(source: trio.SocketStream, sink: trio.SocketStream) -> None:
 
 
 @each_shell
-async def test_client_checks_the_certificate(shell: str, tmp_path: Path) -> None:
+async def test_client_verifies_the_certificate(shell: str, tmp_path: Path) -> None:
     """Over TLS it subscribes to a server that it trusts, and to no other; that does not change."""
     authority = Authority(tmp_path)
     tls = Settings(ws_tls_cert=authority.chain, ws_tls_key=authority.key)

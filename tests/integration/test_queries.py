@@ -17,8 +17,10 @@ from tests.listener.certificates import Authority
 Series = dict[str, dict[str, set[str]]]
 
 
-async def test_queries_name_what_there_is(embedded: str, domain: Domain, tmp_path: Path) -> None:
-    """No query names a series, a label or a value of a label that servers do not have."""
+async def test_queries_name_existing_series_and_labels(
+    embedded: str, domain: Domain, tmp_path: Path
+) -> None:
+    """No query names a series, a label or a label's value that servers do not have."""
     await create_topics(embedded, domain.topics, 1)
     series: Series = defaultdict(lambda: defaultdict(set))
     async with serving(embedded, domain.settings) as alone, connected(alone) as client:
@@ -26,7 +28,7 @@ async def test_queries_name_what_there_is(embedded: str, domain: Domain, tmp_pat
         await Publisher(embedded).publish([domain.record(domain.trade, 1)])
         await client.received(1)
         await collect(alone, series)
-    # What only workers and TLS have.
+    # Series that only workers and TLS add.
     authority = Authority(tmp_path)
     tls = {"WS_TLS_CERT": str(authority.chain), "WS_TLS_KEY": str(authority.key)}
     async with serving(embedded, domain.settings | tls, words=["--workers", "2"]) as several:

@@ -1,4 +1,4 @@
-"""The settings that take a real Kafka, or a real socket, to be seen."""
+"""Settings whose effect shows only with a real Kafka or a real socket."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.integration.watchers import partitions_of
 
 
 async def test_kafka_brokers(topics: str, token: str) -> None:
-    """One broker of several that answers is enough."""
+    """One reachable broker of several is enough."""
     (nobody,) = free_ports(1)
     async with serving(f"{LOOPBACK}:{nobody},{topics}") as server, connected(server) as client:
         await client.subscribe(channels=[f"{token}.trade"])
@@ -27,7 +27,7 @@ async def test_kafka_brokers(topics: str, token: str) -> None:
 
 
 async def test_kafka_assignment_and_consumer_group(topics: str, token: str) -> None:
-    """Two members of a group share the partitions, say so in acks and health, and serve them."""
+    """Two members of a group share the partitions, report and serve them."""
     settings = {"KAFKA_ASSIGNMENT": "group", "KAFKA_CONSUMER_GROUP": f"group-{token}"}
     async with serving(topics, settings) as one, serving(topics, settings) as other:
 
@@ -65,7 +65,7 @@ async def groups(bootstrap: str) -> set[str]:
 
 
 async def test_kafka_fetch_max_wait(topics: str) -> None:
-    """While nothing is published, a server whose fetches may be held for longer wakes up less."""
+    """A server whose fetches may wait longer wakes up less while nothing is published."""
     async with (
         serving(topics, KAFKA_FETCH_MAX_WAIT_SECONDS="0.01") as restless,
         serving(topics, KAFKA_FETCH_MAX_WAIT_SECONDS="5") as calm,
@@ -77,12 +77,12 @@ async def test_kafka_fetch_max_wait(topics: str) -> None:
 
 
 def wakes(server: Server) -> int:
-    """How often a server's process has waited so far."""
+    """The number of times that a server's process has waited."""
     return psutil.Process(server.process.pid).num_ctx_switches().voluntary
 
 
 async def test_kafka_probe_seconds() -> None:
-    """A broker that freezes is noticed within some probes, and the reason tells their bound."""
+    """The server notices a frozen broker within some probes; the reason has their time-out."""
     async with embedded_broker() as broker:
         await kafka.create_topics(broker.bootstrap)
         async with serving(broker.bootstrap, KAFKA_PROBE_SECONDS="0.3") as server:
@@ -93,7 +93,7 @@ async def test_kafka_probe_seconds() -> None:
 
 
 async def test_record_headers(topics: str, token: str) -> None:
-    """Messages carry those that are named: live, from the history at the start, and from Kafka."""
+    """Messages carry the named headers: live, from the history at the start, and from Kafka."""
     sent = event(token, "trade")._replace(headers=(("tenant", b"7"), ("other", b"x")))
     several = {"WS_RECORD_HEADERS": "traceparent, tenant"}
     async with serving(topics, several) as server, connected(server) as client:
@@ -112,8 +112,8 @@ async def test_record_headers(topics: str, token: str) -> None:
         assert client.messages[0]["headers"] == {"tenant": "7"}
 
 
-async def test_the_addresses(topics: str) -> None:
-    """Subscribers and operators are served where the settings say, and the log says so too."""
+async def test_addresses_are_served_and_logged(topics: str) -> None:
+    """Subscribers and operators are served at the configured addresses, and the log names these."""
     async with serving(topics) as server:
         (line,) = server.events("serving")
         assert line["subscribers"] == server.environ["WS_ADDR"]
@@ -126,8 +126,8 @@ async def test_the_addresses(topics: str) -> None:
         assert listening == {line["subscribers"], line["ops"]}
 
 
-async def test_any_free_port(topics: str) -> None:
-    """With port 0 the log tells the ports that it got."""
+async def test_port_0_is_any_free_port(topics: str) -> None:
+    """With port 0 the log names the ports that the server got."""
     anywhere = {"WS_ADDR": f"{LOOPBACK}:0", "WS_OPS_ADDR": f"{LOOPBACK}:0"}
     with started({"KAFKA_BROKERS": topics} | anywhere) as server:
         await eventually(lambda: server.events("serving"))
@@ -140,7 +140,7 @@ async def test_any_free_port(topics: str) -> None:
 
 
 async def test_ws_catalogue(apache: str, token: str, tmp_path: Path) -> None:
-    """Another catalogue is another domain: its topic is served, and Odin's are unknown."""
+    """With another catalogue its topic is served, and Odin's are unknown."""
     (topic,) = new_topics()
     await kafka.create_topics(apache, [topic], 3)
     path = tmp_path / "shop.toml"

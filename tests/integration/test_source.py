@@ -1,4 +1,4 @@
-"""The Kafka source against real brokers: everything arrives once and in order, whatever happens."""
+"""The Kafka source with real brokers: every record arrives once and in order."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def bootstrap(request: pytest.FixtureRequest) -> str:
     return address
 
 
-# ---- what is read
+# ---- records
 
 
-async def test_11_a_backlog_is_not_delivered_as_live(bootstrap: str) -> None:
-    """What was published before the start never comes; what comes after it does."""
+async def test_backlog_is_not_delivered_as_live(bootstrap: str) -> None:
+    """Records published before the start never arrive; later ones do."""
     topics = new_topics(2)
     await kafka.create_topics(bootstrap, topics, 3)
     partitions = every_partition(topics, 3)
@@ -59,8 +59,8 @@ async def test_11_a_backlog_is_not_delivered_as_live(bootstrap: str) -> None:
         assert running.offsets() == each(partitions, [20])
 
 
-async def test_every_partition_in_the_order_of_offsets(bootstrap: str) -> None:
-    """All records of all partitions of all topics come, each once, and in order in a partition."""
+async def test_records_arrive_in_offset_order_per_partition(bootstrap: str) -> None:
+    """All records of all partitions arrive, each once, and in order within a partition."""
     topics = new_topics(3)
     await kafka.create_topics(bootstrap, topics, 4)
     partitions = every_partition(topics, 4)
@@ -72,8 +72,8 @@ async def test_every_partition_in_the_order_of_offsets(bootstrap: str) -> None:
 
 
 @pytest.mark.parametrize("codec", CODECS)
-async def test_compressed_records(bootstrap: str, codec: str) -> None:
-    """Each codec's records come out as they went in."""
+async def test_compressed_records_arrive_unchanged(bootstrap: str, codec: str) -> None:
+    """Records of each codec arrive unchanged."""
     topics = new_topics()
     await kafka.create_topics(bootstrap, topics, 1)
     values = [b'{"number": %d, "padding": "%s"}' % (number, b"x" * 200) for number in range(50)]
@@ -83,8 +83,8 @@ async def test_compressed_records(bootstrap: str, codec: str) -> None:
         assert running.values == values
 
 
-async def test_nothing_that_a_record_holds_stops_the_stream(bootstrap: str) -> None:
-    """Null keys and values, no JSON, no UTF-8, nothing at all, a megabyte: each is handed on."""
+async def test_no_content_of_a_record_stops_the_source(bootstrap: str) -> None:
+    """Null keys and values, no JSON, no UTF-8, empty, a megabyte: each is handed on."""
     (topic,) = new_topics()
     await kafka.create_topics(bootstrap, [topic], 1)
     odd = [
@@ -103,7 +103,7 @@ async def test_nothing_that_a_record_holds_stops_the_stream(bootstrap: str) -> N
         assert [(record.key, record.value) for record in running.records] == odd
 
 
-async def test_records_carry_the_time_of_their_publication(apache: str) -> None:
+async def test_records_have_their_broker_timestamp(apache: str) -> None:
     """A record's timestamp is the broker's, in milliseconds."""
     topics = new_topics()
     await kafka.create_topics(apache, topics, 1)
@@ -115,8 +115,8 @@ async def test_records_carry_the_time_of_their_publication(apache: str) -> None:
         assert 0 <= second - first <= (trio.current_time() - before) * 1000
 
 
-async def test_a_transaction_leaves_the_feed_live(apache: str) -> None:
-    """The markers of transactions take up offsets, and are no records that fail to come."""
+async def test_transaction_markers_leave_the_feed_live(apache: str) -> None:
+    """Transaction markers take offsets, and are not missing records."""
     topics = new_topics()
     await kafka.create_topics(apache, topics, 1)
     async with feeding(topics, options(apache)) as running:
@@ -128,11 +128,11 @@ async def test_a_transaction_leaves_the_feed_live(apache: str) -> None:
         assert running.values == [LAST]
 
 
-# ---- topics and partitions that come and go
+# ---- topics and partitions that appear and disappear
 
 
-async def test_11_a_topic_that_appears_later_is_read_from_its_first_record(bootstrap: str) -> None:
-    """The feed is live without it and says that it is missing; nothing of it is passed over."""
+async def test_topic_created_later_is_read_from_its_first_record(bootstrap: str) -> None:
+    """The feed is live without it and reports it missing; then none of its records is skipped."""
     here, later = topics = new_topics(2)
     await kafka.create_topics(bootstrap, [here], 2)
     async with feeding(topics, options(bootstrap)) as running:
@@ -145,15 +145,15 @@ async def test_11_a_topic_that_appears_later_is_read_from_its_first_record(boots
         assert running.assignments[-1].positions.keys() == set(every_partition(topics, 2))
 
 
-async def test_11_a_partition_that_appears_later_is_read_from_its_first_record(apache: str) -> None:
-    """What is published to it before we know of it is delivered; the old ones go on unharmed."""
+async def test_partition_added_later_is_read_from_its_first_record(apache: str) -> None:
+    """Records published before the source knows the partition are delivered; others continue."""
     (topic,) = topics = new_topics()
     await kafka.create_topics(apache, topics, 1)
     await Publisher(apache).publish(numbered(every_partition(topics, 1), 10))
     async with feeding(topics, options(apache)) as running:
         await add_partitions(apache, topic, 3)
         await eventually(lambda: count_partitions(apache, topic) == 3)
-        # Another publisher, for the one above does not know of the new partitions yet.
+        # Another publisher, because the one above does not know of the new partitions yet.
         await Publisher(apache).publish(numbered(every_partition(topics, 3), 10, first=10))
         await running.received(30)
         assert running.offsets() == {
@@ -163,12 +163,12 @@ async def test_11_a_partition_that_appears_later_is_read_from_its_first_record(a
         }
 
 
-async def test_a_deleted_topic_does_not_harm_the_others(
+async def test_deleted_topic_does_not_affect_others(
     apache: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The feed stays live and says what is missing; made anew, it is read from its first record.
+    """The feed stays live and reports it as missing; recreated, it is read from its first record.
 
-    Nor does aiokafka go on asking for it, a hundred times a second.
+    aiokafka must not go on requesting it, a hundred times a second.
     """
     stays, goes = topics = new_topics(2)
     await kafka.create_topics(apache, topics, 1)
@@ -195,13 +195,13 @@ async def test_a_deleted_topic_does_not_harm_the_others(
 
 
 async def test_records_deleted_before_they_were_read_are_counted(apache: str) -> None:
-    """Retention overtakes a reader that is held up: it goes on behind the hole and counts it."""
+    """Retention overtakes a blocked reader: it continues after the gap and counts lost records."""
     (topic,) = topics = new_topics()
     await kafka.create_topics(apache, topics, 1)
     publisher = Publisher(apache)
     async with feeding(topics, options(apache)) as running:
         running.takes.value = False
-        # Larger than what one fetch of a partition brings: most stay with the broker.
+        # Larger than one fetch of a partition, so most records stay with the broker.
         large = b"x" * 400_000
         await publisher.publish([Sent(topic, value=large, partition=0)] * 40)
         await eventually(lambda: running.batches)
@@ -221,11 +221,11 @@ async def test_records_deleted_before_they_were_read_are_counted(apache: str) ->
         assert running.source_status.state.value is SourceState.LIVE
 
 
-# ---- a broker that is away
+# ---- a lost broker
 
 
-async def test_starts_with_the_broker_away() -> None:
-    """The feed is starting and says why, tries again, and is live when the broker has come."""
+async def test_source_starts_without_a_broker() -> None:
+    """The feed is starting with a reason, retries, and is live once the broker is there."""
     (port,) = free_ports(1)
     address = f"{LOOPBACK}:{port}"
     topics = new_topics()
@@ -240,12 +240,12 @@ async def test_starts_with_the_broker_away() -> None:
             assert running.offsets() == each(every_partition(topics, 2), [0, 1, 2])
 
 
-async def test_everything_arrives_once_over_a_crash_of_the_broker(
+async def test_records_arrive_once_over_a_crash_of_the_broker(
     own_apache: ApacheFactory,
 ) -> None:
-    """The feed is stalled while the broker is away, then live; nothing is lost, nothing doubled.
+    """The feed is stalled without the broker, then live; no record is lost or doubled.
 
-    That holds for a reader of all partitions and for the member of a group.
+    This holds for a reader of all partitions and for a member of a group.
     """
     topics = new_topics(2)
     partitions = every_partition(topics, 3)
@@ -279,26 +279,26 @@ async def test_everything_arrives_once_over_a_crash_of_the_broker(
                 assert running.offsets() == each(partitions, range(150))
 
 
-async def test_23_a_patient_fetch_does_not_hold_up_the_probes(apache: str) -> None:
-    """A broker answers a connection's questions in turn: a fetch that waits has one to itself."""
+async def test_waiting_fetch_does_not_delay_probes(apache: str) -> None:
+    """A broker answers a connection's requests in order, so fetches have their own connection."""
     topics = new_topics()
     await kafka.create_topics(apache, topics, 1)
     async with feeding(topics, options(apache, max_wait=20)) as running:
-        # One after the other, they would be answered in a minute.
+        # In order, they would be answered in a minute.
         with trio.fail_after(15):
             await running.probes(3)
         assert running.source_status.state.value is SourceState.LIVE, running.source_status.reason
 
 
-async def test_23_a_frozen_broker_is_noticed() -> None:
-    """A broker whose connections are open but which answers nothing is stalled in bounded time."""
+async def test_frozen_broker_stalls_the_feed() -> None:
+    """A broker with open connections that answers nothing is stalled in bounded time."""
     topics = new_topics()
     async with embedded_broker() as broker:
         await kafka.create_topics(broker.bootstrap, topics, 1)
         async with feeding(topics, options(broker.bootstrap)) as running:
             broker.pause()
-            # What the last probe has found is allowed to be one interval old; the next one takes
-            # its bound for each of its two questions.
+            # The last probe's result may be one interval old; the next probe has a time-out for
+            # each of two requests.
             await running.stalled(seconds=3 * 0.5 + 1)
             assert running.source_status.reason.endswith(": no response within 0.5 s")
             broker.unpause()
@@ -307,11 +307,11 @@ async def test_23_a_frozen_broker_is_noticed() -> None:
             await running.received(1)
 
 
-# ---- back-pressure and pacing
+# ---- back-pressure and rate limiting
 
 
-async def test_8_a_full_channel_stops_the_fetching(apache: str) -> None:
-    """While nobody takes, Kafka keeps the records: no position moves; afterwards all are there."""
+async def test_full_channel_stops_fetching(apache: str) -> None:
+    """While nothing is received, Kafka keeps the records and no position moves; then all arrive."""
     topics = new_topics()
     await kafka.create_topics(apache, topics, 2)
     partitions = every_partition(topics, 2)
@@ -321,7 +321,7 @@ async def test_8_a_full_channel_stops_the_fetching(apache: str) -> None:
         await publisher.publish(numbered(partitions, 3000))
         await running.probes(3)
         (lag,) = running.source_status.lag.values()
-        # One batch was taken before, and is all that has left Kafka.
+        # One batch was received before, and nothing else has left Kafka.
         assert len(running.batches) == 1
         assert lag == 6000 - len(running.records)
         await publisher.publish(numbered(partitions, 3000, first=3000))
@@ -334,13 +334,13 @@ async def test_8_a_full_channel_stops_the_fetching(apache: str) -> None:
         await eventually(lambda: running.source_status.lag == {topics[0]: 0})
 
 
-async def test_8_a_rate_limit_delays_and_drops_nothing(apache: str) -> None:
-    """Records come no faster than allowed, the feed says that it is paced, and all of them come."""
+async def test_rate_limit_delays_and_drops_no_record(apache: str) -> None:
+    """Records arrive no faster than the limit, the feed reports `paced`, and all of them arrive."""
     topics = new_topics()
     await kafka.create_topics(apache, topics, 2)
     partitions = every_partition(topics, 2)
     async with feeding(topics, options(apache, rate=200)) as running:
-        # A slot's worth may come at once: that many need not wait.
+        # One slot's worth may arrive at once and need not wait.
         started = trio.current_time()
         await Publisher(apache).publish(numbered(partitions, 200))
         await eventually(lambda: running.source_status.paced)
@@ -351,8 +351,8 @@ async def test_8_a_rate_limit_delays_and_drops_nothing(apache: str) -> None:
         await eventually(lambda: not running.source_status.paced)
 
 
-async def test_a_burst_of_what_is_allowed_is_not_paced_for_ever(apache: str) -> None:
-    """When as many records came as are allowed at once, and no more, the feed is not paced."""
+async def test_allowed_burst_does_not_stay_paced(apache: str) -> None:
+    """As many records as one burst allows do not leave the feed paced."""
     topics = new_topics()
     await kafka.create_topics(apache, topics, 1)
     async with feeding(topics, options(apache, rate=200)) as running:
@@ -361,8 +361,8 @@ async def test_a_burst_of_what_is_allowed_is_not_paced_for_ever(apache: str) -> 
         await eventually(lambda: not running.source_status.paced)
 
 
-async def test_lag_is_told_by_topic(apache: str) -> None:
-    """While nobody takes, each topic's lag is what was published to it and not handed on."""
+async def test_lag_is_measured_per_topic(apache: str) -> None:
+    """While nothing is received, each topic's lag is its number of waiting records."""
     first, second = topics = new_topics(2)
     await kafka.create_topics(apache, topics, 2)
     async with feeding(topics, options(apache)) as running:

@@ -24,7 +24,7 @@ def url(server: Server, path: str) -> str:
 
 
 class BrowserPage:
-    """What an EventSource does: follows, waits for `retry`, and comes back with its last id."""
+    """Follows like an EventSource: waits for `retry`, and reconnects with its last id."""
 
     def __init__(self, query: str) -> None:
         self.servers: list[Server] = []
@@ -34,7 +34,7 @@ class BrowserPage:
         self._query = query
 
     async def run(self) -> None:
-        """Follow the first server that is there, until cancelled."""
+        """Follow the first reachable server, until cancelled."""
         retry_ms = 100
         async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
             while True:
@@ -67,18 +67,18 @@ class BrowserPage:
                     yield one
 
     async def until(self, count: int) -> list[int]:
-        """Wait for so many messages; returns their numbers."""
+        """Wait for `count` messages; return their numbers."""
         await eventually(lambda: len(self.numbers) >= count)
         return self.numbers
 
     @property
     def numbers(self) -> list[int]:
-        """What was published, in the order it came."""
+        """The numbers of the records, in order of arrival."""
         return [message["data"]["data"]["n"] for message in messages_of(self.events)]
 
 
-async def test_rolling_restart_is_followed_without_a_hole(topics: str, token: str) -> None:
-    """Each instance drains in turn; every record comes once, in order."""
+async def test_rolling_restart_loses_no_event(topics: str, token: str) -> None:
+    """Each instance drains in turn; every record arrives once, in order."""
     publisher, count = Publisher(topics), 0
 
     async def publish(records: int) -> None:
@@ -112,7 +112,7 @@ async def test_rolling_restart_is_followed_without_a_hole(topics: str, token: st
 
 
 async def test_curl_reads_events_snapshots_and_probes(topics: str, token: str) -> None:
-    """As README.md and docs/sse.md show it."""
+    """With the commands of README.md and docs/sse.md."""
     async with serving(topics) as server:
         command = ["curl", "-sN", "--max-time", "20", url(server, f"/sse?channels={token}.trade")]
         curl = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE)

@@ -60,7 +60,7 @@ def test_signal_during_the_start_ends_it_cleanly(
 
 
 @pytest.mark.parametrize("prefix", [ALONE, FIRST])
-def test_many_signals_end_it_with_the_status_of_two(prefix: Sequence[str]) -> None:
+def test_third_signal_ends_with_status_1_without_a_traceback(prefix: Sequence[str]) -> None:
     """Status 1 and no traceback, whenever the third and all others come."""
     with starting(prefix, WS_DRAIN_DELAY_SECONDS="60") as server:
         server.reaches(SERVING)
@@ -83,7 +83,7 @@ def test_signal_to_all_processes_while_workers_start_ends_them_cleanly() -> None
     assert "Traceback" not in "".join(server.told)
 
 
-def test_worker_that_is_ended_by_a_signal_before_it_serves_is_replaced() -> None:
+def test_worker_ended_by_a_signal_before_it_serves_is_replaced_by_the_supervisor() -> None:
     """Somebody has ended one process; that is no reason to end all."""
     with starting(WS_WORKERS="2") as server:
         server.reaches("worker starting")
@@ -97,7 +97,7 @@ def test_worker_that_is_ended_by_a_signal_before_it_serves_is_replaced() -> None
         assert server.ended() == 0, "".join(server.told)
 
 
-def test_nothing_heavy_is_loaded_before_signals_are_obeyed() -> None:
+def test_signal_handlers_are_installed_before_heavy_imports() -> None:
     """What takes time comes after the handler."""
     program = (
         "import sys; before = set(sys.modules); import odin_ws.early_exit, odin_ws.__main__; "
@@ -116,7 +116,7 @@ def test_nothing_heavy_is_loaded_before_signals_are_obeyed() -> None:
     }
 
 
-def test_garbage_is_looked_for_only_once_everything_is_loaded() -> None:
+def test_garbage_collection_is_off_while_modules_are_loaded() -> None:
     """Not while modules are loaded, which would take a sixth of the start; then it is."""
     program = (
         "import gc, sys, trio; from odin_ws.cli.command_runner import run; gc.disable()\n"

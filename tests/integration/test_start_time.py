@@ -1,4 +1,4 @@
-"""How much CPU a start takes, and what it loads."""
+"""The CPU of a start, and the libraries that it loads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.integration.starting import PATIENCE, SERVE, SERVE_SILENTLY, SERVING,
 from tests.jwt_issuer import SECRET
 from tests.listener.certificates import Authority
 
-# The issue's aims, in seconds. CPU, as other processes of the machine do not count there.
+# CPU limits in seconds; other processes of the machine do not count in CPU time.
 TO_THE_HANDLER: Final = 0.3
 TO_SERVING: Final = 1.0
 
@@ -27,12 +27,12 @@ OPTIONAL: Final = {"cryptography", "httpx", "jwt", "rich"}
 
 @pytest.fixture(autouse=True)
 def _bytecode(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compiled modules are kept, as in an installed package, so that only the first start waits."""
+    """Keep compiled modules, as in an installed package, so that only the first start compiles."""
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
 
 
 def cpu_to_serving() -> float:
-    """Start a server; return the CPU that it has used once it serves."""
+    """Start a server; return its CPU time when it serves."""
     with starting(command=SERVE_SILENTLY) as server:
         server.reaches(SERVING)
         times = psutil.Process(server.process.pid).cpu_times()
@@ -59,9 +59,9 @@ def test_signal_handler_is_installed_within_300_ms_of_cpu() -> None:
 
 
 def loaded(**settings: str) -> set[str]:
-    """Start a server with these settings; return the packages that it has loaded to serve.
+    """Start a server with these settings; return the packages loaded when it serves.
 
-    One of which it has loaded no module is one that it has only looked for.
+    A package without any loaded module was only looked for.
     """
     with starting(command=SERVE, **settings) as server:
         server.reaches(SERVING)

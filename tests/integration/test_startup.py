@@ -1,4 +1,4 @@
-"""A server that cannot start says why, in a line, and ends."""
+"""A server that cannot start prints one line with the reason, and exits."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.integration.servers import connected, run_to_the_end, serving, starte
 from tests.scenarios.wire import request
 
 
-async def test_26_a_misspelt_setting_is_named() -> None:
-    """A near miss stops the start with status 2 and a line that says which and what is meant."""
+async def test_misspelt_setting_is_named() -> None:
+    """A near miss stops the start with status 2 and one line with the name and the right one."""
     status, output = await run_to_the_end({"WS_MAX_CONECTIONS": "5", "KAFKA_GROUP_ID": "mine"})
     assert status == 2
     assert "WS_MAX_CONECTIONS: unknown setting; did you mean WS_MAX_CONNECTIONS?" in output
@@ -28,7 +28,7 @@ async def test_26_a_misspelt_setting_is_named() -> None:
 
 
 async def test_too_few_descriptors_lower_the_connections_with_a_warning() -> None:
-    """The server starts, and says how many descriptors it has and what they are for."""
+    """The server starts, and logs the number of descriptors and their use."""
 
     def prepare() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (200, 300))
@@ -47,12 +47,12 @@ async def test_too_few_descriptors_lower_the_connections_with_a_warning() -> Non
                 await stack.enter_async_context(connected(server))
             with pytest.raises(InvalidStatus, match="503"):
                 await stack.enter_async_context(connected(server))
-            # What is reserved is there.
+            # The reserved descriptors exist.
             assert await server.metric("ws_connections_active") == 113
 
 
-async def test_a_server_without_descriptors_goes_on() -> None:
-    """It serves whom it has, knows neither memory nor CPU, and takes newcomers again later."""
+async def test_server_without_descriptors_continues() -> None:
+    """It serves connected clients without reading memory or CPU, and accepts new ones later."""
     async with (
         serving(f"{LOOPBACK}:1", {}, ready=False) as server,
         connected(server) as client,
@@ -84,8 +84,8 @@ async def test_a_server_without_descriptors_goes_on() -> None:
 
 
 @pytest.mark.parametrize("setting", ["WS_ADDR", "WS_OPS_ADDR"])
-async def test_a_port_in_use_is_told_in_a_line(setting: str) -> None:
-    """A port that somebody has stops the start with a line that names it, and no traceback."""
+async def test_port_in_use_stops_the_start_with_one_line(setting: str) -> None:
+    """The line names the port; there is no traceback."""
     with socket.create_server((LOOPBACK, 0)) as taken:
         address = f"{LOOPBACK}:{taken.getsockname()[1]}"
         status, output = await run_to_the_end({setting: address, "KAFKA_BROKERS": f"{LOOPBACK}:1"})
@@ -109,10 +109,10 @@ async def test_a_port_in_use_is_told_in_a_line(setting: str) -> None:
     ],
     ids=["keys", "tokens"],
 )
-async def test_authorities_that_are_not_there_are_told_in_a_line(
+async def test_missing_authorities_stop_the_start_with_one_line(
     settings: dict[str, str], tmp_path: Path
 ) -> None:
-    """What the environment says of whom to trust is needed where a URL is asked over TLS."""
+    """The environment's authorities are needed if a URL is requested over TLS."""
     path = tmp_path / "authorities.pem"
     status, output = await run_to_the_end({"SSL_CERT_FILE": str(path), **settings})
     assert status == 2
@@ -120,7 +120,7 @@ async def test_authorities_that_are_not_there_are_told_in_a_line(
     assert f"SSL_CERT_FILE={path}: no certificates (PEM)" in line
 
 
-async def test_a_catalogue_that_cannot_be_used_is_told_in_a_line(tmp_path: Path) -> None:
+async def test_invalid_catalogue_stops_the_start_with_one_line(tmp_path: Path) -> None:
     """The line names the file and the place in it."""
     path = tmp_path / "catalogue.toml"
     path.write_text('[[topics]]\nname = "shop.orders"\n')

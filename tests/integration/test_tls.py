@@ -1,4 +1,4 @@
-"""TLS on a real socket, by other people's clients; the certificate changes while they are there."""
+"""TLS on a real socket, with independent clients; the certificate changes meanwhile."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ EXPIRES = "ws_tls_certificate_expires_timestamp_seconds"
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
-    """Who signs the server's certificates."""
+    """The issuer of the server's certificates."""
     return Authority(tmp_path)
 
 
 @pytest.fixture
 async def server(authority: Authority) -> AsyncIterator[Server]:
-    """A server that speaks TLS; it needs no Kafka for that."""
+    """A server with TLS; it needs no Kafka for these tests."""
     (nobody,) = free_ports(1)
     tls = {"WS_TLS_CERT": str(authority.chain), "WS_TLS_KEY": str(authority.key)}
     async with serving(f"{LOOPBACK}:{nobody}", tls, ready=False) as running:
@@ -44,13 +44,13 @@ async def server(authority: Authority) -> AsyncIterator[Server]:
 
 
 def dial(server: Server, authority: Authority) -> connect:
-    """A WebSocket client that checks the certificate."""
+    """A WebSocket client that verifies the certificate."""
     context = authority.client_context()
     return connect(f"wss://{LOOPBACK}:{server.port}/ws", ssl=context, proxy=None)
 
 
 async def ask(websocket: ClientConnection) -> str:
-    """A command's answer."""
+    """Return the response to a command."""
     await websocket.send('{"type":"heartbeat"}')
     with trio.fail_after(PATIENCE):
         return str(await websocket.recv())
@@ -63,7 +63,7 @@ async def read_on(websocket: ClientConnection) -> None:
 
 
 async def serial(server: Server, authority: Authority) -> object:
-    """The serial number of the certificate that newcomers see."""
+    """The serial number of the certificate for new connections."""
     stream = await trio.open_ssl_over_tcp_stream(
         LOOPBACK, server.port, ssl_context=authority.client_context(), https_compatible=True
     )
@@ -74,8 +74,8 @@ async def serial(server: Server, authority: Authority) -> object:
         return certificate["serialNumber"]
 
 
-async def test_a_client_is_served_over_tls(server: Server, authority: Authority) -> None:
-    """By the certificate and key of the settings, small answers and large ones."""
+async def test_client_is_served_over_tls(server: Server, authority: Authority) -> None:
+    """With the configured certificate and key, small and large responses."""
     async with dial(server, authority) as websocket:
         assert "pong" in await ask(websocket)
         names = ", ".join(f'"{number}{"x" * 100}.trade"' for number in range(500))
@@ -88,16 +88,16 @@ async def test_a_client_is_served_over_tls(server: Server, authority: Authority)
             pass
 
 
-async def test_a_rejection_is_answered_over_tls(server: Server, authority: Authority) -> None:
-    """Status and text, as without TLS."""
+async def test_rejection_is_sent_over_tls(server: Server, authority: Authority) -> None:
+    """Status and text are those without TLS."""
     async with httpx.AsyncClient(verify=authority.client_context(), trust_env=False) as client:
         answer = await client.get(f"https://{LOOPBACK}:{server.port}/elsewhere")
     assert answer.status_code == 404
     assert answer.text == "nothing here; the WebSocket is at /ws, events are at /sse\n"
 
 
-async def test_http_without_tls_is_told_so(server: Server) -> None:
-    """In the words of who asks; it is counted."""
+async def test_plain_http_on_a_tls_port_gets_an_explanation(server: Server) -> None:
+    """The response is plain HTTP; the connection is counted."""
     async with httpx.AsyncClient(trust_env=False) as client:
         answer = await client.get(f"http://{LOOPBACK}:{server.port}/ws")
     assert (answer.status_code, answer.text) == (400, "this port requires TLS: use wss\n")
@@ -105,8 +105,8 @@ async def test_http_without_tls_is_told_so(server: Server) -> None:
 
 
 @pytest.mark.parametrize("data", [b"SSH-2.0-OpenSSH_9.6\r\n", b"\x00" * 100, b"\x16\x03\x01"])
-async def test_garbage_on_a_tls_port_ends(server: Server, data: bytes) -> None:
-    """With TLS's own alert at most, within the time for a head; the server goes on."""
+async def test_garbage_on_a_tls_port_closes_the_connection(server: Server, data: bytes) -> None:
+    """The server sends at most a TLS alert, within the handshake time-out, and continues."""
     async with await trio.open_tcp_stream(LOOPBACK, server.port) as stream:
         await stream.send_all(data)
         with trio.fail_after(PATIENCE):
@@ -116,8 +116,8 @@ async def test_garbage_on_a_tls_port_ends(server: Server, data: bytes) -> None:
     assert not server.events("connection failed")
 
 
-async def test_tls_on_a_plain_port_ends() -> None:
-    """A client sees at once that there is no TLS here."""
+async def test_tls_on_a_plain_port_fails_at_once() -> None:
+    """A client notices at once that there is no TLS."""
     (nobody,) = free_ports(1)
     async with serving(f"{LOOPBACK}:{nobody}", ready=False) as server:
         stream = await trio.open_ssl_over_tcp_stream(LOOPBACK, server.port)
@@ -127,12 +127,12 @@ async def test_tls_on_a_plain_port_ends() -> None:
         assert await server.metric("ws_connections_failed_total", reason="bad_request") == 1
 
 
-async def test_a_certificate_is_renewed_without_dropping_anyone(
+async def test_certificate_is_renewed_without_disconnections(
     server: Server, authority: Authority
 ) -> None:
-    """SIGHUP: newcomers get the new one; one that cannot be used is logged, and changes nothing.
+    """After SIGHUP new connections get the new one; an invalid one is logged, and changes nothing.
 
-    Metrics say when the one that is served expires.
+    A metric has the expiry of the current one.
     """
     async with dial(server, authority) as websocket:
         first = await serial(server, authority)
@@ -157,14 +157,14 @@ async def test_a_certificate_is_renewed_without_dropping_anyone(
 
 
 async def both_have_renewed(server: Server) -> bool:
-    """Ask for it; one that is not known to run yet is not told, for it reads the files anyway."""
+    """Send SIGHUP until both workers have renewed; a worker that starts reads the files anyway."""
     server.signal(signal.SIGHUP)
     done = {line["worker"] for line in server.events("certificate reloaded")}
     return done == {1, 2}
 
 
 async def test_several_workers_renew_their_certificate(authority: Authority) -> None:
-    """The supervisor passes SIGHUP on, and nobody is dropped."""
+    """The supervisor forwards SIGHUP, and no client is disconnected."""
     (nobody,) = free_ports(1)
     settings = {
         "WS_TLS_CERT": str(authority.chain),
@@ -181,8 +181,8 @@ async def test_several_workers_renew_their_certificate(authority: Authority) -> 
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_without_tls_nothing_is_read_again(workers: int) -> None:
-    """SIGHUP, to whichever process, is told in the log and ends none of them."""
+async def test_sighup_without_tls_is_ignored(workers: int) -> None:
+    """SIGHUP to any process is logged and ends none."""
     (nobody,) = free_ports(1)
     settings = {"WS_WORKERS": str(workers)}
     async with serving(f"{LOOPBACK}:{nobody}", settings, ready=False) as server:
@@ -198,8 +198,8 @@ async def test_without_tls_nothing_is_read_again(workers: int) -> None:
         assert await server.ended() == 0
 
 
-async def test_a_hangup_during_the_start_ends_nothing(tmp_path: Path) -> None:
-    """Before there is anybody who waits for the signal."""
+async def test_sighup_during_the_start_is_ignored(tmp_path: Path) -> None:
+    """The process has no receiver for the signal yet."""
     path = tmp_path / "token"
     os.mkfifo(path)
     (nobody,) = free_ports(1)
@@ -207,7 +207,7 @@ async def test_a_hangup_during_the_start_ends_nothing(tmp_path: Path) -> None:
     with started(settings) as server:
         pipe = await opened_by_both(path)
         with pipe:
-            # The start waits for what comes through it.
+            # The start blocks at the named pipe.
             server.signal(signal.SIGHUP)
             pipe.write(b"the operators' own token")
         await server.answers("/health/live")
@@ -216,7 +216,7 @@ async def test_a_hangup_during_the_start_ends_nothing(tmp_path: Path) -> None:
 
 
 async def opened_by_both(path: Path) -> BinaryIO:
-    """The end of a named pipe to write to, as soon as somebody reads from the other."""
+    """Return the writing end of a named pipe, once the server has opened the other end."""
     ends: list[int] = []
 
     async def is_read() -> bool:
@@ -228,8 +228,8 @@ async def opened_by_both(path: Path) -> BinaryIO:
     return os.fdopen(ends[0], "wb")
 
 
-async def test_a_drain_over_tls_says_why(server: Server, authority: Authority) -> None:
-    """The last words come whole, and the process ends as it should."""
+async def test_drain_over_tls_sends_the_close_frame(server: Server, authority: Authority) -> None:
+    """The close frame arrives whole, and the exit status is 0."""
     async with dial(server, authority) as websocket:
         assert "pong" in await ask(websocket)
         server.signal(signal.SIGTERM)
@@ -239,8 +239,8 @@ async def test_a_drain_over_tls_says_why(server: Server, authority: Authority) -
     assert await server.ended() == 0
 
 
-async def test_a_certificate_that_cannot_be_used_stops_the_start(authority: Authority) -> None:
-    """In one line, with the settings' names."""
+async def test_invalid_certificate_stops_the_start(authority: Authority) -> None:
+    """One line names the settings."""
     authority.key.write_text("no key")
     tls = {"WS_TLS_CERT": str(authority.chain), "WS_TLS_KEY": str(authority.key)}
     status, output = await run_to_the_end(tls)

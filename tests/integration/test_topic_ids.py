@@ -1,4 +1,4 @@
-"""A topic that was deleted and made anew is another log, however many records it has."""
+"""A topic that was deleted and created again is another log, however many records it has."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.integration.servers import Client, connected, serving
 
 BEFORE, AFTER = 5, 12
 
-# Of kfake: with ids, and without them.
+# Versions of kfake with topic ids, and without them.
 VERSIONS: Mapping[str, Mapping[Api, int] | None] = {
     "newest": None,
     "first-ids": {Api.METADATA: 12, Api.FETCH: 13},
@@ -25,27 +25,27 @@ VERSIONS: Mapping[str, Mapping[Api, int] | None] = {
     "redpanda": REDPANDA,
 }
 
-# For an instance without ids to see that a topic is away: longer than it doubts a first answer.
+# Time for an instance without ids to accept that a topic is gone, beyond its doubt of one response.
 AWAY_SECONDS = 8
 
 
 def new_ones(client: Client, before: int) -> list[int]:
-    """The numbers of the messages behind the first so many."""
+    """The numbers of a client's messages after the first `before`."""
     return [one["data"]["data"]["n"] for one in client.messages[before:]]
 
 
 def accounted(client: Client, domain: Domain, before: int) -> bool:
-    """Whether each record of the new log has come, or was told as lost."""
+    """Whether each record of the new log has arrived, or was reported as lost."""
     lost = {offset for _, offset in lost_offsets(client, domain.trade)}
     came = {number - 100 for number in new_ones(client, before)}
     return came | lost >= set(range(AFTER))
 
 
 @pytest.mark.parametrize("way", VERSIONS)
-async def test_a_connected_client_gets_the_records_of_a_topic_made_anew(
+async def test_connected_client_gets_the_records_of_a_recreated_topic(
     way: str, domain: Domain
 ) -> None:
-    """With more records than our position had: each comes once, or is told; none is left out."""
+    """The new log is longer than our position: each record arrives once, or is reported lost."""
     async with (
         run_kfake(dict.fromkeys(domain.topics, 1), versions=VERSIONS[way]) as kfake,
         serving(kfake.bootstrap, domain.settings) as server,
@@ -59,7 +59,7 @@ async def test_a_connected_client_gets_the_records_of_a_topic_made_anew(
         if way in {"without-ids", "redpanda"}:
             await trio.sleep(AWAY_SECONDS)
         await kfake.create(domain.trade)
-        # Another producer: librdkafka would take the first one's sequence numbers for its own.
+        # Another producer: librdkafka would continue the sequence numbers of the former log.
         await Publisher(kfake.bootstrap).publish(domain.records(domain.trade, AFTER, 100))
         await eventually(lambda: accounted(client, domain, BEFORE))
         assert len(set(new_ones(client, BEFORE))) == len(new_ones(client, BEFORE))
@@ -68,10 +68,10 @@ async def test_a_connected_client_gets_the_records_of_a_topic_made_anew(
 
 @pytest.mark.parametrize("way", ["newest", "first-ids", "ids-in-metadata-only"])
 @pytest.mark.parametrize("history", ["0", str(64 << 20)], ids=["from-kafka", "from-memory"])
-async def test_a_resume_into_a_topic_made_anew_tells_what_is_lost(
+async def test_resume_into_a_recreated_topic_reports_the_loss(
     way: str, history: str, domain: Domain
 ) -> None:
-    """The ack gives ids; a resume that brings an old one is not recovered, and says why."""
+    """The ack has ids; a resume with an old id is not recovered, and has the reason."""
     async with (
         run_kfake(dict.fromkeys(domain.topics, 1), versions=VERSIONS[way]) as kfake,
         serving(kfake.bootstrap, domain.settings, WS_HISTORY_BYTES=history) as server,
@@ -94,7 +94,7 @@ async def test_a_resume_into_a_topic_made_anew_tells_what_is_lost(
             assert answer["reason"] == "recreated", answer
             assert answer["ids"][domain.trade] != ack["ids"][domain.trade]
             await eventually(lambda: accounted(back, domain, 0))
-        # With the id of the log that there is now, it is a resume like any other.
+        # With the id of the present log, the resume recovers.
         async with connected(server) as again:
             again_ack = await again.command(
                 "resume", channels=["*.trade"], positions=positions, **ids_of(answer)
@@ -104,8 +104,10 @@ async def test_a_resume_into_a_topic_made_anew_tells_what_is_lost(
             assert offsets(again) == {0: list(range(BEFORE, AFTER))}
 
 
-async def test_a_topic_made_anew_on_three_brokers(cluster: Cluster, domain: Domain) -> None:
-    """Deleted and made anew at once, with more records than before: each comes, or is told."""
+async def test_recreated_topic_on_three_brokers_loses_no_record(
+    cluster: Cluster, domain: Domain
+) -> None:
+    """It gets more records than before at once: each arrives, or is reported lost."""
     await cluster.create_topics(domain.topics)
     async with serving(cluster.bootstrap, domain.settings) as server, connected(server) as client:
         await client.subscribe(channels=["*.*"])

@@ -1,4 +1,4 @@
-"""Transactions: markers count as read on every instance, aborted records never come."""
+"""Transactions: every instance moves past markers, and aborted records never arrive."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tests.integration.problems import kafka_check, no_problem, problem_with
 from tests.integration.running_source import Publisher, until
 from tests.integration.servers import Server, connected, serving
 
-# A resume that has nothing to wait for; a free machine answers in milliseconds.
+# Time-out of a resume without anything to wait for; a free machine answers in milliseconds.
 AT_ONCE_SECONDS = 3
 
 
 async def resume(server: Server, domain: Domain, position: int) -> list[int]:
-    """Resume behind an offset; returns the offsets that came, within `AT_ONCE_SECONDS`."""
+    """Resume after an offset; return the offsets received within `AT_ONCE_SECONDS`."""
     async with connected(server) as client:
         with trio.fail_after(AT_ONCE_SECONDS):
             positions = {domain.trade: {"0": position}}
@@ -35,12 +35,12 @@ async def position(server: Server, domain: Domain) -> int:
         return int(ack["positions"][domain.trade]["0"])
 
 
-async def test_positions_advance_past_markers_on_every_instance_alike(
+async def test_every_instance_advances_past_transaction_markers(
     cluster: Cluster, domain: Domain
 ) -> None:
     """After a commit and an abort two instances are at the log's end, and resume at once.
 
-    The log is 3 records, 2 of a transaction with its marker, 2 aborted ones with theirs.
+    The log has 3 records, 2 of a transaction with its marker, and 2 aborted ones with theirs.
     """
     await cluster.create_topics(domain.topics)
     async with (
@@ -60,11 +60,11 @@ async def test_positions_advance_past_markers_on_every_instance_alike(
         async def at_the_end(server: Server) -> bool:
             return await position(server, domain) == 8
 
-        # One was there all the time, the other begins at the end.
+        # One instance was there from the beginning, the other starts at the end.
         async with serving(cluster.bootstrap, domain.settings) as second:
             for server in first, second:
                 await until(partial(at_the_end, server))
-            # On a quiet partition, whatever a client has: its last record, or a marker.
+            # On a quiet partition, whatever position a client has: its last record, or a marker.
             for server in first, second:
                 for known in 4, 5, 7, 8:
                     assert await resume(server, domain, known) == []
@@ -72,10 +72,10 @@ async def test_positions_advance_past_markers_on_every_instance_alike(
         assert [one["data"]["data"]["n"] for one in client.messages] == [0, 1, 2, 3, 4]
 
 
-async def test_an_open_transaction_is_named_and_counted_as_lag(
+async def test_open_transaction_is_named_and_counted_as_lag(
     cluster: Cluster, domain: Domain
 ) -> None:
-    """What it holds back is lag; health and a metric name it; after its end all is delivered."""
+    """Its records count as lag; health and a metric name it; after its end all are delivered."""
     await cluster.create_topic(domain.trade, 2)
     await cluster.create_topics(domain.topics[1:])
     async with serving(cluster.bootstrap, domain.settings) as server, connected(server) as client:
@@ -85,7 +85,7 @@ async def test_an_open_transaction_is_named_and_counted_as_lag(
         publisher = Publisher(cluster.bootstrap)
         await publisher.publish(domain.records(domain.trade, 5, 2))
         await publisher.publish(domain.records(domain.trade, 5, partition=1))
-        # The other partition goes on.
+        # The other partition continues.
         await client.received(5)
         assert offsets(client) == {1: list(range(5))}
 
@@ -102,10 +102,10 @@ async def test_an_open_transaction_is_named_and_counted_as_lag(
         assert await server.metric("ws_kafka_partitions_held") == 0
 
 
-async def test_a_transaction_that_commits_late_delivers_in_the_order_of_the_log(
+async def test_late_committed_transaction_is_delivered_in_log_order(
     cluster: Cluster, domain: Domain
 ) -> None:
-    """What waited behind an open transaction comes after its records, each once."""
+    """Records after an open transaction arrive after its own, each once."""
     await cluster.create_topics(domain.topics)
     async with serving(cluster.bootstrap, domain.settings) as server, connected(server) as client:
         await client.subscribe(channels=["*.trade"])

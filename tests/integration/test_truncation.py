@@ -1,4 +1,4 @@
-"""A leader without the log's last records is elected: what is cut is told, and nothing is replayed.
+"""An unclean election truncates a log: lost records are reported, and none is replayed.
 
 The log of partition 0 has 20 records on nodes 2 and 3, then 10 more on node 2 alone. Node 3 leads
 after an unclean election: the 10 are gone, and their offsets are given to other records.
@@ -20,19 +20,19 @@ from tests.integration.servers import Client, connected, serving
 
 KEPT, CUT = 20, 10
 
-# Long enough for a record that should not come.
+# Long enough for an unexpected record.
 WATCHED_SECONDS = 2
 
 
 class Numbered(NamedTuple):
-    """A message: its offset and the number that its record has."""
+    """A message: its offset, and the number in its record."""
 
     offset: int
     number: int
 
 
 def messages(client: Client) -> list[Numbered]:
-    """What a client has of the topic's partition 0, in order."""
+    """The messages of the topic's partition 0 that a client has, in order."""
     return [
         Numbered(int(one["pos"].partition("-")[2]), one["data"]["data"]["n"])
         for one in client.messages
@@ -41,22 +41,22 @@ def messages(client: Client) -> list[Numbered]:
 
 @pytest.fixture
 async def cluster(cluster: Cluster, domain: Domain) -> Cluster:
-    """The cluster with a topic of which one record more than none has to be in sync."""
+    """The cluster with a topic whose partition needs one in-sync replica."""
     config = {"min.insync.replicas": "1"}
     await cluster.create_topic(domain.trade, replicas=[[2, 3]], config=config)
     await cluster.create_topics(domain.topics[1:])
     return cluster
 
 
-async def cut_the_log(cluster: Cluster, domain: Domain, publisher: Publisher) -> None:
-    """Publish records that one node has alone, and let the other one lead without them."""
+async def truncate_the_log(cluster: Cluster, domain: Domain, publisher: Publisher) -> None:
+    """Publish records to one node alone, and elect the other one without them."""
     await cluster.node(3).kill()
     await cluster.synced(domain.trade, 0, {2})
     await publisher.publish(domain.records(domain.trade, CUT, KEPT))
 
 
-async def elect_the_other(cluster: Cluster, domain: Domain) -> None:
-    """Let node 3 lead, which has not what was published last; node 2 follows it later."""
+async def elect_node_3(cluster: Cluster, domain: Domain) -> None:
+    """Elect node 3, which lacks the last records; node 2 follows it later."""
     await cluster.node(2).kill()
     await cluster.node(3).start()
     await cluster.led_by(domain.trade, 0, -1)
@@ -66,13 +66,13 @@ async def elect_the_other(cluster: Cluster, domain: Domain) -> None:
 
 
 @pytest.mark.timeout(180)
-async def test_records_cut_by_an_unclean_election_are_told_and_none_is_replayed(
+async def test_truncated_records_are_reported_and_none_is_replayed(
     cluster: Cluster, domain: Domain
 ) -> None:
-    """What is written to the offsets that were cut arrives; what was kept does not come again.
+    """Records at the truncated offsets arrive; kept ones do not arrive again.
 
-    A resume with a position from before the cut goes on from the divergence and tells what is
-    uncertain. Both instances, one of which had no client, are at the same position afterwards.
+    A resume with a position from before the truncation continues at the divergence and reports what
+    is uncertain. Both instances, one of which had no client, are at the same position afterwards.
     """
     publisher = Publisher(cluster.bootstrap)
     async with (
@@ -83,16 +83,16 @@ async def test_records_cut_by_an_unclean_election_are_told_and_none_is_replayed(
         ack = await client.subscribe(channels=["*.trade"], positions=True)
         await publisher.publish(domain.records(domain.trade, KEPT))
         await client.received(KEPT)
-        await cut_the_log(cluster, domain, publisher)
+        await truncate_the_log(cluster, domain, publisher)
         await client.received(KEPT + CUT)
         await second.has_read(domain.trade, KEPT + CUT)
         before = len(client.messages)
         assert [one.offset for one in messages(client)] == list(range(KEPT + CUT))
-        await elect_the_other(cluster, domain)
-        await eventually(lambda: told_of_the_cut(client), 60)
-        # Five more than were cut: the log is longer than it ever was.
+        await elect_node_3(cluster, domain)
+        await eventually(lambda: has_truncation_report(client), 60)
+        # Five more than were truncated: the log is longer than it ever was.
         new = domain.records(domain.trade, CUT + 5, 100)
-        # With another producer: the log lacks what the first one knows that it wrote.
+        # Another producer: the first one believes in records that the log lacks.
         await Publisher(cluster.bootstrap).publish(new)
         expected = [Numbered(KEPT + n, 100 + n) for n in range(CUT + 5)]
         await client.received(before + len(expected))
@@ -105,33 +105,33 @@ async def test_records_cut_by_an_unclean_election_are_told_and_none_is_replayed(
                 answer = await back.command(
                     "resume", channels=["*.trade"], positions=positions, **ids_of(ack)
                 )
-                # It may have the records that were cut, or those that have their offsets now:
-                # nobody can tell by the number alone. It gets the new ones, or is told.
+                # The offset alone does not say whether the client has a truncated record or its
+                # successor. It gets the new ones, or a report.
                 await eventually(partial(covered, back, domain, expected))
                 assert min(one.offset for one in messages(back)) >= KEPT
                 assert answer["type"] == "resume_ack", answer
 
 
-def told_of_the_cut(client: Client) -> bool:
-    """Whether a client was told that it has records which are gone from the log."""
+def has_truncation_report(client: Client) -> bool:
+    """Whether a client got a report of records that are gone from the log."""
     return any(one["type"] == "feed" and one.get("reason") == "truncated" for one in client.answers)
 
 
 def covered(client: Client, domain: Domain, expected: list[Numbered]) -> bool:
-    """Whether a client has each of these records, or was told that it will not get it."""
+    """Whether a client has each of these records, or a report of its loss."""
     lost = lost_offsets(client, domain.trade)
     return all(one in messages(client) or (0, one.offset) in lost for one in expected)
 
 
 @pytest.mark.timeout(180)
-async def test_records_cut_before_they_were_read_are_nobodys_business(
+async def test_truncation_before_the_start_is_not_reported(
     cluster: Cluster, domain: Domain
 ) -> None:
-    """An instance that starts after the cut begins at the end of the log that there is."""
+    """An instance that starts after the truncation begins at the end of the present log."""
     publisher = Publisher(cluster.bootstrap)
     await publisher.publish(domain.records(domain.trade, KEPT))
-    await cut_the_log(cluster, domain, publisher)
-    await elect_the_other(cluster, domain)
+    await truncate_the_log(cluster, domain, publisher)
+    await elect_node_3(cluster, domain)
     async with serving(cluster.bootstrap, domain.settings) as server, connected(server) as client:
         ack = await client.subscribe(channels=["*.trade"], positions=True)
         assert ack["positions"][domain.trade]["0"] == KEPT - 1

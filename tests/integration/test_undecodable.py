@@ -1,4 +1,4 @@
-"""Bytes that no library would write: the feed goes on behind them, live and from the history."""
+"""Bytes that no library writes: the feed continues after them, live and from the history."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TRADE = b'{"type":"TRADE_EXECUTED","data":{"n":1}}'
 BAD_HEADER = raw_batch(0, raw_record(0, value=TRADE, headers=[(b"\xff\xfe", b"x")]), 1)
 WITHOUT_TIME = raw_batch(0, raw_record(0, value=TRADE), 1, timestamps=(-1, -1))
 
-# What the embedded broker stores; Apache Kafka looks into what it is sent.
+# The embedded broker stores them; Apache Kafka validates what it is sent.
 GARBAGE = {
     "zstd": (raw_batch(0, b"garbage", 1, attributes=4), InvalidBatch.BAD_COMPRESSION),
     "snappy": (raw_batch(0, b"garbage", 1, attributes=2), InvalidBatch.BAD_COMPRESSION),
@@ -41,8 +41,8 @@ def bootstrap(request: pytest.FixtureRequest) -> str:
     return address
 
 
-async def test_failing_13_a_header_key_that_is_not_utf8(bootstrap: str) -> None:
-    """Live, and again for an instance that starts while the record is in its history."""
+async def test_header_key_that_is_not_utf8_is_skipped(bootstrap: str) -> None:
+    """It is skipped live, and by an instance that starts while it is in the history."""
     topics = new_topics()
     await kafka.create_topics(bootstrap, topics, 1)
     odd = (BAD_HEADER, WITHOUT_TIME)
@@ -61,8 +61,8 @@ async def test_failing_13_a_header_key_that_is_not_utf8(bootstrap: str) -> None:
 
 
 @pytest.mark.parametrize("kind", GARBAGE)
-async def test_a_batch_of_garbage_is_skipped(embedded: str, kind: str) -> None:
-    """One record stands for it, with the reason; what comes behind it arrives."""
+async def test_garbage_batch_is_skipped_with_a_reason(embedded: str, kind: str) -> None:
+    """One record stands for the batch, with the reason; later records arrive."""
     batch, reason = GARBAGE[kind]
     topics = new_topics()
     await kafka.create_topics(embedded, topics, 1)
@@ -74,14 +74,14 @@ async def test_a_batch_of_garbage_is_skipped(embedded: str, kind: str) -> None:
         assert running.source_status.state.value is SourceState.LIVE
 
 
-async def test_a_server_delivers_counts_and_writes_dead_letters(token: str) -> None:
-    """A subscriber gets what can be read; an operator sees the rest by reason, with its bytes."""
+async def test_server_counts_undecodable_records_and_writes_dead_letters(token: str) -> None:
+    """A subscriber gets valid records; operators see the others by reason, with their bytes."""
     async with embedded_broker() as broker:
         await check_server(broker.bootstrap, token)
 
 
 async def check_server(embedded: str, token: str) -> None:
-    """With a broker of its own, which has no topics yet."""
+    """Check a server on a broker of its own, which has no topics yet."""
     (dead,) = new_topics()
     await kafka.create_topics(embedded, [dead, *kafka.TOPICS], 1)
     good = raw_record(0, key=token.encode(), value=TRADE, headers=[(b"\xff", b"")])

@@ -1,4 +1,4 @@
-"""Several workers on one port: real processes, real signals, and clients on each of them."""
+"""Several workers on one port: real processes, real signals, and clients on each worker."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.integration.events import event, numbers
 from tests.integration.running_source import Publisher, eventually, until
 from tests.integration.servers import Client, Server, connected, run_to_the_end, serving
 
-# That all land on one of two workers happens once in a thousand runs of a thousand tests.
+# All clients are on one of two workers once in a thousand runs of a thousand tests.
 CROWD = 20
 
 CHANNELS = ["BTC.trade"]
@@ -43,7 +43,7 @@ def two_workers(broker: str, **settings: str) -> Any:
 
 @asynccontextmanager
 async def crowd(server: Server) -> AsyncIterator[list[Client]]:
-    """Clients of both workers, all subscribed to the same."""
+    """Clients on both workers, all with the same subscription."""
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(connected(server)) for _ in range(CROWD)]
         for client in clients:
@@ -55,7 +55,7 @@ async def crowd(server: Server) -> AsyncIterator[list[Client]]:
 
 
 async def workers(server: Server) -> dict[str, Any]:
-    """What health says of each worker."""
+    """The workers in the health report."""
     found: dict[str, Any] = (await server.health())["workers"]
     return found
 
@@ -70,8 +70,8 @@ def trades(count: int, first: int = 0) -> list[Any]:
     return [event("BTC", "trade", number=number) for number in range(first, first + count)]
 
 
-async def test_a_killed_worker_is_replaced_and_its_clients_lose_nothing(broker: str) -> None:
-    """Those of the other notice nothing; its own resume, and get every record exactly once."""
+async def test_killed_worker_is_replaced_and_its_clients_lose_no_record(broker: str) -> None:
+    """Other workers' clients notice nothing; those of the killed one resume, each record once."""
     async with two_workers(broker) as server, crowd(server) as clients:
         publisher = Publisher(broker)
         await publisher.publish(trades(10))
@@ -97,12 +97,12 @@ async def test_a_killed_worker_is_replaced_and_its_clients_lose_nothing(broker: 
 
 
 def lost_of(clients: Sequence[Client]) -> list[Client]:
-    """Those whose connection broke."""
+    """Clients whose connection broke."""
     return [client for client in clients if client.closed is not None]
 
 
 async def returned(server: Server, lost: Sequence[Client]) -> AsyncIterator[list[int]]:
-    """What each of these gets that it had not: it resumes where it was, anywhere."""
+    """Resume for each of these, at any worker, and return what it receives."""
     for client in lost:
         positions: dict[str, int] = {}
         for message in client.messages:
@@ -119,17 +119,17 @@ async def returned(server: Server, lost: Sequence[Client]) -> AsyncIterator[list
 
 
 async def replaced(server: Server, number: str, pid: int) -> bool:
-    """Whether a worker is there again, and well."""
+    """Whether a worker runs again, and is healthy."""
     worker = (await workers(server))[number]
     return (worker["status"], worker["pid"] == pid) == ("healthy", False)
 
 
 @pytest.mark.parametrize("who", ["supervisor", "everybody"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_drains_all_workers(broker: str, number: signal.Signals, who: str) -> None:
-    """Not ready at once, 1012 for each client of each worker, and exit status 0.
+async def test_signal_drains_all_workers(broker: str, number: signal.Signals, who: str) -> None:
+    """Readiness ends at once, each client of each worker is closed with 1012; exit status 0.
 
-    The same where the signal goes to all processes, as systemd does it.
+    This also holds if the signal goes to all processes, as systemd sends it.
     """
     async with two_workers(broker, WS_DRAIN_DELAY_SECONDS="1") as server:
         async with crowd(server) as clients:
@@ -145,7 +145,7 @@ async def test_a_signal_drains_all_workers(broker: str, number: signal.Signals, 
         assert sum(line["disconnects"] for line in server.events("stopped")) == CROWD
 
 
-async def test_a_second_signal_stops_all_workers_at_once(broker: str) -> None:
+async def test_second_signal_ends_all_workers_at_once(broker: str) -> None:
     """Status 1, and no process is left."""
     async with two_workers(broker, WS_DRAIN_DELAY_SECONDS="60") as server, crowd(server) as clients:
         left = processes(server)
@@ -159,8 +159,8 @@ async def test_a_second_signal_stops_all_workers_at_once(broker: str) -> None:
             await client.ended()
 
 
-async def test_workers_do_not_outlive_their_supervisor(broker: str) -> None:
-    """Where it is killed they drain by themselves, and the port is free again."""
+async def test_workers_drain_after_a_kill_of_their_supervisor(broker: str) -> None:
+    """After a SIGKILL of the supervisor they drain by themselves, and the port is free again."""
     async with two_workers(broker) as server, crowd(server) as clients:
         left = processes(server)
         server.process.kill()
@@ -171,7 +171,7 @@ async def test_workers_do_not_outlive_their_supervisor(broker: str) -> None:
 
 
 async def test_killed_supervisor_leaves_no_file(broker: str, tmp_path: Path) -> None:
-    """There is none to begin with: kill -9 cannot be cleaned up after."""
+    """It creates none, because nothing could remove them after SIGKILL."""
     async with two_workers(broker, TMPDIR=str(tmp_path)) as server, crowd(server):
         left = processes(server)
         server.process.kill()
@@ -179,8 +179,8 @@ async def test_killed_supervisor_leaves_no_file(broker: str, tmp_path: Path) -> 
     assert os.listdir(tmp_path) == []  # noqa: PTH208 -- a moment
 
 
-async def test_pages_of_a_worker_are_for_its_supervisor_alone(broker: str) -> None:
-    """Others on the machine see the socket's name, and get 401 with or without WS_OPS_TOKEN."""
+async def test_pages_of_a_worker_require_the_internal_token(broker: str) -> None:
+    """Other processes see the socket's name, and get 401 with or without WS_OPS_TOKEN."""
     for token in ("", "s" * 20):
         async with two_workers(broker, WS_OPS_TOKEN=token) as server:
             names = worker_sockets(server)
@@ -203,8 +203,8 @@ def worker_sockets(server: Server) -> list[str]:
     return [name.replace("@", "\0") for name in found if "odin-ws-" in name]
 
 
-async def test_one_worker_can_be_sent_away(broker: str) -> None:
-    """SIGTERM to a worker drains it alone; it is replaced, and the others' clients stay."""
+async def test_sigterm_to_one_worker_drains_it_alone(broker: str) -> None:
+    """SIGTERM to a worker drains only this one; it is replaced, and the others' clients stay."""
     async with two_workers(broker) as server, crowd(server) as clients:
         victim = (await workers(server))["2"]
         psutil.Process(victim["pid"]).terminate()
@@ -217,8 +217,8 @@ async def test_one_worker_can_be_sent_away(broker: str) -> None:
         assert (await server.get("/health/ready")).status_code == 200
 
 
-async def test_the_pages_are_those_of_all_workers(broker: str) -> None:
-    """What is delivered, connected and must be the sum; each worker reads everything."""
+async def test_ops_pages_cover_all_workers(broker: str) -> None:
+    """Messages and connections are summed; each worker reads every record."""
     async with two_workers(broker, WS_MAX_CONNECTIONS="101") as server, crowd(server) as clients:
         await Publisher(broker).publish(trades(50))
         for client in clients:
@@ -235,12 +235,12 @@ async def test_the_pages_are_those_of_all_workers(broker: str) -> None:
         page = (await server.get("/clients?limit=1000")).json()
         assert page["totals"]["connections"] == len(page["clients"]) == CROWD
         assert {client["worker"] for client in page["clients"]} == {1, 2}
-        # Its lines say whose they are.
+        # Log lines name their worker.
         assert sorted(line["worker"] for line in server.events("serving")) == [1, 2]
 
 
-async def test_places_are_shared_out(broker: str) -> None:
-    """All workers together let in no more than WS_MAX_CONNECTIONS."""
+async def test_connection_limit_is_divided_between_workers(broker: str) -> None:
+    """All workers together accept no more than WS_MAX_CONNECTIONS."""
     async with two_workers(broker, WS_MAX_CONNECTIONS="2") as server, AsyncExitStack() as stack:
         for _ in range(20):
             with suppress(InvalidStatus):
@@ -258,7 +258,7 @@ async def test_places_are_shared_out(broker: str) -> None:
         ({"WS_WORKERS": "two"}, [], "WS_WORKERS=two: must be an integer"),
     ],
 )
-async def test_what_cannot_be_started_is_told_in_a_line(
+async def test_invalid_workers_setting_stops_the_start_with_one_line(
     settings: dict[str, str], words: list[str], line: str
 ) -> None:
     """Status 2 and one line, before any worker is started."""
@@ -268,15 +268,15 @@ async def test_what_cannot_be_started_is_told_in_a_line(
     assert len(output.splitlines()) == 1
 
 
-async def test_the_option_comes_before_the_setting(broker: str) -> None:
-    """One worker is no worker: the server is one process, as ever."""
+async def test_option_overrides_the_setting(broker: str) -> None:
+    """With one worker the server is a single process."""
     async with serving(broker, {"WS_WORKERS": "2"}, words=["--workers", "1"]) as server:
         assert processes(server) == []
         assert "workers" not in await server.health()
 
 
-async def test_a_port_in_use_is_told_once() -> None:
-    """The supervisor finds it, before any worker is started."""
+async def test_port_in_use_is_reported_once() -> None:
+    """The supervisor finds it before any worker is started."""
     with trio.socket.socket() as taken:
         await taken.bind((LOOPBACK, 0))
         taken.listen()

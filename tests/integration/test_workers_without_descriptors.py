@@ -1,4 +1,4 @@
-"""A supervisor that is out of descriptors: real processes, and a real limit."""
+"""A supervisor without descriptors: real processes, and a real limit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from tests.integration.starting import PATIENCE, Starting, starting
 
-# The server, whose supervisor gives up a silent worker after eight seconds and not after thirty.
+# The server, with 8 s instead of 30 s until its supervisor gives up a silent worker.
 HUNG_SECONDS: Final = 8
 PROGRAM: Final = f"""
 from odin_ws.workers import supervisor
@@ -26,13 +26,13 @@ WORKERS: Final = 2
 
 
 def take_descriptors(process: psutil.Process) -> None:
-    """Leave a process those that it has open: the limit is of their numbers, 0 to 2 are taken."""
+    """Leave a process only its open descriptors: the limit counts numbers; 0 to 2 are in use."""
     _, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (3, hard))
 
 
 def workers_of(server: Starting) -> list[psutil.Process]:
-    """Its workers, once all of them serve."""
+    """The workers, once all of them serve."""
     for _ in range(WORKERS):
         server.reaches('"event": "serving"')
     return psutil.Process(server.process.pid).children()
@@ -40,7 +40,7 @@ def workers_of(server: Starting) -> list[psutil.Process]:
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="Linux only")
 def test_supervisor_without_descriptors_kills_no_healthy_worker() -> None:
-    """It cannot ask them, says so once for each, and goes on when it can; a drain needs none."""
+    """It cannot request their pages, logs this once each, and recovers; a drain needs none."""
     with starting(command=SERVE, WS_WORKERS=f"{WORKERS}") as server:
         workers = workers_of(server)
         assert len(workers) == WORKERS

@@ -1,4 +1,4 @@
-"""What tests of a running server wait for, and who stays connected meanwhile."""
+"""Waits of tests with a running server, and a client that stays connected meanwhile."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def has_all_topics(server: Server) -> bool:
 
 
 async def partitions_of(server: Server) -> int:
-    """How many partitions a server says that it serves."""
+    """The number of partitions that a server reports."""
     served = (await server.health())["checks"]["kafka"]["partitions"]
     return sum(map(len, served.values()))
 

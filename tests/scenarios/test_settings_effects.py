@@ -46,7 +46,7 @@ EFFECTS: Final = {
     "KAFKA_FETCH_MAX_WAIT_SECONDS": f"{_BROKERS}::test_kafka_fetch_max_wait",
     "KAFKA_PROBE_SECONDS": f"{_BROKERS}::test_kafka_probe_seconds",
     "KAFKA_DEAD_LETTER_TOPIC": (
-        "tests/integration/test_dead_letters.py::test_kafka_dead_letter_topic"
+        "tests/integration/test_dead_letters.py::test_invalid_record_is_written_to_the_dead_letter_topic"
     ),
     "KAFKA_SECURITY_PROTOCOL": f"{_SECURITY}::test_source_and_log_reader_authenticate",
     "KAFKA_SASL_MECHANISM": f"{_SECURITY}::test_source_and_log_reader_authenticate",
@@ -102,8 +102,8 @@ EFFECTS: Final = {
     "WS_COMPRESSION": (
         "tests/scenarios/test_compression.py::test_compression_off_declines_the_offer"
     ),
-    "WS_TLS_CERT": "tests/integration/test_tls.py::test_a_client_is_served_over_tls",
-    "WS_TLS_KEY": "tests/integration/test_tls.py::test_a_client_is_served_over_tls",
+    "WS_TLS_CERT": "tests/integration/test_tls.py::test_client_is_served_over_tls",
+    "WS_TLS_KEY": "tests/integration/test_tls.py::test_client_is_served_over_tls",
     "WS_TLS_EXPIRY_WARNING_DAYS": (
         "tests/listener/test_certificate.py::test_warning_time_is_a_setting"
     ),
@@ -171,7 +171,7 @@ EFFECTS: Final = {
     "WS_PONG_TIMEOUT_SECONDS": (
         "tests/scenarios/test_liveness.py::test_ping_interval_and_pong_timeout_are_settings"
     ),
-    "WS_WORKERS": "tests/integration/test_workers.py::test_the_pages_are_those_of_all_workers",
+    "WS_WORKERS": "tests/integration/test_workers.py::test_ops_pages_cover_all_workers",
     "WS_DRAIN_DELAY_SECONDS": f"{_DRAIN}::test_clients_are_accepted_during_drain_delay_only",
     "WS_DRAIN_TIMEOUT_SECONDS": f"{_DRAIN}::test_drain_ends_within_timeout_if_client_does_not_read",
     "WS_CPU_LIMIT": f"{_HERE}::test_cpu_usage_is_relative_to_cpu_limit",

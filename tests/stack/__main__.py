@@ -33,7 +33,7 @@ from tests.stack.stack import Options, Stack, StackUnavailable, open_stack
 # that has drained starts at once, as in a rolling restart.
 AWAY_SECONDS: Final = 90
 
-# Errors after which there is nothing to be judged.
+# Errors after which a run has no outcome.
 NO_RUN: Final = (
     BrokerFailed,
     BrokerUnavailable,
@@ -64,7 +64,7 @@ def main(  # noqa: PLR0913 -- an argument for each option
     """Run a broker, a publisher, three instances behind HAProxy, and Prometheus with the rules.
 
     With --course: exit status 0 if nothing was lost and each alert fired and was resolved, else 1;
-    2 when there was no run.
+    2 if the run had no outcome.
     """
     with tempfile.TemporaryDirectory(prefix="odin-stack-") as directory:
         if course:
@@ -91,10 +91,10 @@ async def _show(options: Options, directory: Path) -> None:
     async with open_stack(options, directory, click.echo) as stack, trio.open_nursery() as nursery:
         click.echo("\n".join(_addresses(stack, directory)))
         for instance in stack.instances:
-            nursery.start_soon(_keep, stack, instance)
+            nursery.start_soon(_restart_forever, stack, instance)
 
 
-async def _keep(stack: Stack, instance: Instance) -> None:
+async def _restart_forever(stack: Stack, instance: Instance) -> None:
     """Start an instance again whenever it has ended; a killed one late enough for its alert."""
     while True:
         status = await instance.ended()
@@ -132,26 +132,26 @@ async def _course(directory: Path, clients: int) -> int:
     """The long form of tests/stack/test_stack.py."""
     began = trio.current_time()
 
-    def say(text: str) -> None:
+    def announce(text: str) -> None:
         click.echo(f"{trio.current_time() - began:6.1f} s  {text}")
 
     size = attrs.evolve(plan.FULL.of(clients), far=0, proxied=0)
-    outcome = await run_faults(size, [ROLLING], directory, say)
-    say(f"{outcome.assessment.expected} messages expected, {dict(outcome.assessment.counts)}")
+    outcome = await run_faults(size, [ROLLING], directory, announce)
+    announce(f"{outcome.assessment.expected} messages expected, {dict(outcome.assessment.counts)}")
     for problem in outcome.assessment.problems:
-        say(problem)
+        announce(problem)
     alerts = directory / "alerts"
     alerts.mkdir()
     options = Options(apache=True, rate=RATE, faster=FASTER, interval=1, settings=SETTINGS)
-    async with open_stack(options, alerts, say) as stack:
-        await alerts_fire_and_resolve(stack, say)
+    async with open_stack(options, alerts, announce) as stack:
+        await alerts_fire_and_resolve(stack, announce)
         empty = await panels_without_data(stack)
-    say(f"panels without data: {', '.join(empty) or 'none'}")
+    announce(f"panels without data: {', '.join(empty) or 'none'}")
     return 0 if outcome.assessment.good and not outcome.left and not empty else 1
 
 
 def _carry_out(perform: Callable[[], Awaitable[int]]) -> int:
-    """Return the exit status of what it performs; 2 with the reason where there was no run."""
+    """Return the exit status of `perform`; 2, with the reason, if the run had no outcome."""
     reasons: list[str] = []
     status = 2
     try:

@@ -1,4 +1,4 @@
-"""What happens to the stack: alerts fire and are resolved, each panel has data."""
+"""Events of the stack: alerts fire and are resolved, and each panel has data."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tests.stack.stack import Stack
 
 __all__ = ["FASTER", "RATE", "SETTINGS", "Seen", "alerts_fire_and_resolve", "panels_without_data"]
 
-# So much faster than in production: `for: 2m` is 4 s, a range of 5 minutes is 10 s.
+# Factor of speed: `for: 2m` becomes 4 s, a range of 5 minutes 10 s.
 FASTER: Final = 30
 
-# Events per second: what the kernel holds for a client that does not read is full in two seconds.
+# Events per second: they fill the kernel's buffers of a client that does not read in two seconds.
 RATE: Final = 2000
 
 # So that a client that does not read is closed within seconds, a broker is missed in one, and a
@@ -37,10 +37,10 @@ SETTINGS: Final = {
 FIRES_SECONDS: Final = 60
 RESOLVES_SECONDS: Final = 60
 
-# More than the 40 that OdinWsSlowClients tolerates.
+# More than the 40 closes that OdinWsSlowClients tolerates.
 SLOW_CLIENTS: Final = 60
 
-# The kernel then holds little for a client that does not read.
+# A small kernel buffer for a client that does not read.
 RECEIVE_BUFFER: Final = 4096
 
 SUBSCRIBE: Final = {"type": "subscribe", "data": {"channels": ["*.*"]}}
@@ -48,7 +48,7 @@ SUBSCRIBE: Final = {"type": "subscribe", "data": {"channels": ["*.*"]}}
 
 @attrs.frozen
 class Seen:
-    """An alert that fired for an instance and was resolved; times in seconds since its cause."""
+    """An alert that fired for an instance and was resolved; seconds since its cause began."""
 
     alert: str
     instance: str
@@ -57,17 +57,17 @@ class Seen:
     summary: str
 
 
-async def alerts_fire_and_resolve(stack: Stack, say: Callable[[str], None]) -> list[Seen]:
-    """Kill an instance, send a crowd that does not read, stop the broker: one after the other.
+async def alerts_fire_and_resolve(stack: Stack, announce: Callable[[str], None]) -> list[Seen]:
+    """Kill an instance, connect clients that do not read, stop the broker: one after the other.
 
     Raises:
         trio.TooSlowError: an alert did not fire, or was not resolved.
     """
     one, two, _ = stack.instances
     return [
-        await _watch(stack, "OdinWsInstanceDown", one, _killed(stack, one), say),
-        await _watch(stack, "OdinWsSlowClients", two, _slow_crowd(two), say),
-        await _watch(stack, "OdinWsFeedStalled", two, _without_broker(stack), say),
+        await _watch(stack, "OdinWsInstanceDown", one, _killed(stack, one), announce),
+        await _watch(stack, "OdinWsSlowClients", two, _slow_crowd(two), announce),
+        await _watch(stack, "OdinWsFeedStalled", two, _without_broker(stack), announce),
     ]
 
 
@@ -76,9 +76,9 @@ async def _watch(
     alert: str,
     instance: Instance,
     cause: AbstractAsyncContextManager[None],
-    say: Callable[[str], None],
+    announce: Callable[[str], None],
 ) -> Seen:
-    """Return when the alert has fired during the cause, and has been resolved after it."""
+    """Wait until the alert has fired during the cause, and was resolved after it."""
     target = f"{LOOPBACK}:{instance.ops_port}"
 
     async def fires() -> bool:
@@ -97,11 +97,11 @@ async def _watch(
             for one in await stack.prometheus.alerts()
             if one["labels"]["alertname"] == alert and one["labels"].get("instance") == target
         }
-        say(f"{alert} fires after {fired:.1f} s: {summary}")
+        announce(f"{alert} fires after {fired:.1f} s: {summary}")
         ended = trio.current_time()
     await until(is_silent, RESOLVES_SECONDS)
     resolved = trio.current_time() - ended
-    say(f"{alert} is resolved after {resolved:.1f} s")
+    announce(f"{alert} is resolved after {resolved:.1f} s")
     return Seen(alert, target, fired, resolved, summary)
 
 
@@ -121,9 +121,9 @@ async def _without_broker(stack: Stack) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _slow_crowd(instance: Instance) -> AsyncIterator[None]:
-    """Clients of one instance that subscribe to everything and read nothing."""
+    """Connect clients to one instance that subscribe to everything and read nothing."""
     async with trio.open_nursery() as nursery:
-        # Together: they are to be closed within one range of the rule.
+        # All at once: they must be closed within one range of the rule.
         subscribe = trio.Event()
         for _ in range(SLOW_CLIENTS):
             await nursery.start(_slow_client, instance.port, subscribe)
@@ -161,13 +161,13 @@ async def _connected(port: int) -> AsyncIterator[trio.SocketStream]:
 
 
 def _masked(payload: bytes) -> bytes:
-    """A text frame of a client, masked with zeros, which leave the text as it is."""
+    """A text frame of a client, masked with zeros, which do not change the text."""
     assert len(payload) < 126
     return bytes((0x81, 0x80 | len(payload))) + bytes(4) + payload
 
 
 async def panels_without_data(stack: Stack) -> list[str]:
-    """The dashboard's panels for which Prometheus has nothing to show."""
+    """The dashboard's panels for which Prometheus has no data."""
     return [
         query.where for query in dashboard_queries() if not await stack.prometheus.query(query.expr)
     ]

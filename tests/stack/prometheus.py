@@ -25,12 +25,12 @@ ANSWER_SECONDS: Final = 5
 
 
 def find_prometheus() -> str | None:
-    """The path of the program, where it is installed."""
+    """Return the path of the program, or None if it is not installed."""
     return find_program("prometheus")
 
 
 class PrometheusFailed(RuntimeError):
-    """It did not start, or rejected a query; the message says why."""
+    """Prometheus did not start, or rejected a query; the message says why."""
 
 
 class Prometheus:
@@ -41,7 +41,7 @@ class Prometheus:
         self._client = client
 
     async def ready(self) -> bool:
-        """Whether it answers."""
+        """Whether it is ready."""
         try:
             return (await self._client.get("/-/ready")).is_success
         except httpx.TransportError:
@@ -62,7 +62,7 @@ class Prometheus:
         return found
 
     async def query(self, expr: str) -> list[dict[str, Any]]:
-        """What an expression gives now. Raises PrometheusFailed if it is rejected."""
+        """Return the present value of an expression. Raises PrometheusFailed if it is rejected."""
         found: list[dict[str, Any]] = (await self._get("/api/v1/query", query=expr))["result"]
         return found
 
@@ -76,10 +76,10 @@ class Prometheus:
 
 @attrs.frozen
 class Scraping:
-    """What a Prometheus does.
+    """The configuration of a Prometheus.
 
     `targets`: addresses by job; `rules`: the text of a file of rules; `interval`: seconds between
-    two scrapes, and two evaluations.
+    two scrapes, and between two evaluations.
     """
 
     targets: Mapping[str, list[str]]
@@ -87,7 +87,7 @@ class Scraping:
     interval: float
 
     def write(self, home: Path) -> Path:
-        """Write its configuration into a folder; returns the file."""
+        """Write the configuration into a folder; return the file."""
         (home / "rules.yml").write_text(self.rules, "utf-8")
         every = f"{round(self.interval * 1000)}ms"
         configuration = {
@@ -111,7 +111,7 @@ class Scraping:
 async def run_prometheus(
     program: str, directory: Path, scraping: Scraping, port: int | None = None
 ) -> AsyncIterator[Prometheus]:
-    """Run it for the length of the block; `port`: its own, or any free one."""
+    """Run Prometheus for the length of the block; `port`: None for any free one."""
     home = directory / "prometheus"
     home.mkdir()
     port = port or free_ports(1)[0]

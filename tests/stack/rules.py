@@ -9,7 +9,7 @@ __all__ = ["shortened"]
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600}
 
-# `for: 2m` and the ranges of expressions: `[5m]`. Limits on dates stay as they are.
+# `for: 2m` and ranges like `[5m]` are shortened, limits on dates are not.
 _DURATION: Final = re.compile(r"(for: |\[)(\d+)([smh])\b")
 
 

@@ -28,17 +28,17 @@ INSTANCES: Final = 3
 
 
 class StackUnavailable(RuntimeError):
-    """This machine lacks a program; the message says which package has it."""
+    """This machine lacks a program; the message names its package."""
 
 
 @attrs.frozen
 class Options:
-    """How a stack is made.
+    """Options of a stack.
 
-    `apache`: Apache Kafka, and not the embedded broker. `rate`: published events per second.
-    `faster`: by how much the times of the alert rules are shortened. `interval`: seconds between
-    two scrapes. `port`, `prometheus_port`: of HAProxy and Prometheus, or any free ones.
-    `settings`: of the instances, beside those of the tests.
+    `apache`: Apache Kafka instead of the embedded broker. `rate`: published events per second.
+    `faster`: the divisor for the times of the alert rules. `interval`: seconds between two scrapes.
+    `port`, `prometheus_port`: of HAProxy and Prometheus, or any free ones. `settings`: of the
+    instances, beside those of the tests.
     """
 
     apache: bool = False
@@ -52,7 +52,7 @@ class Options:
 
 @attrs.frozen
 class Stack:
-    """Everything that runs."""
+    """The running parts of the stack."""
 
     broker: Broker | ApacheKafka
     instances: list[Instance]
@@ -61,20 +61,20 @@ class Stack:
 
     @property
     def url(self) -> str:
-        """Where clients connect."""
+        """The address for clients."""
         return f"ws://{LOOPBACK}:{self.balancer.port}/ws"
 
     async def back(self, instance: Instance) -> None:
-        """Start an instance, and return when HAProxy sends newcomers to it."""
+        """Start an instance, and wait until HAProxy sends new connections to it."""
         await instance.start()
         await self.balancer.sends_to([instance.name])
 
 
 @asynccontextmanager
 async def open_stack(
-    options: Options, directory: Path, say: Callable[[str], None]
+    options: Options, directory: Path, announce: Callable[[str], None]
 ) -> AsyncIterator[Stack]:
-    """Run it for the length of the block; everything it starts ends with it.
+    """Run the stack for the length of the block; everything that it starts ends with it.
 
     Raises:
         StackUnavailable: HAProxy or Prometheus is missing.
@@ -85,14 +85,14 @@ async def open_stack(
             "HAProxy or Prometheus is missing: install Debian's packages haproxy and prometheus"
         )
     async with AsyncExitStack() as stack:
-        say("starting Apache Kafka" if options.apache else "starting the embedded broker")
+        announce("starting Apache Kafka" if options.apache else "starting the embedded broker")
         broker: Broker | ApacheKafka
         if options.apache:
             broker = await stack.enter_async_context(apache_kafka(LIBS, directory))
         else:
             broker = await stack.enter_async_context(embedded_broker())
         await create_topics(broker.bootstrap)
-        say(f"starting {INSTANCES} instances, HAProxy and Prometheus")
+        announce(f"starting {INSTANCES} instances, HAProxy and Prometheus")
         settings = {"KAFKA_BROKERS": broker.bootstrap, **options.settings}
         instances = await stack.enter_async_context(
             run_instances([settings] * INSTANCES, directory)

@@ -1,4 +1,4 @@
-"""The stack in short: alerts fire and are resolved, and each panel of the dashboard has data.
+"""The short form of the stack: alerts fire and are resolved, and each panel has data.
 
 `make stack-long` also restarts the instances under 500 clients; tests/integration/test_chaos.py
 does so under 40.
@@ -23,13 +23,13 @@ ALERTS = ["OdinWsInstanceDown", "OdinWsSlowClients", "OdinWsFeedStalled"]
 
 @pytest.fixture(autouse=True)
 def programs() -> None:
-    """HAProxy and Prometheus are there, or the test is skipped."""
+    """Skip the test without HAProxy and Prometheus."""
     program("haproxy")
     program("prometheus")
 
 
 def test_rules_are_shortened() -> None:
-    """Durations after `for:` and in ranges are divided, to a second at least; nothing else is."""
+    """Durations after `for:` and in ranges are divided, to at least one second; nothing else is."""
     text = "  for: 2m\n  expr: rate(a[5m]) > 14 * 86400 and b[30s]\n  at: 5m\n"
     short = "  for: 4000ms\n  expr: rate(a[10000ms]) > 14 * 86400 and b[1000ms]\n  at: 5m\n"
     assert shortened(text, 30) == short
@@ -38,7 +38,7 @@ def test_rules_are_shortened() -> None:
 
 @pytest.mark.timeout(240)
 async def test_alerts_fire_and_resolve(tmp_path: Path) -> None:
-    """A killed instance, a slow crowd and a stopped broker raise their alerts."""
+    """A killed instance, many slow clients and a stopped broker raise their alerts."""
     options = Options(rate=RATE, faster=FASTER, interval=1, settings=SETTINGS)
     try:
         async with open_stack(options, tmp_path, print) as stack:
