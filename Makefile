@@ -75,7 +75,7 @@ fuzz: setup ## mutated heads, frames, commands, connections for 10 minutes; ARGS
 autobahn: setup ## all cases of Autobahn's WebSocket test suite, ten minutes; ARGS="--case 6.*"
 	$(BIN)/python -m tests.autobahn $(ARGS)
 
-hostile: setup $(JARS) ## 1,000 good clients beside 2,000 bad ones of all kinds, two minutes; ARGS="--help"
+hostile: setup $(JARS) ## 1,000 good clients beside 2,000 hostile ones, two minutes; ARGS="--help"
 	$(BIN)/python -m tests.hostile $(ARGS)
 
 bundle: ## copies clients/js, made into one file, to the console's page

@@ -60,8 +60,8 @@ EFFECTS: Final = {
     "KAFKA_SSL_CAFILE": f"{_SECURITY}::test_source_and_log_reader_authenticate",
     "KAFKA_SSL_CERTFILE": f"{_SECURITY}::test_source_and_log_reader_authenticate",
     "KAFKA_SSL_KEYFILE": f"{_SECURITY}::test_source_and_log_reader_authenticate",
-    "WS_ADDR": f"{_BROKERS}::test_the_addresses",
-    "WS_OPS_ADDR": f"{_BROKERS}::test_the_addresses",
+    "WS_ADDR": f"{_BROKERS}::test_addresses_are_served_and_logged",
+    "WS_OPS_ADDR": f"{_BROKERS}::test_addresses_are_served_and_logged",
     "WS_CANARY_SECONDS": (
         "tests/scenarios/test_canary.py::test_canary_checks_service_at_start_and_each_interval"
     ),
