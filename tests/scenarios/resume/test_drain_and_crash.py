@@ -39,7 +39,7 @@ async def test_drain_spreads_reconnects_by_maximum_rate(
     odin_scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At 50 a second, 100 clients reconnect within two seconds."""
-    monkeypatch.setattr("odin_ws.server._RETURNS", 50)
+    monkeypatch.setattr("odin_ws.connection.open_connections._RETURNS", 50)
     clients = [await RawClient.open(odin_scenario) for _ in range(100)]
     started = trio.current_time()
     returns = []
