@@ -359,3 +359,15 @@ def test_connections_of_other_channels_or_filters_have_another_kind() -> None:
         filters=10,
     )
     assert state.kind.tolist() == [0, 0, 1, 2]
+
+
+def test_the_same_batch_after_other_messages_leads_to_another_state() -> None:
+    """One of two connections has had a record of the other channel before."""
+    state = tables([0, 1], [0, 1])
+    before = message(1, 5, channel=1, partition=1)
+    parse(octets(before), len(before), 0, 0, state)
+    for connection, seq in ((0, 2), (1, 1)):
+        data = packed(batch(seq, *range(1, 11)))
+        parse(octets(data), len(data), connection, 0, state)
+    assert found(state) == {}
+    assert state.state[0] != state.state[1]

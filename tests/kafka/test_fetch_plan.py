@@ -37,7 +37,7 @@ def change(partition: Partition, what: str) -> None:
         case "look up":
             partition.look_up()
         case "large batch":
-            partition.fetch_bytes = 2 * PARTITION_BYTES
+            partition.fetch_bytes = 8 * PARTITION_BYTES
         case "usual batch":
             partition.fetch_bytes = None
         case _:

@@ -161,3 +161,23 @@ def test_epochs_wrap_around_to_1() -> None:
     session.request({}, IDS)
     session.receive(0, 5)
     assert session.request({}, IDS).epoch == 1
+
+
+def test_only_moved_partitions_are_compared_with_the_last_request() -> None:
+    """A partition that has moved and is not named is not listed: the caller knows it has not."""
+    session = FetchSession()
+    session.request({KEYS[0]: at(0), KEYS[1]: at(0)}, IDS)
+    assert session.receive(0, 7)
+    request = session.request({KEYS[0]: at(1), KEYS[1]: at(1)}, IDS, [KEYS[1]])
+    assert request.changed == {KEYS[1]: at(1)}
+    assert session.requested == {KEYS[0]: at(1), KEYS[1]: at(1)}
+
+
+@pytest.mark.parametrize("error", [0, NOT_FOUND])
+def test_new_session_lists_every_partition_whatever_has_moved(error: int) -> None:
+    """A broker that has lost the session, or keeps none, remembers no partition."""
+    session = FetchSession()
+    session.request({KEYS[0]: at(0), KEYS[1]: at(0)}, IDS)
+    session.receive(error, 0)
+    wanted = {KEYS[0]: at(0), KEYS[1]: at(1)}
+    assert session.request(wanted, IDS, [KEYS[1]]).changed == wanted
