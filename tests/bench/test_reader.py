@@ -369,5 +369,5 @@ def test_the_same_batch_after_other_messages_leads_to_another_state() -> None:
     for connection, seq in ((0, 2), (1, 1)):
         data = packed(batch(seq, *range(1, 11)))
         parse(octets(data), len(data), connection, 0, state)
-    assert found(state) == {}
+    assert problems_of(state) == {}
     assert state.state[0] != state.state[1]
