@@ -172,7 +172,7 @@ class Connection:
 
     def send_notice(self, payload: bytes) -> None:
         """Send a notice or a response after all pending messages: clients rely on that order."""
-        if self.is_open:
+        if self.state is ConnectionState.OPEN:
             self._hub.flush(self.subscriber)
             self.send_queue.write(self.framing.notice(payload))
 

@@ -46,9 +46,7 @@ class _WebSocket:
 
     ping: Final = PING
     end_of_input: Final = DisconnectReason.LOST
-
-    def notice(self, payload: bytes) -> bytes:
-        return text_frame(payload)
+    notice = staticmethod(text_frame)
 
     def close(self, reason: DisconnectReason) -> bytes:
         return reason.value.frame
