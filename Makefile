@@ -22,7 +22,7 @@ CONSOLE := tests/console/node
 PLAYWRIGHT := $(CONSOLE)/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo stack stack-long quick test newest coverage pythons chaos bench bench-all bench-hot autobahn fuzz hostile bundle pictures check image-files release-check docs format packages clean
+.PHONY: help setup demo stack stack-long quick test newest coverage pythons chaos bench bench-all bench-hot autobahn fuzz hostile bundle pictures check image-files release-check docs format peers packages clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -51,7 +51,7 @@ newest: ## make quick with the newest supported Python on this machine
 coverage: setup ## make quick, with the branches that it takes, and the floor
 	$(BIN)/pytest -q -n auto --cov --cov-report=term:skip-covered $(QUICK) $(ARGS)
 
-test: setup packages $(JARS) $(OLDEST_JARS) $(KFAKE) $(GO_CLIENT) $(NODE_WS) $(PLAYWRIGHT) ## all tests, with a real Apache Kafka; ARGS="-k name" goes to pytest
+test: setup peers ## all tests, with a real Apache Kafka; ARGS="-k name" goes to pytest
 	@bash tools/test.sh $(BIN)/pytest $(ARGS)
 
 pythons: ## an import and a short demo with each other supported Python on this machine
@@ -105,6 +105,9 @@ release-check: setup ## wheels, sdists, changelog and version, installed in an e
 format: setup ## writes the format and the lint fixes that are safe
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Not listed: what the tests run against. `.ci/run` makes it beside `make check`, which saves minutes.
+peers: packages $(JARS) $(OLDEST_JARS) $(KFAKE) $(GO_CLIENT) $(NODE_WS) $(PLAYWRIGHT)
 
 # Not listed: `make test` and `make stack` call it. As root on Debian it installs what is missing.
 packages:
