@@ -301,7 +301,7 @@ NEXT_BATCH = packed(batch(11, *range(11, 21)))
 FAULTS = st.sampled_from(["right"] * 6 + ["lost", "doubled", "renumbered", "single"])
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.lists(FAULTS, min_size=6, max_size=6), min_size=2, max_size=4))
 def test_connections_checked_together_give_results_of_each_alone(
     faults: list[list[str]],

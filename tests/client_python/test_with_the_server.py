@@ -145,7 +145,7 @@ async def collect(client: BaseClient, count: int) -> Offsets:
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     cuts=st.lists(st.builds(Cut, st.integers(100, 4000), st.booleans()), max_size=12),
     pauses=st.lists(st.sampled_from([0, 0, 0, 0.01, 0.1, 3]), min_size=1, max_size=60),

@@ -10,7 +10,7 @@ from ipaddress import IPv6Address, IPv6Network
 import pytest
 import structlog
 import trio
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
@@ -196,7 +196,6 @@ async def test_log_line_of_an_address_limit_mentions_proxies(autojump_clock: Moc
     assert ["WS_TRUSTED_PROXIES" in line.get("hint", "") for line in lines] == [True, False]
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.booleans(), st.sampled_from(PUBLIC + OTHERS)), max_size=60),
     st.one_of(st.none(), st.integers(0, 4)),

@@ -383,7 +383,7 @@ def test_one_pass_parser_equals_h11_over_the_fuzzing_corpus() -> None:
     assert {check_both(data[1:]) for data in (*seeds("head"), *found)} == {False, True}
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     inputs("head").map(lambda data: data[1:])
     | st.tuples(st.integers(0, len(BROWSER)), st.integers(0, 3), st.binary(max_size=3)).map(

@@ -225,7 +225,7 @@ async def test_stream_torn_around_an_expired_range_tells_it_once(autojump_clock:
         assert all(notices[0].json["recovered"] for _, notices in found)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     steps=st.lists(
         st.tuples(st.integers(0, 12), st.sampled_from([0.0, 0.02, 0.3, 21.0]), st.floats(0, 1)),

@@ -198,7 +198,7 @@ class Reading:
         self.fetcher.restart(KEYS)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.sampled_from(STEPS), max_size=40), st.data())
 def test_every_record_is_taken_once_in_order_or_a_reset_is_reported(
     steps: list[str], draw: DataObject

@@ -327,7 +327,7 @@ retentions = st.tuples(*[st.sampled_from(RETAINED)] * INSTANCES)
 
 
 @given(client_patterns, retentions, st.lists(actions, max_size=25))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_each_client_gets_exactly_its_records(
     patterns_of: list[list[str]], retained: tuple[int, ...], plan: list[Action]
 ) -> None:
@@ -338,7 +338,7 @@ def test_each_client_gets_exactly_its_records(
 
 
 @given(client_patterns, retentions, st.lists(actions | deletions, max_size=25))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_deleted_records_are_reported_lost(
     patterns_of: list[list[str]], retained: tuple[int, ...], plan: list[Action]
 ) -> None:
@@ -352,7 +352,7 @@ def test_deleted_records_are_reported_lost(
     st.integers(1, 2),
     st.lists(actions | slowness, max_size=40),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_clients_on_scans_get_exactly_their_records(
     patterns_of: list[list[str]], retained: int, scans: int, plan: list[Action]
 ) -> None:
@@ -367,7 +367,7 @@ def test_clients_on_scans_get_exactly_their_records(
     st.integers(1, 2),
     st.lists(actions | slowness | deletions, max_size=40),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_deleted_records_are_reported_to_clients_on_scans(
     patterns_of: list[list[str]], scans: int, plan: list[Action]
 ) -> None:

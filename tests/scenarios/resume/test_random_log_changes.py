@@ -321,7 +321,7 @@ def test_each_change_loses_no_record(name: str, retained: int) -> None:
 
 
 @given(client_patterns, retentions, st.lists(steady | changes | deletions, max_size=25))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_random_changes_lose_no_record_unreported(
     patterns_of: list[list[str]], retained: tuple[int, ...], plan: list[Action | Change]
 ) -> None:
