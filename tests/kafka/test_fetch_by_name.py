@@ -135,6 +135,24 @@ async def test_partition_that_was_not_fetched_for_a_while_waits_for_metadata(
         assert min(one.at for one in cluster.fetches(since)) >= cluster.metadata_asked[0]
 
 
+async def test_partition_that_a_quota_has_delayed_waits_for_metadata(
+    autojump_clock: MockClock,
+) -> None:
+    """No fetch waited at the broker meanwhile."""
+    cluster = FakeCluster({FIRST: 0}, fetches_by_name=True)
+    async with fetching(cluster) as fetcher:
+        await trio.sleep(1)
+        cluster.throttles[0] = 3
+        cluster.publish(FIRST)
+        await places(fetcher, 1)
+        cluster.throttles.clear()
+        cluster.metadata_asked.clear()
+        since = trio.current_time()
+        cluster.publish(FIRST)
+        assert await places(fetcher, 1, 5) == ["0-1"]
+        assert cluster.fetches(since)[0].at >= cluster.metadata_asked[0] >= since + 2.9
+
+
 async def test_steady_fetches_need_no_metadata(autojump_clock: MockClock) -> None:
     """Each fetch shows that the topic is still there."""
     cluster = FakeCluster({FIRST: 0}, fetches_by_name=True)
