@@ -118,6 +118,9 @@ class StartPositionFinder:
         await stream.history_loaded.wait()
         self._note_changes()
         topics = self._topics
+        if not topics:
+            # All names of the command were rejected: there is nothing to look up.
+            return
         if start_position.since is not None:
             ask = partial(self._log_reader.positions_at, topics, start_position.since)
             found = await self._retry(partial(ask, topic_ids=self._changes.ids))

@@ -107,6 +107,27 @@ async def test_each_replaying_command_gets_not_available_with_retry_delay(
     assert 2000 <= error["retry_ms"] <= 10_000
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("subscribe", {"channels": ["BTC.unheard-of"], "since_ms": 0}),
+        ("resume", {"channels": ["BTC.unheard-of"], "positions": {"odin.trades": {"2": -1}}}),
+    ],
+)
+async def test_command_whose_names_are_all_rejected_does_not_wait_for_log_reader(
+    odin_scenario: Scenario, command: tuple[str, dict[str, Any]]
+) -> None:
+    """The acknowledgement names what was rejected."""
+    await publish(odin_scenario, 2)
+    odin_scenario.log_reader.hold()
+    client = await odin_scenario.connect()
+    kind, data = command
+    sent_at = trio.current_time()
+    ack = await client.command(kind, **data)
+    assert [one["name"] for one in ack["rejected"]] == ["BTC.unheard-of"]
+    assert trio.current_time() - sent_at < 1
+
+
 async def test_log_reader_that_stops_answering_delays_rest_of_replay(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
