@@ -34,7 +34,7 @@ async def _visit_repeatedly(port: int, visit: Visit) -> None:
             try:
                 async with await trio.open_tcp_stream(LOOPBACK, port) as stream:
                     await visit(stream)
-            except (OSError, trio.BrokenResourceError):
+            except* (OSError, trio.BrokenResourceError):
                 pass  # the server rejects hostile clients
         await trio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 -- no secret
 

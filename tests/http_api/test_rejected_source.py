@@ -121,14 +121,19 @@ async def test_rejected_client_that_leaves_is_counted(odin_scenario: Scenario) -
 
 
 @pytest.mark.odin_settings(ws_connect_rate_per_ip=0.2, ws_max_pending_handshakes=5)
-async def test_rejected_clients_make_room_for_others(odin_scenario: Scenario) -> None:
-    """Those whose requests do not come count as pending handshakes; newer ones drop them."""
+async def test_flood_of_rejected_clients_drops_only_rejected_clients(
+    odin_scenario: Scenario,
+) -> None:
+    """A slow handshake of another address completes; the oldest rejected get their 429."""
     await use_up(odin_scenario)
-    silent = [await RawClient.dial(odin_scenario, b"", peer=PEER) for _ in range(20)]
+    slow = await RawClient.dial(odin_scenario, ITS_REQUEST[:20], peer="203.0.113.6")
+    flood = [await RawClient.dial(odin_scenario, b"", peer=PEER) for _ in range(100)]
     await trio.sleep(0.01)
-    assert len(odin_scenario.service.server.handshaker.limiter) <= 5
-    assert b" 503 " in await silent[0].head()
-    assert b" 429 " in await silent[-1].head()
+    assert len(odin_scenario.service.server.handshaker.rejected) == 64
+    with trio.fail_after(0.1):
+        assert b" 429 " in await flood[0].head()
+    await slow.stream.send_all(ITS_REQUEST[20:])
+    assert b" 200 " in await slow.head()
 
 
 @pytest.mark.odin_settings(ws_connect_rate_per_ip=0.2, ws_trusted_proxies=PROXIES)

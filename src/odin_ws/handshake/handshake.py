@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from http import HTTPStatus
 from typing import Final, TypeVar
@@ -28,6 +28,10 @@ T = TypeVar("T")
 
 # Time for a client to read a rejection; the client cannot extend it.
 _FAREWELL_SECONDS: Final = 1.0
+
+# Clients over their rate whose request or last acknowledgement may still arrive: one more drops the
+# oldest. A flood of them holds no more descriptors than this, from the reserve.
+_MOST_REJECTED: Final = 64
 
 
 @attrs.frozen
@@ -59,6 +63,8 @@ class IncomingConnection:
     """It comes from the canary's address; its rate is checked after its credential was read."""
     is_canary: bool = False
     """It has shown the credential of our own canary."""
+    is_over_rate: bool = False
+    """It has exceeded the rate of its address, or of all."""
     request: HandshakeRequest | None = None
     """The request, as soon as it was read: also that of a client that is rejected."""
 
@@ -79,6 +85,9 @@ class Handshaker:
         canary: CanaryCredential | None = None,
     ) -> None:
         self.limiter = HandshakeLimiter(limits.max_pending)
+        self.rejected = HandshakeLimiter(_MOST_REJECTED)
+        """Clients over their rate. They drop only one another: a flood of them must not drop the
+        handshakes of others."""
         self.rate_limiter = rate_limiter
         self._limits = limits
         self._certificate = certificate
@@ -101,7 +110,7 @@ class Handshaker:
         waiting = self.limiter.add()
         try:
             if incoming.reply_transport is None or self._limits.proxy_protocol:
-                return await self._wait(waiting, partial(self._read_request, incoming))
+                return await self._wait(waiting, partial(self._read_request, incoming, waiting))
             return await self._read_plaintext(incoming, waiting)
         finally:
             self.limiter.discard(waiting)
@@ -116,7 +125,7 @@ class Handshaker:
         try:
             forwarded = self._check_rate(incoming)
         except HTTPRejection:
-            await self._wait(waiting, partial(self._read_rejected, incoming))
+            await self._read_rejected(incoming, waiting)
             raise
         max_bytes = self._limits.max_header_bytes
         begun = await incoming.wire.receive_now(max_bytes)
@@ -143,35 +152,40 @@ class Handshaker:
         raise HTTPRejection(HTTPStatus.REQUEST_TIMEOUT, "handshake_timeout", text)
 
     async def _read_request(
-        self, incoming: IncomingConnection, scope: trio.CancelScope
+        self, incoming: IncomingConnection, waiting: Waiting, scope: trio.CancelScope
     ) -> HandshakeRequest | None:
         if self._limits.proxy_protocol:
             await self._read_proxy_header(incoming)
         try:
             forwarded = self._check_rate(incoming)
         except HTTPRejection:
-            await self._read_rejected(incoming, scope)
+            await self._read_rejected(incoming, waiting)
             raise
         if isinstance(incoming.transport, TlsTransport):
             await self._start_tls(incoming, incoming.transport)
         return self._named(incoming, await self._read(incoming, forwarded, None, scope), forwarded)
 
-    async def _read_rejected(self, incoming: IncomingConnection, _scope: trio.CancelScope) -> None:
+    async def _read_rejected(self, incoming: IncomingConnection, waiting: Waiting) -> None:
         """Read the request of a client whose rate is exceeded: its form of the answer is in it.
 
         As short as a client has to read a rejection, and without TLS: an EventSource reconnects if
         a TLS handshake fails, but not after a 429.
         """
+        incoming.is_over_rate = True
         out = incoming.reply_transport
         if out is None:
             return
+        self.limiter.discard(waiting)
         max_bytes = self._limits.max_header_bytes
-        # A request that is invalid or lost changes nothing: the client is rejected for its rate.
-        with (
-            trio.move_on_after(_FAREWELL_SECONDS),
-            suppress(HTTPRejection, trio.BrokenResourceError),
-        ):
-            incoming.request = await read_request(out, max_bytes=max_bytes, forwarded=None)
+        with trio.move_on_after(_FAREWELL_SECONDS) as scope:
+            rejected = self.rejected.add(scope)
+            # A request that is invalid or lost changes nothing: the rate is what rejects it.
+            try:
+                incoming.request = await read_request(out, max_bytes=max_bytes, forwarded=None)
+            except (HTTPRejection, trio.BrokenResourceError):
+                pass
+            finally:
+                self.rejected.discard(rejected)
 
     def _check_rate(self, incoming: IncomingConnection) -> str | None:
         """Charge a connection attempt as early as possible. Raises HTTPRejection.
@@ -273,12 +287,13 @@ class Handshaker:
     ) -> None:
         """Send the only response to a request; wait for the client to read it, with a timeout."""
         out = incoming.reply_transport or incoming.wire
+        limiter = self.rejected if incoming.is_over_rate else self.limiter
         with trio.move_on_after(seconds) as scope:
-            waiting = self.limiter.add(scope)
+            waiting = limiter.add(scope)
             try:
                 await _say(out, answer)
             finally:
-                self.limiter.discard(waiting)
+                limiter.discard(waiting)
 
 
 def _no_trusted_proxy() -> HTTPRejection:
