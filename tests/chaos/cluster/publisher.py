@@ -180,4 +180,5 @@ def _found(message: Message, truth: Truth) -> None:
     number = json.loads(message.value() or b"")["data"]["n"]
     entry = truth.entries[number]
     entry.in_log = True
+    entry.copies += 1
     entry.partition, entry.offset = message.partition() or 0, message.offset() or 0

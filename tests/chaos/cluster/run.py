@@ -16,7 +16,7 @@ from tests.chaos.cluster.clients import Notes
 from tests.chaos.cluster.faults import Fault
 from tests.chaos.cluster.publisher import read_back
 from tests.chaos.cluster.testbed import Size, Testbed, open_testbed, recovered
-from tests.chaos.cluster.truth import Truth
+from tests.chaos.cluster.truth import Truth, Verdict
 from tests.integration.cluster import Cluster
 
 __all__ = ["FULL", "SHORT", "Outcome", "Row", "run_faults"]
@@ -136,7 +136,7 @@ def compare(truth: Truth, clients: Sequence[Notes], rows: Sequence[Row]) -> Outc
         counts.update(wrong)
         expected += verdict.expected
         if any(wrong.values()):
-            problems.append(_evidence(truth, one, verdict.missing, verdict.unreported, wrong))
+            problems.append(_evidence(truth, one, verdict, wrong))
     counts["unexplained closes"] = sum(row.closes for row in rows if not row.fault.closes)
     counts["not caught up"] = sum(not row.caught_up for row in rows)
     counts["not healthy again"] = sum(not row.healthy for row in rows)
@@ -159,18 +159,17 @@ def _has_truncation_report(notes: Notes) -> bool:
 def _evidence(
     truth: Truth,
     notes: Notes,
-    missing: Sequence[int],
-    unreported: Sequence[int],
+    verdict: Verdict,
     wrong: Mapping[str, int],
 ) -> str:
     lines = [
         f"{notes.spec.name} ({notes.spec.kind}, {' '.join(notes.spec.channels)}): "
         + ", ".join(f"{name} {count}" for name, count in wrong.items() if count)
     ]
-    for name, numbers in (("missing", missing), ("unreported", unreported)):
-        for number in numbers[:SHOWN]:
+    for name in ("missing", "unreported", "doubled"):
+        for number in getattr(verdict, name)[:SHOWN]:
             entry = truth.entries[number]
             where = f"{entry.category}/{entry.partition} {entry.offset}"
-            lines.append(f"    {name}: record {number}, {where}")
+            lines.append(f"    {name}: record {number}, {where}, {entry.copies} in the log")
     lines += [f"    {kind}: {detail}" for _, kind, detail in notes.events[-SHOWN:]]
     return "\n".join(lines)

@@ -67,6 +67,13 @@ def test_record_received_twice_is_doubled(truth: Truth) -> None:
     assert verdict_of(truth, *range(10), 3).doubled == [3]
 
 
+def test_record_that_the_log_has_twice_may_be_received_twice(truth: Truth) -> None:
+    """A producer wrote it again after an unclean election; a third receipt is doubled."""
+    truth.entries[3].copies = 2
+    assert verdict_of(truth, *range(10), 3).doubled == []
+    assert verdict_of(truth, *range(10), 3, 3).doubled == [3]
+
+
 def test_record_received_after_a_later_one_is_disordered(truth: Truth) -> None:
     """Both are from the same partition."""
     assert verdict_of(truth, 0, 2, 1, *range(3, 10)).disordered == [1]

@@ -44,6 +44,9 @@ class Entry:
     offset: int = -1
     # Whether the log has it at the end; if not, it was deleted, truncated or compacted.
     in_log: bool = False
+    # How often the log has it. More than once if an unclean election took what the brokers knew of
+    # the producer, and the producer tried again.
+    copies: int = 0
 
 
 class ReportedLoss(NamedTuple):
@@ -62,7 +65,8 @@ class Verdict:
 
     `missing`: the log has it, and the client has neither the record nor a report. `unreported`: the
     log has it no more, and the client has neither the record nor a report. `given_up`: reported as
-    lost, though the log has it and no fault affected its topic. `doubled`: received more than once.
+    lost, though the log has it and no fault affected its topic. `doubled`: received more often than
+    the log has it.
     `disordered`: received after a later one of its partition. `foreign`: aborted, or not subscribed
     to.
     """
@@ -168,10 +172,16 @@ class Truth:
             missing=missing,
             unreported=unreported,
             given_up=given_up,
-            doubled=[number for number, count in counts.items() if count > 1],
+            doubled=[
+                number for number, count in counts.items() if count > max(1, self._copies(number))
+            ],
             disordered=list(self._disordered(received)),
             foreign=[number for number in counts if self._is_foreign(number, channels)],
         )
+
+    def _copies(self, number: int) -> int:
+        entry = self.entries.get(number)
+        return 0 if entry is None else entry.copies
 
     def _is_foreign(self, number: int, channels: Sequence[str]) -> bool:
         entry = self.entries.get(number)
