@@ -141,7 +141,8 @@ async def test_partition_that_a_quota_has_delayed_waits_for_metadata(
     """No fetch waited at the broker meanwhile."""
     cluster = FakeCluster({FIRST: 0}, fetches_by_name=True)
     async with fetching(cluster) as fetcher:
-        await trio.sleep(1)
+        # Between two fetches, which wait for 0.5 s each.
+        await trio.sleep(1.1)
         cluster.throttles[0] = 3
         cluster.publish(FIRST)
         await places(fetcher, 1)
