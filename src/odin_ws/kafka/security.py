@@ -167,7 +167,7 @@ class KafkaSecurity:
             # A broker that hangs must not use up the time of the others.
             with trio.move_on_after(seconds / len(self.brokers)):
                 try:
-                    await self._check_rate(broker, seconds)
+                    await self._probe(broker, seconds)
                 except AuthenticationFailed as rejected:
                     return rejected
                 except CONNECT_ERRORS as error:
@@ -176,7 +176,7 @@ class KafkaSecurity:
                         return AuthenticationFailed(f"{broker}: {why}")
         return None
 
-    async def _check_rate(self, broker: str, seconds: float) -> None:
+    async def _probe(self, broker: str, seconds: float) -> None:
         """Connect to a broker and request metadata."""
         host, _, port = broker.rpartition(":")
         host = host.removeprefix("[").removesuffix("]")
