@@ -69,8 +69,10 @@ class Load:
         self._settle_seconds = 0.0
         self._settled = 0
         self._published = np.zeros(0, np.int64)
-        # Compiled or loaded from disk now, not at the first message.
+        # Compiled or loaded from disk now, not at the first message and not in the measurement.
         drain(self._ready, self._tables, 1)
+        nothing = np.zeros(0, np.int64)
+        matched(nothing, plan.workload.filters, nothing)
 
     def run(self) -> None:
         """Run commands until `finish` or until standard input is closed."""
