@@ -126,7 +126,10 @@ async def test_invalid_auth_settings_stop_the_start(nowhere: str) -> None:
     """The start ends with status 2 and one line without secrets."""
     cases = {
         "WS_AUTH=jwt: exactly one of": {"WS_AUTH": "jwt"},
-        "WS_JWT_SECRET: must have at least 32 bytes": {"WS_AUTH": "jwt", "WS_JWT_SECRET": "hush-hush"},
+        "WS_JWT_SECRET: must have at least 32 bytes": {
+            "WS_AUTH": "jwt",
+            "WS_JWT_SECRET": "hush-hush",
+        },
         "WS_OPS_TOKEN: must have at least 16 characters": {"WS_OPS_TOKEN": "hush-hush"},
         "WS_PRIVATE_CATEGORIES=secrets": JWT | {"WS_PRIVATE_CATEGORIES": "secrets"},
     }
