@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from odin_ws.protocol.filters import Fields, FilterRegistry, InvalidFilter, read_filter
 from odin_ws.protocol.filters.decimals import MAX_NUMBER_LENGTH
-from odin_ws.protocol.filters.parser import MAX_DEPTH, MAX_LISTED, MAX_TERMS
+from odin_ws.protocol.filters.parser import MAX_CONSTANTS, MAX_DEPTH, MAX_LISTED, MAX_TERMS
 
 
 def matches(tree: Any, value: Any) -> bool:
@@ -182,6 +182,27 @@ def test_filter_beyond_max_terms_or_depth_is_rejected() -> None:
     read_filter(tree)
     with pytest.raises(InvalidFilter, match="nested at most"):
         read_filter({"not": tree})
+
+
+def test_constants_of_all_lists_are_bounded_together() -> None:
+    """Before they are read: 16 lists of 64 constants would take the event loop for milliseconds."""
+
+    def lists(count: int, listed: int) -> Any:
+        fields = [{"field": f"f{one}", "in": list(range(listed))} for one in range(count)]
+        return {"or": [{"and": [one]} for one in fields]}
+
+    read_filter(lists(2, MAX_CONSTANTS // 2))
+    with pytest.raises(InvalidFilter, match=f"at most {MAX_CONSTANTS} constants, not 192"):
+        read_filter(lists(3, MAX_CONSTANTS // 2))
+
+
+def test_lists_and_objects_of_a_filter_are_bounded() -> None:
+    """Repeated conditions are one comparison, but each is read."""
+    tree: Any = {"field": "a", "eq": 1}
+    for _ in range(3):
+        tree = {"or": [tree] * 16}
+    with pytest.raises(InvalidFilter, match="at most 500 lists and objects"):
+        read_filter(tree)
 
 
 json_values = st.recursive(
