@@ -355,7 +355,7 @@ class Replay:
                 self._has_unread = True
 
     async def _drained(self) -> None:
-        """Wait until the client has received what it was sent, then for room and a turn to send."""
+        """Wait until the client has received what it was sent, then for a turn and room to send."""
         cursor = self._cursor
         if cursor is not None:
             cursor.busy = True
@@ -364,10 +364,11 @@ class Replay:
         finally:
             if cursor is not None:
                 cursor.busy = False
-        await self._sender.wait_for_room()
         # Not a turn for work: a shared chunk takes a part of a time slice, and a crowd that waits
         # for a whole slice per chunk falls behind the history and needs another scan.
         await self._context.scans.wait_for_chunk()
+        # After the turn: room that is reserved meanwhile would keep others waiting.
+        await self._sender.wait_for_room()
         self._slice.begin()
         self._has_unread = False
 

@@ -152,17 +152,13 @@ async def test_one_client_that_reads_nothing_gets_no_more_than_its_share(
     assert slow(scenario) == 0
 
 
-async def test_replays_that_end_before_they_send_make_room(
+async def test_replays_that_wait_for_their_turn_reserve_nothing(
     scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a replay has reserved is released with it."""
+    """In a crowd thousands wait so; room for all of them would leave none for those with a turn."""
     monkeypatch.setattr(scenario.service.server.scans, "wait_for_chunk", trio.sleep_forever)
     await publish_long(scenario, 100)
-    streams = await stalled(scenario, 10)
-    await trio.sleep(1)
-    assert await metric(scenario, "ws_replay_window_used_bytes") >= 10 * CHUNK_BYTES
-    for stream in streams:
-        stream.break_off()
+    await stalled(scenario, 10)
     await trio.sleep(1)
     assert await metric(scenario, "ws_replay_window_used_bytes") == 0
 
