@@ -71,7 +71,8 @@ def read_filter(tree: Any, place: str = "where") -> Filter:
 
 def _count_listed(tree: Any, place: str) -> int:
     """Count the constants of all `in`, without reading them. Raises InvalidFilter."""
-    listed, parts, left = 0, 0, [tree] if isinstance(tree, dict) else []
+    listed = parts = 0
+    left: list[dict[str, Any] | list[Any]] = [tree] if isinstance(tree, dict) else []
     while left:
         parts += 1
         if parts > _MAX_PARTS:
