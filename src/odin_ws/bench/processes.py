@@ -48,8 +48,6 @@ _READY_SECONDS = 120
 # For responses that come at once, on a machine whose cores are all in use.
 _ANSWER_SECONDS = 30
 
-_READ_BYTES = 1 << 20
-
 
 class BenchProcess:
     """A child process that takes commands; `status` is its last status event."""

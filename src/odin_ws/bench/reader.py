@@ -74,7 +74,6 @@ _LONG_BATCH: Final = 8
 _FIN: Final = 0x80
 _RSV1: Final = 0x40
 _OPCODE: Final = 0x0F
-_LENGTH: Final = 0x7F
 _MEDIUM: Final = 126
 _LONG: Final = 127
 _SHORTEST_FRAME: Final = 2

@@ -61,8 +61,8 @@ _BEGIN: Final = 0
 _LENGTH: Final = 1
 _FIRST: Final = 2
 _COUNT: Final = 3
-# Of the first connection for which the tail was right: its kind, and its state before and after.
-# See reader.py; TO_STATE is 0 if there was none.
+# The kind of the first connection for which the tail was right, and that connection's state before
+# and after. See reader.py; TO_STATE is 0 if there was none.
 KIND: Final = 4
 FROM_STATE: Final = 5
 TO_STATE: Final = 6

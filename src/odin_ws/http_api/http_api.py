@@ -107,7 +107,7 @@ class HttpApi:
         return preflight_response(request, self._origins).encode()
 
     def is_read_by_pages(self, request: HandshakeRequest) -> bool:
-        """Whether pages of other origins may read the response to a request."""
+        """Return whether pages of other origins may read the response to a request."""
         return request.path in _DATA_PATHS
 
     def rejection(self, request: HandshakeRequest, rejection: HTTPRejection) -> HTTPRejection:

@@ -1,4 +1,4 @@
-"""What fetch responses show about each broker: quotas, and whether it fetches topics by name."""
+"""The state of each broker as fetch responses show it: quotas, and fetches by topic name."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ _ASK_FOR_METADATA: Final = {3, 5, 6, 9, 56, 74, 75, 78, 100, 103}
 
 
 class Effect(Flag):
-    """What the fetcher has to do after a response was applied to a partition."""
+    """The next steps of the fetcher after a response was applied to a partition."""
 
     NONE = 0
     TAKE = auto()

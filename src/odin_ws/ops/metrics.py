@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator
-from typing import Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
@@ -32,24 +31,10 @@ from odin_ws.ops.metric_families import counter, gauge, histogram, labelled_coun
 from odin_ws.ops.stats import OPS_REJECTIONS, OpsStats
 from odin_ws.ops.stream_metrics import StreamCollector
 from odin_ws.pause_clock import pauses
-from odin_ws.protocol.errors import ErrorCode
 from odin_ws.protocol.permessage_deflate import NO_WINDOW
 from odin_ws.service import Service
 
 __all__ = ["build_info", "log_lines", "metrics_registry", "metrics_text", "ops_rejections"]
-
-# Error codes of rejected names.
-_OF_NAMES: Final = (
-    ErrorCode.INVALID_CHANNEL,
-    ErrorCode.UNKNOWN_TOPIC,
-    ErrorCode.UNKNOWN_BUNDLE,
-    ErrorCode.NOT_SUBSCRIBED,
-    ErrorCode.FORBIDDEN,
-    ErrorCode.TOO_MANY_SUBSCRIPTIONS,
-)
-
-# Error codes of replays that cannot begin, in lower case.
-_NOT_AVAILABLE: Final = "not_available"
 
 
 def metrics_registry(service: Service, ops: OpsStats) -> CollectorRegistry:

@@ -55,7 +55,7 @@ class WindowClient(Protocol):
 
 @attrs.define(eq=False)
 class _Share:
-    """What one client has of the window. Places are counts of bytes written to the client."""
+    """One client's part of the window. Places are counts of bytes written to the client."""
 
     mark: int
     """The place that the client has to acknowledge within the timeout after `since`."""

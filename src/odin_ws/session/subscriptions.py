@@ -50,9 +50,6 @@ __all__ = ["Subscriptions"]
 # patterns of the replay.
 _END_PATTERNS: Final = 256
 
-# Resent messages per chunk; the client must have received a chunk before the next.
-_RESEND_MESSAGES: Final = 100
-
 
 class Subscriptions:
     """Executes the commands that change a client's subscriptions."""
