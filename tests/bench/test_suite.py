@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from odin_ws.bench.suite import CASES, Case, Figure, Measured
+from odin_ws.bench.cases import Case, Figure, Measured
+from odin_ws.bench.suite import CASES
 from odin_ws.bench.workload import EVENTS, SCENARIOS, SUITES, Run
 from tests.bench.results_factory import measurement
 

@@ -14,12 +14,12 @@ import trio
 
 from odin_ws.bench.baseline import compile_baseline, open_baseline
 from odin_ws.bench.broker import create_topics, open_broker
+from odin_ws.bench.cases import Measured
 from odin_ws.bench.options import Options
 from odin_ws.bench.processes import LoadProcesses, Progress, RunEnvironment, open_load_processes
 from odin_ws.bench.results import Latency, Measurement, Sample, Scanned
 from odin_ws.bench.server import Target, busy_seconds, open_server
 from odin_ws.bench.subscriptions import reach
-from odin_ws.bench.suite import Measured
 from odin_ws.bench.workload import Disturbance, Run, catalogue_of, names_for
 
 __all__ = ["Testbed", "measure", "open_testbed"]

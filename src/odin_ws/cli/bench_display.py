@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from odin_ws.bench import report
+from odin_ws.bench.cases import Case, Measured
 from odin_ws.bench.results import Measurement
-from odin_ws.bench.suite import Case, Measured
 from odin_ws.cli.command_runner import say
 from odin_ws.cli.tables import print_table
 
