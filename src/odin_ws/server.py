@@ -167,7 +167,7 @@ class ConnectionServer:
                     with self.http.snapshots.counted():
                         answer = await self.http.snapshot(request, grant)
                         seconds = self._limits.write_timeout
-                        await self.handshaker.answer(incoming, answer, seconds)
+                        await self.handshaker.answer_at_length(incoming, answer, seconds)
                 else:
                     await self._serve_events(incoming, request, grant)
 

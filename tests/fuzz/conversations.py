@@ -126,6 +126,6 @@ async def _check_closed(scenario: Scenario) -> None:
     server = scenario.service.server
     await trio.sleep(_MOST_SECONDS)
     assert len(server.connections) == 1
-    assert len(server.handshaker.limiter) == 0
+    assert len(server.handshaker.limiter) + len(server.handshaker.answered) == 0
     assert server.stats.opened - server.stats.closed.total() == 1
     assert server.stats.errors == 0

@@ -129,9 +129,27 @@ async def test_flood_of_rejected_clients_drops_only_rejected_clients(
     slow = await RawClient.dial(odin_scenario, ITS_REQUEST[:20], peer="203.0.113.6")
     flood = [await RawClient.dial(odin_scenario, b"", peer=PEER) for _ in range(100)]
     await trio.sleep(0.01)
-    assert len(odin_scenario.service.server.handshaker.rejected) == 64
+    assert len(odin_scenario.service.server.handshaker.answered) == 64
     with trio.fail_after(0.1):
         assert b" 429 " in await flood[0].head()
+    await slow.stream.send_all(ITS_REQUEST[20:])
+    assert b" 200 " in await slow.head()
+
+
+@pytest.mark.odin_settings(
+    ws_connect_rate_per_ip=0.2, ws_max_pending_handshakes=5, ws_trusted_proxies=PROXIES
+)
+async def test_flood_behind_a_proxy_drops_only_rejected_clients(odin_scenario: Scenario) -> None:
+    """The proxy names the client over its rate in a header; it does not close after its 429."""
+    named = {"X-Forwarded-For": PEER}
+    first = await RawClient.dial(odin_scenario, request("/healthz", headers=named), peer=PROXY)
+    assert b" 200 " in await first.head()
+    slow = await RawClient.dial(odin_scenario, ITS_REQUEST[:20], peer="203.0.113.6")
+    flood = [
+        await RawClient.dial(odin_scenario, request(headers=named), peer=PROXY) for _ in range(100)
+    ]
+    for client in flood:
+        assert b" 429 " in await client.head()
     await slow.stream.send_all(ITS_REQUEST[20:])
     assert b" 200 " in await slow.head()
 

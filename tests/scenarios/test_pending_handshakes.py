@@ -41,11 +41,19 @@ async def test_silent_connections_keep_no_client_out(odin_scenario: Scenario) ->
 
 
 @pytest.mark.odin_settings(ws_max_pending_handshakes=2)
-async def test_rejected_connections_count_to_max_pending_handshakes(
-    odin_scenario: Scenario,
+@pytest.mark.parametrize("path", ["/elsewhere", "/healthz"])
+async def test_answered_clients_that_stay_drop_no_handshake(
+    odin_scenario: Scenario, path: str
 ) -> None:
-    """The server does not read from a rejected client for as long as it stays."""
-    clients = [await RawClient.dial(odin_scenario, request("/elsewhere")) for _ in range(20)]
-    assert len(odin_scenario.service.server.handshaker.limiter) <= 2
-    for client in clients:
-        assert (await client.head()).startswith(b"HTTP/1.1 404 ")
+    """Each gets its answer; beyond 64 the oldest is closed at once."""
+    slow = await RawClient.dial(odin_scenario, request()[:20])
+    clients = [await RawClient.dial(odin_scenario, request(path)) for _ in range(100)]
+    await trio.sleep(0.01)
+    assert len(odin_scenario.service.server.handshaker.answered) == 64
+    assert await metric(odin_scenario, "ws_connections_pending") == 65
+    answers = [await client.head() for client in clients]
+    assert {answer.split()[1] for answer in answers} <= {b"404", b"200"}
+    await slow.stream.send_all(request()[20:])
+    assert (await slow.head()).startswith(b"HTTP/1.1 101 ")
+    await trio.sleep(2)
+    assert await metric(odin_scenario, "ws_connections_pending") == 0

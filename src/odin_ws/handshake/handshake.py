@@ -29,9 +29,9 @@ T = TypeVar("T")
 # Time for a client to read a rejection; the client cannot extend it.
 _FAREWELL_SECONDS: Final = 1.0
 
-# Clients over their rate whose request or last acknowledgement may still arrive: one more drops the
-# oldest. A flood of them holds no more descriptors than this, from the reserve.
-_MOST_REJECTED: Final = 64
+# Answered clients that have not closed yet, and clients over their rate whose request may still
+# arrive: one more drops the oldest. They hold no more descriptors than this, from the reserve.
+_MOST_ANSWERED: Final = 64
 
 
 @attrs.frozen
@@ -63,8 +63,6 @@ class IncomingConnection:
     """It comes from the canary's address; its rate is checked after its credential was read."""
     is_canary: bool = False
     """It has shown the credential of our own canary."""
-    is_over_rate: bool = False
-    """It has exceeded the rate of its address, or of all."""
     request: HandshakeRequest | None = None
     """The request, as soon as it was read: also that of a client that is rejected."""
 
@@ -85,9 +83,9 @@ class Handshaker:
         canary: CanaryCredential | None = None,
     ) -> None:
         self.limiter = HandshakeLimiter(limits.max_pending)
-        self.rejected = HandshakeLimiter(_MOST_REJECTED)
-        """Clients over their rate. They drop only one another: a flood of them must not drop the
-        handshakes of others."""
+        self.answered = HandshakeLimiter(_MOST_ANSWERED)
+        """Clients whose handshake is decided: their answer was sent, or they are over their rate.
+        They drop only one another: a flood of them must not drop the handshakes of others."""
         self.rate_limiter = rate_limiter
         self._limits = limits
         self._certificate = certificate
@@ -171,21 +169,20 @@ class Handshaker:
         As short as a client has to read a rejection, and without TLS: an EventSource reconnects if
         a TLS handshake fails, but not after a 429.
         """
-        incoming.is_over_rate = True
         out = incoming.reply_transport
         if out is None:
             return
         self.limiter.discard(waiting)
         max_bytes = self._limits.max_header_bytes
         with trio.move_on_after(_FAREWELL_SECONDS) as scope:
-            rejected = self.rejected.add(scope)
+            answered = self.answered.add(scope)
             # A request that is invalid or lost changes nothing: the rate is what rejects it.
             try:
                 incoming.request = await read_request(out, max_bytes=max_bytes, forwarded=None)
             except (HTTPRejection, trio.BrokenResourceError):
                 pass
             finally:
-                self.rejected.discard(rejected)
+                self.answered.discard(answered)
 
     def _check_rate(self, incoming: IncomingConnection) -> str | None:
         """Charge a connection attempt as early as possible. Raises HTTPRejection.
@@ -282,18 +279,25 @@ class Handshaker:
             return
         await self.answer(incoming, answer)
 
-    async def answer(
-        self, incoming: IncomingConnection, answer: bytes, seconds: float = _FAREWELL_SECONDS
-    ) -> None:
-        """Send the only response to a request; wait for the client to read it, with a timeout."""
+    async def answer(self, incoming: IncomingConnection, answer: bytes) -> None:
+        """Send a short and only response; wait a moment for the client to read it."""
         out = incoming.reply_transport or incoming.wire
-        limiter = self.rejected if incoming.is_over_rate else self.limiter
-        with trio.move_on_after(seconds) as scope:
-            waiting = limiter.add(scope)
+        with trio.move_on_after(_FAREWELL_SECONDS) as scope:
+            answered = self.answered.add(scope)
             try:
                 await _say(out, answer)
             finally:
-                limiter.discard(waiting)
+                self.answered.discard(answered)
+
+    async def answer_at_length(
+        self, incoming: IncomingConnection, answer: bytes, seconds: float
+    ) -> None:
+        """Send a long and only response, for at most `seconds`.
+
+        The caller bounds how many of them there are: others do not drop this one.
+        """
+        with trio.move_on_after(seconds):
+            await _say(incoming.reply_transport or incoming.wire, answer)
 
 
 def _no_trusted_proxy() -> HTTPRejection:

@@ -113,7 +113,7 @@ class _ServiceCollector(Collector):
         yield gauge(
             "ws_connections_pending",
             "Connections in the handshake or being closed",
-            len(server.handshaker.limiter),
+            len(server.handshaker.limiter) + len(server.handshaker.answered),
         )
 
     def _waiting(self) -> Iterator[Metric]:
