@@ -17,7 +17,7 @@ from tests.fuzz.chunked_input import chunks
 from tests.scenarios.wire import Op, frame, request
 from tests.virtual_time import in_virtual_time
 
-__all__ = ["check_caller", "check_resume", "check_session"]
+__all__ = ["check_caller", "check_resume", "check_session", "run_request"]
 
 # Small inputs reach small limits.
 _SETTINGS: Final = Settings(
@@ -34,6 +34,10 @@ _SETTINGS: Final = Settings(
 
 # Without history in memory: a client replays from the log.
 _FROM_THE_LOG: Final = attrs.evolve(_SETTINGS, ws_history_bytes=0)
+
+# The whole subscription is in the request.
+_PLAIN: Final = attrs.evolve(_SETTINGS, ws_max_header_bytes=4096)
+_PLAIN_FROM_THE_LOG: Final = attrs.evolve(_PLAIN, ws_history_bytes=0)
 
 # Bytes that the network holds for a client that does not read; then its send queue fills.
 _SMALL: Final = 2048
@@ -67,6 +71,16 @@ def check_resume(data: bytes) -> None:
     parts = [request(), *(frame(Op.TEXT, line) for line in data[1:].split(b"\n"))]
     settings = _FROM_THE_LOG if ending_byte & 8 else _SETTINGS
     in_virtual_time(lambda _clock: _run_connection(parts, ending_byte, settings))
+
+
+def run_request(parts: Sequence[bytes], ending_byte: int) -> None:
+    """Run a connection of a plain HTTP request, which ends when its client does.
+
+    A stream of events has no pongs for which it would be closed.
+    """
+    reads, how = ending_byte & 1, _BREAK if ending_byte & 2 else _EOF
+    settings = _PLAIN_FROM_THE_LOG if ending_byte & 8 else _PLAIN
+    in_virtual_time(lambda _clock: _run_connection(parts, reads | how << 1, settings))
 
 
 def _check(data: bytes, way: bytes, *, on_open: bytes) -> None:

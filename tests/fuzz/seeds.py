@@ -54,7 +54,35 @@ _COMMANDS: Final = tuple(
         {"type": "replay", "data": {"since": 0}},
         {"type": "unsubscribe", "data": _SELECTION},
         {"type": "auth", "data": {"token": "e30.e30.e30"}},
+        {"type": "subscribe", "data": {"channels": ["*.trade"], "max_rate": 0.1}},
+        {"type": "subscribe", "data": {"channels": ["T1.*"], "where": {"field": "a", "eq": "1.0"}}},
+        {"type": "subscribe", "data": {"channels": ["*.trade"], "frames": "batch"}},
     )
+)
+
+# A tree with each kind of condition, and values.
+_TREES: Final[Sequence[Mapping[str, Any]]] = (
+    {"field": "data.price", "gte": "0.10", "lt": 1e3, "ne": None},
+    {"or": [{"field": "a", "in": [1, "x", True, None]}, {"not": {"field": "b", "exists": True}}]},
+    {"and": [{"field": "type", "prefix": "TR"}, {"field": "a.b.c", "eq": False}]},
+)
+_VALUES: Final[Sequence[Mapping[str, Any]]] = (
+    {"type": "TRADE_EXECUTED", "a": 1, "data": {"price": "0.1"}},
+    {"a": {"b": {"c": False}}, "b": None, "data": {"price": 1e-7, "n": 10**30}},
+)
+
+_EVENT_ID: Final = "1,odin.trades:0f3c:A2bKB,odin.social::.C"
+
+# Requests, as path, query and headers.
+_QUERIES: Final = (
+    "sse?channels=*.trade&frames=batch&snapshot=true",
+    "sse?topics=odin.trades&tokens=T0,T1&delivery=latest&since_ms=0",
+    "sse?channels=T1.trade&max_rate=0.5&where=%7B%22field%22:%22a%22,%22in%22:[1,%22x%22]%7D",
+    f"sse?channels=*.trade,BTC.social\nLast-Event-ID: {_EVENT_ID}\nAccept: text/event-stream",
+    f"sse?bundles=TRADING&last_event_id={_EVENT_ID.replace('1,', '1s,')}&snapshot=1",
+    "sse?channels=*.trade\nLast-Event-ID: 1,odin.trades::C",
+    "snapshot?channels=*.trade,BTC.social\nOrigin: https://odin.test",
+    "healthz",
 )
 
 
@@ -117,6 +145,9 @@ _PAST: Final = tuple(
         {"type": "reconnect", "data": {"client_id": "me", "last_pos": {"T0.trade": "0-0"}}},
         {"type": "reconnect", "data": {"client_id": "me", "last_offset": {"odin.trades": 0}}},
         {"type": "unsubscribe", "data": {"channels": ["*.trade"]}},
+        _resume({"odin.trades": {"0": 0}}, channels=["*.trade"], frames="batch", max_rate=2),
+        _resume({"odin.trades": {"0": 1}}, channels=["T2.*"], where={"field": "a", "eq": 1}),
+        {"type": "subscribe", "data": {"channels": ["T1.*"], "max_rate": 20, "snapshot": True}},
     )
 )
 
@@ -143,6 +174,11 @@ Parts = Sequence[bytes]
 def _json_parts(value: Mapping[str, Any]) -> Parts:
     """Split a JSON object into names, values and punctuation."""
     return [part.encode() for part in re.split(r'([{}\[\],:]|"[^"]*")', json.dumps(value)) if part]
+
+
+def _query_parts(query: str) -> Parts:
+    """Split a request into fields, names, values and punctuation."""
+    return [part.encode() for part in re.split(r"([?&=,:\n])", query) if part]
 
 
 # Inputs by target, each in parts that may be cut, repeated and reordered.
@@ -200,5 +236,10 @@ SEEDS: Final[Mapping[str, Sequence[Parts]]] = {
         (_WHOLE, b"\x05", *_FRAMES[:3], *_IN_PARTS),
         (_WHOLE, _READS, *_BINARY, *_FRAMES[:2]),
     ],
+    "filter": [
+        (*_json_parts(tree), b"\n", *_json_parts(value)) for tree in _TREES for value in _VALUES
+    ],
+    "query": [_query_parts(query) for query in _QUERIES],
+    "events": [(bytes([how]), *_query_parts(query)) for how in (0, 1, 3, 11) for query in _QUERIES],
     "caller": [(_WHOLE, _READS, request, *_FRAMES[:4], *_CONTROL) for request in _HEADS],
 }

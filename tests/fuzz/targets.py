@@ -44,6 +44,7 @@ from odin_ws.steps import finish
 from tests.fuzz.chunked_input import chunks, source_status
 from tests.fuzz.conversations import check_caller, check_resume, check_session
 from tests.fuzz.kafka_bytes import check_records, check_response
+from tests.fuzz.queries import check_events, check_filter, check_query
 from tests.fuzz.seeds import GOOD_TOKEN, SECRET
 from tests.kafka.batch_decoders import check_decoding
 from tests.kafka.batches import sealed
@@ -235,4 +236,7 @@ TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
     "resume": check_resume,
     "session": check_session,
     "caller": check_caller,
+    "filter": check_filter,
+    "query": check_query,
+    "events": check_events,
 }

@@ -13,7 +13,7 @@ from tests.fuzz.mutations import inputs
 from tests.fuzz.targets import TARGETS
 
 # A conversation takes 50 ms, an input of another target less than one.
-EXAMPLES = {"session": 60, "caller": 40, "resume": 40}
+EXAMPLES = {"session": 60, "caller": 40, "resume": 40, "events": 40}
 
 
 @pytest.mark.parametrize("target", TARGETS)

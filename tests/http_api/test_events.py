@@ -193,6 +193,7 @@ async def test_query_has_the_id_to_begin_with_and_the_header_is_newer(
         ("channels=*.trade&since_ms=1&since_ms=2", "a parameter twice"),
         ("channels=*.trade&where=x", "where: must be JSON"),
         ("channels=*.trade&where={}", "data.where"),
+        ('channels=*.trade&where={"field":"a","eq":1e999}', "beyond a double"),
         (
             "channels=*.trade&max_rate=fast",
             "max_rate: must be a number of messages per second, not 'fast'",

@@ -68,8 +68,7 @@ def read_event_query(request: HandshakeRequest, catalogue: Catalogue) -> EventQu
         data["delivery"] = query["delivery"]
     if "max_rate" in query:
         data["max_rate"] = _rate(query["max_rate"])
-    if "where" in query:
-        data["where"] = _json(query, "where")
+    where = _json(query, "where") if "where" in query else None
     snapshot = _flag(query, "snapshot")
     # A browser sends its last id; the query has that of the page's start.
     text = request.headers.get("last-event-id") or query.get(_LAST_EVENT_ID, "")
@@ -78,14 +77,15 @@ def read_event_query(request: HandshakeRequest, catalogue: Catalogue) -> EventQu
         data |= {"positions": True, "snapshot": snapshot}
         if "since_ms" in query:
             data["since_ms"] = _number(query, "since_ms")
-        return EventQuery(_command("subscribe", data), Frames(frames), None, snapshot)
+        command = _command("subscribe", data, where)
+        return EventQuery(command, Frames(frames), None, snapshot)
     snapshot = snapshot and start.in_snapshot
     # A topic that is no longer in the catalogue has no subscribers.
     known = {topic: own for topic, own in start.positions.items() if topic in catalogue.topics}
     data["positions"] = known
     data["ids"] = {topic: start.ids[topic] for topic in known if topic in start.ids}
     data["snapshot"] = snapshot
-    return EventQuery(_command("resume", data), Frames(frames), start, snapshot)
+    return EventQuery(_command("resume", data, where), Frames(frames), start, snapshot)
 
 
 def read_snapshot_query(request: HandshakeRequest) -> str:
@@ -109,8 +109,12 @@ def _check_fields(query: Mapping[str, str], allowed: Collection[str]) -> None:
         raise bad_request(f"the query: unknown field {fields}; allowed: {', '.join(allowed)}")
 
 
-def _command(kind: str, data: Mapping[str, Any]) -> str:
-    return dump_json({"type": kind, "data": data}).decode()
+def _command(kind: str, data: Mapping[str, Any], where: str | None = None) -> str:
+    """Write a command. `where`: JSON as the client wrote it, because some numbers have no other."""
+    fields = dump_json(data).decode()
+    if where is not None:
+        fields = f'{fields[:-1]},"where":{where}}}'
+    return f'{{"type":"{kind}","data":{fields}}}'
 
 
 def _start(text: str) -> EventId:
@@ -127,11 +131,13 @@ def _flag(query: Mapping[str, str], field: str) -> bool:
     return _FLAGS[text]
 
 
-def _json(query: Mapping[str, str], field: str) -> Any:
+def _json(query: Mapping[str, str], field: str) -> str:
+    """Return a field that is one JSON text."""
     try:
-        return load_json(query[field])
+        load_json(query[field])
     except InvalidJson as error:
         raise bad_request(f"{field}: must be JSON: {error}") from error
+    return query[field]
 
 
 def _rate(text: str) -> float:
