@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from odin_ws.bench.cases import Case, Figure, Measured
-from odin_ws.bench.suite import CASES
+from odin_ws.bench.errors import BenchFailed
+from odin_ws.bench.suite import CASES, cases_of
 from odin_ws.bench.workload import EVENTS, SCENARIOS, SUITES, Run
 from tests.bench.results_factory import measurement
 
@@ -107,3 +108,21 @@ def test_affected_connections_do_not_exceed_connections() -> None:
     runs: list[Run] = [run for cases in CASES.values() for case in cases for run in case.runs]
 
     assert all(run.affected <= run.connections for run in runs)
+
+
+def test_cases_are_selected_by_a_part_of_their_name() -> None:
+    """Each text may select several; without texts all cases run, in their order."""
+    assert [case.name for case in cases_of("short", ["no connections", "connecting, "])] == [
+        "connecting, idle",
+        "connecting, 10/s to all",
+        "no connections",
+    ]
+    assert list(cases_of("all")) == list(CASES["all"])
+
+
+def test_unknown_case_is_an_error_that_lists_the_cases() -> None:
+    """Also if another text has selected a case."""
+    with pytest.raises(BenchFailed, match="no case of short is called 'storm'") as caught:
+        cases_of("short", ["no connections", "storm"])
+
+    assert "\n  connecting, idle\n" in str(caught.value)

@@ -8,6 +8,7 @@ from typing import Final
 import attrs
 
 from odin_ws.bench.cases import Case, Figure
+from odin_ws.bench.errors import BenchFailed
 from odin_ws.bench.figures import (
     CONNECTS,
     CONNECTS_UNDER_STREAM,
@@ -30,7 +31,7 @@ from odin_ws.bench.figures import (
 )
 from odin_ws.bench.workload import SCENARIOS, TOKENS, Disturbance, Run
 
-__all__ = ["CASES"]
+__all__ = ["CASES", "cases_of"]
 
 _STEADY: Final = Run("steady")
 _EVENLY: Final = attrs.evolve(_STEADY, label="1,000 x 100/s", broadcast_rate=0)
@@ -234,3 +235,17 @@ CASES: Final[Mapping[str, Sequence[Case]]] = {
         ),
     ),
 }
+
+
+def cases_of(suite: str, texts: Sequence[str] = ()) -> Sequence[Case]:
+    """Return the cases of a suite whose names contain one of some texts; all without texts.
+
+    Raises:
+        BenchFailed: no case's name contains one of the texts.
+    """
+    cases = CASES[suite]
+    for text in texts:
+        if not any(text in case.name for case in cases):
+            names = "\n".join(f"  {case.name}" for case in cases)
+            raise BenchFailed(f"no case of {suite} is called {text!r}; its cases:\n{names}")
+    return [case for case in cases if not texts or any(text in case.name for text in texts)]

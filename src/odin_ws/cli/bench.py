@@ -96,6 +96,10 @@ def _help() -> str:
             "12,000 subscribers, compared with a bare send loop in C",
             "odin-ws bench steady --connections 12000 --rate 20 --baseline",
         ),
+        (
+            "Two cases of a suite, with their limits",
+            "odin-ws bench all --case storm --case '1,000 x 100/s'",
+        ),
         ("Figures as JSON, latency as a picture", "odin-ws bench storm --json - --plot s.svg"),
         (
             "Events of another domain",
@@ -137,6 +141,13 @@ def _help() -> str:
     "--deflate/--no-deflate", default=None, help="Whether clients offer permessage-deflate."
 )
 @click.option("--events/--no-events", default=None, help="Publish the events of `odin-ws publish`.")
+@click.option(
+    "--case",
+    "only",
+    metavar="TEXT",
+    multiple=True,
+    help="Run only the cases of a suite whose names contain TEXT; repeatable.",
+)
 @click.option("--baseline", is_flag=True, help="Also measure a bare send loop in C.")
 @click.option("--kafka", metavar="HOST:PORT", help="Use this running broker.")
 @click.option(
@@ -186,6 +197,7 @@ def bench(
     scenario: str,
     server: tuple[str, int, str] | None,
     pids: tuple[int, ...],
+    only: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Run a scenario or a suite. `_help` has the help text."""
@@ -199,6 +211,8 @@ def bench(
         raise click.UsageError("--clients and --connections exclude each other")
     if scenario in SUITES and given:
         raise click.UsageError(f"{scenario} is a suite: its runs have fixed numbers")
+    if scenario not in SUITES and only:
+        raise click.UsageError(f"{scenario} has no cases: only suites do")
     catalogue = _read_catalogue(options["catalogue_file"])
     if scenario in SUITES and options["catalogue_file"] is not None:
         raise click.UsageError(f"{scenario} is a suite of Odin's catalogue: no --catalogue")
@@ -214,7 +228,7 @@ def bench(
 
     outputs = Outputs(json_file, plot_file)
     if scenario in SUITES:
-        sys.exit(run(partial(run_suite, scenario, how, outputs=outputs)))
+        sys.exit(run(partial(run_suite, scenario, how, only=only, outputs=outputs)))
     chosen = SCENARIOS[scenario].with_options(given).within(catalogue)
     sys.exit(run(partial(run_scenario, scenario, chosen, how, baseline=baseline, outputs=outputs)))
 

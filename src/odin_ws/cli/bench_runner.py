@@ -16,7 +16,7 @@ from odin_ws.bench.cases import Case, Measured
 from odin_ws.bench.errors import BenchFailed
 from odin_ws.bench.options import Options
 from odin_ws.bench.run import open_testbed
-from odin_ws.bench.suite import CASES
+from odin_ws.bench.suite import cases_of
 from odin_ws.bench.workload import Run, Scenario
 from odin_ws.cli.bench_display import open_progress, print_cases, print_problems, print_runs
 from odin_ws.cli.command_runner import CommandFailed, say
@@ -56,12 +56,18 @@ async def run_scenario(
     return _show(measured, partial(print_runs, name, measured), {"scenario": name}, outputs)
 
 
-async def run_suite(name: str, options: Options, *, outputs: Outputs) -> int:
-    """Run a suite of cases; returns the exit status.
+async def run_suite(name: str, options: Options, *, only: Sequence[str], outputs: Outputs) -> int:
+    """Run the cases of a suite, or those whose names contain a text of `only`.
 
-    The status is also 1 if a figure misses its limit.
+    Returns the exit status, which is also 1 if a figure misses its limit.
+
+    Raises:
+        CommandFailed: there is no such case, or the cases could not be run.
     """
-    cases = CASES[name]
+    try:
+        cases = cases_of(name, only)
+    except BenchFailed as error:
+        raise CommandFailed(str(error)) from error
     wanted = [(run, case.baseline) for case in cases for run in case.runs]
     measured = await _measure(options, wanted)
     if len(measured) < len(wanted):
