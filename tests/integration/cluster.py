@@ -227,10 +227,11 @@ class Cluster:
 class Transaction:
     """A transaction that the test commits, aborts, or leaves open."""
 
-    def __init__(self, bootstrap: str, seconds: float = 600) -> None:
+    def __init__(self, bootstrap: str, seconds: float = 600, codec: str = "none") -> None:
         self._producer = Producer(
             {
                 "bootstrap.servers": bootstrap,
+                "compression.type": codec,
                 "transactional.id": uuid.uuid4().hex,
                 # Kafka aborts an open transaction after this time.
                 "transaction.timeout.ms": int(seconds * 1000),

@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
 
 __all__ = [
     "PARTITIONS",
@@ -72,16 +72,22 @@ def libs(folder: Path = LIBS) -> Path:
 
 
 async def create_topics(
-    bootstrap: str, names: Collection[str] = TOPICS, partitions: int = PARTITIONS
+    bootstrap: str,
+    names: Collection[str] = TOPICS,
+    partitions: int = PARTITIONS,
+    config: Mapping[str, str] | None = None,
 ) -> None:
-    """Create the topics, and wait until every partition has a leader.
+    """Create the topics with these topic settings, and wait until every partition has a leader.
 
     Raises:
         confluent_kafka.KafkaException: a topic exists already, or the broker rejects it.
         trio.TooSlowError: they did not exist within `TOPICS_SECONDS`.
     """
     admin = AdminClient({"bootstrap.servers": bootstrap})
-    wanted = [NewTopic(name, num_partitions=partitions, replication_factor=1) for name in names]
+    wanted = [
+        NewTopic(name, num_partitions=partitions, replication_factor=1, config=dict(config or {}))
+        for name in names
+    ]
     with trio.fail_after(TOPICS_SECONDS):
         futures = admin.create_topics(wanted)
         for future in futures.values():

@@ -28,6 +28,7 @@ from tests.authorization_server import answer, halves, server_with
 from tests.cli.commands import run_command
 from tests.integration import kafka
 from tests.integration.events import event
+from tests.integration.running_log_reader import running
 from tests.integration.running_source import (
     Publisher,
     Sent,
@@ -38,7 +39,6 @@ from tests.integration.running_source import (
 )
 from tests.integration.secure_brokers import PASSWORD, USER, Secured, secured_kafka, token_for
 from tests.integration.servers import connected, serving, started
-from tests.integration.test_log_reader import running
 
 Settings = Callable[[Secured, Path], dict[str, str]]
 

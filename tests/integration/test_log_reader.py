@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 
 import attrs
 import pytest
 import trio
 
-from odin_ws.kafka.log_reader import KafkaLogReader
-from odin_ws.kafka.options import KafkaOptions
 from odin_ws.log_reader import LogReader, LogUnavailable, Span
 from odin_ws.records import Record, TopicPartition
 from odin_ws.testing.brokers import embedded_broker
 from tests.integration import kafka
 from tests.integration.conftest import ApacheFactory
+from tests.integration.running_log_reader import running
 from tests.integration.running_source import (
     Publisher,
     Sent,
@@ -27,16 +25,6 @@ from tests.integration.running_source import (
     publish_in_transaction,
 )
 from tests.kafka.log_reader_contract import ArchiveContract, read_all
-
-
-@asynccontextmanager
-async def running(options: KafkaOptions, readers: int = 1) -> AsyncIterator[KafkaLogReader]:
-    """A log reader that runs for the length of the block."""
-    log_reader = KafkaLogReader(options, readers)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(log_reader.run)
-        yield log_reader
-        nursery.cancel_scope.cancel()
 
 
 async def exhaust(batches: AsyncIterator[Sequence[Record]]) -> None:

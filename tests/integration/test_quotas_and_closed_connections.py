@@ -14,6 +14,7 @@ from odin_ws.records import TopicPartition
 from odin_ws.settings import Secret
 from odin_ws.testing.brokers import apache_kafka
 from tests.integration import kafka
+from tests.integration.running_log_reader import running
 from tests.integration.running_source import (
     Publisher,
     Sent,
@@ -23,7 +24,6 @@ from tests.integration.running_source import (
     options,
 )
 from tests.integration.secure_brokers import PASSWORD, USER, kafka_with_password
-from tests.integration.test_log_reader import running
 
 # How often the broker wants to be told who we are, and for how long records are published.
 REAUTH_SECONDS = 2

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Iterable
 from functools import partial
 
+import pytest
 import trio
 
+from odin_ws.log_reader import Span
+from odin_ws.records import Record, TopicPartition
+from tests.integration import kafka
 from tests.integration.cluster import Cluster, Transaction
 from tests.integration.domain import Domain, offsets
 from tests.integration.problems import kafka_check, no_problem, problem_with
-from tests.integration.running_source import Publisher, until
+from tests.integration.running_log_reader import running
+from tests.integration.running_source import (
+    Publisher,
+    Sent,
+    eventually,
+    feeding,
+    new_topics,
+    options,
+    until,
+)
 from tests.integration.servers import Server, connected, serving
+from tests.kafka.log_reader_contract import read_all
 
 # Time-out of a resume without anything to wait for; a free machine answers in milliseconds.
 AT_ONCE_SECONDS = 3
@@ -116,3 +132,63 @@ async def test_late_committed_transaction_is_delivered_in_log_order(
         await client.received(6)
         assert [one["data"]["data"]["n"] for one in client.messages] == list(range(6))
         assert offsets(client) == {0: list(range(6))}
+
+
+async def mix_transactions(bootstrap: str, topic: str, codec: str) -> None:
+    """Write 23 records, 15 of them to deliver, and three markers.
+
+    The batches of two transactions alternate with plain ones, and the log ends with the marker of
+    an abort.
+    """
+
+    def sent(count: int) -> list[Sent]:
+        return [Sent(topic, b"BTC", b"%d " % n + b"x" * 200, 0) for n in range(count)]
+
+    plain = Publisher(bootstrap, codec)
+    committed, aborted, last = (Transaction(bootstrap, codec=codec) for _ in range(3))
+    await committed.write(sent(5))
+    await aborted.write(sent(5))
+    await plain.publish(sent(5))
+    await committed.commit()
+    await plain.publish(sent(5))
+    await aborted.abort()
+    await last.write(sent(3))
+    await last.abort()
+
+
+def by_offset(records: Iterable[Record]) -> list[tuple[int, bytes | None]]:
+    """Offset and value of each record, in order of arrival."""
+    return [(one.offset, one.value) for one in records]
+
+
+@pytest.mark.parametrize("codec", ["none", "gzip", "snappy", "lz4", "zstd"])
+async def test_mixed_transactions_are_read_alike_by_all_readers(apache: str, codec: str) -> None:
+    """Live, by a group member, in the history and by a scan: the committed records, once each.
+
+    Each reader ends after the last marker.
+    """
+    topics = new_topics()
+    await kafka.create_topics(apache, topics, 1)
+    key = TopicPartition(topics[0], 0)
+    group = options(apache, group=f"group-{uuid.uuid4().hex[:8]}")
+    history = options(apache, history_seconds=600, history_records=1000)
+    async with feeding(topics, options(apache)) as live, feeding(topics, group) as member:
+        await eventually(lambda: member.assignments and member.assignments[-1].positions)
+        await mix_transactions(apache, topics[0], codec)
+        committed = await kafka.read_records(apache, topics, 1, 15)
+        expected = [(one.offset(), one.value()) for one in committed]
+        for reader in live, member:
+            await eventually(lambda: {key: 25} in [one.passed for one in reader.batches])  # noqa: B023
+            assert by_offset(reader.records) == expected
+    async with feeding(topics, history) as late, running(options(apache)) as log_reader:
+        assert by_offset(late.history) == expected
+        assert late.assignments[0].positions == {key: 25}
+        for first in 0, 7, 12, 15, 22:
+            found = await read_all(log_reader, {key: Span(first, 25)})
+            assert by_offset(found) == [one for one in expected if (one[0] or 0) >= first]
+        await Publisher(apache, codec).publish([Sent(topics[0], partition=0)])
+        await late.received(len(expected) + 1)
+        assert late.records[-1].offset == 26
+    async with feeding(topics, group) as again:
+        await again.received(1)
+        assert [one.offset for one in again.records] == [26]

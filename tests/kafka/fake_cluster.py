@@ -13,6 +13,7 @@ import trio
 from odin_ws.kafka.client import Purpose
 from odin_ws.kafka.errors import KafkaUnavailable, RequestUnsupported
 from odin_ws.kafka.protocol import (
+    EARLIEST_LOCAL,
     LATEST,
     BrokerAddress,
     CommittedOffset,
@@ -85,7 +86,7 @@ class FakeCluster:
     batch whole, however large. `out_of_range`: how often a partition answers so without reason.
     `throttles`: by node for how long a quota delays each fetch. `fetches_by_name`: as brokers with
     ids do that answer no Fetch of version 13. `early_ends`: answers to OffsetForLeaderEpoch with
-    an end that is too early.
+    an end that is too early. `knows_local`: brokers tell which records are on their disks.
     """
 
     leaders: dict[TopicPartition, int | None] = attrs.field(converter=_copied)
@@ -110,6 +111,7 @@ class FakeCluster:
     has_sessions: bool = True
     answers_epoch_ends: bool = True
     sends_whole: bool = True
+    knows_local: bool = True
     metadata_fails: bool = False
     metadata_seconds: float = 0.0
     committed: dict[TopicPartition, int] = attrs.field(factory=dict)
@@ -272,6 +274,8 @@ class FakeCluster:
     def _answer(self, node: int, request: Any) -> Any:
         match request:
             case ListOffsetsRequest():
+                if EARLIEST_LOCAL in request.times.values() and not self.knows_local:
+                    raise RequestUnsupported("the broker does not know")
                 committed = request.committed
                 return {
                     key: self._offset(node, key, at, committed=committed)

@@ -8,7 +8,7 @@ from typing import Final
 
 import attrs
 
-from odin_ws.kafka.protocol import EARLIEST, LATEST, EpochEnd
+from odin_ws.kafka.protocol import EARLIEST, EARLIEST_LOCAL, LATEST, EpochEnd
 from tests.kafka.batches import raw_batch, raw_record, with_epoch
 
 __all__ = ["FakeLog", "now_ms"]
@@ -41,13 +41,15 @@ class StoredBatch:
 class FakeLog:
     """What one partition holds.
 
-    `start`, `end`: its first offset, and the one behind its last. `epoch`: the leader's own.
+    `start`, `end`: its first offset, and the one behind its last. `local_start`: the first that is
+    on the broker's own disks; fetches before it get nothing. `epoch`: the leader's own.
     `open_transactions`: by producer the first offset. `aborted`: (producer, first, marker's).
     """
 
     batches: list[StoredBatch] = attrs.field(factory=list)
     start: int = 0
     end: int = 0
+    local_start: int = 0
     epoch: int = 0
     open_transactions: dict[int, int] = attrs.field(factory=dict)
     aborted: list[tuple[int, int, int]] = attrs.field(factory=list)
@@ -115,11 +117,6 @@ class FakeLog:
     # ---- reading
 
     @property
-    def end_of_batches(self) -> int:
-        """Behind the last batch; behind a hole at the end nothing can be seen."""
-        return max([self.start, *(one.end for one in self.batches)])
-
-    @property
     def last_stable(self) -> int:
         """The first offset of the oldest open transaction, else the end."""
         return min(self.open_transactions.values(), default=self.end)
@@ -130,7 +127,7 @@ class FakeLog:
         `whole`: the first however large; `cut`: else its beginning, and not nothing.
         """
         found = b""
-        for one in self.batches:
+        for one in self.batches if offset >= self.local_start else ():
             if one.end <= offset or one.base >= self.last_stable:
                 continue
             if found and len(found) + len(one.data) > max_bytes:
@@ -150,6 +147,8 @@ class FakeLog:
             return self.end
         if at == EARLIEST:
             return self.start
+        if at == EARLIEST_LOCAL:
+            return max(self.start, self.local_start)
         return next((one.base for one in self.batches if one.published_ms >= at), -1)
 
     def epoch_end(self, epoch: int) -> EpochEnd:

@@ -14,6 +14,7 @@ from odin_ws.kafka.client import Purpose
 from odin_ws.kafka.errors import KafkaUnavailable
 from odin_ws.kafka.protocol import (
     EARLIEST,
+    EARLIEST_LOCAL,
     LATEST,
     BrokerAddress,
     FetchedPartition,
@@ -89,7 +90,7 @@ class StoredLog:
 
     def offset_of(self, time: int) -> int:
         """What ListOffsets says."""
-        if time == EARLIEST:
+        if time in {EARLIEST, EARLIEST_LOCAL}:
             return self.first
         if time == LATEST:
             return self.end

@@ -179,7 +179,7 @@ class Reading:
             await self.take(None)
             await trio.sleep(0.5)
         for key in KEYS:
-            assert self.next[key] == self.cluster.logs[key].end_of_batches
+            assert self.next[key] == self.cluster.logs[key].end
             assert self.fetcher.partitions[key].problem is None
 
     async def truncate(self, key: TopicPartition, node: int, draw: DataObject) -> None:

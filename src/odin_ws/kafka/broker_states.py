@@ -9,12 +9,12 @@ import trio
 
 from odin_ws.kafka.protocol import FetchRequest, FetchResponse
 
-__all__ = ["BrokerStates"]
+__all__ = ["UNSEEN_SECONDS", "BrokerStates"]
 
 # A topic cannot be deleted and created again between two fetches or metadata responses that are not
 # further apart: the controller needs longer for that, and a waiting fetch fails when its topic is
 # deleted.
-_UNSEEN_SECONDS: Final = 0.2
+UNSEEN_SECONDS: Final = 0.2
 
 
 class BrokerStates:
@@ -55,4 +55,4 @@ class BrokerStates:
 
     def longest_unseen(self, node: int) -> float:
         """Return for how long a topic may not have been seen before a fetch or look-up."""
-        return _UNSEEN_SECONDS + 2 * self._slot if node in self._by_name else math.inf
+        return UNSEEN_SECONDS + 2 * self._slot if node in self._by_name else math.inf

@@ -37,6 +37,8 @@ class Effect(Flag):
     """The partition's problem has begun or ended."""
     REPLAN = auto()
     """The partition's position must be looked up, in another task than the fetches."""
+    SUSPECT_GAP = auto()
+    """The leader's log has offsets after the position, which the next response may not have."""
 
 
 def apply_fetched(
@@ -59,7 +61,8 @@ def apply_fetched(
     partition.out_of_range_at = None
     if fetched.data:
         return _apply_data(partition, fetched, now, header_names)
-    return Effect.JUDGE if partition.succeed() else Effect.NONE
+    effect = Effect.JUDGE if partition.succeed() else Effect.NONE
+    return effect | Effect.SUSPECT_GAP if fetched.last_stable > partition.position else effect
 
 
 def _apply_out_of_range(partition: Partition, now: float) -> Effect:
@@ -105,7 +108,9 @@ def _apply_data(
         partition.record_epoch = found.last_epoch
     if found.records:
         partition.buffer(found.records, max(len(fetched.data), found.size))
-    return effect
+    # The next response leaves the partition out if it has no news.
+    is_behind = found.next_offset < fetched.last_stable
+    return effect | Effect.SUSPECT_GAP if is_behind else effect
 
 
 def _fetch_larger(partition: Partition, now: float) -> Effect:

@@ -8,7 +8,6 @@ from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Final
 
-import structlog
 import trio
 
 from odin_ws.backoff import Backoff
@@ -28,11 +27,10 @@ from odin_ws.kafka.protocol import (
 )
 from odin_ws.kafka.ready_queue import FetchedRecords, ReadyQueue
 from odin_ws.kafka.record_headers import NO_NAMES
+from odin_ws.kafka.tail_gaps import TailGaps
 from odin_ws.records import GapReason, TopicPartition
 
 __all__ = ["BATCH_RECORDS", "FetchedRecords", "Fetcher"]
-
-log = structlog.get_logger("odin_ws.kafka")
 
 # Decoding and delivering a record costs about 5 us: a batch blocks the loop for at most 10 ms.
 BATCH_RECORDS: Final = 2000
@@ -90,12 +88,14 @@ class Fetcher:
         self._topic_ids: dict[str, str | None] = {}
         self._nodes: set[int] = set()
         self._ready = ReadyQueue()
+        self._tail_gaps = TailGaps(brokers, self._topic_id, self._pass_gap)
 
     # ---- used by the source
 
     async def run(self) -> None:
         """Fetch until cancelled."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tail_gaps.run)
             while True:
                 for node in self._leaders() - self._nodes:
                     self._nodes.add(node)
@@ -330,6 +330,13 @@ class Fetcher:
             self._ready.add(partition)
         if Effect.REPLAN in effect:
             self._notify()
+        if Effect.SUSPECT_GAP in effect:
+            self._tail_gaps.suspect(partition)
+
+    def _pass_gap(self, partition: Partition) -> None:
+        """Report the offsets of a gap as passed, and fetch from its end."""
+        self._ready.add(partition)
+        self._notify()
 
     # ---- offset lookups
 
@@ -380,6 +387,7 @@ class Fetcher:
         partition = self.partitions.pop(key, None)
         if partition is not None:
             self._ready.remove(partition)
+            self._tail_gaps.forget(partition)
 
     def _leaders(self) -> set[int]:
         return {one.leader for one in self.partitions.values() if one.leader is not None}
@@ -392,6 +400,9 @@ class Fetcher:
             for name in {key.topic for key in self.partitions}
             for topic in (self._topics.get(name),)
         }
+
+    def _topic_id(self, topic: str) -> str | None:
+        return self._topic_ids.get(topic)
 
     def _notify(self) -> None:
         self.changed.set()

@@ -8,15 +8,13 @@ from typing import Final
 
 import trio
 
-from odin_ws.kafka.client import KafkaClient, Purpose
-from odin_ws.kafka.errors import KafkaUnavailable, error_text
+from odin_ws.kafka.client import KafkaClient
+from odin_ws.kafka.errors import KafkaUnavailable
 from odin_ws.kafka.offset_queries import list_offsets
 from odin_ws.kafka.options import KafkaOptions
 from odin_ws.kafka.protocol import (
     EARLIEST,
     LATEST,
-    FetchedPartition,
-    FetchRequest,
     Metadata,
 )
 from odin_ws.kafka.span_read import (
@@ -143,7 +141,7 @@ class KafkaLogReader:
     ) -> AsyncIterator[AsyncIterator[Sequence[Record]]]:
         """See LogReader."""
         reading = SpanRead(
-            self.layout, self.fetch, spans, topic_ids, self._bound, self._header_names
+            self.layout, self._client, spans, topic_ids, self._bound, self._header_names
         )
         await self._slots.acquire_on_behalf_of(reading)
         reading.given_at = trio.current_time()
@@ -184,13 +182,6 @@ class KafkaLogReader:
             return await self._client.metadata(sorted(topics))
         except KafkaUnavailable as failure:
             raise LogUnavailable(str(failure)) from failure
-
-    async def fetch(self, node: int, request: FetchRequest) -> Sequence[FetchedPartition]:
-        """Fetch from a broker. Raises KafkaUnavailable."""
-        response = await self._client.send(node, request, Purpose.FETCH, request.wait_seconds)
-        if response.error:
-            raise KafkaUnavailable(error_text(response.error))
-        return response.partitions
 
 
 def _recreated(metadata: Metadata, topic_ids: Mapping[str, str]) -> set[str]:

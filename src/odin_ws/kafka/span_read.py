@@ -4,23 +4,35 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from collections.abc import Set as AbstractSet
 from typing import Final
 
 import attrs
 import trio
 
+from odin_ws.kafka.broker_states import UNSEEN_SECONDS
+from odin_ws.kafka.client import Brokers, Purpose
 from odin_ws.kafka.errors import KafkaUnavailable, error_text
 from odin_ws.kafka.protocol import (
     FetchedPartition,
     FetchFrom,
     FetchRequest,
+    FetchResponse,
     Metadata,
     TopicLayout,
 )
 from odin_ws.kafka.record_batches import read_batches
 from odin_ws.kafka.record_headers import NO_NAMES
+from odin_ws.kafka.tail_gaps import is_tail_gap
 from odin_ws.log_reader import LogUnavailable, RecordsExpired, Span
 from odin_ws.records import Record, TopicPartition
 
@@ -62,7 +74,7 @@ class SpanRead(AsyncIterator[Sequence[Record]]):
     def __init__(  # noqa: PLR0913, PLR0917 -- two are how to ask Kafka
         self,
         layout: Callable[[Collection[str], Collection[TopicPartition]], Awaitable[Metadata]],
-        fetch: Callable[[int, FetchRequest], Awaitable[Sequence[FetchedPartition]]],
+        brokers: Brokers,
         spans: Mapping[TopicPartition, Span],
         topic_ids: Mapping[str, str],
         bound: float,
@@ -72,7 +84,7 @@ class SpanRead(AsyncIterator[Sequence[Record]]):
         self.given_at = -math.inf
         self.over: str | None = None
         self._layout = layout
-        self._fetch_from = fetch
+        self._brokers = brokers
         self._bound = bound
         self._left = {
             key: _Place(span.first, span.last)
@@ -81,6 +93,8 @@ class SpanRead(AsyncIterator[Sequence[Record]]):
         }
         self._batches: deque[Sequence[Record]] = deque()
         self._metadata: Metadata | None = None
+        # Whether brokers identify topics by name in fetches although the topics have ids.
+        self._fetches_by_name = False
         self._topic_ids = dict(topic_ids)
         self._trouble: dict[TopicPartition, str] = {}
         self._progress_at = -math.inf
@@ -107,6 +121,8 @@ class SpanRead(AsyncIterator[Sequence[Record]]):
             await self._look_up()
         if self._metadata is not None:
             await self._fetch_all(self._metadata)
+        if not self._batches and self._metadata is not None:
+            await self._pass_gaps(self._metadata)
         if self._batches or not self._left:
             return
         if trio.current_time() - self._progress_at > self._bound:
@@ -142,6 +158,7 @@ class SpanRead(AsyncIterator[Sequence[Record]]):
             elif self._is_another(key.topic, topic) or key.partition not in topic.partitions:
                 raise _expired(key)
         self._metadata = metadata
+        self._see(self._left)
 
     def _is_another(self, name: str, topic: TopicLayout) -> bool:
         """Whether the topic was recreated after the caller's offsets or after the first request."""
@@ -161,7 +178,18 @@ class SpanRead(AsyncIterator[Sequence[Record]]):
         for node, keys in by_leader.items():
             await self._fetch(node, keys, metadata)
 
+    def _see(self, keys: Iterable[TopicPartition]) -> None:
+        """Note that a response has shown that these topics were not recreated."""
+        now = trio.current_time()
+        for key in keys:
+            self._left[key].seen_at = now
+
     async def _fetch(self, node: int, keys: list[TopicPartition], metadata: Metadata) -> None:
+        seen_at = min(self._left[key].seen_at for key in keys)
+        if self._fetches_by_name and trio.current_time() > seen_at + UNSEEN_SECONDS:
+            # While nothing was read, the topic may have been recreated.
+            self._metadata = None
+            return
         request = FetchRequest(
             _FETCH_SECONDS,
             1,
@@ -177,16 +205,25 @@ class SpanRead(AsyncIterator[Sequence[Record]]):
             {key.topic: metadata.topics[key.topic].topic_id for key in keys},
         )
         try:
-            partitions = await self._fetch_from(node, request)
+            response = await self._send(node, request)
         except KafkaUnavailable as failure:
             self._trouble.update(dict.fromkeys(keys, str(failure)))
             self._metadata = None
             return
-        for one in partitions:
+        self._fetches_by_name |= any(request.topic_ids.values()) and not response.by_id
+        self._see(keys)
+        for one in response.partitions:
             place = self._left.get(one.key)
             if place is not None:
                 self._take(one, place)
                 await trio.lowlevel.checkpoint()
+
+    async def _send(self, node: int, request: FetchRequest) -> FetchResponse:
+        """Send a fetch. Raises KafkaUnavailable, also for an error of the whole response."""
+        response = await self._brokers.send(node, request, Purpose.FETCH, request.wait_seconds)
+        if response.error:
+            raise KafkaUnavailable(error_text(response.error))
+        return response
 
     def _take(self, one: FetchedPartition, place: _Place) -> None:
         if one.error == _OUT_OF_RANGE and place.out_of_range_at == place.next:
@@ -196,10 +233,12 @@ class SpanRead(AsyncIterator[Sequence[Record]]):
             # counts.
             place.out_of_range_at = place.next if one.error == _OUT_OF_RANGE else None
             self._trouble[one.key] = error_text(one.error)
-            if one.error in _LEADER_MOVED:
+            if one.error in _LEADER_MOVED or self._fetches_by_name:
                 self._metadata = None
             return
         if not one.data:
+            if place.stable_end is None and one.last_stable > place.next:
+                place.stable_end = one.last_stable
             return
         skip = place.corrupt_at == place.next
         found = read_batches(
@@ -217,25 +256,50 @@ class SpanRead(AsyncIterator[Sequence[Record]]):
                 place.max_bytes = min(2 * place.max_bytes, _LARGEST_PARTITION_BYTES)
             return
         self._progress_at = trio.current_time()
-        place.next, place.max_bytes = found.next_offset, _PARTITION_BYTES
+        self._move(one.key, place, found.next_offset)
         records = [record for record in found.records if record.offset <= place.last]
         for begin in range(0, len(records), _BATCH_RECORDS):
             self._batches.append(records[begin : begin + _BATCH_RECORDS])
+
+    def _move(self, key: TopicPartition, place: _Place, offset: int) -> None:
+        """Continue at an offset, unless that is after the span."""
+        place.next, place.max_bytes, place.stable_end = offset, _PARTITION_BYTES, None
         # A broker fills its response in the order of the request: partitions left out go first.
-        del self._left[one.key]
+        del self._left[key]
         if place.next <= place.last:
-            self._left[one.key] = place
+            self._left[key] = place
+
+    async def _pass_gaps(self, metadata: Metadata) -> None:
+        """Pass offsets at the ends of logs whose records compaction has removed."""
+        leaders = leaders_of(metadata)
+        for key, place in list(self._left.items()):
+            leader, end = leaders.get(key), place.stable_end
+            if end is None or leader is None:
+                continue
+            try:
+                topic_id = metadata.topics[key.topic].topic_id
+                if await is_tail_gap(self._brokers, leader, key, place.next, topic_id):
+                    self._progress_at = trio.current_time()
+                    self._move(key, place, end)
+            except KafkaUnavailable as failure:
+                self._trouble[key] = str(failure)
 
 
 @attrs.define
 class _Place:
-    """The progress of reading one span."""
+    """The progress of reading one span.
+
+    `seen_at`: when a response last showed that the topic was not recreated (Trio's clock).
+    `stable_end`: the last stable offset of the first response that had no record at `next`.
+    """
 
     next: int
     last: int
     max_bytes: int = _PARTITION_BYTES
     corrupt_at: int | None = None
     out_of_range_at: int | None = None
+    seen_at: float = -math.inf
+    stable_end: int | None = None
 
 
 def topic_error(metadata: Metadata, name: str) -> int:

@@ -175,10 +175,10 @@ class ApacheKafka(Broker):
         port = free[0] if port is None else port
         self._ports = dict(zip(broker_listeners.listeners, free[2:], strict=True))
         self._java = java_command(libs)
-        self._data = directory / "data"
+        self.data = directory / "data"
         self._properties = directory / "server.properties"
         self._scram_users = broker_listeners.scram_users
-        settings = _properties(port, free[1], self._data)
+        settings = _properties(port, free[1], self.data)
         for name, listener in broker_listeners.listeners.items():
             _add_listener(settings, name, listener, self._ports[name])
         settings |= config
@@ -193,7 +193,7 @@ class ApacheKafka(Broker):
 
     async def start(self) -> None:
         """Start it; the first time, format its directory before."""
-        if not _is_formatted(self._data):
+        if not _is_formatted(self.data):
             await self._format()
         await super().start()
 

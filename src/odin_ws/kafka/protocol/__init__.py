@@ -8,7 +8,7 @@ are left out.
 |---|---|---|
 | Metadata | 4 to 12 | 9: reliable leader epochs (KAFKA-9212); 10: topic ids (KIP-516) |
 | Fetch | 4 to 13 | 7: sessions (KIP-227); 9: the leader epoch (KIP-320); 13: topic ids |
-| ListOffsets | 1 to 7 | 2: isolation; 4: the leader epoch |
+| ListOffsets | 1 to 8 | 2: isolation; 4: the leader epoch; 8: records on local disks |
 | OffsetForLeaderEpoch | 2 to 4 | 3: the replica id |
 | FindCoordinator | 0 to 2 | |
 | OffsetFetch | 1 to 5 | 2: an error for the whole group |
@@ -42,6 +42,7 @@ from odin_ws.kafka.protocol.metadata import (
 )
 from odin_ws.kafka.protocol.offsets import (
     EARLIEST,
+    EARLIEST_LOCAL,
     LATEST,
     YOUNGEST,
     EpochEnd,
@@ -60,6 +61,7 @@ from odin_ws.kafka.protocol.wire import MalformedResponse
 
 __all__ = [
     "EARLIEST",
+    "EARLIEST_LOCAL",
     "LATEST",
     "NO_EPOCH",
     "YOUNGEST",

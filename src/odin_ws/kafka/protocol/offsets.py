@@ -21,6 +21,7 @@ from odin_ws.records import TopicPartition
 
 __all__ = [
     "EARLIEST",
+    "EARLIEST_LOCAL",
     "LATEST",
     "YOUNGEST",
     "EpochEnd",
@@ -29,15 +30,18 @@ __all__ = [
     "OffsetFound",
 ]
 
-_LIST_OFFSETS: Final = Api("ListOffsets", 2, 1, 7, 6)
+_LIST_OFFSETS: Final = Api("ListOffsets", 2, 1, 8, 6)
 _EPOCH_ENDS: Final = Api("OffsetForLeaderEpoch", 23, 2, 4, 4)
 
-# Special timestamps of ListOffsets. The last one, for the record with the highest timestamp, from
-# version 7 on (KIP-734).
+# Special timestamps of ListOffsets. YOUNGEST stands for the record with the highest timestamp, from
+# version 7 on (KIP-734). EARLIEST_LOCAL stands for the first record on the broker's own disks, from
+# version 8 on: earlier records are in remote storage (KIP-405).
 LATEST: Final = -1
 EARLIEST: Final = -2
 YOUNGEST: Final = -3
+EARLIEST_LOCAL: Final = -4
 _KNOWS_YOUNGEST: Final = 7
+_KNOWS_LOCAL: Final = 8
 
 _READ_UNCOMMITTED: Final = 0
 _READ_COMMITTED: Final = 1
@@ -74,6 +78,8 @@ class ListOffsetsRequest:
         version = _LIST_OFFSETS.choose(versions, _LIST_OFFSETS.highest)
         if version < _KNOWS_YOUNGEST and YOUNGEST in self.times.values():
             raise UnsupportedVersion("the broker does not know which record is the youngest")
+        if version < _KNOWS_LOCAL and EARLIEST_LOCAL in self.times.values():
+            raise UnsupportedVersion("the broker does not know which records are on its disks")
         writer = _LIST_OFFSETS.writer(version)
 
         def write_partition(one: tuple[int, int]) -> None:
