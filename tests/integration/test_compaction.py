@@ -72,9 +72,10 @@ async def test_log_that_ends_without_records_delays_nobody(
             found = await read_all(reader, {key: Span(0, LAST)})
             assert [one.offset for one in found] == KEPT
             assert await read_all(reader, {key: Span(TAIL[1], LAST)}) == []
-        history = {"WS_HISTORY_SECONDS": "2000000000"}
+        # The records are old.
+        history = {**domain.settings, "WS_HISTORY_SECONDS": "2000000000"}
         async with (
-            serving(broker.bootstrap, domain.settings, **history) as first,
+            serving(broker.bootstrap, history) as first,
             serving(broker.bootstrap, domain.settings, WS_HISTORY_BYTES="0") as second,
         ):
             for server in first, second:

@@ -82,7 +82,8 @@ def test_installed_release_is_the_tested_one() -> None:
 
 def test_connection_accepts_our_arguments() -> None:
     """Those of KafkaSecurity.connection, and the request timeout."""
-    parameters = inspect.signature(aiokafka.conn.create_conn).parameters
+    connection = aiokafka.conn.AIOKafkaConnection
+    parameters = inspect.signature(connection).parameters
     assert list(parameters)[:2] == ["host", "port"]
     assert parameters.keys() >= {
         "client_id",
@@ -94,7 +95,18 @@ def test_connection_accepts_our_arguments() -> None:
         "sasl_plain_password",
         "sasl_oauth_token_provider",
     }
-    assert inspect.iscoroutinefunction(aiokafka.conn.create_conn)
+    assert inspect.iscoroutinefunction(connection.connect)
+
+
+def test_version_lookup_has_the_overridden_shape() -> None:
+    """`connect` looks up the versions once, by a request of version 0 that `send` prepares."""
+    lookup = aiokafka.conn.AIOKafkaConnection._do_version_lookup  # noqa: SLF001
+    assert inspect.iscoroutinefunction(lookup)
+    assert not set(inspect.signature(lookup).parameters) - {"self"}
+    connect_source = inspect.getsource(aiokafka.conn.AIOKafkaConnection.connect)
+    assert connect_source.count("self._do_version_lookup()") == 1
+    request = aiokafka.conn.ApiVersionRequest().prepare({})
+    assert (request.API_KEY, request.API_VERSION) == (18, 0)
 
 
 class Recorded:

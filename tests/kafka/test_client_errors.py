@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import struct
 
 import pytest
 import trio
@@ -62,6 +63,40 @@ async def test_malformed_response_is_reported(key: int, garbage: bytes) -> None:
             await broker.closed.wait()
         assert str(failed.value).startswith(f"{broker.address}: malformed response: ")
         assert len(str(failed.value)) < 200
+        broker.garbles = {}
+        await client.metadata([])
+
+
+def versions_answer(error: int, *spans: tuple[int, int, int]) -> bytes:
+    """A response of version 0 with the API versions; see https://kafka.apache.org/protocol."""
+    listed = b"".join(struct.pack("!hhh", *span) for span in spans)
+    return struct.pack("!hi", error, len(spans)) + listed
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (versions_answer(35), "UNSUPPORTED_VERSION (35)"),
+        (
+            versions_answer(35, (18, 3, 4)),
+            "UNSUPPORTED_VERSION (35); it supports versions 3 to 4, odin-ws sends 0",
+        ),
+        (versions_answer(-1), "UNKNOWN_SERVER_ERROR (-1)"),
+        # Versions beside an error are not used.
+        (versions_answer(41, (3, 0, 12)), "NOT_CONTROLLER (41)"),
+    ],
+)
+async def test_error_for_the_api_versions_is_reported(answer: bytes, reason: str) -> None:
+    """By its name, not as a broker without any API; the next try begins anew."""
+    garbles = {API_VERSIONS: answer}
+    async with loopback_broker(garbles=garbles) as broker, client_of(broker) as client:
+        with pytest.raises(KafkaUnavailable) as failed:
+            await client.metadata([])
+        assert str(failed.value) == (
+            f"{broker.address}: the request for its API versions failed: {reason}"
+        )
+        with trio.fail_after(SECONDS):
+            await broker.closed.wait()
         broker.garbles = {}
         await client.metadata([])
 

@@ -28,6 +28,7 @@ from aiokafka.protocol.api import (
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.util import calc_crc32c
 
+from odin_ws.kafka.errors import UnexpectedResponse, error_text
 from odin_ws.kafka.protocol import EncodedRequest, Versions
 
 __all__ = [
@@ -63,6 +64,35 @@ SEND_ERRORS: Final = (KafkaError, OSError, EOFError)
 _pack_size: Final = struct.Struct(">i").pack
 
 _CLOSE_SECONDS: Final = 1.0
+
+_API_VERSIONS: Final = 18
+_UNSUPPORTED_VERSION: Final = 35
+
+
+class _Connection(aiokafka.conn.AIOKafkaConnection):  # type: ignore[misc]  # aiokafka is untyped
+    """A connection that does not ignore the error code of the response with the API versions."""
+
+    async def _do_version_lookup(self) -> None:
+        """See AIOKafkaConnection; also raises UnexpectedResponse."""
+        response = await self.send(aiokafka.conn.ApiVersionRequest())
+        versions = {key: (lowest, highest) for key, lowest, highest in response.api_versions}
+        if response.error_code:
+            raise UnexpectedResponse(_version_error(response.error_code, versions))
+        if any(lowest > highest for lowest, highest in versions.values()):
+            raise ValueError("an API's lowest version is above its highest")
+        self._versions = versions
+
+
+def _version_error(code: int, versions: Versions) -> str:
+    """Return the text for an error in the response with the API versions.
+
+    A broker that supports other versions of this request only has them in its response (KIP-511).
+    """
+    text = f"the request for its API versions failed: {error_text(code)}"
+    known = versions.get(_API_VERSIONS)
+    if code != _UNSUPPORTED_VERSION or known is None:
+        return text
+    return f"{text}; it supports versions {known[0]} to {known[1]}, odin-ws sends 0"
 
 
 class _ReceivedBody:
@@ -193,13 +223,14 @@ async def connect(
 
     Raises one of CONNECT_ERRORS or MALFORMED_RESPONSE_ERRORS, or TimeoutError.
     """
-    connection = await aiokafka.conn.create_conn(
+    connection = _Connection(
         host,
         port,
         request_timeout_ms=round(request_seconds * 1000),
         max_idle_ms=None if idle_seconds is None else round(idle_seconds * 1000),
         **arguments,
     )
+    await connection.connect()
     return AuthenticatedConnection(connection)
 
 

@@ -22,7 +22,7 @@ class AuthenticationFailed(ConnectionError):
 
 
 class UnexpectedResponse(KafkaConnectionError):  # type: ignore[misc]  # aiokafka is untyped
-    """A broker sent a malformed response during authentication; `what` describes it."""
+    """A broker's response is unusable, before or during authentication; `what` describes it."""
 
     def __init__(self, what: str) -> None:
         super().__init__(what)
