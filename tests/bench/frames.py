@@ -8,7 +8,7 @@ import zlib
 
 import numpy as np
 
-from odin_ws.bench.reader import Bytes, Tables
+from odin_ws.bench.tables import Bytes, Tables
 
 __all__ = ["batch", "frame", "message", "octets", "packed", "tables"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from odin_ws.bench.reader import LONGEST_FRAME, Problem
+from odin_ws.bench.tables import LONGEST_FRAME, Problem
 
 __all__ = ["Reference"]
 

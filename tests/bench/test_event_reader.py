@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from odin_ws.bench.event_reader import parse_events
-from odin_ws.bench.reader import LONGEST_FRAME, TEXT, TORN, Problem, Tables
+from odin_ws.bench.frame_reader import TEXT
+from odin_ws.bench.tables import LONGEST_FRAME, TORN, Problem, Tables
 from tests.bench.frames import batch, message, octets, tables
 
 ID = b"id:1,odin.trades::AB\n"

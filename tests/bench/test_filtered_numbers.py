@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from odin_ws.bench.filtered_numbers import matched
-from odin_ws.bench.reader import Problem, Tables, parse
+from odin_ws.bench.frame_reader import parse
+from odin_ws.bench.tables import Problem, Tables
 from odin_ws.bench.workload import SCENARIOS, Workload
 from odin_ws.protocol.filters import Fields, read_filter
 from tests.bench.frames import message, octets

@@ -11,8 +11,9 @@ from contextlib import closing
 import attrs
 import pytest
 
-from odin_ws.bench.reader import PING, Tables
+from odin_ws.bench.frame_reader import PING
 from odin_ws.bench.socket_drain import NOBODY, Ready, drain
+from odin_ws.bench.tables import Tables
 from tests.bench.frames import frame, message, tables
 
 # Longer than any wait here; `drain` returns as soon as it has read something.

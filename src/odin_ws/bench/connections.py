@@ -1,6 +1,6 @@
 """The connections of a load process: connecting, upgrading, subscribing, and their ends.
 
-Compiled code reads the messages (odin_ws.bench.reader); this module does what
+Compiled code reads the messages (odin_ws.bench.frame_reader); this module does what
 happens once per connection.
 """
 
@@ -21,10 +21,11 @@ import numpy as np
 import orjson
 
 from odin_ws.bench.event_reader import parse_events
+from odin_ws.bench.frame_reader import CLOSE, PING, TEXT, parse
 from odin_ws.bench.messages import LoadPlan
-from odin_ws.bench.reader import CLOSE, PING, TEXT, TORN, Bytes, Tables, parse
 from odin_ws.bench.socket_drain import NOBODY, Ready
 from odin_ws.bench.subscriptions import Subscription
+from odin_ws.bench.tables import TORN, Bytes, Tables
 from odin_ws.bench.workload import Transport
 
 __all__ = ["Connections", "Phase"]

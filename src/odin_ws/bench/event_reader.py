@@ -7,19 +7,9 @@ from typing import Final
 import numpy as np
 
 from odin_ws.bench.compiled import compiled, find, integer, is_at
-from odin_ws.bench.reader import (
-    BATCH,
-    LONGEST_FRAME,
-    SEQ,
-    TEXT,
-    TORN,
-    Bytes,
-    Problem,
-    Tables,
-    check,
-    check_tail,
-    hand_over,
-)
+from odin_ws.bench.frame_reader import TEXT
+from odin_ws.bench.message_check import BATCH, SEQ, check, check_tail
+from odin_ws.bench.tables import LONGEST_FRAME, TORN, Bytes, Problem, Tables, hand_over
 
 __all__ = ["parse_events"]
 

@@ -18,9 +18,9 @@ from odin_ws.bench.connections import Connections, Phase
 from odin_ws.bench.filtered_numbers import matched
 from odin_ws.bench.histogram import quantiles
 from odin_ws.bench.messages import LoadPlan, Reader, read_plan, send_event
-from odin_ws.bench.reader import UNKNOWN, Problem, Tables
 from odin_ws.bench.socket_drain import Ready, drain
 from odin_ws.bench.subscriptions import subscriptions
+from odin_ws.bench.tables import UNKNOWN, Problem, Tables
 from odin_ws.bench.workload import Transport
 
 __all__ = ["main"]

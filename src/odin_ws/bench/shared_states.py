@@ -31,7 +31,7 @@ from odin_ws.bench.shared_tails import (
 )
 
 if TYPE_CHECKING:
-    from odin_ws.bench.reader import Tables
+    from odin_ws.bench.tables import Tables
 
 __all__ = ["compare_state", "is_known", "note_batch"]
 

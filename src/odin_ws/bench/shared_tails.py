@@ -42,7 +42,7 @@ OFFSET: Final = 1
 CHANNEL: Final = 2
 NUMBER: Final = 3
 PUBLISHED: Final = 4
-# Where `reader` keeps the offset and the number of a message, for the connections of one kind.
+# Where `Tables` keeps the offset and the number of a message, for the connections of one kind.
 SLOT: Final = 5
 PLACE: Final = 6
 FIELDS: Final = 7

@@ -15,7 +15,8 @@ from numba import int32, int64, uintp
 
 from odin_ws.bench.compiled import CFunction, compiled
 from odin_ws.bench.event_reader import parse_events
-from odin_ws.bench.reader import LONGEST_FRAME, Bytes, Ints, Tables, parse
+from odin_ws.bench.frame_reader import parse
+from odin_ws.bench.tables import LONGEST_FRAME, Bytes, Ints, Tables
 
 __all__ = ["NOBODY", "Ready", "drain"]
 

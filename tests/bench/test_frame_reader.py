@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from odin_ws.bench.frame_reader import CLOSE, PING, parse
 from odin_ws.bench.histogram import quantiles
-from odin_ws.bench.reader import CLOSE, LONGEST_FRAME, PING, TORN, Problem, Tables, parse
+from odin_ws.bench.tables import LONGEST_FRAME, TORN, Problem, Tables
 from tests.bench.frames import batch, frame, message, octets, packed, tables
 from tests.bench.reference import Reference
 
