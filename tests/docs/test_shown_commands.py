@@ -36,7 +36,8 @@ SETTING: Final = re.compile(r"(?m)^((?:WS|KAFKA|LOG)_[A-Z_]+)=")
 
 EXAMPLES: Final = "tests/docs/test_examples.py::test_commands_print_what_pages_show"
 CURL: Final = "tests/docs/test_curl.py"
-COMMANDS: Final = "tests/integration/test_commands.py"
+DEMO: Final = "tests/integration/test_demo.py"
+TOPICS: Final = "tests/integration/test_topics_and_publish.py"
 DEPLOYMENT: Final = "tests/integration/test_deployment_page.py::test_the_plan_works"
 SERVER: Final = "tests/integration/servers.py::serving"
 TUTORIAL: Final = "tests/docs/test_tutorial.py::test_step_1_from_an_empty_folder"
@@ -50,9 +51,9 @@ RUN_BY: Final = [
     (
         "docs/catalogue.md",
         "odin-ws tail *",
-        f"{COMMANDS}::test_example_is_published_and_printed_by_tail",
+        f"{DEMO}::test_tail_prints_events_of_an_example_catalogue",
     ),
-    ("docs/catalogue.md", "*", f"{COMMANDS}::test_topics_and_events_of_an_example"),
+    ("docs/catalogue.md", "*", f"{TOPICS}::test_topics_and_publish_accept_another_catalogue"),
     ("docs/deployment.md", "groupadd *", "not run: changes groups and services of the machine"),
     ("docs/deployment.md", "ch* *", "not run: changes groups and services of the machine"),
     ("docs/deployment.md", "systemctl *", "not run: changes groups and services of the machine"),
@@ -118,11 +119,11 @@ RUN_BY: Final = [
     (
         "README.md",
         "odin-ws demo --catalogue *",
-        f"{COMMANDS}::test_demo_runs_each_example_catalogue",
+        f"{DEMO}::test_demo_runs_each_example_catalogue",
     ),
     ("clients/python/README.md", "pip install *", "tools/release.py::install"),
-    ("*", "*odin-ws tail *", f"{COMMANDS}::test_example_is_published_and_printed_by_tail"),
-    ("*", "*odin-ws topics create*", f"{COMMANDS}::test_topics_are_created_once"),
+    ("*", "*odin-ws tail *", f"{DEMO}::test_tail_prints_events_of_an_example_catalogue"),
+    ("*", "*odin-ws topics create*", f"{TOPICS}::test_topics_create_creates_only_missing_topics"),
     ("*", "*odin-ws serve", SERVER),
     ("*", "make demo", "not run: installs an environment; the commands that it runs are tested"),
     ("*", "make *", "not run: runs the tests, or installs what they need"),
