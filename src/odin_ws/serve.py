@@ -25,6 +25,7 @@ from odin_ws.canary.probe import PROXY_LOCAL, Target
 from odin_ws.canary.runner import run_canary
 from odin_ws.catalogue import Catalogue
 from odin_ws.connection.connection import CLOSE_SECONDS
+from odin_ws.hub import Dispatcher
 from odin_ws.lifecycle import ServiceState
 from odin_ws.listener.accept_loop import accept_connections, bound_address, open_listening_socket
 from odin_ws.listener.read_scheduler import running_read_scheduler as read_scheduler
@@ -176,7 +177,7 @@ async def dispatcher(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.scans.run)
         nursery.start_soon(server.replay_window.run)
-        nursery.start_soon(service.hub.run, records)
+        nursery.start_soon(Dispatcher(service.hub).run, records)
         nursery.start_soon(broadcast_feed_status, service.source_status, server.connections)
         nursery.start_soon(close_rebalanced_subscribers, service.hub.stream, server.connections)
         yield

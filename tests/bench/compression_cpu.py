@@ -24,7 +24,7 @@ import trio
 import trio.testing
 
 from odin_ws.connection.send_queue import SendQueue
-from odin_ws.hub import Hub, Subscriber
+from odin_ws.hub import Dispatcher, Hub, Subscriber
 from odin_ws.listener.read_scheduler import ReadScheduler
 from odin_ws.listener.transport import SocketTransport
 from odin_ws.protocol.wire_format import Frames, wire_format
@@ -115,7 +115,7 @@ async def measure(clients: int, rounds: int) -> dict[str, list[float]]:
             subscribers[-1].seq = 1_000_000 + number
         send, inbox = trio.open_memory_channel[Item](10)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(hub.run, inbox)
+            nursery.start_soon(Dispatcher(hub).run, inbox)
             send.send_nowait(Assignment({TopicPartition(TOPIC, 0): -1}))
             for number in range(rounds + 1):
                 for name, form in FORMS.items():

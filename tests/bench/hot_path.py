@@ -26,7 +26,7 @@ import trio.testing
 from odin_ws.assembly import Upstream, build
 from odin_ws.catalogue import default_catalogue
 from odin_ws.history import History, SnapshotCache
-from odin_ws.hub import Hub, Ingest, Stream, Subscriber
+from odin_ws.hub import Dispatcher, Hub, Ingest, Stream, Subscriber
 from odin_ws.hub.subscription_options import SubscriptionOptions
 from odin_ws.logs import configure_logging
 from odin_ws.protocol.filters import read_filter
@@ -218,7 +218,7 @@ def _cycle(  # noqa: PLR0913 -- what its subscribers are like
             subscriber.seq = 1_000_000 + (0 if alike else number)
         send, inbox = trio.open_memory_channel[Item](10)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(hub.run, inbox)
+            nursery.start_soon(Dispatcher(hub).run, inbox)
             send.send_nowait(Assignment({TopicPartition(TOPIC, 0): -1}))
             await trio.testing.wait_all_tasks_blocked()
             send.send_nowait(Batch(_records(records)))

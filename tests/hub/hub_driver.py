@@ -12,7 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from odin_ws.catalogue import default_catalogue
 from odin_ws.history import History, SnapshotCache
-from odin_ws.hub import Hub, Ingest, Stream, Subscriber
+from odin_ws.hub import Dispatcher, Hub, Ingest, Stream, Subscriber
 from odin_ws.protocol.wire_format import WireFormat
 from odin_ws.records import Assignment, Batch, HistoryEnd, Item, Record
 from tests.wire_decoder import messages
@@ -91,6 +91,6 @@ async def dispatching(hub: Hub) -> AsyncIterator[Feeder]:
     """Run the hub's dispatcher for the length of the block."""
     send, receive = trio.open_memory_channel[Item](math.inf)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(hub.run, receive)
+        nursery.start_soon(Dispatcher(hub).run, receive)
         yield Feeder(send)
         nursery.cancel_scope.cancel()

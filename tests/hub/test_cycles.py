@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from odin_ws.hub import OffsetGaps
+from odin_ws.hub import Dispatcher, OffsetGaps
 from odin_ws.protocol.envelope import ChannelMessage
 from odin_ws.records import Assignment, Item, Record, TopicPartition
 from tests.factories import record
@@ -335,7 +335,7 @@ async def test_closed_channel_ends_the_dispatcher(autojump_clock: MockClock) -> 
     client = join(hub, "*.*")
     send, receive = trio.open_memory_channel[Item](4)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(hub.run, receive)
+        nursery.start_soon(Dispatcher(hub).run, receive)
         async with send:
             await send.send(Assignment({}))
     assert client.writes == []
