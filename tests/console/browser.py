@@ -1,4 +1,4 @@
-"""Chromium without a window, driven by playwright-core in a Node of its own."""
+"""Headless Chromium, driven by playwright-core in a Node process."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ __all__ = ["Browser", "BrowserFailed", "missing", "open_browser"]
 DRIVER: Final = Path(__file__).with_name("driver.mjs")
 MODULES: Final = DRIVER.parent / "node" / "node_modules"
 
-# For a click and what it leads to, on a busy machine.
+# Limit of one action on a busy machine, seconds.
 PATIENCE: Final = 60
 
 READ_BYTES: Final = 65536
 
 
 class BrowserFailed(Exception):
-    """What a browser was told to do failed; the message says how."""
+    """An action of the browser failed; the message has the reason."""
 
 
 def missing(reason: str) -> NoReturn:
-    """Skip the test, or fail it if ODIN_REQUIRE_NODE=1 says that all it needs has to be there."""
+    """Skip the test; fail it instead if ODIN_REQUIRE_NODE=1."""
     if os.environ.get("ODIN_REQUIRE_NODE") == "1":
         pytest.fail(f"ODIN_REQUIRE_NODE=1, but {reason}")
     pytest.skip(f"{reason}: the console is not tested in a browser")
@@ -44,7 +44,7 @@ class Browser:
         self._received = b""
 
     async def do(self, action: str, **given: Any) -> Any:
-        """Do one of the actions of driver.mjs; returns its result."""
+        """Run an action of driver.mjs; return its result."""
         assert self._process.stdin is not None
         line = json.dumps({"action": action, **given}) + "\n"
         with trio.fail_after(PATIENCE):
@@ -65,7 +65,7 @@ class Browser:
         return line
 
     async def text(self, selector: str) -> str:
-        """The text of an element."""
+        """Return the text of an element."""
         return str(await self.do("text", selector=selector))
 
     async def click(self, selector: str) -> None:
@@ -81,12 +81,12 @@ class Browser:
         await self.wait(f"document.querySelector({selector!r})?.innerText.includes({text!r})")
 
     async def evaluate(self, code: str) -> Any:
-        """The value of an expression of the page."""
+        """Return the value of an expression of the page."""
         return await self.do("evaluate", code=f"() => {code}")
 
 
 def browser_command() -> tuple[str, str]:
-    """Node and Chromium; skips the test where something is missing."""
+    """Return the command line of Node and Chromium; skips the test if one is missing."""
     node = shutil.which("node") or missing("Node is not installed")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if not (MODULES / "playwright-core").is_dir():
@@ -96,7 +96,7 @@ def browser_command() -> tuple[str, str]:
 
 @asynccontextmanager
 async def open_browser(profile: Path) -> AsyncIterator[Browser]:
-    """Run a browser for the length of the block; `profile`: where its own files may be."""
+    """Run a browser during the block; `profile`: the folder of its files."""
     node, chromium = browser_command()
     command = [node, str(DRIVER), chromium, str(profile)]
     process = await trio.lowlevel.open_process(

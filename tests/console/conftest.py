@@ -1,4 +1,4 @@
-"""A browser, and a broker, for the console's page."""
+"""Fixtures for the console's page: a browser and a broker."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.integration import kafka
 
 @pytest.fixture
 async def broker() -> AsyncIterator[str]:
-    """The address of a broker that has Odin's topics."""
+    """Return the address of a broker that has Odin's topics."""
     try:
         async with embedded_broker() as running:
             await kafka.create_topics(running.bootstrap)
@@ -25,6 +25,6 @@ async def broker() -> AsyncIterator[str]:
 
 @pytest.fixture
 async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
-    """A browser without a window; skips the test where there is none."""
+    """Return a headless browser; skips the test without Chromium."""
     async with open_browser(tmp_path / "profile") as browser:
         yield browser

@@ -22,13 +22,13 @@ __all__ = ["PICTURES", "take_pictures"]
 
 IMAGES: Final = Path(__file__).parents[2] / "docs" / "images"
 
-# What a page and its network may take.
+# Limit of one page with its requests, seconds.
 MAX_BYTES: Final = 200_000
 
 
 @attrs.frozen
 class Picture:
-    """One picture: its name, the view, the theme, and the size of the window."""
+    """One picture: name, view, theme, window size."""
 
     name: str
     view: str
@@ -47,7 +47,7 @@ PICTURES: Final = (
 
 
 async def take_pictures(browser: Browser, address: str, folder: Path) -> None:
-    """Take all of them."""
+    """Take all pictures."""
     for picture in PICTURES:
         size = {"width": picture.width, "height": picture.height}
         url = f"{address}#{picture.view}"

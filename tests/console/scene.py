@@ -37,7 +37,7 @@ CLIENTS: Final = 60
 TOKENS: Final = 12
 SLICE: Final = 0.1
 
-# What clients are for: a ticker, a portfolio, everything.
+# The subscriptions of clients: a ticker, a portfolio, everything.
 SUBSCRIPTIONS: Final[Sequence[dict[str, Any]]] = (
     *({"channels": [f"{token}.trade", f"{token}.analytics"]} for token in token_names(TOKENS)),
     {"bundles": ["TRADING"]},
@@ -55,7 +55,7 @@ SETTINGS: Final = {
 
 
 class Scene:
-    """What happens to a server. `rng`: the same each time."""
+    """Clients and faults of a server; `rng` has a fixed seed."""
 
     def __init__(self, server: Server, bootstrap: str) -> None:
         self.rng = random.Random(7)  # noqa: S311 -- no secret
@@ -65,7 +65,7 @@ class Scene:
         self._broken = trio.Event()
 
     async def run(self) -> None:
-        """Play until cancelled."""
+        """Run until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._publish)
             nursery.start_soon(self._publish_invalid)
@@ -76,12 +76,12 @@ class Scene:
                 nursery.start_soon(self._come_and_go)
 
     async def _publish(self) -> None:
-        """A rate that goes up and down, with a peak now and then."""
+        """Publish at a varying rate with occasional peaks."""
         catalogue = default_catalogue()
         events = EventGenerator(token_names(TOKENS), 7, catalogue)
         security = KafkaSecurity((self._bootstrap,))
         while True:
-            # On a busy machine the broker may take longer to answer than the producer waits.
+            # On a busy machine the broker may respond later than the producer's timeout.
             with suppress(CommandFailed):
                 async with open_producer(security, catalogue.topics.keys()) as producer:
                     await self._send(producer, events)
@@ -98,7 +98,7 @@ class Scene:
             owed -= int(owed)
 
     async def _publish_invalid(self) -> None:
-        """Records that cannot be delivered."""
+        """Publish invalid records."""
         publisher = Publisher(self._bootstrap)
         wrong = [
             Sent("odin.trades", b"BTC", b"not json"),
@@ -146,7 +146,7 @@ class Scene:
                     return
 
     async def _break_all(self) -> None:
-        """Cut everybody off at once: all resume."""
+        """Close all connections at once, so that all clients resume."""
         while True:
             await trio.sleep(200)
             self._broken.set()
@@ -154,7 +154,7 @@ class Scene:
             self._broken = trio.Event()
 
     async def _be_rejected(self) -> None:
-        """Wrong paths, no upgrades, wrong names, now and then."""
+        """Send wrong paths, requests without upgrade, and wrong names, now and then."""
         while True:
             await trio.sleep(self.rng.expovariate(1 / 9))
             with suppress(OSError, ConnectionClosed, InvalidHandshake):
@@ -175,7 +175,7 @@ class Scene:
                             await websocket.recv()
 
     async def _be_slow(self) -> None:
-        """Subscribe to everything, and read nothing, until the server closes it."""
+        """Subscribe to everything and read nothing until the server closes the connection."""
         while True:
             await trio.sleep(self.rng.uniform(5, 60))
             narrow = trio.socket.socket()
@@ -198,7 +198,7 @@ class Scene:
 
 
 def now_ms() -> int:
-    """The wall clock."""
+    """Return the wall clock's time."""
     return time.time_ns() // 1_000_000
 
 

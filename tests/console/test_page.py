@@ -19,17 +19,17 @@ from tests.integration.servers import Server, serving, started
 
 FAST = {"KAFKA_FETCH_MAX_WAIT_SECONDS": "0.05"}
 
-# What axe-core says of a fault that keeps somebody out.
+# axe-core's impact levels of faults that shut users out.
 SERIOUS = {"serious", "critical"}
 
 
 def address(server: Server, view: str = "") -> str:
-    """Where its console is."""
+    """Return the URL of a server's console."""
     return f"http://{LOOPBACK}:{server.ops_port}/{view}"
 
 
 def records(count: int, first: int = 0) -> list[Sent]:
-    """Trades of a few tokens, numbered."""
+    """Return numbered trades of a few tokens."""
     return [
         event(("BTC", "ETH", "ODIN")[number % 3], "trade", number)
         for number in range(first, first + count)
@@ -38,7 +38,7 @@ def records(count: int, first: int = 0) -> list[Sent]:
 
 @asynccontextmanager
 async def publishing(broker: str, rate: float = 40) -> AsyncIterator[list[Any]]:
-    """Publish for the length of the block; gives the list of what the broker has."""
+    """Publish during the block; yields the list of what the broker has."""
     publisher = Publisher(broker)
     written: list[Any] = []
 
@@ -72,20 +72,22 @@ async def serving_in_place_of(
 
 
 async def pixels(browser: Browser, chart: str) -> str:
-    """What is drawn on a chart."""
+    """Return the pixels of a chart, as a data URL."""
     code = f"document.querySelector('[data-chart={chart}] canvas').toDataURL()"
     return str(await browser.evaluate(code))
 
 
 async def tile(browser: Browser, title: str, where: str = "#tiles") -> str:
-    """A figure by its title."""
+    """Return a figure by its title."""
     rows = f"[...document.querySelectorAll('{where} > div')]"
     found = f"{rows}.find((row) => row.querySelector('dt').innerText === '{title}')"
     return str(await browser.evaluate(f"{found}.querySelector('dd').innerText")).splitlines()[0]
 
 
-async def test_charts_show_the_past_and_move(broker: str, browser: Browser) -> None:
-    """What happened before the page was opened is there, and each second brings more."""
+async def test_charts_begin_with_the_past_and_grow_each_second(
+    broker: str, browser: Browser
+) -> None:
+    """Samples from before the page was opened are on the charts."""
     async with serving(broker, FAST) as server, publishing(broker):
         await server.has_read("odin.trades", 100)
         await trio.sleep(3)
@@ -109,7 +111,7 @@ async def test_charts_show_the_past_and_move(broker: str, browser: Browser) -> N
 
 
 async def test_resume_button_loses_nothing(broker: str, browser: Browser) -> None:
-    """The connection is broken three times while records are published: each comes once."""
+    """Three disconnects while records are published: every record arrives once."""
     async with serving(broker, FAST) as server:
         await browser.do("open", url=address(server, "#try"))
         await browser.wait("document.querySelector('#url').value !== ''")
@@ -132,7 +134,7 @@ async def test_resume_button_loses_nothing(broker: str, browser: Browser) -> Non
 
 
 async def test_filter_and_rate_are_those_of_the_server(broker: str, browser: Browser) -> None:
-    """Only what meets the filter comes, at the rate; a filter that cannot be read is not sent."""
+    """Messages meet the filter, at the rate; an invalid filter is not sent."""
     async with serving(broker, FAST) as server, publishing(broker):
         await browser.do("open", url=address(server, "#try"))
         await browser.wait("document.querySelector('#url').value !== ''")
@@ -154,8 +156,8 @@ async def test_filter_and_rate_are_those_of_the_server(broker: str, browser: Bro
         assert await browser.do("problems") == []
 
 
-async def test_broken_page_follows_a_restart(broker: str, browser: Browser) -> None:
-    """The page stays open, follows the new process, keeps its curves, and marks the restart."""
+async def test_page_continues_after_a_server_restart(broker: str, browser: Browser) -> None:
+    """It reconnects to the new process, keeps its charts and marks the restart."""
     async with serving(broker, FAST) as server, publishing(broker):
         await browser.do("open", url=address(server, "#try"))
         await browser.wait("document.querySelector('#url').value !== ''")
@@ -174,7 +176,7 @@ async def test_broken_page_follows_a_restart(broker: str, browser: Browser) -> N
 
 @pytest.mark.parametrize("view", ["overview", "tables", "try"])
 async def test_axe_finds_no_serious_fault(broker: str, browser: Browser, view: str) -> None:
-    """In both themes, on a desk and on a phone; and nothing is wider than the phone."""
+    """In both themes, on a desktop and on a phone; no page is wider than the phone."""
     async with serving(broker, FAST) as server, publishing(broker):
         await server.has_read("odin.trades", 20)
         for width, theme in ((1280, "light"), (1280, "dark"), (390, "light")):
@@ -192,8 +194,8 @@ async def test_axe_finds_no_serious_fault(broker: str, browser: Browser, view: s
             assert await browser.do("problems") == []
 
 
-async def test_nothing_moves_when_data_come(broker: str, browser: Browser) -> None:
-    """Figures, charts and rows have their places before they are there."""
+async def test_layout_does_not_shift_when_data_arrive(broker: str, browser: Browser) -> None:
+    """Figures, charts and rows have their places before they have data."""
     async with serving(broker, FAST) as server, publishing(broker):
         await browser.do("open", url=address(server))
         await browser.wait_for_text("#link", "live")
@@ -203,8 +205,8 @@ async def test_nothing_moves_when_data_come(broker: str, browser: Browser) -> No
         assert sum(value for value, _ in shifted) < 0.01, shifted
 
 
-async def test_token_is_asked_for_once(broker: str, browser: Browser) -> None:
-    """A wrong one is said to be wrong; the tab keeps the right one, and no address has it."""
+async def test_page_requests_the_ops_token_once(broker: str, browser: Browser) -> None:
+    """A wrong token is reported; the tab keeps the right one, which is in no URL."""
     token = "of the operators, 16"  # noqa: S105 -- of this test
     async with serving(broker, FAST, ready=False, WS_OPS_TOKEN=token) as server:
         await browser.do("open", url=address(server))
@@ -224,8 +226,8 @@ async def test_token_is_asked_for_once(broker: str, browser: Browser) -> None:
         assert all("401" in problem for problem in unauthorized)
 
 
-async def test_page_says_what_to_set_for_its_origin(broker: str, browser: Browser) -> None:
-    """Where other origins are rejected; with that setting it subscribes."""
+async def test_page_names_the_setting_for_its_origin(broker: str, browser: Browser) -> None:
+    """While other origins are rejected; with the setting the page subscribes."""
     app = "https://app.example"
     async with serving(broker, FAST, WS_ALLOWED_ORIGINS=app) as server:
         await browser.do("open", url=address(server, "#try"))
@@ -243,8 +245,8 @@ async def test_page_says_what_to_set_for_its_origin(broker: str, browser: Browse
         await browser.wait_for_text("#try-state", "connected")
 
 
-async def test_workers_are_shown_together_and_each(broker: str, browser: Browser) -> None:
-    """By a list of them; the table tells of all."""
+async def test_console_shows_all_workers_or_one(broker: str, browser: Browser) -> None:
+    """A list selects the worker; the table has all of them."""
     async with serving(broker, FAST, WS_WORKERS="2") as server, publishing(broker):
         await browser.do("open", url=address(server))
         await browser.wait_for_text("#worker", "worker 2")
@@ -263,7 +265,7 @@ async def test_workers_are_shown_together_and_each(broker: str, browser: Browser
 
 
 async def test_keyboard_reaches_everything(broker: str, browser: Browser) -> None:
-    """Views, help, theme, and a channel that is completed and added without a mouse."""
+    """Views, help, theme and the completion of channels work without a mouse."""
     async with serving(broker, FAST) as server:
         await Publisher(broker).publish(records(3))
         await server.has_read("odin.trades", 3)
@@ -289,6 +291,6 @@ async def test_keyboard_reaches_everything(broker: str, browser: Browser) -> Non
 
 
 async def press(browser: Browser, keys: Sequence[str]) -> None:
-    """Press keys, one after the other."""
+    """Press keys in order."""
     for key in keys:
         await browser.do("press", key=key)

@@ -1,4 +1,4 @@
-"""The pictures of docs/images: their size, and what makes them small."""
+"""The pictures of docs/images: window size and file size."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.console.png import read_pixels, shrink
 
 
 @pytest.mark.parametrize("picture", PICTURES, ids=lambda one: one.name)
-def test_picture_is_there_and_small(picture: Picture) -> None:
-    """With the size of its window; `make pictures` makes it."""
+def test_picture_has_its_window_size_and_is_small(picture: Picture) -> None:
+    """`make pictures` makes it."""
     data = (IMAGES / f"{picture.name}.png").read_bytes()
     assert len(data) < MAX_BYTES
     assert read_pixels(data).shape == (picture.height, picture.width, 3)
@@ -22,7 +22,7 @@ def test_picture_is_there_and_small(picture: Picture) -> None:
 PICTURE: Final = IMAGES / f"{PICTURES[-1].name}.png"
 
 
-def test_what_has_few_colours_stays_as_it_is() -> None:
-    """A picture that is small already is not changed by making it small."""
+def test_shrink_keeps_a_picture_with_few_colours() -> None:
+    """A small picture is not changed again."""
     data = PICTURE.read_bytes()
     assert np.array_equal(read_pixels(shrink(data)), read_pixels(data))

@@ -1,4 +1,4 @@
-"""The commands and programs of "Try it" are ones that their programs accept."""
+"""The commands and programs of "Try it" are valid for their programs."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ FILTERS: list[tuple[str, Any]] = [
 
 @pytest.fixture(scope="module")
 def page() -> dict[str, Any]:
-    """What the page makes of the choices and filters."""
+    """Return the page's snippets for some choices and filters."""
     node = shutil.which("node") or missing("Node is not installed")
     modules = [json.dumps(str(STATIC / name)) for name in ("snippets.js", "filter.js")]
     filters = [text for text, _ in FILTERS]
@@ -87,13 +87,13 @@ def page() -> dict[str, Any]:
 
 
 def words(snippet: str) -> list[str]:
-    """A command as a shell reads it."""
+    """Split a command as a shell does."""
     return shlex.split(snippet.replace("\\\n", " "), comments=True)
 
 
 @pytest.mark.parametrize("number", range(len(CHOICES)))
-def test_commands_are_accepted(page: dict[str, Any], number: int) -> None:
-    """By `odin-ws tail`, by the server's reader of /sse, and as a command over WebSocket."""
+def test_snippets_are_valid_commands(page: dict[str, Any], number: int) -> None:
+    """For `odin-ws tail`, for /sse, and over WebSocket."""
     choice, made = CHOICES[number], page["made"][number]
     context = tail.make_context("tail", words(made["odin-ws tail"])[2:])
     assert context.params["channels"] == choice.get("channels", [])
@@ -116,7 +116,7 @@ def test_commands_are_accepted(page: dict[str, Any], number: int) -> None:
 
 @pytest.mark.parametrize("number", range(len(CHOICES)))
 def test_python_program_makes_the_subscription(page: dict[str, Any], number: int) -> None:
-    """It is parsed, and the class takes its fields."""
+    """The program is parsed, and its fields are those of the class."""
     tree = ast.parse(page["made"][number]["Python"])
     call = next(
         node
@@ -128,8 +128,8 @@ def test_python_program_makes_the_subscription(page: dict[str, Any], number: int
     assert given.items() <= CHOICES[number].items()
 
 
-def test_what_a_program_cannot_say_is_told(page: dict[str, Any]) -> None:
-    """And what it can say is not left out: when it learns more, this fails."""
+def test_snippet_names_the_options_that_its_program_lacks(page: dict[str, Any]) -> None:
+    """No option that the program has is left out, so new options fail this test."""
     known = {name: set(fields) for name, fields in page["known"].items()}
     offered = {name for choice in CHOICES for name in choice}
     of_class = {field.name for field in attrs.fields(Subscription)}
@@ -140,6 +140,6 @@ def test_what_a_program_cannot_say_is_told(page: dict[str, Any]) -> None:
     assert page["made"][2]["odin-ws tail"].endswith("# tail has no option for: delivery")
 
 
-def test_filters_as_one_types_them(page: dict[str, Any]) -> None:
-    """Comparisons joined by `and`, or JSON; what is neither is explained."""
+def test_typed_filters_are_parsed(page: dict[str, Any]) -> None:
+    """Comparisons joined by `and`, or JSON; other input gets an explanation."""
     assert page["conditions"] == [condition for _, condition in FILTERS]

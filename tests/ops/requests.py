@@ -1,4 +1,4 @@
-"""An ops server of a few pages, and what its clients send and get."""
+"""An ops server with a few pages, and its clients."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Ops:
         return Response(await request.body())
 
     def connect(self, peer: str = "192.0.2.1", capacity: int | None = None) -> Stream:
-        """A client's end of a new connection, which holds `capacity` bytes if that is set."""
+        """Return the client's end of a new connection; `capacity`: bytes that it holds."""
         client, served = memory_stream_pair()
         served.receive_stream.receive_some_hook = self._count_read
         if capacity is not None:
@@ -132,7 +132,7 @@ class _Stream(StreamingResponse):
 
 
 class _Narrow:
-    """The sending side of a connection whose client reads nothing: it takes so many bytes."""
+    """The sending side of a connection that takes `capacity` bytes: its client reads nothing."""
 
     def __init__(self, stream: Any, capacity: int) -> None:
         self._stream = stream
@@ -161,7 +161,7 @@ async def run(test: Test, limits: OpsLimits | None = None) -> None:
 
 
 async def answer(stream: Stream) -> bytes:
-    """All that comes until the server ends the connection."""
+    """Return all bytes until the server ends the connection."""
     received = b""
     while data := await stream.receive_some(65536):
         received += bytes(data)
@@ -170,7 +170,7 @@ async def answer(stream: Stream) -> bytes:
 
 
 async def ask(ops: Ops, request: bytes) -> bytes:
-    """The answer to these bytes on a connection of their own."""
+    """Send bytes on a new connection; return the response."""
     stream = ops.connect()
     await stream.send_all(request)
     return await answer(stream)

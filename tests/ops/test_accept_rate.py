@@ -1,4 +1,4 @@
-"""Rates of the ops port: of one address, and of all."""
+"""Accept rates of the ops port: per address, and for all addresses."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from odin_ws.ops.accept_rate import AcceptRate
 
 
 def admitted(rate: AcceptRate, address: str, count: int, now: float) -> int:
-    """How many of so many connections are within the rates."""
+    """Return how many of some connections are within the rates."""
     return sum(rate.admit(address, now) for _ in range(count))
 
 
-def test_a_flood_of_one_address_leaves_others_their_part() -> None:
-    """It gets its own rate; what it is denied is not taken from the others."""
+def test_flood_of_one_address_leaves_the_rate_of_others() -> None:
+    """Connections over an address's own rate do not use up the rate of all."""
     rate = AcceptRate(200, 100, burst=64)
     assert admitted(rate, "192.0.2.1", 500, 0) == 64
     flood = others = 0
@@ -24,22 +24,22 @@ def test_a_flood_of_one_address_leaves_others_their_part() -> None:
 
 
 def test_all_addresses_together_have_a_rate() -> None:
-    """A crowd of many addresses costs no more than that."""
+    """A flood from many addresses is limited by the rate of all."""
     rate = AcceptRate(200, 100, burst=64)
     admitted(rate, "192.0.2.1", 100, 0)
     assert sum(admitted(rate, f"192.0.2.{n}", 10, 1.0) for n in range(1, 250)) == 64
     assert sum(admitted(rate, f"192.0.2.{n}", 10, 1.1) for n in range(1, 250)) == 20
 
 
-def test_a_network_of_ipv6_is_one_address() -> None:
-    """Its owner has as many addresses as it likes."""
+def test_ipv6_network_shares_one_rate() -> None:
+    """One client can use every address of its /64."""
     rate = AcceptRate(200, 100, burst=10)
     found = [rate.admit(f"2001:db8::{n:x}", 0) for n in range(1, 21)]
     assert found == [True] * 10 + [False] * 10
 
 
-def test_few_addresses_are_remembered() -> None:
-    """The one that was quiet for longest begins anew; memory is bounded."""
+def test_least_recent_address_is_forgotten() -> None:
+    """Memory is bounded: the address without connections for longest loses its record."""
     rate = AcceptRate(1e9, 1, burst=1)
     assert rate.admit("10.0.0.1", 0)
     assert not rate.admit("10.0.0.1", 0)

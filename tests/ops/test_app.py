@@ -1,4 +1,4 @@
-"""The pages of one process: what they say of the version, and how they are shared."""
+"""The ops pages of one process: version, sharing, and lists in slices."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from odin_ws.testing.scenario import Scenario
 from tests.scenarios.ops import ask, metric
 
 
-async def test_index_tells_the_version_and_lists_the_pages(odin_scenario: Scenario) -> None:
-    """Each page of the list is there."""
+async def test_index_has_version_and_pages(odin_scenario: Scenario) -> None:
+    """Every listed page exists."""
     first, *pages = (await ask(odin_scenario, "/")).text.splitlines()
     assert first == f"odin-ws {__version__}, Python {platform.python_version()}"
     assert "/metrics" in pages
@@ -26,20 +26,20 @@ async def test_index_tells_the_version_and_lists_the_pages(odin_scenario: Scenar
         assert (await ask(odin_scenario, page)).status_code == 200
 
 
-async def test_health_tells_the_version(odin_scenario: Scenario) -> None:
-    """As the wheel does."""
+async def test_health_has_the_version(odin_scenario: Scenario) -> None:
+    """The version of the installed wheel."""
     assert (await ask(odin_scenario, "/health")).json()["version"] == __version__
 
 
-async def test_metrics_tell_the_version_and_the_python(odin_scenario: Scenario) -> None:
-    """As labels, as Prometheus' own exporters do."""
+async def test_metrics_have_version_and_python_as_labels(odin_scenario: Scenario) -> None:
+    """Prometheus' own exporters do the same."""
     labels = {"version": __version__, "python": platform.python_version()}
     assert await metric(odin_scenario, "odin_ws_build_info", **labels) == 1
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/health", "/clients?limit=7"])
 async def test_page_is_shared_for_a_second(odin_scenario: Scenario, path: str) -> None:
-    """A connection that came meanwhile is on the next one."""
+    """A new connection appears a second later."""
     transport = httpx.ASGITransport(ops_app(odin_scenario.service))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         pages = {(await client.get(path)).content}
@@ -52,10 +52,10 @@ async def test_page_is_shared_for_a_second(odin_scenario: Scenario, path: str) -
         assert len(pages) == 2
 
 
-async def test_clients_of_every_limit_come_from_two_reports(
+async def test_client_lists_of_all_limits_share_two_reports(
     odin_scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A thousand limits are not a thousand walks over all connections."""
+    """A thousand limits do not cause a thousand walks over all connections."""
     built = []
 
     async def report(_service: Service, limit: int) -> dict[str, object]:
@@ -71,8 +71,8 @@ async def test_clients_of_every_limit_come_from_two_reports(
     assert built == [20, 1000]
 
 
-async def test_drain_is_seen_by_the_readiness_at_once(odin_scenario: Scenario) -> None:
-    """It is not shared: WS_DRAIN_DELAY_SECONDS is a second by default."""
+async def test_readiness_is_not_cached_during_a_drain(odin_scenario: Scenario) -> None:
+    """WS_DRAIN_DELAY_SECONDS is 1 by default, as long as pages are cached."""
     await trio.sleep(1)
     transport = httpx.ASGITransport(ops_app(odin_scenario.service))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
@@ -82,7 +82,7 @@ async def test_drain_is_seen_by_the_readiness_at_once(odin_scenario: Scenario) -
 
 
 async def test_list_of_many_clients_is_built_in_slices(odin_scenario: Scenario) -> None:
-    """Other tasks run in between, and a connection that ends meanwhile does no harm."""
+    """Other tasks run in between; a connection may end meanwhile."""
     service = odin_scenario.service
     clients = [await odin_scenario.connect() for _ in range(500)]
     passes = 0

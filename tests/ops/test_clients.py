@@ -1,4 +1,4 @@
-"""The page of clients: who is slow, the largest backlog first."""
+"""`/clients` lists slow clients, the largest backlog first."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.scenarios.wire import RawClient
 
 
 async def page(scenario: Scenario, query: str = "") -> dict[str, Any]:
-    """What `/clients` says."""
+    """Return the content of `/clients`."""
     answer = await ask(scenario, f"/clients{query}")
     assert answer.status_code == 200
     found: dict[str, Any] = answer.json()
@@ -30,8 +30,8 @@ async def slow_client(scenario: Scenario, *channels: str, **data: Any) -> RawCli
     return client
 
 
-async def test_page_without_clients(odin_scenario: Scenario) -> None:
-    """Totals of 0 and an empty list."""
+async def test_clients_page_without_clients_is_empty(odin_scenario: Scenario) -> None:
+    """The totals are 0 and the list is empty."""
     assert await page(odin_scenario) == {
         "totals": dict.fromkeys(
             ["connections", "backlogged", "backlog_bytes", "replaying", "latest"], 0
@@ -40,8 +40,8 @@ async def test_page_without_clients(odin_scenario: Scenario) -> None:
     }
 
 
-async def test_fast_client(odin_scenario: Scenario) -> None:
-    """Its subscriptions, messages sent, age and last received byte."""
+async def test_client_row_has_subscriptions_counts_and_ages(odin_scenario: Scenario) -> None:
+    """Subscriptions, messages sent, age, time of the last received byte."""
     client = await odin_scenario.connect()
     await trio.sleep(2)
     await client.subscribe(channels=["BTC.trade", "ETH.*"])
@@ -77,8 +77,8 @@ async def test_fast_client(odin_scenario: Scenario) -> None:
     assert connected == pytest.approx(7, abs=0.5)
 
 
-async def test_slow_client(odin_scenario: Scenario) -> None:
-    """The backlog and its age."""
+async def test_slow_client_row_has_backlog_and_its_age(odin_scenario: Scenario) -> None:
+    """The bytes that wait, and since when."""
     await slow_client(odin_scenario, "BTC.trade")
     await trio.sleep(5)
     odin_scenario.publish("BTC", "trade", "x" * 10_000)
@@ -95,7 +95,7 @@ async def test_slow_client(odin_scenario: Scenario) -> None:
 
 
 async def test_clients_are_sorted_by_backlog(odin_scenario: Scenario) -> None:
-    """Then by age; the totals cover all clients, whatever the limit."""
+    """Equal backlogs are sorted by age; the totals count all clients, listed or not."""
     clients = {}
     for token in ("A", "B", "C", "D"):
         clients[token] = await slow_client(odin_scenario, f"{token}.trade")
@@ -112,7 +112,7 @@ async def test_clients_are_sorted_by_backlog(odin_scenario: Scenario) -> None:
 
 
 async def test_default_limit_is_twenty(odin_scenario: Scenario) -> None:
-    """A higher limit lists more."""
+    """`?limit=` lists more."""
     for _ in range(25):
         await RawClient.open(odin_scenario)
     assert len((await page(odin_scenario))["clients"]) == 20
@@ -120,8 +120,8 @@ async def test_default_limit_is_twenty(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.odin_settings(ws_conflation_threshold_bytes=1000)
-async def test_latest_client(odin_scenario: Scenario) -> None:
-    """With the number of messages held back."""
+async def test_conflated_client_row_has_held_messages(odin_scenario: Scenario) -> None:
+    """A client with `delivery: latest`: the number of messages held back."""
     await slow_client(odin_scenario, "*.trade", delivery="latest")
     odin_scenario.publish("BTC", "trade", "x" * 10_000)
     await trio.sleep(1)
@@ -135,8 +135,8 @@ async def test_latest_client(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.odin_settings(ws_history_bytes=0)
-async def test_replayed_client(odin_scenario: Scenario) -> None:
-    """From the command until it is live."""
+async def test_replaying_client_is_marked_until_live(odin_scenario: Scenario) -> None:
+    """From the command to the end of its replay."""
     record = odin_scenario.publish("BTC", "trade")
     await trio.sleep(1)
     client = await RawClient.open(odin_scenario)
@@ -156,19 +156,19 @@ async def test_replayed_client(odin_scenario: Scenario) -> None:
 @pytest.mark.parametrize(
     ("query", "limit"), [({}, 20), ({"limit": "1"}, 1), ({"limit": "1000"}, 1000)]
 )
-def test_valid_limit(query: Mapping[str, str], limit: int) -> None:
-    """20 by default, 1 to 1,000."""
+def test_valid_limits_are_1_to_1000(query: Mapping[str, str], limit: int) -> None:
+    """Without `limit` it is 20."""
     assert read_limit(query) == limit
 
 
 @pytest.mark.parametrize("text", ["0", "1001", "-1", "", "ten", "1.5", "٣", "²", "9" * 5000])
-def test_invalid_limit(text: str) -> None:
-    """The error names the allowed values."""
+def test_invalid_limit_names_the_allowed_values(text: str) -> None:
+    """The line has the range."""
     with pytest.raises(InvalidQuery, match=r"^limit=.*: must be an integer, 1 to 1000$"):
         read_limit({"limit": text})
 
 
-async def test_invalid_query_is_answered_400(odin_scenario: Scenario) -> None:
+async def test_invalid_clients_query_gets_400(odin_scenario: Scenario) -> None:
     """The line names the error, also for a misspelt parameter."""
     answer = await ask(odin_scenario, "/clients?limit=all")
     assert (answer.status_code, answer.text) == (

@@ -30,7 +30,7 @@ from tests.listener.certificates import Authority
 
 CATALOGUE = default_catalogue()
 
-# Room for whatever else this machine does.
+# Limits far above what this machine uses.
 ROOMY = Settings(ws_max_connections=100, ws_memory_limit=1 << 50, ws_cpu_limit=4)
 
 
@@ -40,7 +40,7 @@ def make_service(settings: Settings = ROOMY) -> Service:
 
 
 def upstream(log: MemoryLog, rate: float = 0) -> Upstream:
-    """Both ways to a log."""
+    """Return a source and a log reader of the same log."""
     return Upstream(MemorySource(log, rate), MemoryLogReader(log))
 
 
@@ -48,7 +48,7 @@ def upstream(log: MemoryLog, rate: float = 0) -> Upstream:
 async def running(
     settings: Settings = ROOMY, rate: float = 0
 ) -> AsyncIterator[tuple[Service, MemoryLog]]:
-    """A service whose records flow."""
+    """Run a service whose records flow."""
     log = MemoryLog(CATALOGUE.topics, 3)
     both = upstream(log, rate)
     service = build(settings, CATALOGUE, both)
@@ -59,7 +59,7 @@ async def running(
 
 
 async def test_live_service_is_healthy(autojump_clock: MockClock) -> None:
-    """No warning, and every partition is read."""
+    """The report has no warning, and every partition is read."""
     async with running() as (service, _):
         report = health_report(service)
     assert (report["status"], report["healthy"]) == ("healthy", True)
@@ -81,7 +81,7 @@ async def test_live_service_is_healthy(autojump_clock: MockClock) -> None:
 async def test_partition_that_is_not_read_degrades_health_and_is_named(
     autojump_clock: MockClock,
 ) -> None:
-    """The rest is live: it is no reason to restart the instance."""
+    """Other partitions are live, so an orchestrator must not restart the instance."""
     async with running() as (service, _):
         service.source_status.problems = [
             SourceProblem("odin.trades", (1,), "no leader", trio.current_time())
@@ -96,7 +96,7 @@ async def test_partition_that_is_not_read_degrades_health_and_is_named(
 
 
 async def test_report_has_the_originals_fields(autojump_clock: MockClock) -> None:
-    """Dashboards and scripts of the original server work; the report is plain JSON."""
+    """Dashboards and scripts of the original server can read it; it is plain JSON."""
     report = health_report(make_service())
     assert json.loads(json.dumps(report)) == report
     assert report.keys() == {
@@ -138,7 +138,7 @@ async def test_failing_23_service_before_live_is_unhealthy(autojump_clock: MockC
 async def test_failing_23_lost_broker_is_unhealthy(
     autojump_clock: MockClock, status: SourceState
 ) -> None:
-    """Until it is back."""
+    """Until the broker is back."""
     async with running() as (service, _):
         service.source_status.transition(status, "no broker answers")
         await trio.sleep(12.4)
@@ -151,32 +151,32 @@ async def test_failing_23_lost_broker_is_unhealthy(
 
 
 def fill_places(service: Service) -> None:
-    """Nine of ten connections are in use."""
+    """Use nine of ten connections."""
     service.server.admission.active = 90
 
 
 def fill_memory(service: Service) -> None:
-    """Nine tenths of the memory are used."""
+    """Use nine tenths of the memory."""
     service.resources.memory_bytes = service.resources.memory_limit * 9 // 10 + 1
 
 
 def use_cpu(service: Service) -> None:
-    """Nearly all of the CPU is used."""
+    """Use nearly all of the CPU."""
     service.resources.cpu_percent = 95.4
 
 
 def miss_topics(service: Service) -> None:
-    """No topic is there."""
+    """Remove all topics."""
     service.source_status.set_missing_topics(frozenset(CATALOGUE.topics))
 
 
 def pace(service: Service) -> None:
-    """Records are held back."""
+    """Hold records back."""
     service.source_status.paced = True
 
 
 def drain(service: Service) -> None:
-    """A stop was asked for."""
+    """Begin to drain."""
     service.lifecycle.enter(ServiceState.DRAINING)
 
 
@@ -194,7 +194,7 @@ CONDITIONS: list[tuple[Callable[[Service], None], str]] = [
 async def test_each_condition_has_its_warning(
     autojump_clock: MockClock, condition: Callable[[Service], None], warning: str
 ) -> None:
-    """Degraded is still healthy for a load balancer."""
+    """The status is `degraded`, which counts as healthy for a load balancer."""
     async with running() as (service, _):
         condition(service)
         report = health_report(service)
@@ -204,7 +204,7 @@ async def test_each_condition_has_its_warning(
 
 
 async def test_all_conditions_are_reported_together(autojump_clock: MockClock) -> None:
-    """No warning hides another, and an error hides no warning."""
+    """Neither a warning nor an error hides other warnings."""
     service = make_service()
     for condition, _ in CONDITIONS:
         condition(service)
@@ -219,7 +219,7 @@ async def test_all_conditions_are_reported_together(autojump_clock: MockClock) -
 async def test_capacity_has_current_max_and_percentage(
     autojump_clock: MockClock, active: int, *, healthy: bool
 ) -> None:
-    """Of connections."""
+    """The capacity of connections."""
     service = make_service()
     service.server.admission.active = active
     assert health_report(service)["checks"]["capacity"] == {
@@ -231,7 +231,7 @@ async def test_capacity_has_current_max_and_percentage(
 
 
 async def test_memory_is_in_mebibytes(autojump_clock: MockClock) -> None:
-    """Used and limit have one unit."""
+    """The used memory and its limit have the same unit."""
     service = make_service(Settings(ws_memory_limit=400 << 20))
     service.resources.memory_bytes = 100 << 20
     assert health_report(service)["checks"]["memory"] == {
@@ -243,7 +243,7 @@ async def test_memory_is_in_mebibytes(autojump_clock: MockClock) -> None:
 
 
 async def test_failing_26_limits_in_force_are_reported(autojump_clock: MockClock) -> None:
-    """They equal the settings."""
+    """The limits equal the settings."""
     settings = Settings(
         ws_max_kafka_rate=7,
         ws_max_broadcast_rate=3,
@@ -264,8 +264,10 @@ async def test_failing_26_limits_in_force_are_reported(autojump_clock: MockClock
     }
 
 
-async def test_paced_while_the_rate_holds_records_back(autojump_clock: MockClock) -> None:
-    """And not afterwards."""
+async def test_health_is_paced_only_while_the_rate_holds_records_back(
+    autojump_clock: MockClock,
+) -> None:
+    """`paced` disappears once no record waits for WS_MAX_KAFKA_RATE."""
     async with running(rate=10) as (service, log):
         for _ in range(30):
             log.append("odin.trades", b"BTC", b"{}")
@@ -278,7 +280,7 @@ async def test_paced_while_the_rate_holds_records_back(autojump_clock: MockClock
 
 
 async def test_disconnects_are_counted_by_reason(autojump_clock: MockClock) -> None:
-    """With the labels of the metrics; slow clients have their own count."""
+    """With the labels of the metrics; slow clients have a count of their own."""
     service = make_service()
     service.server.stats.closed.update({DisconnectReason.SLOW: 2, DisconnectReason.CLIENT: 5})
     observability = health_report(service)["observability"]
@@ -293,7 +295,7 @@ async def test_disconnects_are_counted_by_reason(autojump_clock: MockClock) -> N
 
 
 async def test_lag_and_lost_records_are_reported(autojump_clock: MockClock) -> None:
-    """As the source measures them."""
+    """The figures are the source's."""
     service = make_service()
     service.source_status.lag = {"odin.trades": 5}
     service.source_status.lost_records = 3
@@ -302,7 +304,7 @@ async def test_lag_and_lost_records_are_reported(autojump_clock: MockClock) -> N
 
 
 async def test_uptime_counts_from_the_start(autojump_clock: MockClock) -> None:
-    """In seconds."""
+    """The unit is seconds."""
     service = make_service()
     await trio.sleep(90)
     assert health_report(service)["uptime"] == 90
@@ -314,7 +316,7 @@ async def test_uptime_counts_from_the_start(autojump_clock: MockClock) -> None:
 async def test_service_is_ready_from_the_first_live_feed_to_the_drain(
     autojump_clock: MockClock,
 ) -> None:
-    """A broker lost later keeps it ready: the other instances have lost it too."""
+    """A lost broker does not end readiness, because other instances have lost it too."""
     service = make_service()
     ready = [service.ready]
     async with trio.open_nursery() as nursery:
@@ -331,7 +333,7 @@ async def test_service_is_ready_from_the_first_live_feed_to_the_drain(
 async def test_certificate_near_its_expiry_degrades_health(
     autojump_clock: MockClock, tmp_path: Path
 ) -> None:
-    """By the setting's days; the service stays healthy."""
+    """WS_TLS_EXPIRY_WARNING_DAYS before it; the service stays healthy."""
     authority = Authority(tmp_path)
     authority.issue(expires=datetime.now(UTC) + timedelta(days=5))
     settings = attrs.evolve(ROOMY, ws_tls_cert=authority.chain, ws_tls_key=authority.key)

@@ -14,7 +14,7 @@ from odin_ws.ops.page_cache import PageCache
 
 
 class Builds:
-    """A page whose content is the number of times it was built."""
+    """A page whose content is the number of its builds."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.count = 0
@@ -22,7 +22,7 @@ class Builds:
         self.fails = False
 
     async def build(self) -> int:
-        """Build it."""
+        """Build the page."""
         self.count += 1
         built = self.count
         await trio.sleep(self._seconds)
@@ -32,7 +32,7 @@ class Builds:
 
 
 async def test_requests_within_a_second_share_one_build(autojump_clock: MockClock) -> None:
-    """And the first one after that has it built anew."""
+    """The first request after the second causes another build."""
     builds = Builds()
     page = PageCache(builds.build)
     assert [await page.get() for _ in range(100)] == [1] * 100
@@ -43,7 +43,7 @@ async def test_requests_within_a_second_share_one_build(autojump_clock: MockCloc
 
 
 async def test_requests_during_a_build_wait_for_it(autojump_clock: MockClock) -> None:
-    """There is never more than one under way, and none right behind a slow one."""
+    """At most one build runs at a time, and slow builds do not follow one another directly."""
     builds = Builds(seconds=2)
     page = PageCache(builds.build)
     async with trio.open_nursery() as nursery:
@@ -54,8 +54,8 @@ async def test_requests_during_a_build_wait_for_it(autojump_clock: MockClock) ->
     assert await page.get() == 1
 
 
-async def test_cancelled_build_is_taken_up_by_the_next_request(autojump_clock: MockClock) -> None:
-    """A client that goes away takes nobody's page away."""
+async def test_next_request_continues_after_a_cancelled_build(autojump_clock: MockClock) -> None:
+    """Other requests get the page although the client that caused the build has left."""
     builds = Builds(seconds=2)
     page = PageCache(builds.build)
     found = []
@@ -71,7 +71,7 @@ async def test_cancelled_build_is_taken_up_by_the_next_request(autojump_clock: M
 
 
 async def wait_behind(wait: Callable[[], Awaitable[None]]) -> None:
-    """Ask a moment later."""
+    """Send a request a moment later."""
     await trio.sleep(0.5)
     await wait()
 
@@ -88,6 +88,6 @@ async def test_failed_build_is_not_shared(autojump_clock: MockClock) -> None:
 
 
 async def test_zero_seconds_build_for_every_request(autojump_clock: MockClock) -> None:
-    """As a worker does for its supervisor, which shares what it makes of it."""
+    """A worker does so, because its supervisor caches the merged page."""
     page = PageCache(Builds().build, 0)
     assert [await page.get() for _ in range(3)] == [1, 2, 3]

@@ -24,7 +24,7 @@ asked = pytest.mark.odin_settings(ws_ops_token=Secret(TOKEN))
 
 
 async def status(scenario: Scenario, path: str, authorization: str | bytes | None = None) -> int:
-    """The status of a page, asked with such a header."""
+    """Return the status of a request with a header."""
     headers: Any = {} if authorization is None else {"Authorization": authorization}
     return (await get(scenario, path, headers=headers)).status_code
 
@@ -49,7 +49,7 @@ async def status(scenario: Scenario, path: str, authorization: str | bytes | Non
 async def test_request_without_the_token_is_401(
     odin_scenario: Scenario, path: str, authorization: str | bytes | None
 ) -> None:
-    """With a challenge and a line that names the setting."""
+    """The response has a challenge and a line that names the setting."""
     headers: Any = {} if authorization is None else {"Authorization": authorization}
     answer = await get(odin_scenario, path, headers=headers)
     assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
@@ -58,7 +58,7 @@ async def test_request_without_the_token_is_401(
 
 @asked
 async def test_the_token_opens_every_page(odin_scenario: Scenario) -> None:
-    """The scheme in whatever case, as HTTP wants it; a page that is not there is 404 then."""
+    """The scheme is case-insensitive (RFC 9110); an unknown page is 404 then."""
     await trio.sleep(1)
     for path in PAGES:
         assert await status(odin_scenario, path) == 401
@@ -71,7 +71,7 @@ async def test_the_token_opens_every_page(odin_scenario: Scenario) -> None:
 @asked
 @pytest.mark.parametrize("path", OPEN)
 async def test_probes_need_no_token(odin_scenario: Scenario, path: str) -> None:
-    """Orchestrators and load balancers have no secret, and read one word."""
+    """Orchestrators and load balancers have no secret, and the response is one word."""
     await trio.sleep(1)
     assert await status(odin_scenario, path) == 200
 
@@ -79,13 +79,13 @@ async def test_probes_need_no_token(odin_scenario: Scenario, path: str) -> None:
 @asked
 @pytest.mark.parametrize("path", ["/health/live/../clients", "//health/live", "/health/live/x"])
 async def test_paths_similar_to_a_probes_need_the_token(odin_scenario: Scenario, path: str) -> None:
-    """The comparison is exact."""
+    """The paths of probes are compared exactly."""
     assert await status(odin_scenario, path) in {401, 404}
     assert (await get(odin_scenario, path)).text != "live\n"
 
 
 async def test_without_the_setting_no_token_is_needed(odin_scenario: Scenario) -> None:
-    """For a port that only the internal network reaches."""
+    """For an ops port that only the internal network reaches."""
     await trio.sleep(1)
     for path in (*PAGES, *OPEN):
         assert (await ask(odin_scenario, path)).status_code == 200
@@ -123,7 +123,7 @@ LOOPBACK_HOSTS = [
 async def test_unknown_host_is_403_on_every_page_but_the_probes(
     odin_scenario: Scenario, path: str, host: str
 ) -> None:
-    """A page that reached us by DNS rebinding reads nothing; the line names the setting."""
+    """DNS rebinding reads nothing; the line names the setting."""
     stats = OpsStats()
     answer = await get(odin_scenario, path, stats, headers={"Host": host})
     assert answer.status_code == 403
@@ -132,14 +132,14 @@ async def test_unknown_host_is_403_on_every_page_but_the_probes(
 
 
 @pytest.mark.parametrize("host", LOOPBACK_HOSTS)
-async def test_loopback_host_is_answered(odin_scenario: Scenario, host: str) -> None:
-    """With whatever port: a tunnel has another one."""
+async def test_loopback_host_is_accepted(odin_scenario: Scenario, host: str) -> None:
+    """With any port, because a tunnel has another port."""
     assert (await get(odin_scenario, "/metrics", headers={"Host": host})).status_code == 200
 
 
 @pytest.mark.odin_settings(ws_ops_hosts=("odin-ws", "odin.internal.", "192.0.2.7", "[2001:db8::7]"))
-async def test_hosts_of_the_setting_are_answered(odin_scenario: Scenario) -> None:
-    """Names and addresses; others are still not."""
+async def test_hosts_of_the_setting_are_accepted(odin_scenario: Scenario) -> None:
+    """Names and addresses; other hosts are rejected."""
     for host in ("odin-ws:3003", "ODIN.internal", "192.0.2.7:80", "[2001:DB8:0::7]:3003"):
         assert (await get(odin_scenario, "/clients", headers={"Host": host})).status_code == 200
     for host in (REBOUND, "odin-ws.evil.example", "192.0.2.8"):
@@ -147,8 +147,8 @@ async def test_hosts_of_the_setting_are_answered(odin_scenario: Scenario) -> Non
 
 
 @pytest.mark.odin_settings(ws_ops_hosts=("*",))
-async def test_star_answers_every_host(odin_scenario: Scenario) -> None:
-    """For operators who know that no browser reaches the port."""
+async def test_star_accepts_every_host(odin_scenario: Scenario) -> None:
+    """For operators whose browsers cannot reach the port."""
     assert (await get(odin_scenario, "/health", headers={"Host": REBOUND})).status_code != 403
 
 
@@ -162,10 +162,10 @@ async def test_star_answers_every_host(odin_scenario: Scenario) -> None:
         ("10.1.2.3", "10.1.2.3.evil.example", 403),
     ],
 )
-async def test_address_that_the_connection_arrived_at_is_answered(
+async def test_local_address_of_the_connection_is_accepted(
     odin_scenario: Scenario, arrived: str, host: str, status: int
 ) -> None:
-    """Prometheus asks pods and instances by their address, and needs no setting for it."""
+    """Prometheus requests pods by address, which needs no setting."""
     app = ops_app(odin_scenario.service)
 
     async def arriving(scope: Any, receive: Any, send: Any) -> None:
@@ -177,15 +177,15 @@ async def test_address_that_the_connection_arrived_at_is_answered(
 
 
 @pytest.mark.odin_settings(ws_ops_addr=Address("ops.internal", 3003))
-async def test_host_of_the_ops_address_is_answered(odin_scenario: Scenario) -> None:
-    """A name to listen at is one to ask for."""
+async def test_host_of_the_ops_address_is_accepted(odin_scenario: Scenario) -> None:
+    """The name in WS_OPS_ADDR is accepted in requests."""
     headers = {"Host": "ops.internal:3003"}
     assert (await get(odin_scenario, "/metrics", headers=headers)).status_code == 200
 
 
 @asked
-async def test_with_the_token_any_host_is_answered(odin_scenario: Scenario) -> None:
-    """A rebound page has no token; without it the answer is 401 under any name."""
+async def test_token_replaces_the_host_check(odin_scenario: Scenario) -> None:
+    """A rebound page has no token; without the token the status is 401 for every host."""
     headers = {"Host": REBOUND, "Authorization": f"Bearer {TOKEN}"}
     assert (await get(odin_scenario, "/metrics", headers=headers)).status_code == 200
     stats = OpsStats()
@@ -211,7 +211,7 @@ CROSS_SITE = [
 async def test_request_of_another_sites_page_is_403(
     odin_scenario: Scenario, path: str, headers: dict[str, str]
 ) -> None:
-    """As its browser says, by one header or the other."""
+    """By Sec-Fetch-Site or by Origin."""
     stats = OpsStats()
     answer = await get(odin_scenario, path, stats, headers=headers)
     assert (answer.status_code, answer.text) == (
@@ -223,10 +223,10 @@ async def test_request_of_another_sites_page_is_403(
 
 @asked
 @pytest.mark.parametrize("headers", CROSS_SITE)
-async def test_token_does_not_help_another_sites_page(
+async def test_request_of_another_sites_page_is_403_with_the_token_too(
     odin_scenario: Scenario, headers: dict[str, str]
 ) -> None:
-    """Nor does a revocation from there work."""
+    """A revocation by such a page is rejected too."""
     given = {"Authorization": f"Bearer {TOKEN}", **headers}
     assert (await get(odin_scenario, "/clients", headers=given)).status_code == 403
     posted = await post(odin_scenario, "/revocations", json={"user": "ann"}, headers=given)
@@ -239,21 +239,19 @@ async def test_token_does_not_help_another_sites_page(
         {"Sec-Fetch-Site": "none"},
         {"Sec-Fetch-Site": "same-origin"},
         {"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"},
-        {"Origin": "https://localhost"},  # TLS ends in front of us
+        {"Origin": "https://localhost"},  # TLS ends at a proxy
     ],
 )
-async def test_request_of_the_own_page_is_answered(
+async def test_request_of_the_own_page_is_accepted(
     odin_scenario: Scenario, headers: dict[str, str]
 ) -> None:
-    """Typed in, or from a page of this port."""
+    """A typed address, or a page of the same port."""
     assert (await get(odin_scenario, "/metrics", headers=headers)).status_code == 200
 
 
 @pytest.mark.parametrize("path", OPEN)
-async def test_probes_are_answered_under_any_name_and_from_anywhere(
-    odin_scenario: Scenario, path: str
-) -> None:
-    """Load balancers and orchestrators ask as they like, also HTTP/1.0 without a name."""
+async def test_probes_accept_every_host_and_site(odin_scenario: Scenario, path: str) -> None:
+    """Also HTTP/1.0 without a Host header."""
     await trio.sleep(1)
     for headers in ({"Host": REBOUND}, {"Host": ""}, *CROSS_SITE):
         assert (await get(odin_scenario, path, headers=headers)).status_code == 200

@@ -1,4 +1,4 @@
-"""The ops port's HTTP server: one request per connection, and everything bounded."""
+"""The ops port's HTTP server: one request per connection, with bounds on time and size."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -13,7 +13,7 @@ from tests.ops.requests import GET, Ops, answer, ask, run
 
 
 async def test_request_is_answered_and_the_connection_closed(autojump_clock: MockClock) -> None:
-    """The answer says so, with a length and a date."""
+    """The response has `Connection: close`, a length and a date."""
 
     async def test(ops: Ops) -> None:
         request, _, body = (await ask(ops, GET)).partition(b"\r\n\r\n")
@@ -30,7 +30,7 @@ async def test_request_is_answered_and_the_connection_closed(autojump_clock: Moc
 
 
 async def test_pipelined_requests_after_the_first_are_not_served(autojump_clock: MockClock) -> None:
-    """Forty in one write get one answer."""
+    """Forty requests in one write get one response."""
 
     async def test(ops: Ops) -> None:
         assert (await ask(ops, GET * 40)).count(b"HTTP/1.1 200") == 1
@@ -65,7 +65,7 @@ async def test_pipelined_requests_after_the_first_are_not_served(autojump_clock:
 async def test_every_kind_of_request_gets_its_status(
     autojump_clock: MockClock, request_: bytes, status: bytes
 ) -> None:
-    """Also one that is no HTTP; the connection is closed after it, and nothing is raised."""
+    """Invalid HTTP gets 400; each connection is closed, and no exception is raised."""
 
     async def test(ops: Ops) -> None:
         received = await ask(ops, request_)
@@ -79,7 +79,7 @@ async def test_every_kind_of_request_gets_its_status(
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 5", b"Transfer-Encoding: chunked"])
 async def test_body_is_read(autojump_clock: MockClock, framing: bytes) -> None:
-    """With a length or in chunks; a client that waits for it is told to go on."""
+    """With a length or in chunks; `Expect: 100-continue` gets 100."""
 
     async def test(ops: Ops) -> None:
         stream = ops.connect()
@@ -93,8 +93,8 @@ async def test_body_is_read(autojump_clock: MockClock, framing: bytes) -> None:
     await run(test)
 
 
-async def test_page_that_fails_is_500(autojump_clock: MockClock) -> None:
-    """And ends nothing but its connection."""
+async def test_exception_of_a_page_is_500(autojump_clock: MockClock) -> None:
+    """Only the connection of the request ends."""
 
     async def test(ops: Ops) -> None:
         failed = await ask(ops, b"GET /fails HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -108,7 +108,7 @@ async def test_page_that_fails_is_500(autojump_clock: MockClock) -> None:
 
 @pytest.mark.parametrize("sent", [b"", GET[:-2], b"POST /echo HTTP/1.1\r\nHost: a\r\n"])
 async def test_client_that_leaves_early_is_no_error(autojump_clock: MockClock, sent: bytes) -> None:
-    """Before its request is whole; its place is free again."""
+    """A client that leaves in the middle of its request frees its place."""
 
     async def test(ops: Ops) -> None:
         stream = ops.connect()
@@ -138,7 +138,7 @@ SLOW_BODY = b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 500\r\n\r\n"
 async def test_connection_is_closed_after_its_time(
     autojump_clock: MockClock, begin: bytes, drop: bytes
 ) -> None:
-    """All of it together: neither a byte now and then nor a page that waits makes it longer."""
+    """A total limit: neither single bytes nor a slow page extend it."""
 
     async def test(ops: Ops) -> None:
         stream = ops.connect()
@@ -155,7 +155,7 @@ async def test_connection_is_closed_after_its_time(
 
 
 async def test_client_that_never_reads_is_closed_after_its_time(autojump_clock: MockClock) -> None:
-    """Its page is in memory and its connection open for no longer."""
+    """Its page leaves memory with the connection."""
 
     async def test(ops: Ops) -> None:
         stream = ops.connect(capacity=1000)
@@ -170,7 +170,7 @@ async def test_client_that_never_reads_is_closed_after_its_time(autojump_clock: 
 
 
 async def test_client_that_sends_on_after_its_answer_is_closed(autojump_clock: MockClock) -> None:
-    """It has a second to read the answer, and some 64 KiB of what it still says are dropped."""
+    """It has a second to read the response; at most 64 KiB of further bytes are dropped."""
 
     async def test(ops: Ops) -> None:
         stream = ops.connect()
@@ -186,7 +186,7 @@ async def test_client_that_sends_on_after_its_answer_is_closed(autojump_clock: M
 
 
 async def test_one_connection_too_many_closes_the_oldest(autojump_clock: MockClock) -> None:
-    """So a newcomer that means it is answered, however many say nothing."""
+    """A new client gets a response, however many silent connections there are."""
 
     async def test(ops: Ops) -> None:
         silent = []
@@ -202,7 +202,7 @@ async def test_one_connection_too_many_closes_the_oldest(autojump_clock: MockClo
 
 
 async def test_crowd_from_one_address_takes_no_place_of_others(autojump_clock: MockClock) -> None:
-    """Prometheus, whose page takes a while, keeps its place beside them."""
+    """Prometheus keeps its connection beside them, though its page is slow."""
 
     async def test(ops: Ops) -> None:
         other = ops.connect("198.51.100.7")
@@ -217,8 +217,10 @@ async def test_crowd_from_one_address_takes_no_place_of_others(autojump_clock: M
     await run(test, OpsLimits(connections=3))
 
 
-async def test_request_in_crumbs_wakes_the_server_seldom(autojump_clock: MockClock) -> None:
-    """What comes within 50 ms is read at once, and the request is served all the same."""
+async def test_request_in_single_bytes_wakes_the_server_every_50_ms(
+    autojump_clock: MockClock,
+) -> None:
+    """The bytes of 50 ms are read at once, and the request is served."""
 
     async def test(ops: Ops) -> None:
         stream = ops.connect()

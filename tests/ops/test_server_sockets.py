@@ -1,4 +1,4 @@
-"""The ops server on real sockets: its rate, its end, its queue, its descriptors."""
+"""The ops server on real sockets: rate, shutdown, accept queue, descriptors."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tests.ops.requests import GET, Ops
 
 @pytest.fixture(name="listening")
 def open_listening() -> Iterator[socket.socket]:
-    """A listening socket."""
+    """Return a listening socket."""
     with socket.create_server((LOOPBACK, 0)) as listening:
         yield listening
 
 
 async def _status(port: int, request: bytes) -> bytes:
-    """The status of an answer, and nothing where the connection was closed without one."""
+    """Return the status of a response, empty if the connection was closed without one."""
     async with await trio.open_tcp_stream(LOOPBACK, port) as client:
         await client.send_all(request)
         received = b""
@@ -48,7 +48,7 @@ PROBED: Final = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
 async def test_beyond_the_rate_pages_get_429_and_liveness_probes_an_answer(
     listening: socket.socket,
 ) -> None:
-    """A probe from the address of a flood is answered too, whatever its headers are."""
+    """A liveness probe from the address of a flood gets its response, with any headers."""
     async with trio.open_nursery() as nursery:
         ops = Ops(nursery)
         port = listening.getsockname()[1]
@@ -61,7 +61,7 @@ async def test_beyond_the_rate_pages_get_429_and_liveness_probes_an_answer(
             assert await _status(port, PROBED.replace(b"GET", b"POST")) == b"429"
             assert await _status(port, PROBED.replace(b"live", b"alive")) == b"429"
             assert await _status(port, PROBED.replace(b"live", b"live/")) == b"429"
-            # The app has this page or not; that one is served is the point.
+            # Whether the app has this page does not matter: the request is served.
             assert await _status(port, PROBED.replace(b"live", b"ready")) == b"404"
             assert await _status(port, PROBED.replace(b"live", b"ready")) == b"429"
         assert ops.asked == 1
@@ -69,7 +69,7 @@ async def test_beyond_the_rate_pages_get_429_and_liveness_probes_an_answer(
 
 
 async def test_silent_connections_beyond_the_rate_keep_no_place(listening: socket.socket) -> None:
-    """The oldest loses its place to a newcomer, which is answered at once."""
+    """A new connection replaces the oldest one, and gets its response at once."""
     limits = attrs.evolve(ONE, over_rate=2)
     async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
         ops = Ops(nursery)
@@ -83,7 +83,7 @@ async def test_silent_connections_beyond_the_rate_keep_no_place(listening: socke
             await wait_all_tasks_blocked(0.05)
             begun = trio.current_time()
             assert await _status(port, PROBED) == b"200"
-            # For a quarter of a second nobody's place is taken.
+            # For a quarter of a second no connection is replaced.
             assert trio.current_time() - begun > 0.1
             await stack.enter_async_context(await trio.open_tcp_stream(LOOPBACK, port))
             # The first one was closed for the third one that says nothing.
@@ -92,7 +92,7 @@ async def test_silent_connections_beyond_the_rate_keep_no_place(listening: socke
 
 
 async def test_a_supervisor_is_never_over_the_rate(tmp_path: Path) -> None:
-    """Nobody else asks at a worker's socket, and a 429 would say that the worker is broken."""
+    """Only the supervisor uses a worker's socket; a 429 would count the worker as failed."""
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "ops"))
         listening.listen()
@@ -141,7 +141,7 @@ async def _ask_socket(port: int) -> None:
 async def test_page_knows_the_address_that_its_connection_arrived_at(
     listening: socket.socket,
 ) -> None:
-    """The allow-list of hosts has it, whichever address the port listens at."""
+    """The host check accepts this address, whichever one the port listens at."""
     async with trio.open_nursery() as nursery:
         ops = Ops(nursery)
         async with serve_ops(ops.app, listening, ops.stats):
@@ -153,22 +153,22 @@ async def test_page_knows_the_address_that_its_connection_arrived_at(
 
 
 class Exhausted(socket.socket):
-    """A listening socket of a process that is out of descriptors, at first."""
+    """A listening socket of a process that has no free descriptors at first."""
 
     failures = 3
 
     def accept(self) -> Any:
-        """Fail a few times."""
+        """Raise EMFILE a few times, then accept."""
         if self.failures:
             self.failures -= 1
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return super().accept()
 
 
-async def test_ops_port_without_descriptors_goes_on_when_there_are_some(
+async def test_ops_port_recovers_from_a_lack_of_descriptors(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """It says so once, and its waiting client is served."""
+    """One line is logged, and the waiting client is served."""
     with Exhausted() as listening:
         listening.bind((LOOPBACK, 0))
         listening.listen()
@@ -183,8 +183,8 @@ async def test_ops_port_without_descriptors_goes_on_when_there_are_some(
     assert "Traceback" not in printed
 
 
-async def test_connections_beyond_the_queue_wait_for_the_kernel(listening: socket.socket) -> None:
-    """So whoever comes later is not behind all of a crowd."""
+async def test_connections_beyond_the_queue_stay_in_the_kernel(listening: socket.socket) -> None:
+    """A later client does not wait for a whole crowd."""
     connected = 0
 
     async def connect() -> None:

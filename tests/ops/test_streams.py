@@ -1,4 +1,4 @@
-"""Responses of the ops port that have no end: Server-Sent Events, say."""
+"""Responses of the ops port without an end, such as Server-Sent Events."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -20,15 +20,15 @@ STREAM = GET.replace(b"/page", b"/stream")
 
 
 async def begin(ops: Ops, peer: str = "192.0.2.1", request: bytes = STREAM) -> Stream:
-    """A connection whose stream has begun."""
+    """Return a connection whose stream has begun."""
     client = ops.connect(peer)
     await client.send_all(request)
     await wait_all_tasks_blocked()
     return client
 
 
-async def test_parts_of_a_stream_come_when_they_are_made(autojump_clock: MockClock) -> None:
-    """In chunks, for longer than a page may take; nothing is counted as rejected."""
+async def test_stream_sends_each_part_at_once(autojump_clock: MockClock) -> None:
+    """In chunks, for longer than a page may take; the connection does not count as rejected."""
 
     async def test(ops: Ops) -> None:
         client = await begin(ops)
@@ -55,7 +55,7 @@ async def test_parts_of_a_stream_come_when_they_are_made(autojump_clock: MockClo
 async def test_stream_may_be_quiet_for_longer_than_a_page_may_take(
     autojump_clock: MockClock,
 ) -> None:
-    """The time is for the client, and not for the app."""
+    """The time limit applies to the client's reading, not to the app."""
 
     async def test(ops: Ops) -> None:
         client = await begin(ops, request=STREAM.replace(b"/stream", b"/stream?pause=60"))
@@ -76,8 +76,8 @@ async def test_stream_to_an_old_client_ends_with_the_connection(autojump_clock: 
     await run(test)
 
 
-async def test_head_of_a_stream_is_all_that_head_gets(autojump_clock: MockClock) -> None:
-    """The stream is ended at once."""
+async def test_head_request_for_a_stream_gets_the_headers(autojump_clock: MockClock) -> None:
+    """The stream ends at once."""
 
     async def test(ops: Ops) -> None:
         received = await ask(ops, STREAM.replace(b"GET", b"HEAD"))
@@ -89,7 +89,7 @@ async def test_head_of_a_stream_is_all_that_head_gets(autojump_clock: MockClock)
 
 
 async def test_client_that_does_not_read_holds_one_part(autojump_clock: MockClock) -> None:
-    """The app waits for it, and after ten seconds it is closed; without an answer to count on."""
+    """The app waits until the client is closed after ten seconds."""
 
     async def test(ops: Ops) -> None:
         client = ops.connect(capacity=2500)
@@ -105,7 +105,7 @@ async def test_client_that_does_not_read_holds_one_part(autojump_clock: MockCloc
 
 
 async def test_stream_ends_when_its_client_leaves(autojump_clock: MockClock) -> None:
-    """Not only at its next part; then there is place for another one."""
+    """At once, not at its next part; its place is free again."""
 
     async def test(ops: Ops) -> None:
         for _ in range(3):
@@ -120,7 +120,7 @@ async def test_stream_ends_when_its_client_leaves(autojump_clock: MockClock) -> 
 
 
 async def test_client_that_sends_on_during_a_stream_is_closed(autojump_clock: MockClock) -> None:
-    """After some 64 KiB, which nobody reads for."""
+    """After 64 KiB, which the server never reads."""
 
     async def test(ops: Ops) -> None:
         client = await begin(ops)
@@ -136,7 +136,7 @@ async def test_client_that_sends_on_during_a_stream_is_closed(autojump_clock: Mo
 
 
 async def test_one_stream_too_many_ends_the_oldest_of_the_crowd(autojump_clock: MockClock) -> None:
-    """An operator's console is not kept out by forgotten ones, nor ended by those of others."""
+    """The address with the most streams loses its oldest; streams of others continue."""
 
     async def test(ops: Ops) -> None:
         await begin(ops, "198.51.100.7")
@@ -150,8 +150,8 @@ async def test_one_stream_too_many_ends_the_oldest_of_the_crowd(autojump_clock: 
     await run(test, OpsLimits(streams=3))
 
 
-async def test_stream_that_fails_is_cut_off(autojump_clock: MockClock) -> None:
-    """Its client sees that it is not whole, and the failure is counted."""
+async def test_exception_of_a_stream_truncates_it(autojump_clock: MockClock) -> None:
+    """The client gets no last chunk, and the failure is counted."""
 
     async def test(ops: Ops) -> None:
         received = await ask(ops, GET.replace(b"/page", b"/breaks"))
@@ -162,7 +162,7 @@ async def test_stream_that_fails_is_cut_off(autojump_clock: MockClock) -> None:
 
 
 async def test_streams_end_with_the_service_at_once(mock_clock: MockClock) -> None:
-    """A page in flight has a second; a stream would use up all of it, at each stop."""
+    """A page in flight has a second; a stream would use up that second at each stop."""
     mock_clock.rate = 1
     with socket.create_server((LOOPBACK, 0)) as listening:
         async with trio.open_nursery() as nursery:
@@ -178,7 +178,7 @@ async def test_streams_end_with_the_service_at_once(mock_clock: MockClock) -> No
 
 
 class Recording(socket.socket):
-    """A listening socket that remembers what it has accepted."""
+    """A listening socket that records the accepted connections."""
 
     accepted: socket.socket | None = None
 
@@ -189,8 +189,8 @@ class Recording(socket.socket):
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux only")
-async def test_kernel_gives_up_a_client_that_vanished() -> None:
-    """It sends no end, and small parts fill the kernel's buffer only after hours."""
+async def test_kernel_closes_a_vanished_client() -> None:
+    """It sends no FIN, and small parts fill the kernel's buffer only after hours."""
     with Recording() as listening:
         listening.bind((LOOPBACK, 0))
         listening.listen()

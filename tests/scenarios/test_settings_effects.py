@@ -155,7 +155,7 @@ EFFECTS: Final = {
     "WS_MAX_CONNECTIONS_PER_USER": (
         f"{_AUTH}/test_handshake.py::test_connections_over_max_connections_per_user_are_rejected"
     ),
-    "WS_OPS_HOSTS": "tests/ops/test_request_checks.py::test_hosts_of_the_setting_are_answered",
+    "WS_OPS_HOSTS": "tests/ops/test_request_checks.py::test_hosts_of_the_setting_are_accepted",
     "WS_OPS_TOKEN": "tests/ops/test_request_checks.py::test_the_token_opens_every_page",
     "WS_HISTORY_BYTES": f"{_HISTORY}::test_messages_beyond_history_bytes_are_replayed_from_log",
     "WS_HISTORY_SECONDS": (

@@ -1,4 +1,4 @@
-"""tools/compare.py: a run that fails or hangs is shown as failed, and the others go on."""
+"""tools/compare.py shows a run that fails or hangs as failed, and continues."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ with open(figures, "w") as file:
 
 @pytest.fixture
 def compare(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The module, which is in no package."""
+    """Return the module, which is in no package."""
     spec = importlib.util.spec_from_file_location("compare", FILE)
     assert spec is not None
     assert spec.loader is not None
@@ -38,7 +38,7 @@ def compare(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def version(compare: Any, tmp_path: Path) -> Any:
-    """A version with the program above."""
+    """Return a version with the program above."""
     package = tmp_path / "src" / "odin_ws"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
@@ -49,7 +49,7 @@ def version(compare: Any, tmp_path: Path) -> Any:
 def test_failed_runs_are_shown_and_the_others_go_on(
     compare: Any, version: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A run that fails, one that hangs, and one with figures."""
+    """One run fails, one hangs, one has figures."""
     rows = compare.rows_of(["fail", "hang", "steady"])
     failed = compare.compare([version], rows, rounds=1, seconds=5.0)
     assert failed == ["fail, round 1, now", "hang, round 1, now"]
@@ -74,7 +74,7 @@ def test_medians_of_all_rounds_are_printed(
 def test_version_that_does_not_start_here_is_found_before_the_runs(
     compare: Any, tmp_path: Path
 ) -> None:
-    """The reason is the end of what it prints."""
+    """The reason is the end of the version's output."""
     package = tmp_path / "src" / "odin_ws"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
@@ -84,7 +84,7 @@ def test_version_that_does_not_start_here_is_found_before_the_runs(
 
 
 def test_rows_are_names_or_arguments(compare: Any) -> None:
-    """All rows by default."""
+    """By default all rows."""
     assert compare.rows_of([]).keys() == compare.ROWS.keys()
     assert compare.rows_of(["storm", "steady --rate 5"]) == {
         "storm": ["storm"],

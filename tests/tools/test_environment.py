@@ -1,4 +1,4 @@
-"""`make setup` takes a supported Python, or says in one line which ones are."""
+"""`make setup` takes a supported Python, or prints in one line which versions are supported."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def interpreter(path: Path, name: str, version: str, *, without_venv: bool = False) -> Path:
-    """Put a pretended Python on the PATH."""
+    """Put a fake Python on the PATH."""
     file = path / name
     file.write_text(FAKE.format(version=version, without_venv=int(without_venv)))
     file.chmod(0o755)
@@ -77,8 +77,8 @@ def test_unsupported_python_is_one_line(path: Path, version: str) -> None:
     assert not (path.parent / "venv").exists()
 
 
-def test_newest_supported_python_is_taken_where_python3_is_none(path: Path) -> None:
-    """Beside an unsupported python3, the newest supported python3.X on the PATH is taken."""
+def test_newest_supported_python_is_taken_if_python3_is_unsupported(path: Path) -> None:
+    """The newest supported python3.X on the PATH."""
     interpreter(path, "python3", "3.10")
     interpreter(path, "python3.12", "3.12")
     interpreter(path, "python3.13", "3.13")
@@ -90,7 +90,7 @@ def test_newest_supported_python_is_taken_where_python3_is_none(path: Path) -> N
 
 
 def test_chosen_python_is_taken(path: Path) -> None:
-    """PYTHON=… goes before what is on the PATH, also over an environment of another version."""
+    """PYTHON=… overrides the PATH, and replaces an environment of another version."""
     interpreter(path, "python3", "3.13")
     chosen = interpreter(path, "mine", "3.11")
     make(path)
@@ -109,7 +109,7 @@ def test_chosen_python_that_is_unsupported_is_one_line(path: Path) -> None:
 
 
 def test_python_without_venv_is_one_line(path: Path) -> None:
-    """Debian's Python without python3-venv is told what to install."""
+    """The line names Debian's package with venv."""
     interpreter(path, "python3", "3.13", without_venv=True)
 
     status, lines = make(path)

@@ -25,13 +25,13 @@ def tree(tmp_path: Path) -> Path:
 
 
 def test_this_tree_has_one_version() -> None:
-    """All places name the version of pyproject.toml."""
+    """All files have the version of pyproject.toml."""
     release.check_versions(ROOT)
 
 
 @pytest.mark.parametrize("place", [one for one in release.PLACES if one != "pyproject.toml"])
 def test_another_version_is_named_with_its_place(tree: Path, place: str) -> None:
-    """A place that was forgotten is found."""
+    """A file with an old version is an error."""
     version = release.check_versions(tree)
     path = tree / place.rstrip("#")
     pattern = release.PLACES[place]
@@ -43,7 +43,7 @@ def test_another_version_is_named_with_its_place(tree: Path, place: str) -> None
 
 
 def test_prepared_tree_is_ready(tree: Path) -> None:
-    """After `prepare` all places have the version, and what was Unreleased is its section."""
+    """`prepare` sets the version in all files, and moves Unreleased to its section."""
     with pytest.raises(release.ReleaseError, match=r"no section `## \[9\.8\.7\]"):
         release.check_changelog(tree, "9.8.7")
     release.prepare(tree, "9.8.7", "2026-12-01")
@@ -56,7 +56,7 @@ def test_prepared_tree_is_ready(tree: Path) -> None:
 
 
 def test_section_without_an_entry_is_not_enough(tree: Path) -> None:
-    """A heading alone tells nobody what is new."""
+    """A section of headings without entries is an error."""
     (tree / "CHANGELOG.md").write_text(
         "## [Unreleased]\n\n## [1.0.0] - 2026-12-01\n\n## [0.9.0]\n- x\n"
     )
@@ -72,7 +72,7 @@ def test_section_without_an_entry_is_not_enough(tree: Path) -> None:
     ],
 )
 def test_wheel_with_wrong_contents(tmp_path: Path, names: list[str], said: str) -> None:
-    """A missing data file, or a package that is not ours, is no wheel to publish."""
+    """A missing data file, or a package of another project, is an error."""
     path = tmp_path / "a.whl"
     with zipfile.ZipFile(path, "w") as archive:
         for name in names:

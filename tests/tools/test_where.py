@@ -1,4 +1,4 @@
-"""docs/where.md is what the modules say of themselves."""
+"""docs/where.md has the first line of each module's docstring."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_where_is_current() -> None:
-    """Every module stands in the page with the first line of its docstring."""
+    """Every module is on the page with the first line of its docstring."""
     code = "import sys; sys.path.insert(0, 'tools'); import where; print(where.page(), end='')"
     made = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True

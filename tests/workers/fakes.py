@@ -48,7 +48,7 @@ class FakeChild:
         self._status = 0
 
     def counts(self, messages: int, connections: int = 0) -> None:
-        """From now on its metrics say so."""
+        """Set the worker's metrics from now on."""
         text = (
             "# TYPE ws_messages_sent_total counter\n"
             f"ws_messages_sent_total {messages}\n"
@@ -58,19 +58,19 @@ class FakeChild:
         self.pages["/metrics"] = WorkerResponse(200, text)
 
     def says(self, path: str, body: Any, status: int = 200) -> None:
-        """From now on this is its page."""
+        """Set the worker's page from now on."""
         text = body if isinstance(body, str) else json.dumps(body)
         self.pages[path] = WorkerResponse(status, text)
 
     def exit(self, status: int) -> None:
-        """End, if it has not."""
+        """Exit, if the worker has not exited."""
         if not self._ended.is_set():
             self._status = status
             self._ended.set()
 
     @property
     def ended(self) -> bool:
-        """Whether it has ended."""
+        """Whether the worker has exited."""
         return self._ended.is_set()
 
     async def request(self, path: str, body: bytes | None = None) -> WorkerResponse:
@@ -111,17 +111,17 @@ class Crew:
 
     def __init__(self) -> None:
         self.starts: list[tuple[float, int, FakeChild]] = []
-        # What befalls the next ones as soon as they have started: an exit status.
+        # Exit statuses of the next workers, which exit as soon as they have started.
         self.fate: int | None = None
         self.no_processes = False
         self.stop = trio.Event()
 
     def now(self, number: int) -> FakeChild:
-        """The worker that has this place now, or had it last."""
+        """Return the worker of this number that runs, or the last one that ran."""
         return [child for _, place, child in self.starts if place == number][-1]
 
     def times(self, number: int) -> list[float]:
-        """When workers of this place were started."""
+        """Return when workers of this number were started."""
         return [at for at, place, _ in self.starts if place == number]
 
     @asynccontextmanager

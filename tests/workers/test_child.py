@@ -1,4 +1,4 @@
-"""A worker as a real process, played by small programs."""
+"""One worker as a real process; small programs take the place of the server."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from odin_ws.workers.child import (
 
 PATIENCE = 30
 
-# Answers every request on its ops socket with what it was told so far and its own facts.
+# Responds to every request on its ops socket with the commands so far and its own facts.
 OBEDIENT = """
     import os, select, socket, sys
     ops = socket.socket(fileno=int(sys.argv[sys.argv.index("--ops-fd") + 1]))
@@ -63,7 +63,7 @@ def program(tmp_path: Path, text: str) -> AbstractAsyncContextManager[Child]:
 
 
 async def test_worker_gets_requests_and_commands(tmp_path: Path) -> None:
-    """It gets its number, responds when it runs, and has its own process group."""
+    """The worker gets its number, responds, and has a process group of its own."""
     with trio.fail_after(PATIENCE):
         async with program(tmp_path, OBEDIENT) as child:
             answer = await child.request("/health")
@@ -73,14 +73,14 @@ async def test_worker_gets_requests_and_commands(tmp_path: Path) -> None:
                 pass
             await child.send_command(STOP)
             assert await child.wait() == 7
-            # Nobody listens any more, and nobody minds.
+            # No process listens any more, which is no error.
             await child.send_command(STOP)
             with pytest.raises(NoResponse):
                 await child.request("/health")
 
 
 async def test_end_of_block_stops_the_worker(tmp_path: Path) -> None:
-    """Also by cancellation."""
+    """Cancellation stops it too."""
     with trio.fail_after(PATIENCE):
         with trio.CancelScope() as scope:
             async with program(tmp_path, OBEDIENT) as child:
@@ -90,10 +90,10 @@ async def test_end_of_block_stops_the_worker(tmp_path: Path) -> None:
         assert await child.wait() == 7
 
 
-async def test_worker_that_ignores_stop_is_killed(
+async def test_worker_that_ignores_stop_is_killed_after_the_timeout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a timeout."""
+    """The block ends."""
     monkeypatch.setattr("odin_ws.workers.child._STOP_SECONDS", 0.1)
     with trio.fail_after(PATIENCE):
         async with program(tmp_path, DEAF) as child:
@@ -102,7 +102,7 @@ async def test_worker_that_ignores_stop_is_killed(
 
 
 async def test_exit_of_worker_ends_the_request(tmp_path: Path) -> None:
-    """The caller gets NoResponse."""
+    """The request raises NoResponse."""
     with trio.fail_after(PATIENCE):
         async with program(tmp_path, DEAF) as child:
             async with trio.open_nursery() as nursery:
@@ -118,7 +118,7 @@ async def _expect_no_answer(child: Child) -> None:
 
 
 async def test_killed_worker_can_be_replaced(tmp_path: Path) -> None:
-    """Its socket leaves nothing behind."""
+    """The old socket does not prevent the new worker from listening."""
     with trio.fail_after(PATIENCE):
         for _ in range(2):
             async with program(tmp_path, OBEDIENT) as child:
@@ -142,7 +142,7 @@ async def test_request_without_descriptors_is_not_sent(tmp_path: Path) -> None:
 
 @contextmanager
 def no_more_descriptors() -> Iterator[None]:
-    """This process can open nothing."""
+    """Leave this process without free descriptors."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     free = os.open(os.devnull, os.O_RDONLY)
     os.close(free)
@@ -154,7 +154,7 @@ def no_more_descriptors() -> Iterator[None]:
 
 
 async def test_missing_program_is_reported(tmp_path: Path) -> None:
-    """With the system's reason."""
+    """The error has the system's reason."""
     with pytest.raises(CannotStart, match="No such file or directory"):
         async with open_child([str(tmp_path / "nothing")], os.environ, 1):
             pytest.fail("it runs")

@@ -1,4 +1,4 @@
-"""The console of several workers: all together and each, and the history of replaced ones."""
+"""The console of several workers: merged or one, with the samples of replaced workers."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -19,7 +19,7 @@ REPORT = "/console/report"
 
 
 def tell(child: FakeChild, times: list[int], connections: int, after: int = 0) -> None:
-    """What a worker answers the supervisor."""
+    """Return a worker's response to the supervisor."""
     found = samples(times, {"connections": [connections] * len(times)})
     child.says(f"{REPORT}?parts=samples&after={after}", {"samples": found})
     child.says(f"{REPORT}?parts=state", {"state": state()})
@@ -30,7 +30,7 @@ def tell(child: FakeChild, times: list[int], connections: int, after: int = 0) -
 
 
 async def test_report_is_of_all_or_of_one(autojump_clock: MockClock) -> None:
-    """Chosen by `worker`; the state of all lists each."""
+    """`?worker=` selects one; the merged state lists each worker."""
     async with ops() as seen:
         for number in (1, 2):
             tell(seen.crew.now(number), [1, 2], connections=10 * number)
@@ -60,7 +60,7 @@ async def test_report_is_of_all_or_of_one(autojump_clock: MockClock) -> None:
 
 
 async def test_samples_of_a_replaced_worker_are_kept(autojump_clock: MockClock) -> None:
-    """The supervisor had requested them before."""
+    """The supervisor had requested them while it ran."""
     async with ops() as seen:
         for number in (1, 2):
             tell(seen.crew.now(number), [1, 2], connections=number)
@@ -75,7 +75,7 @@ async def test_samples_of_a_replaced_worker_are_kept(autojump_clock: MockClock) 
 
 
 async def test_supervisor_requests_samples_without_a_page(autojump_clock: MockClock) -> None:
-    """Every five seconds, so that a later page has them."""
+    """Every five seconds, so that a page opened later has them."""
     async with ops() as seen:
         for number in (1, 2):
             tell(seen.crew.now(number), [1], connections=1)
@@ -93,7 +93,7 @@ async def test_supervisor_requests_samples_without_a_page(autojump_clock: MockCl
 async def test_silent_worker_is_left_out_with_a_warning(
     autojump_clock: MockClock, worker: int | None
 ) -> None:
-    """The others are shown in time."""
+    """The report of the other workers is not delayed."""
     async with ops() as seen:
         for number in (1, 2):
             tell(seen.crew.now(number), [1], connections=1)
@@ -108,7 +108,7 @@ async def test_silent_worker_is_left_out_with_a_warning(
 async def test_page_that_is_opened_at_the_start_waits_for_a_worker(
     autojump_clock: MockClock,
 ) -> None:
-    """Until the first one responds."""
+    """Until the first worker responds."""
     async with ops() as seen:
         for number in (1, 2):
             seen.crew.now(number).rejects = True

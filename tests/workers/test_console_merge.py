@@ -11,12 +11,12 @@ FEED = {"status": "live", "seconds": 5.0, "reason": "", "held_partitions": 0}
 
 
 def samples(times: list[int], gauges: Any, counts: Any = None) -> dict[str, Any]:
-    """In the form of `Series.after`."""
+    """Return samples in the form of `Series.after`."""
     return {"t": times, "gauges": gauges, "counts": counts or {}}
 
 
 def test_connections_are_summed_and_lag_is_the_worst() -> None:
-    """Every worker reads everything and has its own clients."""
+    """Each worker has its own clients and reads every partition."""
     one = samples([1, 2], {"connections": [3, 4], "lag:a": [10, 0], "records_in:a": [5, 5]})
     two = samples([1, 2], {"connections": [1, 1], "lag:a": [2, 7], "records_in:a": [5, 6]})
     assert merge_samples([one, two], 0)["gauges"] == {
@@ -27,7 +27,7 @@ def test_connections_are_summed_and_lag_is_the_worst() -> None:
 
 
 def test_newest_second_waits_for_every_worker() -> None:
-    """Otherwise each sum would dip at the end."""
+    """Without its sample the sum of the newest second would be too small."""
     one = samples([1, 2, 3], {"connections": [3, 3, 3]})
     two = samples([1, 2], {"connections": [1, 1]})
     assert merge_samples([one, two], 0)["t"] == [1, 2]
@@ -35,7 +35,7 @@ def test_newest_second_waits_for_every_worker() -> None:
 
 
 def test_exited_worker_does_not_delay_the_others() -> None:
-    """Its samples stay in the sums."""
+    """Its earlier samples stay in the sums."""
     one = samples([1, 2, 3, 4, 5, 6], {"connections": [1] * 6})
     gone = samples([1, 2], {"connections": [2, 2]})
     found = merge_samples([one, gone], 0)
@@ -44,7 +44,7 @@ def test_exited_worker_does_not_delay_the_others() -> None:
 
 
 def test_missing_sample_of_a_gauge_repeats_the_last_value() -> None:
-    """Counters count once."""
+    """A missing count is 0."""
     one = samples([1, 2, 3], {"connections": [1, 1, 1]}, {"closed:slow": [1, 0, 2]})
     two = samples([1, 3], {"connections": [5, 5]}, {"closed:slow": [4, 0]})
     found = merge_samples([one, two], 0)
@@ -53,7 +53,7 @@ def test_missing_sample_of_a_gauge_repeats_the_last_value() -> None:
 
 
 def test_unknown_values_are_left_out() -> None:
-    """Null if no worker has one."""
+    """The merged value is null only if no worker has one."""
     one = samples([1, 2], {"age_p99_ms": [None, 20.0]})
     two = samples([1, 2], {"age_p99_ms": [None, None], "memory_bytes": [7, None]})
     assert merge_samples([one, two], 0)["gauges"] == {
@@ -64,7 +64,7 @@ def test_unknown_values_are_left_out() -> None:
 
 
 def state(**other: Any) -> dict[str, Any]:
-    """Of a worker that is well."""
+    """Return the state of a healthy worker."""
     topic = {"topic": "a", "category": "b", "partitions": 3, "lag": 1, "problems": []}
     usual = {
         "now": 10.0,
@@ -79,7 +79,7 @@ def state(**other: Any) -> dict[str, Any]:
 
 
 async def test_state_is_of_serving_workers_and_feed_of_the_worst() -> None:
-    """A restarting worker does not make all of it starting."""
+    """A restarting worker does not make the merged state `starting`."""
     stalled = FEED | {"status": "stalled"}
     topic = state()["topics"][0] | {"status": "stalled", "lag": 9, "problems": ["a 1: no leader"]}
     found = merge_state(
@@ -95,7 +95,7 @@ async def test_state_is_of_serving_workers_and_feed_of_the_worst() -> None:
 
 
 async def test_worker_without_response_is_a_warning() -> None:
-    """With advice; without any response that is all."""
+    """With advice; without any response the report has only this warning."""
     found = merge_state({1: state()}, {2: "does not respond"})
     assert [one["text"] for one in found["advice"]] == ["worker 2: does not respond"]
     none = merge_state({}, {1: "does not respond"})
@@ -104,7 +104,7 @@ async def test_worker_without_response_is_a_warning() -> None:
 
 
 async def test_drains_are_summed() -> None:
-    """They begin together and end with the last."""
+    """The merged drain ends with the last worker's."""
     drain = {"begun_with": 10, "left": 4, "seconds": 2.0, "seconds_at_most": 9.0}
     found = merge_state(
         {1: state(drain=drain), 2: state(drain=drain | {"left": 0, "seconds": 3.0}), 3: state()}, {}
@@ -118,7 +118,7 @@ async def test_drains_are_summed() -> None:
 
 
 def tables(**other: Any) -> dict[str, Any]:
-    """Of a worker with one client."""
+    """Return the tables of a worker with one client."""
     client = {"peer": "a", "backlog_bytes": 0, "connected_seconds": 1}
     usual: dict[str, Any] = {
         "clients": {"totals": {"connections": 1}, "clients": [client]},
@@ -130,7 +130,7 @@ def tables(**other: Any) -> dict[str, Any]:
 
 
 def test_tables_are_added_up_by_name() -> None:
-    """The rate of a channel is equal in all workers, its subscribers are summed."""
+    """Subscribers of a channel are summed; its rate is the same in all workers."""
     row = {"channel": "BTC.trade", "bytes_per_second": 100, "subscribers": 1}
     channels = [
         {"seconds": 10, "messages": 5, "rows": [row | {"messages_per_second": rate}]}

@@ -22,7 +22,7 @@ from odin_ws.workers.health import RULES, merge_clients, merge_health
 
 
 def report(**kafka: Any) -> dict[str, Any]:
-    """The report of a worker of two, in which everything that can be named is named."""
+    """Return the report of a worker of two, with every optional field."""
     catalogue = default_catalogue()
     log = MemoryLog(catalogue.topics)
     settings = Settings(
@@ -39,7 +39,7 @@ def report(**kafka: Any) -> dict[str, Any]:
 
 
 def leaves(tree: dict[str, Any], way: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The ways to all values."""
+    """Return the paths of all values."""
     for name, value in tree.items():
         if isinstance(value, dict):
             yield from leaves(value, (*way, name))
@@ -48,12 +48,12 @@ def leaves(tree: dict[str, Any], way: tuple[str, ...] = ()) -> Iterator[tuple[st
 
 
 def names(way: tuple[str, ...]) -> set[str]:
-    """What the rule of a value may be called."""
+    """Return the names under which a value may have its rule."""
     return {".".join(way), ".".join((*way[:-1], "*"))}
 
 
 async def test_every_value_of_a_report_has_a_rule() -> None:
-    """And no rule is left of a removed value."""
+    """Every rule belongs to a value that still exists."""
     one = report()
     ways = [way for part in ("checks", "observability") for way in leaves({part: one[part]})]
     assert [way for way in ways if not names(way) & RULES.keys()] == []
@@ -61,7 +61,7 @@ async def test_every_value_of_a_report_has_a_rule() -> None:
 
 
 async def test_healthy_workers_are_a_healthy_instance() -> None:
-    """In the form of one worker, with the limits of all."""
+    """The form is that of one worker, the limits are those of all."""
     one = report()
     merged = merge_health({1: one, 2: copy.deepcopy(one)}, {})
     assert (merged["status"], merged["healthy"]) == ("healthy", True)
@@ -90,7 +90,7 @@ async def test_one_worker_without_kafka_makes_the_instance_unhealthy() -> None:
 
 
 async def test_warning_of_one_worker_degrades() -> None:
-    """It names the worker."""
+    """The warning names the worker."""
     warned = report() | {"status": "degraded", "warnings": ["cpu: 95%"]}
     merged = merge_health({1: warned, 2: report()}, {})
     assert (merged["status"], merged["healthy"]) == ("degraded", True)
@@ -98,7 +98,7 @@ async def test_warning_of_one_worker_degrades() -> None:
 
 
 async def test_missing_worker_degrades() -> None:
-    """The others serve its clients."""
+    """The instance is healthy, because other workers serve its clients."""
     merged = merge_health({1: report()}, {2: "is being replaced"})
     assert (merged["status"], merged["healthy"]) == ("degraded", True)
     assert merged["warnings"] == ["worker 2: is being replaced"]
@@ -106,7 +106,7 @@ async def test_missing_worker_degrades() -> None:
 
 
 def test_without_any_worker_the_report_is_unhealthy() -> None:
-    """No client is served."""
+    """The instance serves no client."""
     merged = merge_health({}, {1: "does not respond", 2: "is being replaced"})
     assert (merged["status"], merged["healthy"]) == ("unhealthy", False)
     assert merged["errors"] == ["worker 1: does not respond", "worker 2: is being replaced"]
@@ -118,7 +118,7 @@ backlogs = st.lists(st.lists(st.integers(0, 100), max_size=8), min_size=1, max_s
 
 @given(backlogs, st.integers(1, 10))
 def test_clients_are_merged_by_backlog(parts: list[list[int]], limit: int) -> None:
-    """Up to the limit, each with its worker."""
+    """Up to the limit; each row names the worker."""
     pages = {number: page(sorted(part, reverse=True)) for number, part in enumerate(parts, 1)}
     merged = merge_clients(pages, limit)
     everybody = sorted((backlog for part in parts for backlog in part), reverse=True)
@@ -129,7 +129,7 @@ def test_clients_are_merged_by_backlog(parts: list[list[int]], limit: int) -> No
 
 
 def page(part: list[int]) -> dict[str, Any]:
-    """A worker's page of clients with these backlogs."""
+    """Return a worker's page of clients with these backlogs."""
     clients = [{"backlog_bytes": one, "connected_seconds": 1.0} for one in part]
     return {
         "totals": {"connections": len(part), "backlog_bytes": sum(part)},

@@ -28,14 +28,14 @@ ACTIVE = "ws_connections_active"
 HEADROOM = "ws_capacity_headroom_percent"
 CPU = "ws_cpu_usage_percent"
 
-# What happens to a worker: it is seen to have counted so much more, or it ends.
+# Events of a worker: its counter is seen to have grown by a number, or it exits.
 moves = st.lists(
     st.tuples(st.integers(1, 3), st.one_of(st.integers(0, 1000), st.none())), max_size=30
 )
 
 
 def value(found: Iterable[Metric], name: str, **labels: str) -> float:
-    """The only sample of that name and those labels."""
+    """Return the only sample with this name and these labels."""
     (one,) = (
         sample.value
         for family in found
@@ -46,7 +46,7 @@ def value(found: Iterable[Metric], name: str, **labels: str) -> float:
 
 
 async def test_every_gauge_of_a_worker_has_a_rule(tmp_path: Path) -> None:
-    """And no rule is left of a removed gauge."""
+    """Every rule belongs to a gauge that still exists."""
     catalogue = default_catalogue()
     log = MemoryLog(catalogue.topics)
     authority = Authority(tmp_path)
@@ -62,7 +62,7 @@ async def test_every_gauge_of_a_worker_has_a_rule(tmp_path: Path) -> None:
 
 
 async def test_only_known_metric_types_are_merged() -> None:
-    """Counters, gauges and histograms, no summaries."""
+    """Counters, gauges and histograms; summaries raise."""
     catalogue = default_catalogue()
     log = MemoryLog(catalogue.topics)
     service = build(Settings(), catalogue, Upstream(MemorySource(log), MemoryLogReader(log)))
@@ -71,7 +71,7 @@ async def test_only_known_metric_types_are_merged() -> None:
 
 
 def test_gauges_are_merged_by_rule() -> None:
-    """Sums, means of shares, the worst lag and CPU."""
+    """Sums, means of shares, the maximum of lag and CPU."""
     parts = [
         families(gauges={ACTIVE: 5, HEADROOM: 40, CPU: 40, "ws_kafka_lag_records": 3}),
         families(gauges={ACTIVE: 7, HEADROOM: 60, CPU: 60, "ws_kafka_lag_records": 9}),
@@ -84,7 +84,7 @@ def test_gauges_are_merged_by_rule() -> None:
 
 
 def test_waiting_is_summed_and_earliest_expiry_counts() -> None:
-    """A worker without the new certificate matters."""
+    """The earliest expiry is of a worker without the renewed certificate."""
     expires = "ws_tls_certificate_expires_timestamp_seconds"
     parts = [
         families(gauges={"ws_read_scheduler_waiting": 5, expires: 2e9}),
@@ -96,19 +96,19 @@ def test_waiting_is_summed_and_earliest_expiry_counts() -> None:
 
 
 def test_one_worker_without_kafka_is_not_connected() -> None:
-    """Some subscribers get nothing then."""
+    """Its subscribers get no messages."""
     parts = [families(gauges={"ws_kafka_connected": state}) for state in (1, 0)]
     assert value(merge_families(parts), "ws_kafka_connected") == 0
 
 
 def test_gauge_without_a_rule_raises() -> None:
-    """No default is assumed."""
+    """There is no default rule."""
     with pytest.raises(KeyError, match="ws_of_tomorrow"):
         merge_families([families(gauges={"ws_of_tomorrow": 1})])
 
 
 def test_samples_are_merged_by_labels() -> None:
-    """A sample of one worker is kept."""
+    """A sample that only one worker has is kept."""
     parts = []
     for topics in ({"a": 1, "b": 2}, {"b": 3, "c": 4}):
         family = Metric("ws_kafka_messages_received", "Records read", "counter")
@@ -134,7 +134,7 @@ def test_histograms_are_added_bucket_by_bucket() -> None:
 
 @given(moves)
 def test_counters_never_decrease(sequence: list[tuple[int, int | None]]) -> None:
-    """Whatever workers exit."""
+    """Whichever workers exit."""
     totals = MergedMetrics()
     now = dict.fromkeys((1, 2, 3), 0)
     expected = 0
@@ -152,7 +152,7 @@ def test_counters_never_decrease(sequence: list[tuple[int, int | None]]) -> None
 
 @given(moves)
 def test_gauges_exclude_exited_workers(sequence: list[tuple[int, int | None]]) -> None:
-    """They have no connections."""
+    """An exited worker has no connections."""
     totals = MergedMetrics()
     now: dict[int, int] = {}
     for worker, connections in sequence:
@@ -168,7 +168,7 @@ def test_gauges_exclude_exited_workers(sequence: list[tuple[int, int | None]]) -
 
 
 def test_supervisor_process_is_included() -> None:
-    """Its resources are added."""
+    """Its memory and CPU are added."""
     own = CollectorRegistry()
     ProcessCollector(registry=own)
     totals = MergedMetrics()

@@ -30,18 +30,18 @@ BEARER = {"Authorization": "Bearer of the operators"}
 
 @attrs.frozen
 class Ops:
-    """The pages of a supervisor of fakes."""
+    """The ops pages of a supervisor of fake workers."""
 
     crew: Crew
     client: httpx.AsyncClient
     console: WorkersConsole
 
     async def get(self, path: str) -> httpx.Response:
-        """One of the pages."""
+        """Return the response for a page."""
         return await self.client.get(path)
 
     async def metric(self, name: str, **labels: str) -> float:
-        """The sum of a metric's samples that have these labels."""
+        """Return the sum of a metric's samples with these labels."""
         text = (await self.get("/metrics")).text
         return sum(
             sample.value
@@ -72,7 +72,7 @@ async def ops(
 
 
 def not_ready(child: FakeChild) -> None:
-    """Kafka was not reached yet."""
+    """The response of a worker that has not reached Kafka yet."""
     child.says("/health/ready", "not ready: kafka: no broker\n", 503)
 
 
@@ -101,7 +101,7 @@ async def test_stays_ready_while_one_worker_is(autojump_clock: MockClock) -> Non
 
 
 async def test_drain_is_not_ready_at_once(autojump_clock: MockClock) -> None:
-    """And alive until the end."""
+    """Readiness is 503 at once; liveness is 200 until the end."""
     async with ops() as seen:
         for number in (1, 2):
             seen.crew.now(number).drains = False
@@ -125,13 +125,13 @@ async def test_health_lists_each_worker(autojump_clock: MockClock) -> None:
 
 
 def worker(pid: int, **other: Any) -> dict[str, Any]:
-    """What health says of a worker that is well."""
+    """Return the health of a healthy worker."""
     usual = {"status": "healthy", "restarts": 0, "connections": 0, "uptime": 1.0}
     return {"pid": pid} | usual | other
 
 
 async def test_silent_worker_degrades_health(autojump_clock: MockClock) -> None:
-    """The report comes in time."""
+    """The report of the other workers is not delayed."""
     async with ops() as seen:
         seen.crew.now(1).hangs = True
         answer = await seen.get("/health")
@@ -145,7 +145,7 @@ async def test_silent_worker_degrades_health(autojump_clock: MockClock) -> None:
 
 
 async def test_replaced_worker_is_listed(autojump_clock: MockClock) -> None:
-    """Between two processes, and afterwards by its restarts."""
+    """While no process runs, and later by its number of restarts."""
     async with ops() as seen:
         seen.crew.fate = 1
         seen.crew.now(1).exit(1)
@@ -159,7 +159,7 @@ async def test_replaced_worker_is_listed(autojump_clock: MockClock) -> None:
 
 
 async def test_unhealthy_worker_makes_503(autojump_clock: MockClock) -> None:
-    """Its report is read in spite of its status."""
+    """The supervisor reads the worker's report although its status is 503."""
     async with ops() as seen:
         ill = report() | {"errors": ["kafka: away"], "healthy": False, "uptime": 1.0}
         seen.crew.now(2).says("/health", ill, 503)
@@ -169,7 +169,7 @@ async def test_unhealthy_worker_makes_503(autojump_clock: MockClock) -> None:
 
 
 async def test_metrics_are_merged_and_current(autojump_clock: MockClock) -> None:
-    """Not those of the last check."""
+    """They are requested for the page, not those of the last check."""
     async with ops() as seen:
         seen.crew.now(1).counts(100, connections=3)
         seen.crew.now(2).counts(10, connections=4)
@@ -181,7 +181,7 @@ async def test_metrics_are_merged_and_current(autojump_clock: MockClock) -> None
 
 
 async def test_clients_are_merged(autojump_clock: MockClock) -> None:
-    """The limit is for all together."""
+    """The limit applies to all workers together."""
     async with ops() as seen:
         for number, backlog in ((1, 5), (2, 9)):
             page = {
@@ -196,7 +196,7 @@ async def test_clients_are_merged(autojump_clock: MockClock) -> None:
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=many", "order=seq"])
 async def test_invalid_query_is_rejected(autojump_clock: MockClock, query: str) -> None:
-    """Like by one worker, without a request to any."""
+    """With the response of one worker, but without a request to any."""
     async with ops() as seen:
         answer = await seen.get(f"/clients?{query}")
         assert answer.status_code == 400
@@ -217,10 +217,10 @@ async def test_revocation_is_sent_to_every_worker(autojump_clock: MockClock) -> 
         assert [child.posted for child in children] == [[ORDER], [ORDER]]
 
 
-async def test_revocation_without_a_response_asks_to_repeat(
+async def test_revocation_without_a_response_is_503_and_can_be_repeated(
     autojump_clock: MockClock,
 ) -> None:
-    """Otherwise the user could still connect there."""
+    """The user could still connect to the silent worker."""
     async with ops(token=OPS_TOKEN) as one:
         one.crew.now(1).says("/revocations", {"user": "ann", "until": 7, "closed": 1})
         one.crew.now(2).rejects = True
@@ -232,7 +232,7 @@ async def test_revocation_without_a_response_asks_to_repeat(
 
 
 async def test_rejection_of_a_revocation_is_passed_on(autojump_clock: MockClock) -> None:
-    """All workers send the same."""
+    """All workers send the same rejection."""
     async with ops(token=OPS_TOKEN) as one:
         for number in (1, 2):
             one.crew.now(number).says("/revocations", "until: a number, epoch seconds\n", 400)
@@ -241,7 +241,7 @@ async def test_rejection_of_a_revocation_is_passed_on(autojump_clock: MockClock)
 
 
 async def test_revocation_without_ops_token_reaches_no_worker(autojump_clock: MockClock) -> None:
-    """A flood of posts costs the workers nothing."""
+    """A flood of unauthorized requests costs the workers nothing."""
     async with ops() as one:
         answer = await one.client.post("/revocations", content=ORDER)
         assert (answer.status_code, answer.text) == (
@@ -252,7 +252,7 @@ async def test_revocation_without_ops_token_reaches_no_worker(autojump_clock: Mo
 
 
 async def test_pages_require_the_ops_token(autojump_clock: MockClock) -> None:
-    """Probes need none."""
+    """Probes do not."""
     async with ops(token=OPS_TOKEN) as one:
         for path in ("/health", "/metrics", "/clients"):
             assert (await one.get(path)).status_code == 401
@@ -264,7 +264,7 @@ async def test_pages_require_the_ops_token(autojump_clock: MockClock) -> None:
 
 
 async def test_workers_get_one_request_per_page_and_second(autojump_clock: MockClock) -> None:
-    """However many clients the supervisor's port has."""
+    """For any number of clients of the supervisor's port."""
     async with ops(seconds=1) as seen:
         for number in (1, 2):
             seen.crew.now(number).says("/clients?limit=20", {"totals": {}, "clients": []})
@@ -281,7 +281,7 @@ async def test_workers_get_one_request_per_page_and_second(autojump_clock: MockC
 
 
 async def test_drain_is_visible_despite_cached_pages(autojump_clock: MockClock) -> None:
-    """Load balancers must notice within WS_DRAIN_DELAY_SECONDS."""
+    """Load balancers must notice it within WS_DRAIN_DELAY_SECONDS."""
     async with ops(seconds=1) as seen:
         assert (await seen.get("/health/ready")).status_code == 200
         for number in (1, 2):
@@ -295,7 +295,7 @@ async def test_drain_is_visible_despite_cached_pages(autojump_clock: MockClock) 
 async def test_supervisor_metrics_are_included(
     autojump_clock: MockClock,
 ) -> None:
-    """Also if no worker responds."""
+    """Even if no worker responds."""
     async with ops() as seen:
         for number in (1, 2):
             seen.crew.now(number).rejects = True

@@ -20,7 +20,7 @@ from tests.workers.fakes import DRAIN_SECONDS, Crew, supervising
 
 
 async def test_all_workers_are_started_at_once(autojump_clock: MockClock) -> None:
-    """None waits for another."""
+    """No worker waits for another."""
     crew = Crew()
     async with supervising(crew, workers=3) as run:
         assert sorted(number for _, number, _ in crew.starts) == [1, 2, 3]
@@ -31,7 +31,7 @@ async def test_all_workers_are_started_at_once(autojump_clock: MockClock) -> Non
 async def test_crashed_worker_is_replaced_at_once(
     autojump_clock: MockClock,
 ) -> None:
-    """The others continue."""
+    """The other workers continue."""
     crew = Crew()
     async with supervising(crew) as run:
         other = crew.now(2)
@@ -47,7 +47,7 @@ async def test_crashed_worker_is_replaced_at_once(
 async def test_repeated_crashes_back_off(
     autojump_clock: MockClock,
 ) -> None:
-    """Up to half a minute, for ever."""
+    """The wait grows to 30 s and stays there."""
     crew = Crew()
     async with supervising(crew):
         crew.fate = 1
@@ -62,7 +62,7 @@ async def test_repeated_crashes_back_off(
 async def test_back_off_resets_after_a_good_run(
     autojump_clock: MockClock,
 ) -> None:
-    """Old crashes do not count."""
+    """Crashes before it do not count."""
     crew = Crew()
     async with supervising(crew):
         crew.fate = 1
@@ -94,7 +94,7 @@ async def test_worker_that_a_signal_ends_before_it_serves_is_replaced(
 async def test_failed_first_start_ends_the_supervisor(
     autojump_clock: MockClock, status: int
 ) -> None:
-    """With the worker's status."""
+    """The exit status is the worker's."""
     crew = Crew()
     crew.fate = status
     with pytest.RaisesGroup(
@@ -109,7 +109,7 @@ async def test_failed_first_start_ends_the_supervisor(
 async def test_failed_first_start_stops_the_others(
     autojump_clock: MockClock,
 ) -> None:
-    """They have exited when the error is raised."""
+    """The other workers have exited when the error is raised."""
     crew = Crew()
     with pytest.RaisesGroup(WorkerFailed, flatten_subgroups=True):
         async with supervising(crew) as run:
@@ -120,7 +120,7 @@ async def test_failed_first_start_stops_the_others(
 
 
 async def test_stop_drains_all_workers_at_once(autojump_clock: MockClock) -> None:
-    """Each gets one command, none is restarted, and the run ends with the last."""
+    """Each worker gets one command, none is restarted, and the run ends with the last."""
     crew = Crew()
     async with supervising(crew) as run:
         crew.now(2).drains = False
@@ -171,7 +171,7 @@ async def test_stop_does_not_wait_for_a_restart(autojump_clock: MockClock) -> No
 
 
 async def test_cancellation_stops_all_workers(autojump_clock: MockClock) -> None:
-    """Also during a drain."""
+    """During a drain too."""
     crew = Crew()
     async with supervising(crew) as run:
         for number in (1, 2):
@@ -185,7 +185,7 @@ async def test_cancellation_stops_all_workers(autojump_clock: MockClock) -> None
 
 @pytest.mark.parametrize("how", ["hangs", "rejects"])
 async def test_unresponsive_worker_is_replaced(autojump_clock: MockClock, how: str) -> None:
-    """It is killed after half a minute: its clients reconnect to others."""
+    """It is killed after 30 s, so its clients reconnect to other workers."""
     crew = Crew()
     async with supervising(crew):
         silent = crew.now(1)
@@ -200,7 +200,7 @@ async def test_unresponsive_worker_is_replaced(autojump_clock: MockClock, how: s
 async def test_supervisor_without_descriptors_kills_no_healthy_worker(
     autojump_clock: MockClock,
 ) -> None:
-    """Time without a sent request does not count."""
+    """Time in which no request could be sent does not count."""
     crew = Crew()
     async with supervising(crew):
         first = crew.now(1)
@@ -220,7 +220,7 @@ async def test_supervisor_without_descriptors_kills_no_healthy_worker(
 
 
 async def test_failing_page_does_not_kill_the_worker(autojump_clock: MockClock) -> None:
-    """A bug in the metrics costs only the metrics."""
+    """A bug in the metrics affects only the metrics."""
     crew = Crew()
     async with supervising(crew) as run:
         first = crew.now(1)
@@ -247,7 +247,7 @@ async def test_failed_process_start_is_retried(
 
 
 async def test_page_does_not_wait_for_a_silent_worker(autojump_clock: MockClock) -> None:
-    """After two seconds it has the other responses."""
+    """After 2 s it has the other responses."""
     crew = Crew()
     async with supervising(crew, workers=3) as run:
         crew.now(1).hangs = True
@@ -263,7 +263,7 @@ async def test_page_does_not_wait_for_a_silent_worker(autojump_clock: MockClock)
 
 
 async def test_counters_of_a_replaced_worker_are_kept(autojump_clock: MockClock) -> None:
-    """As of its last check; its gauges are dropped."""
+    """With the values of its last check; its gauges are dropped."""
     crew = Crew()
     async with supervising(crew) as run:
         crew.now(1).counts(100, connections=7)
@@ -280,7 +280,7 @@ async def test_counters_of_a_replaced_worker_are_kept(autojump_clock: MockClock)
 
 
 async def test_silent_worker_keeps_its_last_metrics(autojump_clock: MockClock) -> None:
-    """It is reported as not up."""
+    """`check` returns False for it."""
     crew = Crew()
     async with supervising(crew) as run:
         crew.now(1).counts(100)
@@ -291,5 +291,5 @@ async def test_silent_worker_keeps_its_last_metrics(autojump_clock: MockClock) -
 
 
 def total(families: Iterable[Metric], name: str) -> float:
-    """The sum of a metric's samples."""
+    """Return the sum of a metric's samples."""
     return sum(s.value for family in families for s in family.samples if s.name == name)

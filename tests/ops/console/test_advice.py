@@ -1,4 +1,4 @@
-"""Every warning and error of health comes with what to do."""
+"""Every warning and error of the health report has advice: what to do."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ LINES = [
 
 @pytest.mark.parametrize("line", LINES)
 def test_line_of_health_has_an_action(line: str) -> None:
-    """Together with the page that has more of it."""
+    """The advice has an action, and the page that explains it."""
     (found,) = advise("warning", [line])
     assert found["level"] == "warning"
     assert found["text"] == line
@@ -46,14 +46,14 @@ def test_line_of_health_has_an_action(line: str) -> None:
     assert (found["action"], found["see"]) != GENERAL
 
 
-def test_line_without_advice_is_shown_with_a_general_one() -> None:
-    """The console works all the same, when it is needed most."""
+def test_health_line_without_advice_gets_general_advice() -> None:
+    """An unknown line does not break the console."""
     (found,) = advise("error", ["a line of the future"])
     assert (found["action"], found["see"]) == GENERAL
 
 
-def test_every_line_that_health_can_have_is_among_these() -> None:
-    """As its source says them, up to the first value."""
+def test_health_source_has_no_other_lines() -> None:
+    """The texts in the source of health, up to their first value, are the ones above."""
     sources = [
         inspect.getsource(health._warnings),  # noqa: SLF001 -- what it says is the point
         inspect.getsource(health._errors),  # noqa: SLF001
@@ -65,8 +65,8 @@ def test_every_line_that_health_can_have_is_among_these() -> None:
 
 
 @pytest.mark.parametrize("see", sorted({see for _, _, see in ADVICE}))
-def test_page_that_an_advice_names_is_there(see: str) -> None:
-    """With that heading."""
+def test_advice_links_to_existing_heading(see: str) -> None:
+    """The page exists and has the heading."""
     name, _, anchor = see.partition("#")
     headings = re.findall(r"^#+ (.*)$", (ROOT / name).read_text("utf-8"), re.MULTILINE)
     anchors = {re.sub(r"[^a-z0-9 -]", "", one.lower()).replace(" ", "-") for one in headings}

@@ -1,4 +1,4 @@
-"""Busy channels and subscribed patterns, from what is kept anyway."""
+"""The busiest channels and the most subscribed patterns, computed from history and index."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -12,7 +12,7 @@ from odin_ws.testing.scenario import Scenario, open_scenario
 
 
 async def test_channels_are_ranked_by_messages_a_second(odin_scenario: Scenario) -> None:
-    """Of the last ten seconds, with the subscribers of every pattern that matches."""
+    """The rate is of the last 10 s; a row counts the subscribers of all matching patterns."""
     client = await odin_scenario.connect()
     await client.subscribe(channels=["BTC.trade", "*.trade"])
     await trio.sleep(1)
@@ -31,10 +31,10 @@ async def test_channels_are_ranked_by_messages_a_second(odin_scenario: Scenario)
     assert busiest_channels(odin_scenario.service.hub)["rows"] == []
 
 
-async def test_what_was_published_before_the_start_is_no_rate(
+async def test_records_from_before_the_start_do_not_count_in_rates(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """The history brings it at once, as if it had come in one second."""
+    """History loads old records at once; their arrival is no rate."""
     async with open_scenario() as before:
         before.publish("BTC", "trade", {"price": 1})
         log = before.log
@@ -47,7 +47,7 @@ async def test_what_was_published_before_the_start_is_no_rate(
 async def test_window_of_a_fast_feed_is_shorter(
     odin_scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bounded number of messages is looked at, and their rate is of the time that they took."""
+    """At most a fixed number of messages is counted, over the time in which they came."""
     monkeypatch.setattr("odin_ws.ops.console.channels._WINDOW_MESSAGES", 10)
     client = await odin_scenario.connect()
     await client.subscribe(channels=["BTC.trade"])
@@ -63,7 +63,7 @@ async def test_window_of_a_fast_feed_is_shorter(
 
 @pytest.mark.odin_settings(ws_history_bytes=0)
 async def test_without_history_there_are_no_rates(odin_scenario: Scenario) -> None:
-    """The page says which setting switches them off."""
+    """The page names the setting that turns history off."""
     client = await odin_scenario.connect()
     await client.subscribe(channels=["BTC.trade"])
     odin_scenario.publish("BTC", "trade", {"price": 1})
@@ -72,7 +72,7 @@ async def test_without_history_there_are_no_rates(odin_scenario: Scenario) -> No
 
 
 async def test_patterns_are_ranked_by_subscribers(odin_scenario: Scenario) -> None:
-    """Of every form; those without any are gone."""
+    """Patterns of every form are ranked; patterns without subscribers are left out."""
     clients = [await odin_scenario.connect() for _ in range(3)]
     for client in clients:
         await client.subscribe(channels=["*.trade"])
@@ -89,7 +89,7 @@ async def test_patterns_are_ranked_by_subscribers(odin_scenario: Scenario) -> No
 async def test_many_patterns_are_ranked_in_slices(
     odin_scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Others run in between, and the most subscribed of all slices are found."""
+    """Other tasks run between slices, and the ranking covers all slices."""
     monkeypatch.setattr("odin_ws.ops.console.channels._SLICE", 10)
     client, other = await odin_scenario.connect(), await odin_scenario.connect()
     await client.subscribe(channels=[f"T{number}.trade" for number in range(95)])

@@ -1,4 +1,4 @@
-"""The stream of the console, and its report: what comes when, what is shared, what is rejected."""
+"""The console's event stream and report: content, intervals, sharing, rejections."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -29,7 +29,7 @@ Event = tuple[float, str, Any]
 
 
 async def stream(app: Any, seconds: float, query: str = "") -> list[Event]:
-    """What comes on a stream in so many seconds: when, the name, the data."""
+    """Read a stream for some seconds; return time, name and data of each event."""
     events: list[Event] = []
     began = trio.current_time()
 
@@ -62,14 +62,14 @@ async def stream(app: Any, seconds: float, query: str = "") -> list[Event]:
 
 
 def names(events: Collection[Event]) -> Counter[str]:
-    """How many there were of each."""
+    """Count the events by name."""
     return Counter(name for _, name, _ in events)
 
 
-async def test_stream_begins_with_everything_and_goes_on_each_second(
+async def test_stream_sends_past_samples_then_updates(
     odin_scenario: Scenario,
 ) -> None:
-    """The past first; then the state and the new samples, and the tables every other second."""
+    """First the past samples, then state and samples each second, tables every 2 s."""
     service = odin_scenario.service
     began = trio.current_time()
     sampler = Sampler(service, lambda: 1_800_000_000 + trio.current_time() - began)
@@ -86,8 +86,8 @@ async def test_stream_begins_with_everything_and_goes_on_each_second(
     assert names(events) == {"setup": 1, "state": 5, "samples": 5, "tables": 3}
 
 
-async def test_setup_has_what_a_page_chooses_from(odin_scenario: Scenario) -> None:
-    """Topics, bundles, live tokens, and where subscribers connect."""
+async def test_setup_lists_topics_bundles_tokens_and_port(odin_scenario: Scenario) -> None:
+    """A page offers these to choose from, and connects to the subscribers' port."""
     odin_scenario.publish("BTC", "trade", {"price": 1})
     await trio.sleep(1)
     report = (await ask(odin_scenario, "/console/report?parts=setup")).json()
@@ -101,7 +101,7 @@ async def test_setup_has_what_a_page_chooses_from(odin_scenario: Scenario) -> No
 
 @pytest.mark.odin_settings(ws_allowed_origins=("https://app.example",))
 async def test_setup_says_whether_the_page_may_subscribe(odin_scenario: Scenario) -> None:
-    """As the subscribers' port will judge its origin; the page says what to set."""
+    """The subscribers' port accepts the page's origin, or the page names the setting."""
     for origin, allowed in (("http://localhost:3003", False), ("https://app.example", True)):
         path = f"/console/report?parts=setup&origin={origin}"
         subscribers = (await ask(odin_scenario, path)).json()["setup"]["subscribers"]
@@ -109,8 +109,8 @@ async def test_setup_says_whether_the_page_may_subscribe(odin_scenario: Scenario
         assert subscribers["allowed_origins"] == ["https://app.example"]
 
 
-async def test_state_tells_of_feed_and_topics(odin_scenario: Scenario) -> None:
-    """Each topic with its partitions and lag, and nothing to warn of."""
+async def test_state_has_feed_and_topics(odin_scenario: Scenario) -> None:
+    """Each topic has its partitions and lag; a healthy service has no warnings."""
     await trio.sleep(1)
     state = (await ask(odin_scenario, "/console/report?parts=state")).json()["state"]
     assert (state["state"], state["not_ready"], state["drain"]) == ("serving", None, None)
@@ -122,7 +122,7 @@ async def test_state_tells_of_feed_and_topics(odin_scenario: Scenario) -> None:
 
 
 async def test_state_of_a_drain_has_its_progress(odin_scenario: Scenario) -> None:
-    """How many were there, how many are left, and a warning with what it means."""
+    """The connections before the drain, those left, and a warning that explains it."""
     clients = [await odin_scenario.connect() for _ in range(3)]
     service = odin_scenario.service
     sampler = Sampler(service, lambda: 1_800_000_000 + trio.current_time())
@@ -140,7 +140,7 @@ async def test_state_of_a_drain_has_its_progress(odin_scenario: Scenario) -> Non
 
 
 async def test_tables_list_slow_clients_and_counts(odin_scenario: Scenario) -> None:
-    """With the first patterns of each."""
+    """Each slow client has its first patterns."""
     client = await odin_scenario.connect()
     await client.subscribe(channels=["BTC.trade", "BTC.nothing"])
     tables = (await ask(odin_scenario, "/console/report?parts=tables")).json()["tables"]
@@ -164,17 +164,17 @@ async def test_tables_list_slow_clients_and_counts(odin_scenario: Scenario) -> N
     ],
 )
 @pytest.mark.parametrize("path", ["/console/report", "/console/events"])
-async def test_query_that_cannot_be_used_is_400(
+async def test_invalid_query_is_rejected_with_400(
     odin_scenario: Scenario, path: str, query: str, problem: str
 ) -> None:
-    """The line names the parameter and what is allowed."""
+    """The line names the parameter and the allowed values."""
     answer = await ask(odin_scenario, f"{path}?{query}")
     assert (answer.status_code, answer.text) == (400, f"{problem}\n")
 
 
 @pytest.mark.odin_settings(ws_ops_token=Secret("of the operators"))
-async def test_page_needs_no_token_and_what_it_shows_does(odin_scenario: Scenario) -> None:
-    """A browser cannot send one for a page; the files are the same for everybody."""
+async def test_page_is_public_and_its_data_requires_the_token(odin_scenario: Scenario) -> None:
+    """A browser cannot send a token for a page, and the files are no secret."""
     html = {"Accept": "text/html"}
     assert (await get(odin_scenario, "/", headers=html)).status_code == 200
     assert (await get(odin_scenario, "/console/app.js")).status_code == 200
@@ -201,16 +201,16 @@ async def test_page_needs_no_token_and_what_it_shows_does(odin_scenario: Scenari
         ),
     ],
 )
-async def test_link_of_another_site_leads_to_the_page_only(
+async def test_other_sites_may_link_to_the_page_but_not_read_it(
     odin_scenario: Scenario, path: str, headers: dict[str, str], status: int
 ) -> None:
-    """A dashboard may link here; nothing can be read or embedded from there."""
+    """A dashboard may link to the page; other sites can neither read nor embed it."""
     answer = await get(odin_scenario, path, headers={"Accept": "text/html", **headers})
     assert answer.status_code == status
 
 
 class Builds:
-    """Counts what was built."""
+    """Counts the reports that are built."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -226,8 +226,8 @@ class Builds:
         return {name: everything[name] for name in parts}
 
 
-async def test_many_pages_share_what_costs(autojump_clock: MockClock) -> None:
-    """State and tables are built once for all who look, however many that are."""
+async def test_open_pages_share_one_report(autojump_clock: MockClock) -> None:
+    """State and tables are built once per interval, for any number of open pages."""
     builds = Builds()
     events = ConsoleEvents(builds, 0, 1.0, Origins(["*"]))
 
@@ -248,8 +248,8 @@ async def test_many_pages_share_what_costs(autojump_clock: MockClock) -> None:
     assert builds.counts["after 0"] == 1
 
 
-async def test_report_has_what_the_canary_and_others_count(odin_scenario: Scenario) -> None:
-    """Whatever is counted by an enumeration is a text in JSON."""
+async def test_report_has_enumerated_counts_as_text(odin_scenario: Scenario) -> None:
+    """Keys that are enumeration members in the code are strings in JSON."""
     service = odin_scenario.service
     service.canary.seconds[Step.CONNECT] = 0.5
     service.hub.stats.invalid_records[InvalidRecord.NO_KEY] += 1

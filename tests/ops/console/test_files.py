@@ -1,4 +1,4 @@
-"""The page and its files: what is served, under which policy, and that it is what it should be."""
+"""The console's page and files: their types, tags, policy and checksums."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 
 def text(name: str) -> str:
-    """A file of the page."""
+    """Return the text of a file of the page."""
     return (STATIC / name).read_text("utf-8")
 
 
-async def test_browser_gets_the_page_and_others_the_list(odin_scenario: Scenario) -> None:
-    """By what they accept."""
+async def test_accept_header_selects_page_or_list(odin_scenario: Scenario) -> None:
+    """`/` is the page for browsers and the list of pages for other clients."""
     page = await get(odin_scenario, "/", headers=HTML)
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert page.text == text("index.html")
     assert (await get(odin_scenario, "/")).headers["content-type"].startswith("text/plain")
 
 
-async def test_every_file_that_a_file_names_is_served(odin_scenario: Scenario) -> None:
-    """What the page links to, and what modules import; with the type that a browser wants."""
+async def test_every_linked_file_is_served_with_its_type(odin_scenario: Scenario) -> None:
+    """Links of the page and imports of the modules lead to files with the right type."""
     named = set(re.findall(r'(?:href|src)="(/[^"]+)"', text("index.html")))
     for module in STATIC.glob("*.js"):
         code = module.read_text("utf-8")
@@ -59,13 +59,13 @@ async def test_every_file_that_a_file_names_is_served(odin_scenario: Scenario) -
 @pytest.mark.parametrize(
     "path", ["/console/index.html", "/console/", "/console/../files.py", "/console/vendor/x.js"]
 )
-async def test_nothing_else_is_served(odin_scenario: Scenario, path: str) -> None:
-    """No file is read by a name that a request gives."""
+async def test_unlisted_paths_are_404(odin_scenario: Scenario, path: str) -> None:
+    """The path of a request never becomes a file name."""
     assert (await get(odin_scenario, path)).status_code == 404
 
 
-async def test_file_that_a_browser_has_is_not_sent_again(odin_scenario: Scenario) -> None:
-    """304 for the tag that it has; another content has another tag."""
+async def test_known_tag_gets_304(odin_scenario: Scenario) -> None:
+    """A changed file has another tag."""
     first = await get(odin_scenario, "/console/app.js")
     headers = {"If-None-Match": first.headers["etag"]}
     again = await get(odin_scenario, "/console/app.js", headers=headers)
@@ -75,7 +75,7 @@ async def test_file_that_a_browser_has_is_not_sent_again(odin_scenario: Scenario
 
 
 async def test_page_may_load_own_files_only(odin_scenario: Scenario) -> None:
-    """No inline code, no other host but the subscribers' port of the same host, no frame."""
+    """The policy allows no inline code, no frame, and only this host and its subscribers' port."""
     page = await get(odin_scenario, "/", headers=HTML)
     policy = page.headers["content-security-policy"]
     assert policy == (
@@ -99,7 +99,7 @@ async def test_page_may_load_own_files_only(odin_scenario: Scenario) -> None:
 def test_host_of_a_request_cannot_change_the_policy(
     host: str, subscribers: str, connect: str
 ) -> None:
-    """Only a name or an address of IPv4 stands in it."""
+    """The policy has a host only if that is a name or an IPv4 address."""
     policy = content_security_policy(host, subscribers)
 
     def ports(found: re.Match[str]) -> str:
@@ -117,8 +117,8 @@ def test_page_has_no_inline_code() -> None:
     assert not re.search(r"<script(?![^>]* src=)", page)
 
 
-def test_no_file_of_ours_names_another_host() -> None:
-    """Nor parses text as HTML, or runs it."""
+def test_console_modules_load_nothing_from_other_hosts() -> None:
+    """The modules name no other host, and neither parse text as HTML nor evaluate it."""
     for path in STATIC.glob("*"):
         if path.suffix in {".js", ".css", ".html"}:
             lines = path.read_text("utf-8").splitlines()
@@ -130,7 +130,7 @@ def test_no_file_of_ours_names_another_host() -> None:
 
 
 def test_vendored_files_are_those_of_the_release() -> None:
-    """By their checksums; the record says which version, licence and archive."""
+    """Their checksums equal the record, which names version, licence and archive."""
     record = tomllib.loads(text("vendor/uplot/vendored.toml"))
     assert (record["version"], record["licence"]) == ("1.6.32", "MIT")
     assert record["archive"]["integrity"].startswith("sha512-")
@@ -143,8 +143,8 @@ def test_vendored_files_are_those_of_the_release() -> None:
     assert found == record["sha256"]
 
 
-def test_reasons_have_meanings() -> None:
-    """Each that the server counts, and no other."""
+def test_every_counted_reason_has_a_meaning() -> None:
+    """The page explains each reason that the server counts, and no others."""
     source = text("reasons.js")
     body = source[source.index("= {") + 2 :].rstrip().removesuffix(";")
     as_json = re.sub(r"^(\s*)(\w+):", r'\1"\2":', body, flags=re.MULTILINE)

@@ -1,4 +1,4 @@
-"""A sample a second of what the service has counted."""
+"""The sampler takes one sample per second of the service's counters."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ BEGAN = 1_800_000_000.0
 
 
 def sampler_of(scenario: Scenario) -> Sampler:
-    """A sampler whose wall clock goes as Trio's does."""
+    """Return a sampler whose wall clock follows Trio's clock."""
     began = trio.current_time()
     return Sampler(scenario.service, lambda: BEGAN + trio.current_time() - began)
 
 
 async def samples(scenario: Scenario, seconds: float) -> dict[str, Any]:
-    """What is sampled in so many seconds from now on."""
+    """Return the samples of the next seconds."""
     sampler = sampler_of(scenario)
     with trio.move_on_after(seconds):
         await sampler.run()
@@ -29,7 +29,7 @@ async def samples(scenario: Scenario, seconds: float) -> dict[str, Any]:
 
 
 async def test_rates_are_of_the_second_before(odin_scenario: Scenario) -> None:
-    """Records in by topic, messages out, connections; each sample at a whole second."""
+    """Records by topic, messages sent and connections, at each whole second."""
     client = await odin_scenario.connect()
     await client.subscribe(channels=["*.trade"])
     sampler = sampler_of(odin_scenario)
@@ -50,7 +50,7 @@ async def test_rates_are_of_the_second_before(odin_scenario: Scenario) -> None:
 
 
 async def test_ends_and_rejections_are_counted_by_reason(odin_scenario: Scenario) -> None:
-    """In the second in which they happened; a reason that did not happen has no series."""
+    """In the second of the event; a reason without events has no series."""
     client = await odin_scenario.connect()
     sampler = sampler_of(odin_scenario)
     async with trio.open_nursery() as nursery:
@@ -66,14 +66,14 @@ async def test_ends_and_rejections_are_counted_by_reason(odin_scenario: Scenario
     }
 
 
-async def test_second_without_messages_has_no_age(odin_scenario: Scenario) -> None:
-    """Null and not 0, which would be believed."""
+async def test_age_is_null_in_a_second_without_messages(odin_scenario: Scenario) -> None:
+    """An age of 0 would look like a measured one."""
     found = await samples(odin_scenario, 2.5)
     assert str(found["gauges"]["age_p99_ms"]) == "[nan, nan]"
 
 
 async def test_paused_process_has_one_sample_for_the_pause(odin_scenario: Scenario) -> None:
-    """What it counted meanwhile is a rate over the whole time, not a peak."""
+    """The counts of the pause become a rate over its whole length, not a peak."""
     sampler = sampler_of(odin_scenario)
     await trio.sleep(10)
     odin_scenario.service.hub.stats.messages_sent += 100
@@ -82,7 +82,7 @@ async def test_paused_process_has_one_sample_for_the_pause(odin_scenario: Scenar
 
 
 async def test_two_samples_in_a_second_are_one(odin_scenario: Scenario) -> None:
-    """The second one's counts are in the next second's."""
+    """The counts of the second sample are added to the next second."""
     sampler = sampler_of(odin_scenario)
     await trio.sleep(1)
     sampler.sample()
@@ -95,7 +95,7 @@ async def test_two_samples_in_a_second_are_one(odin_scenario: Scenario) -> None:
 
 
 async def test_drain_is_measured_from_the_connections_before_it(odin_scenario: Scenario) -> None:
-    """So that its progress can be told."""
+    """The page shows closed connections as a share of these."""
     await odin_scenario.connect()
     await odin_scenario.connect()
     sampler = sampler_of(odin_scenario)
@@ -122,6 +122,6 @@ async def test_drain_is_measured_from_the_connections_before_it(odin_scenario: S
 def test_quantile_is_interpolated_within_its_bucket(
     counts: list[int], share: float, value: float | None
 ) -> None:
-    """As Prometheus does it; behind the last bound it is that bound."""
+    """As in Prometheus; above the last bound the quantile is that bound."""
     found = quantile([10, 20], counts, share)
     assert found == (None if value is None else pytest.approx(value))

@@ -1,4 +1,4 @@
-"""The ring of samples: what is kept, for how long, and what stands for what is missing."""
+"""The ring of samples: order, limits, and values that are missing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from odin_ws.ops.console.series import Series
 
 
 def test_samples_after_a_time_are_returned_in_order() -> None:
-    """Gauges and counts apart, each with a value for every time."""
+    """Gauges and counts are separate; each series has a value for every time."""
     series = Series()
     series.append(10, {"cpu": 1.5}, {"closed:slow": 2})
     series.append(11, {"cpu": 2.5}, {})
@@ -27,7 +27,7 @@ def test_samples_after_a_time_are_returned_in_order() -> None:
 
 
 def test_series_that_begins_later_is_unknown_or_0_before() -> None:
-    """A gauge nobody measured is null in JSON; what was not counted did not happen."""
+    """Before its first sample a gauge is null and a count is 0."""
     series = Series()
     series.append(1, {}, {})
     series.append(2, {"lag": 7}, {"closed:slow": 1})
@@ -39,7 +39,7 @@ def test_series_that_begins_later_is_unknown_or_0_before() -> None:
 
 
 def test_clock_that_is_set_back_adds_nothing() -> None:
-    """Until it has come to where it was; times are never equal and never go back."""
+    """Samples are dropped until the clock passes the last time: times only increase."""
     series = Series()
     for at in (100, 40, 100, 101):
         series.append(at, {"n": at}, {})
@@ -48,7 +48,7 @@ def test_clock_that_is_set_back_adds_nothing() -> None:
 
 @given(st.integers(1, 400), st.integers(1, 50))
 def test_memory_is_bounded_and_the_newest_stay(count: int, limit: int) -> None:
-    """However many samples come, `limit` are returned at most, the newest ones."""
+    """The newest `limit` samples are kept."""
     series = Series(limit)
     for at in range(1, count + 1):
         series.append(at, {"at": at}, {"once": at == 1})
@@ -60,7 +60,7 @@ def test_memory_is_bounded_and_the_newest_stay(count: int, limit: int) -> None:
 
 
 def test_series_without_a_value_for_the_whole_time_is_forgotten() -> None:
-    """A reason that was seen once does not stay for ever; a gauge of 0 is a value."""
+    """A reason is dropped with its last sample; a gauge of 0 is kept."""
     series = Series(10)
     series.append(1, {"zero": 0}, {"closed:slow": 3})
     for at in range(2, 100):
@@ -71,7 +71,7 @@ def test_series_without_a_value_for_the_whole_time_is_forgotten() -> None:
 
 
 def test_samples_of_another_process_are_added_once() -> None:
-    """What comes again is passed by; null is unknown."""
+    """Samples that were added before are skipped; null is unknown."""
     ours, theirs = Series(), Series()
     theirs.append(1, {"cpu": 1.0}, {})
     ours.extend(orjson.loads(orjson.dumps(theirs.after(0))))
