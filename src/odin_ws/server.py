@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import attrs
@@ -95,7 +95,8 @@ class ConnectionServer:
         try:
             async with self.handshaker.accept(wire, peer) as incoming:
                 try:
-                    await self._serve(incoming)
+                    if await self.handshaker.read_request(incoming) is not None:
+                        await self._serve_request(incoming)
                 except HTTPRejection as rejection:
                     await self._dismiss(incoming, rejection)
         except* trio.BrokenResourceError:
@@ -108,37 +109,29 @@ class ConnectionServer:
             wire.close()
 
     async def _dismiss(self, incoming: IncomingConnection, rejection: HTTPRejection) -> None:
+        request = incoming.request
+        if request is not None and self.http.is_read_by_pages(request):
+            rejection = self.http.rejection(request, rejection)
         self.admission.count(rejection)
         status, reason = int(rejection.status), rejection.label
         log.debug("rejected", peer=incoming.peer, status=status, reason=reason)
         await self.handshaker.reject(incoming, rejection)
 
-    async def _serve(self, incoming: IncomingConnection) -> None:
-        """Read the request, admit, serve. Raises HTTPRejection."""
-        try:
-            request = await self.handshaker.read_request(incoming)
-            if request is not None:
-                await self._serve_request(incoming, request)
-        except HTTPRejection as rejection:
-            asked = incoming.request
-            if asked is None or not self.http.is_read_by_pages(asked):
-                raise
-            # Without a cause or a local variable: frames and exceptions must not hold each other.
-            raise self.http.rejection(asked, rejection) from None
+    def _serve_request(self, incoming: IncomingConnection) -> Awaitable[None]:
+        """Admit, serve. Raises HTTPRejection.
 
-    async def _serve_request(self, incoming: IncomingConnection, request: HandshakeRequest) -> None:
-        """Admit, serve. Raises HTTPRejection."""
+        Not async itself: its frame would stay for as long as the connection.
+        """
+        request = incoming.request
+        assert request is not None, "it was read"
         if incoming.is_canary and self._canary is not None:
-            await self._serve_canary(incoming, request, self._canary)
-            return
+            return self._serve_canary(incoming, request, self._canary)
         if request.path == PATH:
-            await self._serve_websocket(incoming, request)
-            return
+            return self._serve_websocket(incoming, request)
         answer = self.http.respond(request)
         if answer is None:
-            await self._serve_http(incoming, request)
-        else:
-            await self.handshaker.answer(incoming, answer)
+            return self._serve_http(incoming, request)
+        return self.handshaker.answer(incoming, answer)
 
     async def _serve_websocket(
         self, incoming: IncomingConnection, request: HandshakeRequest
@@ -153,7 +146,11 @@ class ConnectionServer:
             with self.authenticator.count_connection(grant):
                 limits, stats = self._limits, self.stats.sessions
                 served = self._upgrade(incoming, request, form, grant, limits=limits, stats=stats)
-                await self._run(*served, request.rest)
+                running = self._run(*served, request.rest)
+                # An open connection keeps neither its request nor its response.
+                incoming.request = None
+                del request, served
+                await running
 
     async def _serve_http(self, incoming: IncomingConnection, request: HandshakeRequest) -> None:
         """Admit and serve a plain HTTP request. Raises HTTPRejection."""
@@ -264,8 +261,10 @@ class ConnectionServer:
         self.connections.add(connection)
         try:
             with self.keepalive.watch(connection), self.authenticator.watch_expiry(connection):
+                running = connection.run(answer, session, reader, rest, self._notices.values())
+                del answer, rest
                 try:
-                    await connection.run(answer, session, reader, rest, self._notices.values())
+                    await running
                 except* Exception:  # to send 1011 while the socket is open; reported above
                     await connection.fail()
                     raise

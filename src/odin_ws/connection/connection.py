@@ -280,6 +280,7 @@ class Connection:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 self.send_queue.write(answer)
+                del answer
                 self._enter(ConnectionState.OPEN)
                 for payload in notices:
                     self.send_notice(payload)
@@ -298,6 +299,7 @@ class Connection:
         """
         begun: float | None = None
         more: bytes | None
+        item: Incoming | None
         while True:
             count = 0
             session.begin_time_slice()
@@ -313,6 +315,8 @@ class Connection:
             unfinished = reader.unfinished or (data and not count)
             begun = _at(begun) if unfinished else None
             end = self.framing.end_of_input
+            # Silent clients keep no message.
+            data, more, item = b"", None, None
             try:
                 if begun is None:
                     # Inline instead of in a function: its frame would stay for as long as the

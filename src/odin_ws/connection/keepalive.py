@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from functools import partial
+from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Protocol
 
 import trio
 
 from odin_ws.connection.disconnect_reasons import DisconnectReason
-from odin_ws.held import Held
 
 __all__ = ["Keepalive"]
 
@@ -34,6 +34,27 @@ class Pingable(Protocol):
     def close(self, reason: DisconnectReason) -> None: ...
 
 
+class _Watch:
+    """Keeps a connection in its group. A class of its own: every connection holds one."""
+
+    __slots__ = ("_connection", "_group")
+
+    def __init__(self, group: set[Pingable], connection: Pingable) -> None:
+        self._group = group
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        self._group.add(self._connection)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._group.remove(self._connection)
+
+
 class Keepalive:
     """Pings every connection once per `interval` seconds; any received byte counts.
 
@@ -52,12 +73,10 @@ class Keepalive:
         # When keepalive last ran late (Trio's clock).
         self._resumed_at = -math.inf
 
-    def watch(self, connection: Pingable) -> Held[None]:
+    def watch(self, connection: Pingable) -> AbstractContextManager[None]:
         """Ping a connection during the block."""
-        group = self._groups[self._joined % _GROUPS]
         self._joined += 1
-        group.add(connection)
-        return Held(None, partial(group.remove, connection))
+        return _Watch(self._groups[self._joined % _GROUPS], connection)
 
     async def run(self) -> None:
         """Ping group after group until cancelled."""

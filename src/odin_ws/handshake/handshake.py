@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from http import HTTPStatus
-from typing import Final, TypeVar
+from types import TracebackType
+from typing import Final, Self, TypeVar
 
 import attrs
 import trio
@@ -71,6 +72,18 @@ class IncomingConnection:
         """The address for logs and operators."""
         return self.client_address.address
 
+    async def __aenter__(self) -> Self:
+        """Return itself: a connection without TLS has nothing to release."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Do nothing."""
+
 
 class Handshaker:
     """Accepts connections, reads their requests and sends rejections."""
@@ -100,7 +113,7 @@ class Handshaker:
         """Accept a connection for its whole life; nothing has been read yet."""
         local = self._canary is not None and peer in self._canary.addresses
         if self._certificate is None:
-            return nullcontext(IncomingConnection(wire, wire, ClientAddress(peer), wire, local))
+            return IncomingConnection(wire, wire, ClientAddress(peer), wire, local)
         return _over_tls(self._certificate, wire, peer, may_be_canary=local)
 
     async def read_request(self, incoming: IncomingConnection) -> HandshakeRequest | None:
