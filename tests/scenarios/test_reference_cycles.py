@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 import trio
 
+from odin_ws.handshake.request import HandshakeRequest
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.wire import Op, frame, request
 
@@ -84,3 +85,13 @@ async def test_closed_connection_leaves_no_reference_cycle(
     gc.collect()
     names = Counter(f"{type(one).__module__}.{type(one).__qualname__}" for one in kept)
     assert not [name for name in names if name.startswith(("odin_ws.", "h11.", "wsproto."))]
+
+
+async def test_open_connection_keeps_no_request(odin_scenario: Scenario) -> None:
+    """Headers of 12,000 idle connections would take megabytes."""
+    stream = await odin_scenario.dial()
+    await stream.send_all(_with_command(b'{"type":"subscribe","data":{"channels":["*.trade"]}}'))
+    await trio.sleep(1)
+    assert odin_scenario.service.server.connections
+    assert not [one for one in gc.get_objects() if isinstance(one, HandshakeRequest)]
+    await stream.aclose()

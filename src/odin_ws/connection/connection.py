@@ -284,7 +284,8 @@ class Connection:
                 self._enter(ConnectionState.OPEN)
                 for payload in notices:
                     self.send_notice(payload)
-                self._received(len(rest))
+                if rest:
+                    self._received(len(rest))
                 answered = await self._listen(session, reader, rest)
         finally:
             self._nursery = None
@@ -302,15 +303,15 @@ class Connection:
         item: Incoming | None
         while True:
             count = 0
-            session.begin_time_slice()
-            for count, item in enumerate(reader.receive(data), 1):
-                if isinstance(item, str | bytes):
-                    begun = None
-                answered = await self._execute(item, session)
-                if answered is not None:
-                    return answered
-                if not count % _AT_ONCE:
-                    await trio.lowlevel.checkpoint()
+            if data:
+                session.begin_time_slice()
+                for count, item in enumerate(reader.receive(data), 1):
+                    begun = None if isinstance(item, str | bytes) else begun
+                    answered = await self._execute(item, session)
+                    if answered is not None:
+                        return answered
+                    if not count % _AT_ONCE:
+                        await trio.lowlevel.checkpoint()
             # The bytes begin a frame without completing it, even a frame of two bytes.
             unfinished = reader.unfinished or (data and not count)
             begun = _at(begun) if unfinished else None

@@ -163,7 +163,8 @@ class ClientSession:
         self._limits = limits
         self._stats = stats
         self._slice = TimeSlice(context.scans.wait_for_work_slice)
-        self._bucket = TokenBucket(limits.command_rate, limits.command_burst, trio.current_time())
+        # It starts full, so the time does not matter.
+        self._bucket = TokenBucket(limits.command_rate, limits.command_burst, connection.opened_at)
         self._responder = _Answers(connection, stats, self._bucket, limits.command_burst)
         self._subscriptions = Subscriptions(
             connection, context, limits.subscriptions, self._responder
