@@ -7,7 +7,7 @@ import pytest
 from odin_ws.catalogue.errors import line_of
 
 FILE = """\
-subject = "weather"
+unknown = "weather"
 [[topics]]
 name = "a"
 [[ topics ]]
@@ -23,7 +23,7 @@ knots = 1
 @pytest.mark.parametrize(
     ("place", "line"),
     [
-        ("subject", 1),
+        ("unknown", 1),
         ("topics[0].name", 3),
         ("topics[1].name", 5),
         ("topics[1].key (b)", 6),

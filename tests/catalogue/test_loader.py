@@ -15,8 +15,6 @@ from odin_ws.catalogue import (
 )
 
 WEATHER = """
-subject = "weather"
-
 [[topics]]
 name = "stations.measured"
 category = "measured"
@@ -32,13 +30,12 @@ EVERYTHING = ["measured", "forecast"]
 
 
 def test_another_domain_brings_its_own_catalogue() -> None:
-    """Topics, categories, bundles and the subject are the file's, and no others."""
+    """Topics, categories, and bundles are the file's, and no others."""
     catalogue = load_catalogue(WEATHER)
     assert list(catalogue.topics) == ["stations.measured", "stations.forecast"]
     assert list(catalogue.categories) == ["measured", "forecast"]
     assert catalogue.event_types.keys() == {"RAIN", "WIND"}
     assert catalogue.topics["stations.forecast"].events == ()
-    assert catalogue.subject("oslo", "forecast") == "weather.oslo.forecast"
     assert catalogue.expand_channel("oslo.EVERYTHING") == ("oslo.measured", "oslo.forecast")
     assert catalogue.expand_topic("stations.measured") == ("*.measured",)
 
@@ -57,24 +54,22 @@ def test_a_topic_says_how_its_records_are_written() -> None:
 
 
 def test_a_catalogue_may_be_one_topic() -> None:
-    """Bundles, events and the subject may be left out."""
+    """Bundles and events may be left out."""
     catalogue = load_catalogue('[[topics]]\nname = "t"\ncategory = "c"\n')
     assert catalogue.bundles == {}
-    assert catalogue.subject("x", "c") == "odin.token.x.c"
 
 
-def test_the_default_is_made_once() -> None:
-    """Everybody shares it, so it is compared by identity and costs nothing."""
+def test_default_catalogue_is_loaded_once() -> None:
+    """Each call returns the same object, so comparisons are by identity and loading costs once."""
     assert default_catalogue() is default_catalogue()
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("[bundles]", "[bundles", "not TOML: .*line 13"),
-        ('subject = "weather"', "subject = 1", "subject: must be a text, not 1"),
-        ('subject = "weather"', 'subject = ""', "subject: must be a text, not ''"),
-        ("subject =", "prefix =", "prefix: unknown key prefix; allowed: .*subject"),
+        ("[bundles]", "[bundles", "not TOML: .*line 11"),
+        ('name = "stations.measured"', "name = 1", r"topics\[0\]\.name: must be a text, not 1"),
+        ('name = "stations.measured"', 'name = ""', r"topics\[0\]\.name: must be a text, not ''"),
         ("[bundles]", "[packages]", "packages: unknown key packages; allowed: .*bundles"),
         (
             "events =",

@@ -89,12 +89,6 @@ def test_a_bundle_reads_from_the_topics_of_its_categories(bundle: str) -> None:
     assert {CATALOGUE.topics[name].category for name in topics} == set(BUNDLES[bundle].split())
 
 
-@given(tokens)
-def test_a_subject_is_the_name_of_the_v0_era(token: str) -> None:
-    """Logs and old tools find the channel under `odin.token.{token}.{category}`."""
-    assert CATALOGUE.subject(token, "trade") == f"odin.token.{token}.trade"
-
-
 # ---- patterns
 
 

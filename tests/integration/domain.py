@@ -56,7 +56,7 @@ def write_domain(directory: Path) -> Domain:
     """Create unique topic names, and write their catalogue."""
     run = uuid.uuid4().hex[:8]
     names = {category: f"test.{run}.{category}" for category in CATEGORIES}
-    lines = ['subject = "test.token"']
+    lines = []
     for category, name in names.items():
         lines += ["[[topics]]", f'name = "{name}"', f'category = "{category}"', "events = []"]
     catalogue = directory / f"catalogue-{run}.toml"

@@ -101,7 +101,7 @@ def each(
 def catalogue_of(topics: Iterable[str]) -> Catalogue:
     """A catalogue of just these topics; each is a category of its own."""
     rows = [Topic(name, f"category{number}", ()) for number, name in enumerate(topics)]
-    return Catalogue({row.name: row for row in rows}, bundles={}, subject_prefix="test")
+    return Catalogue({row.name: row for row in rows}, bundles={})
 
 
 def options(bootstrap: str, **changes: Any) -> KafkaOptions:

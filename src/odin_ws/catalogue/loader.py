@@ -45,7 +45,7 @@ def load_catalogue(text: str) -> Catalogue:
 
 
 def _catalogue(document: dict[str, Any]) -> Catalogue:
-    check_keys(document, {"subject", "topics", "bundles", "demo"}, "")
+    check_keys(document, {"topics", "bundles", "demo"}, "")
     rows = document.get("topics", [])
     if not isinstance(rows, list) or not rows:
         raise CatalogueError("topics", "must have at least one [[topics]]")
@@ -60,7 +60,6 @@ def _catalogue(document: dict[str, Any]) -> Catalogue:
     return Catalogue(
         topics={topic.name: topic for topic in topics},
         bundles=_bundles(document.get("bundles", {}), {topic.category for topic in topics}),
-        subject_prefix=read_text(document.get("subject", "odin.token"), "subject"),
         demo=read_demo_events(
             document.get("demo", {}), {event for topic in topics for event in topic.events}
         ),

@@ -64,7 +64,6 @@ class Catalogue:
 
     topics: Mapping[str, Topic]
     bundles: Mapping[str, tuple[str, ...]]
-    subject_prefix: str
     demo: DemoEvents = attrs.field(factory=DemoEvents)
     categories: Mapping[str, Topic] = attrs.field(init=False)
     event_types: Mapping[str, Topic] = attrs.field(init=False)
@@ -76,10 +75,6 @@ class Catalogue:
     @event_types.default
     def _by_event_type(self) -> dict[str, Topic]:
         return {event: topic for topic in self.topics.values() for event in topic.events}
-
-    def subject(self, token: str, category: str) -> str:
-        """Return the name of a channel in logs and in tools of version 0."""
-        return f"{self.subject_prefix}.{token}.{category}"
 
     def topics_of(self, patterns: Iterable[str]) -> list[str]:
         """Return the topics that patterns read from, in the catalogue's order."""

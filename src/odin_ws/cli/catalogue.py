@@ -62,7 +62,6 @@ def _print_json(value: dict[str, Any]) -> None:
 
 def _as_json(found: Catalogue) -> dict[str, Any]:
     return {
-        "subject": found.subject_prefix,
         "topics": [
             {
                 "name": topic.name,

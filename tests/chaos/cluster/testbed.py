@@ -180,7 +180,7 @@ async def open_testbed(
 
 
 def _catalogue(directory: Path, topics: Mapping[str, str]) -> Path:
-    lines = ['subject = "chaos"']
+    lines = []
     for category, topic in topics.items():
         lines += ["[[topics]]", f'name = "{topic}"', f'category = "{category}"', "events = []"]
     path = directory / "catalogue.toml"
