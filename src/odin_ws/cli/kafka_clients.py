@@ -16,6 +16,7 @@ from aiokafka.errors import (
     KafkaConnectionError,
     KafkaError,
     NodeNotReadyError,
+    RequestTimedOutError,
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
     for_code,
@@ -71,6 +72,9 @@ class _Client:
             elif isinstance(error, NodeNotReadyError):
                 # aiokafka's NodeNotReadyError names the broker by its number only.
                 why = await why_unreachable(self._security, seconds) or str(error)
+            elif isinstance(error, RequestTimedOutError):
+                # A broker gives this answer for what only the controller can do.
+                why = "the cluster did not carry out the request in time: is its controller up?"
             elif isinstance(error, KafkaConnectionError):
                 why = "no broker responds there"
             else:
