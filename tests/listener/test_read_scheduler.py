@@ -1,6 +1,7 @@
 """Turns: the work for clients per pass of the event loop, and its order."""
 
 import socket
+from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
@@ -243,8 +244,69 @@ async def test_replays_have_their_share_of_each_pass(mock_clock: MockClock, read
             await trio.lowlevel.checkpoint()
         nursery.cancel_scope.cancel()
     share = used["replays"] / sum(used.values())
-    # Two turns in each pass is the least: of replays that is 0.8 ms.
     assert (0.2 < share < 0.6) if readers else share == 1
+
+
+async def test_turns_longer_than_their_share_make_passes_no_longer(mock_clock: MockClock) -> None:
+    """A queue whose turn was too long has none in the next passes; the shares hold in the long run.
+
+    A record needs some ten passes from Kafka to its subscribers.
+    """
+    seconds = {"reads": 0.0004, "replays": 0.0009, "slices": SLICE_SECONDS}
+    used, passes, begun = dict.fromkeys(seconds, 0.0), 0, trio.current_time()
+
+    async def turns(name: str, wait: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await wait()
+            mock_clock.jump(seconds[name])
+            used[name] += seconds[name]
+            await trio.lowlevel.checkpoint()
+
+    read_scheduler = ReadScheduler(lambda: 0.0, lambda: used["replays"])
+    async with running_read_scheduler(read_scheduler), trio.open_nursery() as nursery:
+        for _ in range(100):
+            nursery.start_soon(turns, "reads", read_scheduler.wait_for_read)
+            nursery.start_soon(turns, "replays", read_scheduler.wait_for_chunk)
+            nursery.start_soon(turns, "slices", read_scheduler.wait_for_work_slice)
+        while trio.current_time() - begun < 5:
+            await trio.lowlevel.checkpoint()
+            passes += 1
+        nursery.cancel_scope.cancel()
+    assert 5 / passes < 1.5 * _LEAST_SECONDS
+    shares = {name: one / sum(used.values()) for name, one in used.items()}
+    assert shares == pytest.approx({"reads": 0.6, "replays": 0.2, "slices": 0.2}, abs=0.1)
+
+
+async def test_one_long_pass_costs_clients_a_few_turns(mock_clock: MockClock) -> None:
+    """A pause of a second, such as a garbage collection, is charged as 5 ms."""
+    passes = 0
+
+    async def replay() -> None:
+        while True:
+            await read_scheduler.wait_for_chunk()
+
+    async def pause() -> None:
+        await read_scheduler.wait_for_read()
+        mock_clock.jump(1.0)
+
+    read_scheduler = ReadScheduler(lambda: 0.0)
+    async with running_read_scheduler(read_scheduler), trio.open_nursery() as nursery:
+        # Some of them always wait.
+        for _ in range(2 * _MOST):
+            nursery.start_soon(replay)
+        for _ in range(_MOST):
+            await read_scheduler.wait_for_read()
+        nursery.start_soon(pause)
+        while trio.current_time() < 1.0:
+            await trio.lowlevel.checkpoint()
+        async with trio.open_nursery() as reading:
+            reading.start_soon(read_scheduler.wait_for_read)
+            await trio.lowlevel.checkpoint()
+            while read_scheduler.waiting:
+                await trio.lowlevel.checkpoint()
+                passes += 1
+        nursery.cancel_scope.cancel()
+    assert passes < 20
 
 
 async def test_time_slices_are_round_robin(mock_clock: MockClock) -> None:

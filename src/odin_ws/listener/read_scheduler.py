@@ -29,10 +29,16 @@ __all__ = ["ReadScheduler", "running_read_scheduler"]
 _LEAST_SECONDS: Final = 0.001
 _BESIDE_HUB: Final = 2.0
 
-# Limits on a queue's turns per pass. A pong takes 0.05 ms; the connection bounds the work of a
-# burst of commands.
-_LEAST: Final = 2
+# Limit on a queue's turns per pass. A pong takes 0.05 ms; the connection bounds the work of a burst
+# of commands.
 _MOST: Final = 128
+
+# Limit on a queue's debt, seconds: a pass may be long for another reason, such as a garbage
+# collection.
+_MOST_DEBT: Final = 0.005
+
+# Weight of the last pass in the estimated time of a turn: one slow pass may be an accident.
+_NEWEST: Final = 0.2
 
 # Shares of the queues that are not empty. Reads get most: a client that connects late begins its
 # replay late, and needs another scan.
@@ -46,22 +52,46 @@ _WORK_ALONE: Final = 0.5
 
 
 class _Queue:
-    """Tasks that wait for one kind of turn, and the number of turns per pass."""
+    """Tasks that wait for one kind of turn, and the time that their turns may use.
 
-    __slots__ = ("lot", "per_pass", "weight")
+    A turn may take longer than the queue's share of a pass. Then the queue is in debt, and has no
+    turns until its shares of later passes have paid for it: so a pass is no longer than the allowed
+    time, or than one turn.
+    """
+
+    __slots__ = ("_balance", "_turns", "cost", "lot", "weight")
 
     def __init__(self, weight: int) -> None:
         self.lot = trio.lowlevel.ParkingLot()
         self.weight = weight
-        self.per_pass: float = _MOST
+        self.cost = _LEAST_SECONDS / _MOST
+        """The estimated seconds of a turn."""
+        # Seconds.
+        self._balance = 0.0
+        self._turns = 0
 
-    def adapt(self, allowed: float, used: float) -> None:
-        """Adapt the number of turns to the time that the last ones used of the allowed time.
+    def charge(self, used: float) -> None:
+        """Charge the seconds that the turns of the last pass have used."""
+        self._balance = max(-_MOST_DEBT, self._balance - used)
+        if self._turns:
+            self.cost += _NEWEST * (max(1e-6, used / self._turns) - self.cost)
+            self._turns = 0
+        if not self.lot:
+            # No time is saved up.
+            self._balance = min(self._balance, 0.0)
 
-        At least half and at most a quarter more: one slow pass may be an accident.
-        """
-        factor = min(1.25, max(0.5, allowed / max(1e-6, used)))
-        self.per_pass = min(_MOST, max(_LEAST, self.per_pass * factor))
+    def passes_in_debt(self, share: float) -> int:
+        """Return for how many passes with this share the queue has no turn."""
+        return int(max(0.0, -self._balance) / share)
+
+    def give(self, share: float, passes: int) -> int:
+        """Add the shares of some passes, and grant turns; returns how many."""
+        # The rest of the last pass is less than a turn, unless that pass had the most turns.
+        self._balance = min(self._balance, share) + passes * share
+        if self._balance > 0:
+            self._turns = min(len(self.lot), _MOST, max(1, int(self._balance / self.cost)))
+            self.lot.unpark(count=self._turns)
+        return self._turns
 
 
 class ReadScheduler:
@@ -119,6 +149,7 @@ class ReadScheduler:
 
     async def run(self) -> None:
         """Grant turns until cancelled."""
+        reads, replays, work = self._queues
         while True:
             await self._asked.wait()
             slices = 0
@@ -127,32 +158,33 @@ class ReadScheduler:
                 await trio.lowlevel.checkpoint()
                 hub = self._busy() - busy
                 for_replays = self._replayed() - replayed
-                for_clients = trio.current_time() - begun - hub
+                for_work = slices * SLICE_SECONDS
+                replays.charge(for_replays)
+                work.charge(for_work)
                 # Time slices use their whole share; the rest of the time was for reads.
-                for_reads = for_clients - for_replays - slices * SLICE_SECONDS
-                slices = self._give(max(_LEAST_SECONDS, _BESIDE_HUB * hub), for_reads, for_replays)
-            self._left = int(self._reads.per_pass)
+                rest = trio.current_time() - begun - hub - for_replays - for_work
+                reads.charge(max(0.0, rest))
+                slices = self._give(max(_LEAST_SECONDS, _BESIDE_HUB * hub))
+            self._left = min(_MOST, max(1, int(_LEAST_SECONDS / reads.cost)))
             self._asked = trio.Event()
 
-    def _give(self, allowed: float, for_reads: float, for_replays: float) -> int:
-        """Grant the turns of one pass; returns how many of them are time slices.
+    def _give(self, allowed: float) -> int:
+        """Grant the turns of one pass, for which clients have `allowed` seconds.
 
-        Args:
-            allowed: seconds for clients in the pass.
-            for_reads: seconds that reads took in the last pass.
-            for_replays: seconds that replay chunks took in the last pass.
+        Returns how many of them are time slices.
         """
-        reads, replays, work = self._queues
-        # All waiters of all queues may have been cancelled meanwhile.
-        unit = allowed / (sum(queue.weight for queue in self._queues if queue.lot) or 1)
-        reads.adapt(unit * reads.weight, for_reads)
-        replays.adapt(unit * replays.weight, for_replays)
-        for_work = unit * work.weight if reads.lot or replays.lot else allowed * _WORK_ALONE
-        slices = min(len(work.lot), max(1, int(for_work / SLICE_SECONDS)))
-        reads.lot.unpark(count=int(reads.per_pass))
-        replays.lot.unpark(count=int(replays.per_pass))
-        work.lot.unpark(count=slices)
-        return slices
+        waiting = [queue for queue in self._queues if queue.lot]
+        if not waiting:
+            # All waiters have been cancelled meanwhile.
+            return 0
+        unit = allowed / sum(queue.weight for queue in waiting)
+        shares = {queue: unit * queue.weight for queue in waiting}
+        if waiting == [self._work]:
+            shares[self._work] = allowed * _WORK_ALONE
+        # At least one queue has a turn: a pass without any would only be overhead.
+        passes = 1 + min(queue.passes_in_debt(share) for queue, share in shares.items())
+        turns = {queue: queue.give(share, passes) for queue, share in shares.items()}
+        return turns.get(self._work, 0)
 
 
 @asynccontextmanager
