@@ -7,7 +7,7 @@ import hashlib
 import random
 import re
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, TypeVar
 
@@ -183,11 +183,11 @@ class FakeServer:
         await trio.aclose_forcefully(stream)
 
     def follow(
-        self, subscription: Subscription = TRADES, **options: Any
+        self, subscriptions: Subscription | Iterable[Subscription] = TRADES, **options: Any
     ) -> AbstractAsyncContextManager[BaseClient]:
         """A client of it; its jitter is always the most it may be."""
         usual: dict[str, Any] = {"rng": Highest(), "connect": self.connect}
-        return self.open_client("ws://odin.test/ws", subscription, **usual | options)
+        return self.open_client("ws://odin.test/ws", subscriptions, **usual | options)
 
 
 async def answer_by_hand(stream: trio.abc.Stream, more: bytes = b"", headers: bytes = b"") -> None:

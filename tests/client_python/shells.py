@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, Final
@@ -31,8 +31,9 @@ class _InTrio(BaseClient):
     """An asyncio client, iterated by tasks of Trio."""
 
     def __init__(self, client: odin_ws_client.asyncio.Client, loop: Any) -> None:
-        super().__init__(client._offset_tracker, client._counts)  # noqa: SLF001 -- its twin
+        vars(self).update(vars(client))  # its twin
         self._client = client
+        self._carry_out = aio_as_trio(client._carry_out, loop=loop)  # type: ignore[method-assign]  # noqa: SLF001 -- its twin
         self._receive_there = aio_as_trio(client._receive, loop=loop)  # noqa: SLF001 -- its twin
 
     async def _receive(self) -> Sequence[Item | Checkpoint] | None:
@@ -52,7 +53,7 @@ async def in_asyncio(connect: Dial) -> AsyncIterator[tuple[Any, Callable[[], Awa
 @asynccontextmanager
 async def open_asyncio_client(
     url: str,
-    subscription: Subscription,
+    subscriptions: Subscription | Iterable[Subscription],
     *,
     connect: Dial,
     token: str | Callable[[], Awaitable[str]] | None = None,
@@ -62,7 +63,7 @@ async def open_asyncio_client(
     async with in_asyncio(connect) as (loop, there):
         given = trio_as_aio(token) if callable(token) else token
         manager = odin_ws_client.asyncio.open_client(
-            url, subscription, token=given, connect=there, **options
+            url, subscriptions, token=given, connect=there, **options
         )
         async with aio_as_trio(manager, loop=loop) as client:
             yield _InTrio(client, loop)

@@ -1,12 +1,12 @@
-"""The queue between the asyncio shell and its consumer."""
+"""The queue between a shell and its consumer."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from odin_ws_client import Disconnected
-from odin_ws_client.asyncio.batch_queue import BatchQueue
+from odin_ws_client.core.batch_queue import BatchQueue
 from odin_ws_client.core.items import Checkpoint, Item
 
 Batch = Sequence[Item | Checkpoint]
@@ -17,11 +17,16 @@ def batch(number: int) -> Batch:
     return (Disconnected(number, "", None),)
 
 
+def queue_of(size: int, on_overflow: Callable[[], None] = lambda: None) -> BatchQueue:
+    """A queue with room for so many, and twice as many while an answer is awaited."""
+    return BatchQueue(asyncio.Event, on_overflow, size=size, most=2 * size)
+
+
 def test_who_puts_waits_for_room() -> None:
     """A full queue takes the next batch when one has been taken out, in their order."""
 
     async def main() -> None:
-        queue = BatchQueue(2)
+        queue = queue_of(2)
         for number in range(2):
             await queue.put(batch(number))
         third = asyncio.create_task(queue.put(batch(2)))
@@ -38,11 +43,11 @@ def test_a_closed_queue_gives_what_is_left_and_then_none() -> None:
     """Also to one who waits already."""
 
     async def main() -> None:
-        queue = BatchQueue(2)
+        queue = queue_of(2)
         await queue.put(batch(0))
         queue.close()
         assert [await queue.get(), await queue.get(), await queue.get()] == [batch(0), None, None]
-        empty = BatchQueue(1)
+        empty = queue_of(1)
         waiting = asyncio.create_task(empty.get())
         await asyncio.sleep(0)
         empty.close()
@@ -55,7 +60,7 @@ def test_a_cancelled_wait_takes_nothing() -> None:
     """The batch that comes then is there for the next one."""
 
     async def main() -> None:
-        queue = BatchQueue(1)
+        queue = queue_of(1)
         waiting = asyncio.create_task(queue.get())
         await asyncio.sleep(0)
         await queue.put(batch(0))
@@ -63,5 +68,27 @@ def test_a_cancelled_wait_takes_nothing() -> None:
         await asyncio.wait([waiting])
         assert waiting.cancelled()
         assert await queue.get() == batch(0)
+
+    asyncio.run(main())
+
+
+def test_queue_takes_more_while_an_answer_is_awaited() -> None:
+    """The answer may be behind what nobody takes; beyond a limit its waiter is told."""
+
+    async def main() -> None:
+        told: list[str] = []
+        queue = queue_of(1, lambda: told.append("overflow"))
+        await queue.put(batch(0))
+        second = asyncio.create_task(queue.put(batch(1)))
+        await asyncio.sleep(0)
+        assert not second.done()
+        with queue.answer_awaited():
+            await second
+            third = asyncio.create_task(queue.put(batch(2)))
+            await asyncio.sleep(0)
+            assert (third.done(), told) == (False, ["overflow"])
+        assert [await queue.get() for _ in range(2)] == [batch(0), batch(1)]
+        await third
+        assert await queue.get() == batch(2)
 
     asyncio.run(main())

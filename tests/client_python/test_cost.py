@@ -14,7 +14,9 @@ from odin_ws_client.core.conversation import Conversation
 from odin_ws_client.core.credentials import Credentials
 from odin_ws_client.core.offset_tracker import OffsetTracker
 from odin_ws_client.core.reconnector import Reconnector
+from odin_ws_client.core.requests import Requests
 from odin_ws_client.core.session import Counts
+from odin_ws_client.core.subscription_set import SubscriptionSet
 from odin_ws_client.core.timing import Timing
 from odin_ws_client.core.url import read_url
 from tests.client_python.fake import CATEGORIES, TRADES, accept_header, message_text
@@ -30,11 +32,11 @@ def subscribed() -> Conversation:
     reconnector = Reconnector(
         address=read_url("ws://odin.test/ws"),
         credentials=Credentials(None),
-        subscription=TRADES,
+        subscriptions=SubscriptionSet([TRADES], OffsetTracker()),
+        requests=Requests(),
         reconnect=True,
         timing=Timing(10, 10, 0.2, 15),
         rng=random.Random(1),  # noqa: S311 -- jitter
-        offset_tracker=OffsetTracker(),
         counts=Counts(),
     )
     conversation = reconnector.begin(None, 0)

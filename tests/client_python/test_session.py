@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from odin_ws_client import Message, SubscriptionRejected
 from odin_ws_client.core.close_codes import Unacceptable
 from odin_ws_client.core.offset_tracker import OffsetTracker
+from odin_ws_client.core.requests import Requests
 from odin_ws_client.core.session import Counts, ProtocolSession
+from odin_ws_client.core.subscription_set import SubscriptionSet
 from tests.client_python.fake import TRADES, message_text
 
 ACK = {
@@ -101,11 +103,18 @@ def read(session: ProtocolSession, text: str | bytes, now: float = 0) -> Iterato
     return session.take(text.encode() if isinstance(text, str) else text, now)
 
 
+def begun(tracker: OffsetTracker, counts: Counts) -> ProtocolSession:
+    """A session that has sent its command."""
+    session = ProtocolSession(SubscriptionSet([TRADES], tracker), Requests(), counts, 0)
+    assert not session.begin()
+    assert session.next_command() is not None
+    return session
+
+
 def accepted() -> tuple[ProtocolSession, Counts]:
     """A session whose subscription has taken effect."""
     counts = Counts()
-    session = ProtocolSession(TRADES, OffsetTracker(), counts, None)
-    session.command()
+    session = begun(OffsetTracker(), counts)
     list(read(session, orjson.dumps(ACK), 0))
     return session, counts
 
@@ -127,10 +136,7 @@ def test_a_message_may_have_half_a_surrogate_pair_or_a_huge_number() -> None:
 @given(st.booleans(), st.lists(SPEECH, max_size=5))
 def test_nothing_surprises_it(resuming: bool, said: list[Any]) -> None:  # noqa: FBT001 -- drawn
     """No other exception, whatever stands in the fields."""
-    session = ProtocolSession(
-        TRADES, OffsetTracker({"odin.trades": {0: 5}} if resuming else {}), Counts(), 0
-    )
-    session.command()
+    session = begun(OffsetTracker({"odin.trades": {0: 5}} if resuming else {}), Counts())
     for one in said:
         try:
             list(read(session, orjson.dumps(one), 1))

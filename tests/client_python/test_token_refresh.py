@@ -257,7 +257,7 @@ async def test_what_is_not_granted_any_more_is_told(server: FakeServer) -> None:
         await attempt.say(
             type="unsubscription_ack", unsubscribed=["*.trade"], rejected=[], count=1, forced=True
         )
-        assert await take(client, Unsubscribed) == Unsubscribed(("*.trade",))
+        assert await take(client, Unsubscribed) == Unsubscribed(("*.trade",), forced=True)
 
 
 async def test_a_token_that_grants_nothing_ends_it(server: FakeServer) -> None:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from odin_ws_client.core.credentials import CredentialSource
 from odin_ws_client.core.errors import (
+    ClientClosed,
     ClientError,
     ClosedByServer,
     ConnectFailed,
     HandshakeRejected,
     InvalidCredential,
     InvalidUrl,
+    NotAnswered,
     ProtocolViolated,
     RejectedName,
     SubscriptionRejected,
@@ -31,6 +33,7 @@ from odin_ws_client.core.items import (
 from odin_ws_client.core.subscription import Subscription
 
 __all__ = [
+    "ClientClosed",
     "ClientError",
     "ClosedByServer",
     "ConnectFailed",
@@ -43,6 +46,7 @@ __all__ = [
     "Item",
     "Lost",
     "Message",
+    "NotAnswered",
     "Positions",
     "ProtocolViolated",
     "RejectedName",

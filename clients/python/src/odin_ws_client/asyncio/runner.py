@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import attrs
 
-from odin_ws_client.asyncio.batch_queue import BatchQueue
 from odin_ws_client.asyncio.connection import Connect, Connection, open_streams
 from odin_ws_client.asyncio.tokens import current_token, fetch_token
+from odin_ws_client.core.batch_queue import BatchQueue
 from odin_ws_client.core.conversation import Conversation
-from odin_ws_client.core.errors import ConnectFailed
+from odin_ws_client.core.errors import ClientError, ConnectFailed
 from odin_ws_client.core.items import Checkpoint, Item
 from odin_ws_client.core.reconnector import Departure, Reconnector
 
@@ -37,6 +37,11 @@ class Runner:
                 return
             await asyncio.sleep(departure.disconnected.retry_in)
 
+    def close(self, error: ClientError | None) -> None:
+        """Nothing will come any more; `error`: if that is not as it should be."""
+        self.queue.close()
+        self.reconnector.requests.close(error)
+
     async def _connect_once(self) -> Departure:
         """One connection, from the attempt to its end."""
         reconnector, seconds = self.reconnector, self.reconnector.timing.connect
@@ -54,6 +59,17 @@ class Runner:
         self, conversation: Conversation, connection: Connection, group: asyncio.TaskGroup
     ) -> None:
         """Until the conversation ends."""
+
+        def send_requests() -> None:
+            conversation.send_requests(_now())
+            connection.write()
+
+        with self.reconnector.requests.sent_by(send_requests):
+            await self._exchange(conversation, connection, group)
+
+    async def _exchange(
+        self, conversation: Conversation, connection: Connection, group: asyncio.TaskGroup
+    ) -> None:
         items: Sequence[Item | Checkpoint] = ()
         refresh: asyncio.Task[None] | None = None
         while True:

@@ -70,9 +70,10 @@ class Conversation:
         was_upgraded = self._websocket.is_upgraded
         texts = self._websocket.receive(data)
         self._silence.heard()
-        if not was_upgraded and self._websocket.is_upgraded:
-            self._ask(now)
         items: list[Item | Checkpoint] = []
+        if not was_upgraded and self._websocket.is_upgraded:
+            items += self.session.begin()
+            self.send_requests(now)
         try:
             for text in texts:
                 items.extend(self.session.take(text, now))
@@ -94,7 +95,7 @@ class Conversation:
         if now >= self._answer_by:
             self._end_with(Ended(ABNORMAL, f"no answer within {_ANSWER_SECONDS} s"))
         elif now >= self._ask_at:
-            self._ask(now)
+            self._ask(self.session.command(), now)
         if self.end is None and now >= self._silence.deadline(now):
             self._break_silence(now)
 
@@ -165,18 +166,25 @@ class Conversation:
         """Seconds until the next call of the token function; None for no other call."""
         return self._token_refresh.pause(now)
 
-    def _ask(self, now: float) -> None:
-        """Ask for the subscription."""
-        self._websocket.send(self.session.command())
+    def send_requests(self, now: float) -> None:
+        """Send the next command, if no answer is awaited."""
+        if self._websocket.is_upgraded and (text := self.session.next_command()) is not None:
+            self._ask(text, now)
+
+    def _ask(self, text: str, now: float) -> None:
+        self._websocket.send(text)
         self._ask_at, self._answer_by = math.inf, now + _ANSWER_SECONDS
 
     def _follow_session(self, now: float) -> None:
-        if self.session.accepted:
-            if self.accepted_at is None:
-                self.accepted_at, self._answer_by = now, math.inf
-        elif self.session.put_off and self._ask_at == math.inf:
-            pause = self._backoff.next()
-            self._answer_by, self._ask_at = math.inf, now + (self.session.retry_in or pause)
+        if self.session.accepted and self.accepted_at is None:
+            self.accepted_at = now
+        if self.session.put_off:
+            if self._ask_at == math.inf:
+                pause = self._backoff.next()
+                self._answer_by, self._ask_at = math.inf, now + (self.session.retry_in or pause)
+        elif not self.session.asked:
+            self._answer_by = math.inf
+            self.send_requests(now)
 
     def _break_silence(self, now: float) -> None:
         if not self._silence.is_over(now):

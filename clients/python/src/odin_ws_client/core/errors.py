@@ -5,12 +5,14 @@ from __future__ import annotations
 import attrs
 
 __all__ = [
+    "ClientClosed",
     "ClientError",
     "ClosedByServer",
     "ConnectFailed",
     "HandshakeRejected",
     "InvalidCredential",
     "InvalidUrl",
+    "NotAnswered",
     "ProtocolViolated",
     "RejectedName",
     "SubscriptionRejected",
@@ -19,6 +21,17 @@ __all__ = [
 
 class ClientError(Exception):
     """Why a client does not come back, or was never there."""
+
+
+class ClientClosed(ClientError):
+    """The client has ended: it can subscribe to nothing more."""
+
+
+class NotAnswered(ClientError):
+    """A command has no answer yet, and cannot get one: too many items wait to be taken.
+
+    It may take effect nevertheless; a `Subscribed` or `Unsubscribed` then says so.
+    """
 
 
 class InvalidUrl(ClientError):
@@ -64,7 +77,7 @@ class RejectedName:
 
 @attrs.frozen
 class SubscriptionRejected(ClientError):
-    """The server does not carry out the subscription.
+    """The server does not carry out a subscription, or the end of one.
 
     `rejected`: its names one by one, where every one was rejected; otherwise the whole was wrong.
     """

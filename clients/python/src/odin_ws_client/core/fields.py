@@ -12,9 +12,10 @@ from odin_ws_client.core.items import Lost, Unsubscribed
 __all__ = [
     "by_partition",
     "count_lost",
+    "read_forced",
     "read_ids",
     "read_range",
-    "read_unsubscribed",
+    "read_rejected",
     "retry_seconds",
 ]
 
@@ -29,14 +30,22 @@ def retry_seconds(fields: dict[str, Any]) -> float | None:
     return None if retry_ms is None else min(max(0.0, float(retry_ms) / 1000), LONGEST_WAIT)
 
 
-def read_unsubscribed(fields: dict[str, Any]) -> Unsubscribed:
+def read_rejected(fields: Mapping[str, Any]) -> tuple[RejectedName, ...]:
+    """The names that an ack rejects."""
+    return tuple(
+        RejectedName(str(one["name"]), str(one["code"]), str(one["message"]))
+        for one in fields.get("rejected", ())
+    )
+
+
+def read_forced(fields: dict[str, Any]) -> Unsubscribed:
     """The names that a new token does not grant. Raises SubscriptionRejected if none is left."""
     names = tuple(str(name) for name in fields["unsubscribed"])
     if not int(fields["count"]):
         why = "not granted by the new token"
         rejected = tuple(RejectedName(name, _FORBIDDEN, why) for name in names)
         raise SubscriptionRejected(_FORBIDDEN, "the new token grants none of the names", rejected)
-    return Unsubscribed(names)
+    return Unsubscribed(names, forced=True)
 
 
 def by_partition(

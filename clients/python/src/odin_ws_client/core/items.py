@@ -67,15 +67,17 @@ class Message:
 
 @attrs.frozen
 class Subscribed:
-    """The subscription has taken effect, but for the names in `rejected`.
+    """A subscription has taken effect, but for the names in `rejected`.
 
-    `positions`: what follows comes after these. `ids`: of their topics.
+    `positions`: what follows comes after these. `ids`: of their topics. `replayed`: how many
+    messages from before that follow, None where that is not known yet.
     """
 
     names: tuple[str, ...]
     rejected: tuple[RejectedName, ...]
     positions: Positions
     ids: Ids = attrs.field(factory=dict)
+    replayed: int | None = 0
 
 
 @attrs.frozen
@@ -101,17 +103,28 @@ class Resumed:
 
 @attrs.frozen
 class Unsubscribed:
-    """A new token does not grant these names any more: nothing comes of them."""
+    """These names were unsubscribed: nothing comes of them.
+
+    `rejected`: those that were not subscribed. `forced`: a new token does not grant the names.
+    """
 
     names: tuple[str, ...]
+    rejected: tuple[RejectedName, ...] = ()
+    forced: bool = False
 
 
 @attrs.frozen
 class Checkpoint:
-    """Everything up to these positions has come. Only moves the client's own."""
+    """Everything up to these positions has come. Only moves the client's own.
+
+    `holds`: until the next one nothing else moves them, for a replay runs beside live messages.
+    `topics`: those that are followed, if others are to be forgotten.
+    """
 
     positions: Positions
     ids: Ids = attrs.field(factory=dict)
+    holds: bool = False
+    topics: frozenset[str] | None = None
 
 
 @attrs.frozen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from odin_ws_client.core.items import Checkpoint, Ids, Item, Message, Positions, Resumed, Subscribed
 
@@ -21,11 +21,13 @@ class OffsetTracker:
     `ids`: of the topics; the offsets of a topic are forgotten when it has another id.
     """
 
-    __slots__ = ("_ahead", "_ids", "_offsets")
+    __slots__ = ("_ahead", "_held", "_ids", "_offsets")
 
     def __init__(self, positions: GivenPositions | None = None, ids: Ids | None = None) -> None:
         self._offsets: dict[str, dict[int, int]] = {}
         self._ids = dict(ids or {})
+        # Whether only a Checkpoint moves it.
+        self._held = False
         # By topic and partition the offsets that came ahead of one that is held back: the position
         # is before them, so a resume brings them again.
         self._ahead: dict[tuple[str, int], set[int]] = {}
@@ -69,19 +71,71 @@ class OffsetTracker:
     def follow(self, item: Item | Checkpoint) -> None:
         """Move to where one is after `item`."""
         if type(item) is Message:
-            self.advance(item)
-        elif isinstance(item, Subscribed | Resumed | Checkpoint):
-            for topic in self.recreated(item.ids):
-                self._offsets[topic] = {}
-                self._ahead = {key: one for key, one in self._ahead.items() if key[0] != topic}
-            self._ids.update(item.ids)
-            for topic, partitions in item.positions.items():
-                own = self._offsets.setdefault(topic, {})
-                for partition, offset in partitions.items() if self._ahead else ():
-                    went_back = offset < own.get(partition, -1)
-                    # Other records have these offsets then.
-                    self._forget_ahead((topic, partition), _LAST if went_back else offset)
-                own.update(partitions)
+            if not self._held:
+                self.advance(item)
+        elif type(item) is Checkpoint:
+            self._held = item.holds
+            if item.topics is not None:
+                self.retain(item.topics)
+            self._move(item.positions, item.ids)
+        elif isinstance(item, Subscribed | Resumed) and not self._held:
+            self._move(item.positions, item.ids)
+
+    def _move(self, positions: Positions, ids: Ids) -> None:
+        for topic in self.recreated(ids):
+            self._offsets[topic] = {}
+            self._ahead = {key: one for key, one in self._ahead.items() if key[0] != topic}
+        self._ids.update(ids)
+        for topic, partitions in positions.items():
+            own = self._offsets.setdefault(topic, {})
+            for partition, offset in partitions.items() if self._ahead else ():
+                went_back = offset < own.get(partition, -1)
+                # Other records have these offsets then.
+                self._forget_ahead((topic, partition), _LAST if went_back else offset)
+            own.update(partitions)
+
+    def retreat(self, positions: Positions, ids: Ids) -> Positions:
+        """Move back, never forward, except in a topic with another id; returns where to."""
+        again = self.recreated(ids)
+        back = {
+            topic: {
+                partition: offset
+                if topic in again
+                else min(offset, self.offset(topic, partition, offset))
+                for partition, offset in partitions.items()
+            }
+            for topic, partitions in positions.items()
+        }
+        self._move(back, ids)
+        return back
+
+    def note(self, message: Message) -> None:
+        """Know a message when it comes again, without a move: it is beyond what is to come."""
+        if message.offset > self.offset(message.topic, message.partition):
+            self._ahead.setdefault((message.topic, message.partition), set()).add(message.offset)
+
+    def join(self, other: OffsetTracker) -> None:
+        """Move to where both are: what `other` was behind with has come."""
+        for topic, partitions in other._offsets.items():
+            own = self._offsets.setdefault(topic, {})
+            for partition, offset in partitions.items():
+                own[partition] = max(offset, own.get(partition, -1))
+                self._forget_ahead((topic, partition), own[partition])
+        self._ids = other._ids | self._ids
+
+    def retain(self, topics: Collection[str]) -> None:
+        """Forget all other topics."""
+        for topic in self._offsets.keys() - topics:
+            del self._offsets[topic]
+        for topic in self._ids.keys() - topics:
+            del self._ids[topic]
+        self._ahead = {key: one for key, one in self._ahead.items() if key[0] in topics}
+
+    def copy(self) -> OffsetTracker:
+        """Another one that is at the same place."""
+        copied = OffsetTracker(self._offsets, self._ids)
+        copied._ahead = {key: set(offsets) for key, offsets in self._ahead.items()}
+        return copied
 
     def recreated(self, ids: Ids) -> list[str]:
         """The topics that had another id before."""
@@ -94,6 +148,10 @@ class OffsetTracker:
     def offset(self, topic: str, partition: int, default: int = -1) -> int:
         """The position in one partition, `default` if there is none."""
         return self._offsets.get(topic, {}).get(partition, default)
+
+    def has(self, topic: str, partition: int) -> bool:
+        """Whether there is a position in one partition."""
+        return partition in self._offsets.get(topic, ())
 
     def positions(self) -> dict[str, dict[int, int]]:
         """A copy."""

@@ -27,9 +27,9 @@ from odin_ws_client.core.errors import (
     SubscriptionRejected,
 )
 from odin_ws_client.core.items import Disconnected
-from odin_ws_client.core.offset_tracker import OffsetTracker
+from odin_ws_client.core.requests import Requests
 from odin_ws_client.core.session import Counts, ProtocolSession
-from odin_ws_client.core.subscription import Subscription
+from odin_ws_client.core.subscription_set import SubscriptionSet
 from odin_ws_client.core.timing import Timing
 from odin_ws_client.core.url import ServerAddress
 from odin_ws_client.core.websocket import WebSocket
@@ -67,32 +67,24 @@ class Reconnector:
 
     address: ServerAddress
     credentials: Credentials
-    subscription: Subscription
+    subscriptions: SubscriptionSet
+    requests: Requests
     reconnect: bool
     timing: Timing
     rng: random.Random
-    offset_tracker: OffsetTracker
     counts: Counts
     _backoff: Backoff = attrs.field(init=False)
     # When the last connection on which the subscription took effect ended.
     _left_at: float | None = attrs.field(init=False, default=None)
     # Whether advice was followed since a connection last held for long.
     _advised: bool = attrs.field(init=False, default=False)
-    _snapshot_due: bool = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._backoff = self.timing.backoff(self.rng)
-        self._snapshot_due = self.subscription.snapshot and not self.offset_tracker
 
     def begin(self, token: str | None, began: float) -> Conversation:
         """A conversation over a connection that has been dialled since `began`."""
-        session = ProtocolSession(
-            self.subscription,
-            self.offset_tracker,
-            self.counts,
-            self._left_at,
-            snapshot_due=self._snapshot_due,
-        )
+        session = ProtocolSession(self.subscriptions, self.requests, self.counts, self._left_at)
         return Conversation(
             WebSocket(self.address, token),
             session,
@@ -109,7 +101,6 @@ class Reconnector:
     def leave(self, conversation: Conversation, now: float) -> Departure:
         """A conversation has ended."""
         session, accepted_at = conversation.session, conversation.accepted_at
-        self._snapshot_due = session.snapshot_due
         if session.accepted:
             self._left_at = now
         assert conversation.end is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Final
 
 import attrs
@@ -10,13 +10,15 @@ import orjson
 
 from odin_ws_client.core.batch_text import BatchText
 from odin_ws_client.core.close_codes import LONGEST_WAIT, VIOLATION, Unacceptable
-from odin_ws_client.core.errors import RejectedName, SubscriptionRejected
+from odin_ws_client.core.commands import Commands
+from odin_ws_client.core.errors import SubscriptionRejected
 from odin_ws_client.core.fields import (
     by_partition,
     count_lost,
+    read_forced,
     read_ids,
     read_range,
-    read_unsubscribed,
+    read_rejected,
     retry_seconds,
 )
 from odin_ws_client.core.items import (
@@ -29,17 +31,16 @@ from odin_ws_client.core.items import (
     Positions,
     Resumed,
     Subscribed,
+    Unsubscribed,
 )
 from odin_ws_client.core.json_text import load_json
 from odin_ws_client.core.offset_tracker import OffsetTracker
-from odin_ws_client.core.subscription import Subscription
+from odin_ws_client.core.requests import Requests
+from odin_ws_client.core.subscription_set import Step, SubscriptionSet
 
 __all__ = ["HEARTBEAT", "Counts", "ProtocolSession", "Text", "auth_command"]
 
 HEARTBEAT: Final = '{"type":"heartbeat"}'
-
-# What asks for the subscription has this id; other commands have none.
-_ID: Final = 1
 
 _NOT_UTF8: Final = 1007
 
@@ -61,24 +62,20 @@ class Counts:
 
 
 class ProtocolSession:
-    """One connection. `offset_tracker` moves with what is received; who has positions resumes.
+    """One connection. Positions move with what is received; what has begun is resumed.
 
-    `left_at`: when the last connection ended, on the clock of `take`. `snapshot_due`: a snapshot is
-    wanted, and has not come whole yet.
+    `left_at`: when the last connection ended, on the clock of `take`.
     """
 
     def __init__(
         self,
-        subscription: Subscription,
-        offset_tracker: OffsetTracker,
+        subscriptions: SubscriptionSet,
+        requests: Requests,
         counts: Counts,
         left_at: float | None,
-        *,
-        snapshot_due: bool = False,
     ) -> None:
-        self.snapshot_due = snapshot_due
         self.retry_in: float | None = None  # seconds after which a put off command is sent again
-        self.accepted = False  # the subscription has taken effect
+        self.accepted = False  # a subscription has taken effect, or there is none
         self.put_off = False  # the server wants to be asked again later
         self.advice: float | None = None  # the server asks to come back after so many seconds
         # Another token is wanted before that, on the clock of `take`; for others to take away.
@@ -87,46 +84,44 @@ class ProtocolSession:
         self.token_retry_in: float | None = None
         self.token_taken = False  # the server has said so; for others to take away
         self._last_end: float | None = None  # of the token that it stands on, where that was told
-        self._subscription = subscription
-        self._offset_tracker = offset_tracker
+        self._subscriptions = subscriptions
+        self._commands = Commands(subscriptions, requests)
         self._counts = counts
         self._left_at = left_at
-        self._resuming = bool(offset_tracker)
-        self._with_snapshot = snapshot_due
-        self._to_replay: int | None = (
-            None  # how many replayed messages are to come, if that is known
-        )
-        self._topics: Mapping[str, str] = {}
+        # Whether replayed messages are to be handed on that are before the positions.
+        self._with_snapshot = False
+        # The command that the replay belongs to, and how many of its messages are to come; None for
+        # a number that is not known.
+        self._replayed_step: Step | None = None
+        self._to_replay: int | None = 0
+        # The positions that the replay moves, if it runs beside live messages.
+        self._behind: OffsetTracker | None = None
+        self._topics: dict[str, str] = {}
         self._seq = 0
+        self._is_new = True  # the last message
 
     @property
     def asked(self) -> bool:
         """Whether an answer to our command is due."""
-        return not (self.accepted or self.put_off)
+        commands = self._commands
+        return (commands.awaits_ack or commands.awaits_end) and not self.put_off
+
+    def begin(self) -> list[Item | Checkpoint]:
+        """The connection is open; returns what the consumer has to know."""
+        ended = self._commands.begin()
+        self.accepted = self._commands.is_idle
+        if not ended:
+            return []
+        return [self._subscriptions.checkpoint(self._subscriptions.forget_other_topics()), *ended]
+
+    def next_command(self) -> str | None:
+        """What to send next, if an answer to nothing else is awaited."""
+        return self._commands.next(is_replaying=self._to_replay != 0)
 
     def command(self) -> str:
-        """What to send first, and again where it was put off."""
+        """The command that was put off, to be sent again."""
         self.put_off = False
-        data = self._subscription.names() | {"frames": "batch"}
-        if self._resuming:
-            positions = self._offset_tracker.positions()
-            data["positions"] = {
-                topic: {str(partition): offset for partition, offset in partitions.items()}
-                for topic, partitions in positions.items()
-            }
-            if ids := {
-                topic: one
-                for topic, one in self._offset_tracker.ids().items()
-                if topic in positions
-            }:
-                data["ids"] = ids
-            if self._with_snapshot:
-                data["snapshot"] = True
-        else:
-            data |= self._subscription.beginning()
-            data["positions"] = True
-        kind = "resume" if self._resuming else "subscribe"
-        return orjson.dumps({"type": kind, "id": _ID, "data": data}).decode()
+        return self._commands.text()
 
     def take(self, text: Text, now: float) -> Iterator[Item | Checkpoint]:
         """What the server has sent, as far as the consumer should know of it.
@@ -139,32 +134,52 @@ class ProtocolSession:
             if fields["type"] == "batch":
                 yield from self._batch(fields, text)
                 return
-            is_message = fields["type"] == "message"
-            item = self._message(fields, text) if is_message else self._notice(fields, now)
+            if fields["type"] == "message":
+                yield from self._deliver(fields, text)
+                return
+            was_split = self._subscriptions.is_split
+            item = self._notice(fields, now)
         except UnicodeDecodeError as error:
             raise Unacceptable(_NOT_UTF8, str(error), permanent=False) from error
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             # Whatever has another shape than it should shows as one of these.
             why = f"{type(error).__name__}: {error} in {text[:80].decode(errors='replace')!r}"
             raise Unacceptable(VIOLATION, why, permanent=True) from error
+        if was_split or self._subscriptions.is_split:
+            yield self._subscriptions.checkpoint()
+        if type(item) is Unsubscribed and not item.forced:
+            yield self._subscriptions.checkpoint(self._subscriptions.forget_other_topics())
         if item is not None:
             yield item
 
-    def _batch(self, fields: dict[str, Any], text: Text) -> Iterator[Message]:
+    def _batch(self, fields: dict[str, Any], text: Text) -> Iterator[Item | Checkpoint]:
         """The messages of a batch that did not come before."""
         seq, replay = int(fields["seq"]), fields.get("replay") is True
         ahead = fields.get("ahead") is True
         source = BatchText(text, seq, replay=replay, ahead=ahead)
         first = {"skipped": fields.get("skipped", 0)}
         for number, body in enumerate(fields["messages"], seq):
-            message = self._message(
-                body | {"seq": number, "replay": replay, "ahead": ahead} | first, source
-            )
+            marks = {"seq": number, "replay": replay, "ahead": ahead}
+            yield from self._deliver(body | marks | first, source)
             first = {}
-            if message is not None:
-                yield message
 
-    def _message(self, fields: dict[str, Any], text: Text | BatchText) -> Message | None:
+    def _deliver(
+        self, fields: dict[str, Any], text: Text | BatchText
+    ) -> Iterator[Item | Checkpoint]:
+        """A message, unless it came before."""
+        was_split = self._subscriptions.is_split
+        message = self._message(fields, text)
+        if was_split:
+            # With its positions the application can keep the message, so they come first.
+            is_split = self._subscriptions.is_split
+            at = self._subscriptions.checkpoint_at
+            yield at(message) if is_split else self._subscriptions.checkpoint()
+        if self._is_new:
+            yield message
+        else:
+            self._counts.duplicates += 1
+
+    def _message(self, fields: dict[str, Any], text: Text | BatchText) -> Message:
         partition, _, offset = fields["pos"].partition("-")
         channel: str = fields["channel"]
         message = Message(
@@ -182,13 +197,16 @@ class ProtocolSession:
             fields.get("headers"),
         )
         self._count(message)
+        if self._subscriptions.is_split:
+            is_new = self._subscriptions.advance(message, self._behind)
+        else:
+            is_new = self._subscriptions.tracker.advance(message)
+        self._is_new = is_new or (message.replay and self._with_snapshot)
         if message.replay and self._to_replay:
             self._to_replay -= 1
-            self.snapshot_due &= self._to_replay > 0
-        if self._offset_tracker.advance(message) or self._is_snapshot(message):
-            return message
-        self._counts.duplicates += 1
-        return None
+            if not self._to_replay:
+                self._end_replay()
+        return message
 
     def _count(self, message: Message) -> None:
         missing = message.seq - (self._seq + 1 + message.skipped)
@@ -199,9 +217,6 @@ class ProtocolSession:
             raise Unacceptable(VIOLATION, why, permanent=False)
         self._counts.skipped += message.skipped
         self._seq = message.seq
-
-    def _is_snapshot(self, message: Message) -> bool:
-        return message.replay and self._with_snapshot
 
     def _notice(self, fields: dict[str, Any], now: float) -> Item | Checkpoint | None:
         match fields["type"]:
@@ -215,7 +230,7 @@ class ProtocolSession:
                 self.token_ends_at = self._last_end
                 self.token_retry_in = retry_seconds(fields["data"])
             case "unsubscription_ack" if fields.get("forced") is True:
-                return read_unsubscribed(fields)
+                return read_forced(fields)
             case _:
                 return self._notice_of_another_kind(fields, now)
         return None
@@ -224,10 +239,8 @@ class ProtocolSession:
         self, fields: dict[str, Any], now: float
     ) -> Item | Checkpoint | None:
         match fields["type"]:
-            case "subscription_ack" | "resume_ack" if self.asked:
-                return self._accept(fields, now)
-            case "error":
-                self._take_error(fields)
+            case "subscription_ack" | "resume_ack" | "unsubscription_ack" | "error":
+                return self._answer(fields, now)
             case "replay_incomplete" if self.accepted and "lost" in fields:
                 return self._lose_of_replay(fields)
             case "feed" if fields["status"] == "lost":
@@ -245,31 +258,46 @@ class ProtocolSession:
                 pass  # pong, and what a newer server may have to say
         return None
 
+    def _answer(self, fields: dict[str, Any], now: float) -> Item | None:
+        if fields["type"] == "error":
+            return self._take_error(fields)
+        if fields["type"] == "unsubscription_ack":
+            return self._commands.unsubscribed(fields) if self._commands.awaits_end else None
+        return self._accept(fields, now) if self._commands.awaits_ack else None
+
     def _reach(self, fields: dict[str, Any]) -> Checkpoint | None:
         if fields["type"] == "replay_complete":
-            self.snapshot_due = False
+            self._end_replay()
             if "positions" not in fields:
                 return None
         reached = Checkpoint(by_partition(fields["positions"], int), read_ids(fields))
-        self._offset_tracker.follow(reached)
-        return reached
+        self._subscriptions.tracker.follow(reached)
+        return None if self._subscriptions.is_split else reached
 
-    def _accept(self, fields: dict[str, Any], now: float) -> Subscribed | Resumed:
+    def _end_replay(self) -> None:
+        """What was to be replayed has come."""
+        self._to_replay = 0
+        if self._replayed_step is not None:
+            for group in self._replayed_step.groups:
+                group.snapshot_due = False
+        if self._behind is not None:
+            self._subscriptions.caught_up(self._behind)
+        self._replayed_step = self._behind = None
+
+    def _accept(self, fields: dict[str, Any], now: float) -> Item | None:
         names = tuple(fields["subscribed"])
-        rejected = tuple(
-            RejectedName(str(one["name"]), str(one["code"]), str(one["message"]))
-            for one in fields.get("rejected", ())
-        )
+        rejected = read_rejected(fields)
         if not names:
             code = rejected[0].code if rejected else ""
-            raise SubscriptionRejected(code, "the server rejected every name", rejected)
-        self._topics = {str(name): str(topic) for name, topic in fields["categories"].items()}
+            error = SubscriptionRejected(code, "the server rejected every name", rejected)
+            return self._commands.reject(error)
+        topics = {str(name): str(topic) for name, topic in fields["categories"].items()}
         positions = by_partition(fields.get("positions", {}), int)
         lost = by_partition(fields.get("lost", {}), read_range)
-        ids = read_ids(fields)
-        item: Subscribed | Resumed = Subscribed(names, rejected, positions, ids)
+        ids, replayed = read_ids(fields), fields.get("replayed", 0)
+        item: Subscribed | Resumed = Subscribed(names, rejected, positions, ids, replayed)
         # A subscription that begins at a time may find some of it gone.
-        if self._resuming or lost:
+        if self._commands.is_resuming or lost:
             for topic, partitions in lost.items():
                 ends = {partition: last for partition, (_, last) in partitions.items()}
                 positions[topic] = ends | positions.get(topic, {})
@@ -286,39 +314,50 @@ class ProtocolSession:
                 ids=ids,
             )
             self._counts.lost += count_lost(lost)
-        self._offset_tracker.follow(item)
-        self._counts.connections += 1
-        self._to_replay = fields.get("replayed")
-        self.snapshot_due &= self._to_replay != 0
+        self._topics |= topics
+        self._counts.connections += not self.accepted
         self.accepted = True
+        is_replayed = "replayed" in fields
+        step, self._behind = self._commands.accepted(
+            item, frozenset(topics.values()), is_replayed=is_replayed
+        )
+        self._with_snapshot = step.with_snapshot
+        if is_replayed:
+            self._replayed_step, self._to_replay = step, replayed
+            if replayed == 0:
+                self._end_replay()
         return item
 
-    def _take_error(self, fields: dict[str, Any]) -> None:
+    def _take_error(self, fields: dict[str, Any]) -> Unsubscribed | None:
         # What was ignored is not said: an `auth`, perhaps.
         if fields.get("code") == _TOO_MANY_COMMANDS:
             self.token_ends_at = self._last_end
             self.token_retry_in = retry_seconds(fields)
-        if self.asked and fields.get("id", _ID) == _ID:
-            self._reject(fields)
-
-    def _reject(self, fields: dict[str, Any]) -> None:
+        number = self._commands.number
+        if not self.asked or fields.get("id", number) != number:
+            return None
         if not fields.get("retry", False):
-            raise SubscriptionRejected(str(fields["code"]), str(fields["message"]))
+            error = SubscriptionRejected(str(fields["code"]), str(fields["message"]))
+            return self._commands.reject(error)
         self.put_off = True
         self.retry_in = retry_seconds(fields)
+        return None
 
     def _lose_of_replay(self, fields: dict[str, Any]) -> Resumed:
         """Kafka has deleted some of a long replay before it was its turn."""
         lost = by_partition(fields["lost"], read_range)
+        tracker = self._subscriptions.tracker if self._behind is None else self._behind
         # It is said at the replay's end, when what follows the loss has come.
         positions = {
             topic: {
-                partition: max(last, self._offset_tracker.offset(topic, partition))
+                partition: max(last, tracker.offset(topic, partition))
                 for partition, (_, last) in partitions.items()
             }
             for topic, partitions in lost.items()
         }
-        return self._lose(fields, lost, positions)
+        item = self._lose(fields, lost, positions)
+        tracker.follow(Checkpoint(item.positions, item.ids))
+        return item
 
     def _lose_of_feed(self, fields: dict[str, Any]) -> Resumed | None:
         """Kafka has lost records, or deleted them before the server read them; all are told."""
@@ -331,19 +370,12 @@ class ProtocolSession:
         if not lost:
             return None
         ids = {topic: one for topic, one in read_ids(fields).items() if topic in followed}
-        recreated = self._offset_tracker.recreated(ids)
         # Where offsets begin again. A replay may still be before that; and where there are no
         # positions it may be on its way to what is lost, so only messages move the client's.
-        positions = {
-            topic: {
-                partition: offset
-                if topic in recreated
-                else min(offset, self._offset_tracker.offset(topic, partition, offset))
-                for partition, offset in partitions.items()
-            }
-            for topic, partitions in by_partition(fields.get("positions", {}), int).items()
-            if topic in followed
-        }
+        given = by_partition(fields.get("positions", {}), int)
+        positions = self._subscriptions.retreat(
+            {topic: partitions for topic, partitions in given.items() if topic in followed}, ids
+        )
         return self._lose(fields, lost, positions, ids)
 
     def _lose(
@@ -360,7 +392,6 @@ class ProtocolSession:
             positions=positions,
             ids=ids or {},
         )
-        self._offset_tracker.follow(item)
         self._counts.lost += count_lost(lost)
         return item
 

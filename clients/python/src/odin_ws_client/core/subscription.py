@@ -1,4 +1,4 @@
-"""What the client subscribes to: channels, topics, bundles, delivery, rate, filter, start."""
+"""What a client subscribes to: channels, topics, bundles, delivery, rate, filter, start."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import attrs
+import orjson
 
 __all__ = ["Subscription"]
 
@@ -43,6 +44,7 @@ class Subscription:
             raise ValueError("at least one of channels, topics and bundles is needed")
         if self.snapshot and self.since_ms is not None:
             raise ValueError("snapshot and since_ms are two ways to begin: only one can be had")
+        orjson.dumps(self.where)  # a TypeError here and not in the middle of a connection
 
     def names(self) -> dict[str, Any]:
         """The fields that subscribe and resume have in common."""
@@ -69,3 +71,37 @@ class Subscription:
         if self.since_ms is not None:
             fields["since_ms"] = self.since_ms
         return fields
+
+    def without(self, other: Subscription) -> Subscription | None:
+        """What is left without the names of `other`; None if nothing is.
+
+        A topic or bundle is the same name only with the same tokens.
+        """
+        topics, bundles = self.topics, self.bundles
+        if set(self.tokens) == set(other.tokens):
+            topics = _left(topics, other.topics)
+            bundles = _left(bundles, other.bundles)
+        channels = _left(self.channels, other.channels)
+        if not (channels or topics or bundles):
+            return None
+        return attrs.evolve(self, channels=channels, topics=topics, bundles=bundles)
+
+    def only(self, names: Iterable[str]) -> Subscription | None:
+        """What is left of it with only these names; None if nothing is."""
+        some = set(names)
+        channels, topics, bundles = (
+            tuple(name for name in several if name in some)
+            for several in (self.channels, self.topics, self.bundles)
+        )
+        if not (channels or topics or bundles):
+            return None
+        return attrs.evolve(self, channels=channels, topics=topics, bundles=bundles)
+
+    @property
+    def all_names(self) -> tuple[str, ...]:
+        """Of channels, topics and bundles."""
+        return self.channels + self.topics + self.bundles
+
+
+def _left(names: tuple[str, ...], ended: Iterable[str]) -> tuple[str, ...]:
+    return tuple(name for name in names if name not in set(ended))

@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import random
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Final
 
 import trio
 
+from odin_ws_client.core.batch_queue import BatchQueue
 from odin_ws_client.core.client import BaseClient
 from odin_ws_client.core.credentials import Credentials, CredentialSource
 from odin_ws_client.core.errors import ClientError
-from odin_ws_client.core.items import Checkpoint, Ids, Item
+from odin_ws_client.core.items import Ids
 from odin_ws_client.core.offset_tracker import GivenPositions, OffsetTracker
 from odin_ws_client.core.reconnector import Reconnector
+from odin_ws_client.core.requests import Requests
 from odin_ws_client.core.session import Counts
 from odin_ws_client.core.subscription import Subscription
+from odin_ws_client.core.subscription_set import SubscriptionSet
 from odin_ws_client.core.timing import Timing
 from odin_ws_client.core.url import read_url
 from odin_ws_client.trio.connection import Connect, dial
 from odin_ws_client.trio.runner import Runner
 
 __all__ = ["Client", "open_client"]
-
-# Batches that wait for the consumer, each one read of the socket: 1 MiB of text at the very most.
-_WAITING_BATCHES: Final = 16
 
 
 class Client(BaseClient):
@@ -37,25 +36,10 @@ class Client(BaseClient):
     should be. Waiting can be cancelled, nothing is lost by that.
     """
 
-    def __init__(
-        self,
-        received: trio.MemoryReceiveChannel[Sequence[Item | Checkpoint]],
-        offset_tracker: OffsetTracker,
-        counts: Counts,
-    ) -> None:
-        super().__init__(offset_tracker, counts)
-        self._received = received
-
-    async def _receive(self) -> Sequence[Item | Checkpoint] | None:
-        try:
-            return await self._received.receive()
-        except trio.EndOfChannel:
-            return None
-
 
 def open_client(  # noqa: PLR0913 -- each has its usual value
     url: str,
-    subscription: Subscription,
+    subscriptions: Subscription | Iterable[Subscription],
     *,
     token: CredentialSource | None = None,
     positions: GivenPositions | None = None,
@@ -69,13 +53,13 @@ def open_client(  # noqa: PLR0913 -- each has its usual value
     tls: ssl.SSLContext | None = None,
     rng: random.Random | None = None,
 ) -> AbstractAsyncContextManager[Client]:
-    """Follow `subscription` at `url` (ws: or wss:) for the length of the block.
+    """Follow `subscriptions` at `url` (ws: or wss:) for the length of the block.
 
     docs/client.md has what each option does. Raises InvalidUrl, InvalidCredential.
 
     Args:
         url: of the server.
-        subscription: what to follow.
+        subscriptions: what to follow, one or several; `Client.subscribe` adds others.
         token: for a server that asks for one; or an async function that returns one, and raises
             OSError or ConnectFailed if there is none to be had at the moment.
         positions: resume from there, as `Client.positions` were earlier.
@@ -90,20 +74,21 @@ def open_client(  # noqa: PLR0913 -- each has its usual value
         rng: for the jitter.
     """
     address = read_url(url)
-    counts = Counts()
-    send, received = trio.open_memory_channel[Sequence[Item | Checkpoint]](_WAITING_BATCHES)
+    given = [subscriptions] if isinstance(subscriptions, Subscription) else subscriptions
+    requests = Requests()
     reconnector = Reconnector(
         address=address,
         credentials=Credentials(token),
-        subscription=subscription,
+        subscriptions=SubscriptionSet(given, OffsetTracker(positions, ids)),
+        requests=requests,
         reconnect=reconnect,
         timing=Timing(connect_seconds, silence_seconds, backoff_base, backoff_cap),
         rng=rng or random.Random(),  # noqa: S311 -- jitter, not a secret
-        offset_tracker=OffsetTracker(positions, ids),
-        counts=counts,
+        counts=Counts(),
     )
-    runner = Runner(connect or partial(dial, address, tls), reconnector, send)
-    return _following(Client(received, OffsetTracker(positions, ids), counts), runner)
+    queue = BatchQueue(trio.Event, requests.overflow)
+    runner = Runner(connect or partial(dial, address, tls), reconnector, queue)
+    return _following(Client(queue, reconnector), runner)
 
 
 @asynccontextmanager
@@ -124,8 +109,9 @@ async def _following(client: Client, runner: Runner) -> AsyncIterator[Client]:
 
 
 async def _run(client: Client, runner: Runner) -> None:
-    with runner.channel:
-        try:
-            await runner.run()
-        except ClientError as error:
-            client.error = error
+    try:
+        await runner.run()
+    except ClientError as error:
+        client.error = error
+    finally:
+        runner.close(client.error)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import attrs
 import trio
 
+from odin_ws_client.core.batch_queue import BatchQueue
 from odin_ws_client.core.conversation import Conversation
-from odin_ws_client.core.errors import ConnectFailed
+from odin_ws_client.core.errors import ClientError, ConnectFailed
 from odin_ws_client.core.items import Checkpoint, Item
 from odin_ws_client.core.reconnector import Departure, Reconnector
 from odin_ws_client.trio.connection import Connect, Connection, open_stream
@@ -19,22 +20,27 @@ __all__ = ["Runner"]
 
 @attrs.define(eq=False)
 class Runner:
-    """Puts what comes into `channel`, each read of the socket as a batch."""
+    """Puts what comes into `queue`, each read of the socket as a batch."""
 
     connect: Connect
     reconnector: Reconnector
-    channel: trio.MemorySendChannel[Sequence[Item | Checkpoint]]
+    queue: BatchQueue
 
     async def run(self) -> None:
         """Until coming back makes no sense. Raises ClientError where that is not as it should."""
         while True:
             departure = await self._connect_once()
-            await self.channel.send((departure.disconnected,))
+            await self.queue.put((departure.disconnected,))
             if departure.error is not None:
                 raise departure.error
             if departure.disconnected.retry_in is None:
                 return
             await trio.sleep(departure.disconnected.retry_in)
+
+    def close(self, error: ClientError | None) -> None:
+        """Nothing will come any more; `error`: if that is not as it should be."""
+        self.queue.close()
+        self.reconnector.requests.close(error)
 
     async def _connect_once(self) -> Departure:
         """One connection, from the attempt to its end."""
@@ -57,13 +63,24 @@ class Runner:
         self, conversation: Conversation, connection: Connection, nursery: trio.Nursery
     ) -> None:
         """Until the conversation ends."""
+
+        def send_requests() -> None:
+            conversation.send_requests(trio.current_time())
+            connection.wake()
+
+        with self.reconnector.requests.sent_by(send_requests):
+            await self._exchange(conversation, connection, nursery)
+
+    async def _exchange(
+        self, conversation: Conversation, connection: Connection, nursery: trio.Nursery
+    ) -> None:
         items: Sequence[Item | Checkpoint] = ()
         while True:
             await connection.flush()
             if items:
                 # It waits while the consumer has enough: then nothing is read, and the server
                 # notices.
-                await self.channel.send(items)
+                await self.queue.put(items)
             if conversation.end is not None:
                 return
             if conversation.token_refresh_begins():

@@ -1,0 +1,199 @@
+"""The commands of one connection, one after the other: resume, subscribe, unsubscribe."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+from odin_ws_client.core.errors import RejectedName, SubscriptionRejected
+from odin_ws_client.core.fields import read_rejected
+from odin_ws_client.core.items import Resumed, Subscribed, Unsubscribed
+from odin_ws_client.core.offset_tracker import OffsetTracker
+from odin_ws_client.core.requests import Request, RequestKind, Requests
+from odin_ws_client.core.subscription import Subscription
+from odin_ws_client.core.subscription_set import Group, Step, SubscriptionSet
+
+__all__ = ["Commands"]
+
+_NOT_SUBSCRIBED: Final = "NOT_SUBSCRIBED"
+
+
+class Commands:
+    """First what resumes the subscriptions, then what the application asks for.
+
+    Each waits for the answer to the one before: the server's answer to a command above the rate
+    limit does not say which command it was.
+    """
+
+    def __init__(self, subscriptions: SubscriptionSet, requests: Requests) -> None:
+        self._subscriptions = subscriptions
+        self._requests = requests
+        self._plan: deque[Step] = deque()
+        self.number = 0
+        """The id of the last command."""
+        # What is in flight: a step, or the end of some names; and who asked for it, if it is not
+        # the plan.
+        self._step: Step | None = None
+        self._ending: Subscription | None = None
+        self._request: Request | None = None
+        self._rejected: tuple[RejectedName, ...] = ()
+
+    def begin(self) -> list[Unsubscribed]:
+        """Plan a new connection. What is to be unsubscribed is not resumed, and is returned."""
+        ended: list[Unsubscribed] = []
+        for request in self._requests.waiting():
+            if request.kind is RequestKind.SUBSCRIBE:
+                break
+            if (left := self._known(request)) is not None:
+                self._subscriptions.end(left)
+                ended.append(Unsubscribed(left.all_names, self._rejected))
+                self._requests.answer(request, ended[-1])
+        self._plan = self._subscriptions.plan()
+        return ended
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to begin or resume."""
+        return not self._plan
+
+    @property
+    def awaits_ack(self) -> bool:
+        """Whether a subscribe or resume is in flight."""
+        return self._step is not None
+
+    @property
+    def awaits_end(self) -> bool:
+        """Whether an unsubscribe is in flight."""
+        return self._ending is not None
+
+    @property
+    def is_resuming(self) -> bool:
+        """Whether a resume is in flight."""
+        return self._step is not None and self._step.tracker is not None
+
+    def next(self, *, is_replaying: bool) -> str | None:
+        """The next command, if none is in flight.
+
+        The server carries out what begins something after a replay; what ends something, at once.
+        """
+        if self.awaits_ack or self.awaits_end:
+            return None
+        if self._plan:
+            if is_replaying:
+                return None
+            self._step = self._plan.popleft()
+        elif not self._take_request(is_replaying=is_replaying):
+            return None
+        self.number += 1
+        return self.text()
+
+    def text(self) -> str:
+        """The command in flight."""
+        if self._step is not None:
+            return self._step.text(self.number)
+        assert self._ending is not None
+        data = self._ending.names()
+        return orjson.dumps({"type": "unsubscribe", "id": self.number, "data": data}).decode()
+
+    def _take_request(self, *, is_replaying: bool) -> bool:
+        held: set[str] = set()
+        for request in self._requests.waiting():
+            names = request.subscription.all_names
+            if request.kind is RequestKind.SUBSCRIBE:
+                if not is_replaying:
+                    one = request.subscription
+                    group = Group(one, begun=False, snapshot_due=one.snapshot)
+                    self._step = Step([group], one, None, one.snapshot)
+                    self._request = request
+                    return True
+                held.update(names)
+            elif held.isdisjoint(names) and (left := self._known(request)) is not None:
+                self._ending, self._request = left, request
+                return True
+        return False
+
+    def _known(self, request: Request) -> Subscription | None:
+        """What of it is subscribed; without anything the request is rejected."""
+        unknown = self._subscriptions.unknown(request.subscription)
+        why = "not subscribed under this name"
+        self._rejected = tuple(RejectedName(name, _NOT_SUBSCRIBED, why) for name in unknown)
+        known = set(request.subscription.all_names).difference(unknown)
+        left = request.subscription.only(known)
+        if left is None:
+            error = SubscriptionRejected(_NOT_SUBSCRIBED, why, self._rejected)
+            self._requests.reject(request, error)
+            return None
+        # Options belong to subscribe.
+        return Subscription(left.channels, left.topics, left.bundles, left.tokens)
+
+    # Answers.
+
+    def accepted(
+        self, item: Subscribed | Resumed, topics: frozenset[str], *, is_replayed: bool
+    ) -> tuple[Step, OffsetTracker | None]:
+        """The step in flight has taken effect.
+
+        Returns it, and the positions that its replay moves if it runs beside live messages.
+        """
+        step, request = self._step, self._request
+        assert step is not None
+        self._step = self._request = None
+        shared = self._subscriptions.tracker
+        if step.tracker is not None:
+            behind = None if step.tracker is shared else step.tracker
+        else:
+            is_beside = is_replayed and self._subscriptions.has_others(step.groups)
+            behind = OffsetTracker() if is_beside else None
+        (shared if behind is None else behind).follow(item)
+        for group in step.groups:
+            group.begun, group.behind, group.topics = True, behind, topics
+        if request is not None:
+            (group,) = step.groups
+            group.subscription = group.subscription.only(item.names) or group.subscription
+            self._subscriptions.add(group)
+            names, rejected, positions, ids = item.names, item.rejected, item.positions, item.ids
+            answer = Subscribed(names, rejected, positions, ids, item.replayed)
+            self._requests.answer(request, answer)
+        self._subscriptions.see_split()
+        return step, behind
+
+    def unsubscribed(self, fields: Mapping[str, Any]) -> Unsubscribed | None:
+        """The names in flight have ended; None if the server knew none of them."""
+        ending, request = self._ending, self._request
+        assert ending is not None
+        assert request is not None
+        item = Unsubscribed(
+            tuple(str(name) for name in fields["unsubscribed"]),
+            read_rejected(fields) + self._rejected,
+        )
+        self._ending = self._request = None
+        # Also what the server has ended before, because a token did not grant it.
+        self._subscriptions.end(ending)
+        if not item.names:
+            why = "the server rejected every name"
+            error = SubscriptionRejected(_NOT_SUBSCRIBED, why, item.rejected)
+            self._requests.reject(request, error)
+            return None
+        self._requests.answer(request, item)
+        return item
+
+    def reject(self, error: SubscriptionRejected) -> Unsubscribed | None:
+        """What is in flight is rejected: whoever asked for it is told.
+
+        Raises the error if there is nothing else to follow; else returns what is not resumed.
+        """
+        step, request = self._step, self._request
+        self._step = self._ending = self._request = None
+        if request is not None:
+            self._requests.reject(request, error)
+            return None
+        assert step is not None
+        if len(step.groups) == len(self._subscriptions.subscriptions()):
+            raise error
+        for group in step.groups:
+            group.behind = None
+        self._subscriptions.see_split()
+        return Unsubscribed(step.subscription.all_names, error.rejected, forced=True)

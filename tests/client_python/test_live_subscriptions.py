@@ -1,0 +1,386 @@
+"""Subscribing and unsubscribing on a live connection, and what a break then resumes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from odin_ws_client import (
+    ClientClosed,
+    Disconnected,
+    Message,
+    NotAnswered,
+    RejectedName,
+    Resumed,
+    Subscribed,
+    Subscription,
+    SubscriptionRejected,
+    Unsubscribed,
+)
+from odin_ws_client.core.client import BaseClient
+from tests.client_python.fake import START, TRADES, FakeServer, Visit, take, take_offsets
+
+BALANCES = {"odin.balances": {"0": 7}}
+BTC, ETH = Subscription(["BTC.trade"]), Subscription(["ETH.trade"])
+
+
+class Asked:
+    """A command of the application, carried out in a task of its own."""
+
+    def __init__(self) -> None:
+        self.result: Any = None
+        self.error: Exception | None = None
+        self._done = trio.Event()
+
+    async def run(self, command: Any, *names: str, **options: Any) -> None:
+        """Wait for the answer."""
+        try:
+            self.result = await command(*names, **options)
+        except (SubscriptionRejected, ClientClosed, NotAnswered) as error:
+            self.error = error
+        self._done.set()
+
+    async def answered(self) -> Any:
+        """Its answer; raises its error."""
+        with trio.fail_after(60):
+            await self._done.wait()
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+
+def ask(nursery: trio.Nursery, command: Any, *names: str, **options: Any) -> Asked:
+    """Begin a command."""
+    asked = Asked()
+    nursery.start_soon(lambda: asked.run(command, *names, **options))
+    return asked
+
+
+async def begin(server: FakeServer, client: BaseClient) -> Visit:
+    """The first subscription is live."""
+    attempt = await server.attempt()
+    await attempt.accept(START, categories={"trade": "odin.trades"})
+    await take(client, Subscribed)
+    return attempt
+
+
+async def next_offsets(client: BaseClient, count: int) -> list[int]:
+    """The offsets of the next messages, whatever comes between them."""
+    messages = client.messages()
+    return [(await anext(messages)).offset for _ in range(count)]
+
+
+async def test_late_subscription_is_answered_and_resumed_from_where_it_began(
+    server: FakeServer, nursery: trio.Nursery
+) -> None:
+    """The resume has both names, and the positions of both acks."""
+    async with server.follow() as client:
+        attempt = await begin(server, client)
+        asked = ask(nursery, client.subscribe, "*.balances")
+        command = await attempt.accept(BALANCES, categories={"balances": "odin.balances"})
+        assert (command["type"], command["data"]) == (
+            "subscribe",
+            {"channels": ["*.balances"], "frames": "batch", "positions": True},
+        )
+        positions = {"odin.balances": {0: 7}}
+        answer = Subscribed(("*.balances",), (), positions)
+        assert await asked.answered() == answer == await take(client, Subscribed)
+        await attempt.message(1, "0-8", "BTC.balances")
+        await take(client, Message)
+        await attempt.cut()
+        await take(client, Disconnected)
+        resume = (await (await server.attempt()).accept())["data"]
+        assert resume["channels"] == ["*.trade", "*.balances"]
+        assert resume["positions"] == START | {"odin.balances": {"0": 8}}
+        assert client.subscriptions == (TRADES, Subscription(["*.balances"]))
+
+
+async def test_task_that_iterates_can_subscribe(server: FakeServer) -> None:
+    """It takes nothing meanwhile, and more than usually waits is read all the same."""
+    async with server.follow() as client, trio.open_nursery() as nursery:
+        attempt = await begin(server, client)
+
+        async def answer() -> None:
+            command = await attempt.command()
+            for number in range(1, 41):
+                await attempt.message(number, f"1-{number}")
+                await wait_all_tasks_blocked()
+            await attempt.say(
+                type="subscription_ack",
+                id=command["id"],
+                subscribed=["*.balances"],
+                count=2,
+                categories={"balances": "odin.balances"},
+            )
+
+        nursery.start_soon(answer)
+        with trio.fail_after(60):
+            assert (await client.subscribe("*.balances")).names == ("*.balances",)
+        assert await take_offsets(client, 40) == list(range(1, 41))
+
+
+async def test_rejected_names_are_returned_or_raised(
+    server: FakeServer, nursery: trio.Nursery
+) -> None:
+    """Some names: they stand in the answer and are not resumed. All: it is an error."""
+    why = {"name": "BTC.foo", "code": "INVALID_CHANNEL", "message": "unknown category"}
+    rejected = RejectedName("BTC.foo", "INVALID_CHANNEL", "unknown category")
+    async with server.follow() as client:
+        attempt = await begin(server, client)
+        asked = ask(nursery, client.subscribe, "BTC.foo", "BTC.balances")
+        await attempt.accept(BALANCES, subscribed=["BTC.balances"], rejected=[why])
+        answer = await asked.answered()
+        assert (answer.names, answer.rejected) == (("BTC.balances",), (rejected,))
+        asked = ask(nursery, client.subscribe, "BTC.foo")
+        await attempt.accept(subscribed=[], rejected=[why])
+        with pytest.raises(SubscriptionRejected) as raised:
+            await asked.answered()
+        assert raised.value.rejected == (rejected,)
+        asked = ask(nursery, client.subscribe, "BTC.trade", where={"field": "a", "eq": 1})
+        number = (await attempt.command())["id"]
+        await attempt.say(
+            type="error", id=number, code="TOO_MANY_FILTERS", message="no", retry=False
+        )
+        with pytest.raises(SubscriptionRejected, match="TOO_MANY_FILTERS"):
+            await asked.answered()
+        assert client.subscriptions == (TRADES, Subscription(["BTC.balances"]))
+
+
+async def test_command_that_is_put_off_is_repeated(
+    server: FakeServer, nursery: trio.Nursery
+) -> None:
+    """After `retry_ms`; an error above the rate limit has no id."""
+    async with server.follow() as client:
+        attempt = await begin(server, client)
+        asked = ask(nursery, client.subscribe, "*.balances")
+        await attempt.command()
+        began = trio.current_time()
+        await attempt.say(
+            type="error", code="RATE_LIMIT_EXCEEDED", message="slower", retry=True, retry_ms=2500
+        )
+        assert (await attempt.accept(BALANCES))["data"]["channels"] == ["*.balances"]
+        assert trio.current_time() - began == pytest.approx(2.5)
+        await asked.answered()
+
+
+async def test_unsubscribed_names_are_not_resumed(
+    server: FakeServer, nursery: trio.Nursery
+) -> None:
+    """Nor are positions of topics that nothing is left of; the iteration has it in its place."""
+    async with server.follow([TRADES, Subscription(["*.balances"])]) as client:
+        attempt = await server.attempt()
+        await attempt.accept(
+            START | BALANCES,
+            categories={"trade": "odin.trades", "balances": "odin.balances"},
+            ids={"odin.trades": "a", "odin.balances": "b"},
+        )
+        await take(client, Subscribed)
+        asked = ask(nursery, client.unsubscribe, "*.balances", "BTC.trade")
+        command = await attempt.command()
+        assert (command["type"], command["data"]) == ("unsubscribe", {"channels": ["*.balances"]})
+        await attempt.say(
+            type="unsubscription_ack",
+            id=command["id"],
+            unsubscribed=["*.balances"],
+            rejected=[],
+            count=1,
+        )
+        unknown = RejectedName("BTC.trade", "NOT_SUBSCRIBED", "not subscribed under this name")
+        answer = Unsubscribed(("*.balances",), (unknown,))
+        assert await asked.answered() == answer == await take(client, Unsubscribed)
+        await attempt.cut()
+        await take(client, Disconnected)
+        attempt = await server.attempt()
+        resume = (await attempt.accept())["data"]
+        assert resume["channels"] == ["*.trade"]
+        # Both were begun by one command, so which of its topics is whose is known from now on.
+        await take(client, Resumed)
+        with pytest.raises(SubscriptionRejected, match="NOT_SUBSCRIBED"):
+            await client.unsubscribe("*.balances")
+
+
+@pytest.mark.parametrize("kind", ["subscribe", "unsubscribe"])
+async def test_break_before_the_answer_neither_loses_nor_doubles(
+    server: FakeServer, nursery: trio.Nursery, kind: str
+) -> None:
+    """A subscribe is sent again after the resume; what is to end is not resumed, and has ended."""
+    async with server.follow([BTC, ETH]) as client:
+        attempt = await begin(server, client)
+        command = getattr(client, kind)
+        asked = ask(nursery, command, "ETH.trade" if kind == "unsubscribe" else "RUNE.trade")
+        assert (await attempt.command())["type"] == kind
+        await attempt.cut()
+        await take(client, Disconnected)
+        attempt = await server.attempt()
+        resume = (await attempt.accept())["data"]
+        left = ["BTC.trade"] if kind == "unsubscribe" else ["BTC.trade", "ETH.trade"]
+        assert (resume["channels"], resume["positions"]) == (left, START)
+        if kind == "subscribe":
+            again = await attempt.accept(START)
+            assert again["data"]["channels"] == ["RUNE.trade"]
+        assert (await asked.answered()).names
+
+
+async def test_snapshot_beside_live_messages_is_asked_for_again_after_a_break(
+    server: FakeServer, nursery: trio.Nursery
+) -> None:
+    """Only for its own names, from where they began; the others resume from where they were."""
+    async with server.follow(BTC) as client:
+        attempt = await begin(server, client)
+        asked = ask(nursery, client.subscribe, "ETH.trade", snapshot=True)
+        await attempt.accept({"odin.trades": {"0": 9}}, replayed=2)
+        assert (await asked.answered()).replayed == 2
+        await attempt.message(1, "0-10")
+        await attempt.message(2, "0-3", "ETH.trade", replay=True)
+        assert await next_offsets(client, 2) == [10, 3]
+        # A restart of the program begins where nothing of either is missing.
+        assert client.positions["odin.trades"][0] == 9
+        await attempt.cut()
+        attempt = await server.attempt()
+        first = (await attempt.accept())["data"]
+        assert (first["channels"], first["positions"]["odin.trades"]["0"]) == (["BTC.trade"], 10)
+        assert "snapshot" not in first
+        second = (await attempt.accept(replayed=3, positions={"odin.trades": {"0": 9}}))["data"]
+        assert (second["channels"], second["positions"]["odin.trades"]["0"]) == (["ETH.trade"], 9)
+        assert second["snapshot"] is True
+        for seq, offset in enumerate((3, 4, 10), 1):
+            await attempt.message(seq, f"0-{offset}", "ETH.trade", replay=True)
+        await attempt.say(
+            type="replay_complete", id=2, count=3, positions={"odin.trades": {"0": 12}}
+        )
+        await attempt.message(4, "0-13")
+        assert await next_offsets(client, 4) == [3, 4, 10, 13]
+        assert client.positions["odin.trades"][0] == 13
+
+
+async def test_replay_from_a_time_beside_live_messages_doubles_nothing_after_a_break(
+    server: FakeServer, nursery: trio.Nursery
+) -> None:
+    """Live messages that the replay would bring again are known; the rest of it comes."""
+    async with server.follow(BTC) as client:
+        attempt = await begin(server, client)
+        asked = ask(nursery, client.subscribe, "*.trade", since_ms=1)
+        await attempt.accept({"odin.trades": {"0": 1, "1": -1}}, replayed=None)
+        await asked.answered()
+        await attempt.message(1, "0-20")
+        await attempt.message(2, "0-3", "ETH.trade", replay=True)
+        assert await next_offsets(client, 2) == [20, 3]
+        assert client.positions["odin.trades"] == {0: 3, 1: -1}
+        await attempt.cut()
+        attempt = await server.attempt()
+        first = (await attempt.accept())["data"]
+        assert first["positions"]["odin.trades"]["0"] == 20
+        second = (await attempt.accept(replayed=None))["data"]
+        assert (second["channels"], second["positions"]["odin.trades"]["0"]) == (["*.trade"], 3)
+        await attempt.message(1, "0-20", replay=True)
+        await attempt.message(2, "0-21", "ETH.trade", replay=True)
+        await attempt.say(type="replay_complete", id=2, count=2)
+        await attempt.message(3, "0-22")
+        assert await next_offsets(client, 2) == [21, 22]
+        assert client.positions["odin.trades"][0] == 22
+        assert client.duplicates == 1
+
+
+async def test_subscriptions_with_other_options_resume_one_after_the_other(
+    server: FakeServer,
+) -> None:
+    """Each from the positions of the break, whatever has come live meanwhile."""
+    slow = Subscription(["ETH.trade"], max_rate=2)
+    positions = {"odin.trades": {0: 4}}
+    async with server.follow([BTC, slow], positions=positions) as client:
+        attempt = await server.attempt()
+        first = (await attempt.accept())["data"]
+        assert (first["channels"], "max_rate" in first) == (["BTC.trade"], False)
+        await attempt.message(1, "0-9")
+        second = await attempt.command()
+        assert (second["data"]["channels"], second["data"]["max_rate"]) == (["ETH.trade"], 2)
+        assert second["data"]["positions"] == {"odin.trades": {"0": 4}}
+        await take(client, Resumed)
+        assert await take_offsets(client, 1) == [9]
+        assert client.checkpoint()["positions"] == positions
+        await attempt.cut()
+        await take(client, Disconnected)
+        attempt = await server.attempt()
+        resumes = [(await attempt.accept())["data"]["positions"] for _ in range(2)]
+        assert resumes == [{"odin.trades": {"0": 9}}, {"odin.trades": {"0": 4}}]
+        await take(client, Resumed)
+        await take(client, Resumed)
+        assert client.checkpoint()["positions"] == {"odin.trades": {0: 9}}
+
+
+async def test_rejected_part_of_a_resume_leaves_the_others(server: FakeServer) -> None:
+    """It is told by name, and the client goes on."""
+    slow = Subscription(["ETH.trade"], max_rate=2)
+    async with server.follow([BTC, slow], positions={"odin.trades": {0: 4}}) as client:
+        attempt = await server.attempt()
+        await attempt.accept()
+        rejected = [{"name": "ETH.trade", "code": "FORBIDDEN", "message": "no"}]
+        await attempt.accept(subscribed=[], rejected=rejected)
+        await attempt.message(1, "0-9")
+        await take(client, Resumed)
+        ended = Unsubscribed(
+            ("ETH.trade",), (RejectedName("ETH.trade", "FORBIDDEN", "no"),), forced=True
+        )
+        assert await take(client, Unsubscribed) == ended
+        assert await take_offsets(client, 1) == [9]
+        assert client.positions == {"odin.trades": {0: 9}}
+
+
+async def test_client_without_subscriptions_waits_for_one(
+    server: FakeServer, nursery: trio.Nursery
+) -> None:
+    """Also after the last one has ended, and after a break."""
+    async with server.follow([]) as client:
+        attempt = await server.attempt()
+        asked = ask(nursery, client.subscribe, "*.trade")
+        await attempt.accept(START)
+        await asked.answered()
+        asked = ask(nursery, client.unsubscribe, "*.trade")
+        number = (await attempt.command())["id"]
+        await attempt.say(
+            type="unsubscription_ack", id=number, unsubscribed=["*.trade"], rejected=[], count=0
+        )
+        await asked.answered()
+        await take(client, Subscribed)
+        await take(client, Unsubscribed)
+        assert client.checkpoint() == {"positions": {}, "ids": {}}
+        await attempt.cut()
+        await take(client, Disconnected)
+        attempt = await server.attempt()
+        asked = ask(nursery, client.subscribe, "BTC.trade")
+        assert (await attempt.accept(START))["type"] == "subscribe"
+        await asked.answered()
+
+
+async def test_command_of_a_client_that_has_ended_is_an_error(
+    server: FakeServer, nursery: trio.Nursery
+) -> None:
+    """One that waits, and one that comes later."""
+    async with server.follow() as client:
+        attempt = await begin(server, client)
+        asked = ask(nursery, client.subscribe, "*.balances")
+        await attempt.command()
+        await attempt.close(1000)
+        with pytest.raises(ClientClosed):
+            await asked.answered()
+        with pytest.raises(ClientClosed):
+            await client.unsubscribe("*.trade")
+
+
+async def test_answer_behind_too_much_that_nobody_takes_is_an_error(server: FakeServer) -> None:
+    """The client does not grow without bound for it."""
+    async with server.follow() as client, trio.open_nursery() as nursery:
+        attempt = await begin(server, client)
+
+        async def flood() -> None:
+            for number in range(1, 300):
+                await attempt.message(number, f"1-{number}")
+                await wait_all_tasks_blocked()
+
+        nursery.start_soon(flood)
+        with trio.fail_after(60), pytest.raises(NotAnswered):
+            await client.subscribe("*.balances")
+        assert await take_offsets(client, 299) == list(range(1, 300))
