@@ -19,6 +19,7 @@ from tests.docs.pages import pages
 PUBLIC = {
     "odin_ws": ["__version__"],
     "odin_ws_client": [
+        "ClientClosed",
         "ClientError",
         "ClosedByServer",
         "ConnectFailed",
@@ -31,6 +32,7 @@ PUBLIC = {
         "Item",
         "Lost",
         "Message",
+        "NotAnswered",
         "Positions",
         "ProtocolViolated",
         "RejectedName",
@@ -75,7 +77,9 @@ PUBLIC = {
         "Case",
         "Delivery",
         "Outcome",
+        "Requests",
         "Result",
+        "Run",
         "difference",
         "play_case",
         "read_cases",

@@ -1,5 +1,5 @@
 // Follows a server with an OdinFeed and prints what happens, a JSON object a line.
-// It closes the feed when it is told "close", and ends when neither feed nor input is left.
+// It closes the feed when it is told "close", subscribes to more when it is told so, and ends when neither feed nor input is left.
 import { createInterface } from "node:readline";
 
 const [module, given] = process.argv.slice(2);
@@ -27,4 +27,9 @@ feed.onnotice = tell("notice");
 
 for await (const line of createInterface({ input: process.stdin })) {
   if (line === "close") feed.close();
+  else {
+    const [[kind, names]] = Object.entries(JSON.parse(line));
+    const rejected = ({ code, message, rejected }) => ({ code, message, rejected });
+    feed[kind](names).catch(rejected).then(tell("answer"));
+  }
 }

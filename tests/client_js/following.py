@@ -131,6 +131,11 @@ class Follower(Callbacks):
         assert self._process.stdin is not None
         await self._process.stdin.send_all(b"close\n")
 
+    async def ask(self, request: Mapping[str, Any]) -> None:
+        """Have it subscribe or unsubscribe; what comes of it is an `answer`."""
+        assert self._process.stdin is not None
+        await self._process.stdin.send_all(json.dumps(request).encode() + b"\n")
+
     async def ended(self) -> list[Said]:
         """Wait until the feed has nothing left to do; returns what it has said until then."""
         assert self._process.stdin is not None

@@ -20,7 +20,11 @@ async def test_it_subscribes_with_what_was_asked_for(server: FakeServer) -> None
     wanted = {"bundles": ["TRADING"], "tokens": ["BTC"], "delivery": "latest", "since_ms": 17}
     async with server.follow(wanted) as follower:
         command = await (await server.visit()).accept(START)
-        assert command == {"type": "subscribe", "data": wanted | BATCH | {"positions": True}}
+        assert command == {
+            "type": "subscribe",
+            "id": 1,
+            "data": wanted | BATCH | {"positions": True},
+        }
         assert (await follower.notice("subscription_ack")).positions == START
 
 
@@ -80,6 +84,7 @@ async def test_after_a_break_it_resumes(server: FakeServer) -> None:
         command = await (await server.visit()).command()
     assert command == {
         "type": "resume",
+        "id": 1,
         "data": {
             "channels": ["*.trade"],
             "delivery": "all",
@@ -93,7 +98,7 @@ async def test_it_resumes_from_stored_positions(server: FakeServer) -> None:
     """With positions of an earlier feed the first command is a resume."""
     async with server.follow(positions=START):
         command = await (await server.visit()).command()
-    assert command == {"type": "resume", "data": TRADES | BATCH | {"positions": START}}
+    assert command == {"type": "resume", "id": 1, "data": TRADES | BATCH | {"positions": START}}
 
 
 async def test_partitions_it_did_not_know(server: FakeServer) -> None:

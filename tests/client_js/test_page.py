@@ -24,6 +24,41 @@ console.warn = () => leave();
 """
 
 
+def install(project: Path) -> None:
+    """Have a folder in which the package can be imported."""
+    modules = project / "node_modules"
+    modules.mkdir()
+    (modules / "odin-ws-client").symlink_to(PACKAGE, target_is_directory=True)
+    (project / "package.json").write_text('{"type": "module"}')
+
+
+async def test_example_that_subscribes_later_prints_the_answer(
+    server: FakeServer, node: list[str], tmp_path: Path
+) -> None:
+    """It says what is followed then and what is not, and unsubscribes the first name."""
+    (example,) = (
+        one for one in blocks(page("docs/client-js.md"), "js") if "feed.subscribe" in one.text
+    )
+    install(tmp_path)
+    code = example.text.replace("ws://localhost:3002/ws", server.url)
+    (tmp_path / "page.js").write_text(code + "\nprocess.exit();\n")
+
+    async def visit() -> None:
+        first = await server.visit()
+        await first.accept()
+        rejected = [{"name": "ETH.foo", "code": "INVALID_CHANNEL", "message": "no"}]
+        await first.accept(subscribed=["ETH.trade"], rejected=rejected, replayed=0)
+        command = await first.command()
+        assert (command["type"], command["data"]) == ("unsubscribe", {"channels": ["BTC.trade"]})
+        await first.say("unsubscription_ack", unsubscribed=["BTC.trade"], rejected=[], count=1)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(visit)
+        with trio.fail_after(PATIENCE):
+            done = await trio.run_process([*node, str(tmp_path / "page.js")], capture_stdout=True)
+    assert done.stdout.startswith(b"following [ 'ETH.trade' ] but not [")
+
+
 async def test_example_resumes_from_what_is_stored(
     server: FakeServer, node: list[str], tmp_path: Path
 ) -> None:
@@ -32,10 +67,7 @@ async def test_example_resumes_from_what_is_stored(
     code = example.text.replace("ws://localhost:3002/ws", server.url)
     assert code != example.text
     stored = {"prices": {"ETH.trade": "7"}, "positions": {"odin.trades": {"0": 4}}}
-    modules = tmp_path / "node_modules"
-    modules.mkdir()
-    (modules / "odin-ws-client").symlink_to(PACKAGE, target_is_directory=True)
-    (tmp_path / "package.json").write_text('{"type": "module"}')
+    install(tmp_path)
     (tmp_path / "browser.js").write_text(BROWSER % json.dumps(json.dumps(stored)))
     (tmp_path / "page.js").write_text('import "./browser.js";\n' + code)
     async with trio.open_nursery() as nursery:

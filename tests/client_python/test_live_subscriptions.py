@@ -284,6 +284,34 @@ async def test_replay_from_a_time_beside_live_messages_doubles_nothing_after_a_b
         assert client.duplicates == 1
 
 
+async def test_during_a_replay_only_an_unsubscribe_is_sent(
+    server: FakeServer, nursery: trio.Nursery
+) -> None:
+    """The server would let a subscribe wait, for longer than the client waits for an answer."""
+    async with server.follow([BTC, ETH], positions={"odin.trades": {0: 4}}) as client:
+        attempt = await server.attempt()
+        await attempt.accept(replayed=2)
+        begun = ask(nursery, client.subscribe, "*.balances")
+        ended = ask(nursery, client.unsubscribe, "ETH.trade")
+        command = await attempt.command()
+        assert command["type"] == "unsubscribe"
+        await attempt.say(
+            type="unsubscription_ack",
+            id=command["id"],
+            unsubscribed=["ETH.trade"],
+            rejected=[],
+            count=1,
+        )
+        await ended.answered()
+        await attempt.message(1, "0-5", replay=True)
+        await trio.sleep(5)
+        assert begun.error is begun.result is None
+        await attempt.message(2, "0-6", replay=True)
+        assert (await attempt.accept(BALANCES))["data"]["channels"] == ["*.balances"]
+        await begun.answered()
+        assert client.connections == 1
+
+
 async def test_subscriptions_with_other_options_resume_one_after_the_other(
     server: FakeServer,
 ) -> None:

@@ -113,7 +113,7 @@ async def test_example_of_a_response_can_be_received(payload: dict[str, Any]) ->
         return
     case = Case("example", "", {"channels": ["*.trade"]}, [*SUBSCRIBED, {"server": payload}, ENDED])
 
-    async def run(url: str, subscription: Any, _deliver: Any) -> None:
+    async def run(url: str, subscription: Any, _deliver: Any, _requests: Any) -> None:
         async with open_client(url, Subscription(**subscription)) as client:
             async for _ in client:
                 pass

@@ -85,6 +85,21 @@ async def test_example_with_saved_positions_prints_every_offset_once(tmp_path: P
     assert offsets == list(range(offsets[0], offsets[0] + 6))
 
 
+async def test_example_that_subscribes_later_prints_the_answer(tmp_path: Path) -> None:
+    """It says what is followed then and what is not, and prints trades of the late channel."""
+    words = [sys.executable, str(written("watch.py", tmp_path))]
+    async with (
+        server() as (log, url),
+        started([*words, url]) as following,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(_publish, log)
+        await following.says("following ('ETH.trade',) but not (RejectedName(", on="out")
+        log.append("odin.trades", b"ETH", VALUE)
+        await following.says("ETH.trade {'type': 'TRADE_EXECUTED'", on="out")
+        nursery.cancel_scope.cancel()
+
+
 async def test_example_with_a_token_is_accepted(tmp_path: Path) -> None:
     """It reads the token from the file, and is accepted."""
     kept = tmp_path / "token"

@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from click.testing import CliRunner
 
 import odin_ws_client.asyncio
 from odin_ws.cli import main
-from odin_ws.kafka.trio_asyncio_compat import aio_as_trio, open_loop
+from odin_ws.kafka.trio_asyncio_compat import aio_as_trio, open_loop, trio_as_aio
 from odin_ws.testing.conformance import (
     Case,
     Delivery,
     Outcome,
+    Requests,
     Result,
+    Run,
     difference,
     play_case,
     read_cases,
     run_program,
 )
 from odin_ws_client import Subscription
+from odin_ws_client.core.client import BaseClient
 from odin_ws_client.trio import open_client
-from tests.client_js.following import follow, node_command
+from tests.client_js.following import Follower, follow, node_command
 from tests.docs.asyncapi import read_asyncapi
 from tests.docs.pages import blocks, page
 
@@ -36,7 +41,6 @@ CASES = {case.name: case for case in read_cases()}
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 Deliver = Callable[[Delivery], None]
-Run = Callable[[str, Mapping[str, Any], Deliver], Awaitable[None]]
 
 
 def subscription_of(subscription: Mapping[str, Any]) -> Subscription:
@@ -44,36 +48,80 @@ def subscription_of(subscription: Mapping[str, Any]) -> Subscription:
     return Subscription(**{name: one for name, one in subscription.items() if name != "frames"})
 
 
-async def follow_in_python(url: str, subscription: Mapping[str, Any], deliver: Deliver) -> None:
+async def carry_out(client: BaseClient, request: Mapping[str, Any]) -> None:
+    """Do what the application asks for."""
+    ((kind, names),) = request.items()
+    command = client.subscribe if kind == "subscribe" else client.unsubscribe
+    answer = await command(*names["channels"])
+    assert (list(answer.names), answer.rejected) == (names["channels"], ())
+
+
+async def follow_in_python(
+    url: str, subscription: Mapping[str, Any], deliver: Deliver, requests: Requests
+) -> None:
     """Run our client for Trio."""
-    async with open_client(url, subscription_of(subscription), backoff_base=0.01) as client:
+
+    async def obey(client: BaseClient) -> None:
+        async for request in requests:
+            await carry_out(client, request)
+
+    async with (
+        trio.open_nursery() as nursery,
+        open_client(url, subscription_of(subscription), backoff_base=0.01) as client,
+    ):
+        nursery.start_soon(obey, client)
         async for message in client.messages():
             deliver(Delivery(message.channel, f"{message.partition}-{message.offset}"))
+        nursery.cancel_scope.cancel()
 
 
-async def follow_in_asyncio(url: str, subscription: Mapping[str, Any], deliver: Deliver) -> None:
+async def follow_in_asyncio(
+    url: str, subscription: Mapping[str, Any], deliver: Deliver, requests: Requests
+) -> None:
     """Run our client for asyncio."""
+
+    async def obey(client: BaseClient) -> None:
+        while True:
+            await carry_out(client, await trio_as_aio(requests.receive)())
 
     async def follow() -> None:
         async with odin_ws_client.asyncio.open_client(
             url, subscription_of(subscription), backoff_base=0.01
         ) as client:
+            obeying = asyncio.create_task(obey(client))
             async for message in client.messages():
                 deliver(Delivery(message.channel, f"{message.partition}-{message.offset}"))
+            obeying.cancel()
 
     async with open_loop() as loop:
         await aio_as_trio(follow, loop=loop)()
 
 
 async def follow_in_javascript(
-    node: list[str], url: str, subscription: Mapping[str, Any], deliver: Deliver
+    node: list[str],
+    url: str,
+    subscription: Mapping[str, Any],
+    deliver: Deliver,
+    requests: Requests,
 ) -> None:
     """Run our JavaScript client."""
+
+    async def obey(follower: Follower) -> None:
+        async for request in requests:
+            await follower.ask(request)
+
     # With a delay: Node 20 never sends a request begun while a rejected handshake ends.
-    async with follow(node, url, subscription, random=1, backoff=[100, 100]) as follower:
+    async with (
+        follow(node, url, subscription, random=1, backoff=[100, 100]) as follower,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(obey, follower)
         while (event := await follower.said()).item.get("retry_ms", 0) is not None:
             if event.kind == "message":
                 deliver(Delivery(event.item["channel"], event.item["pos"]))
+            if event.kind == "answer":
+                assert "code" not in event.item
+        nursery.cancel_scope.cancel()
 
 
 @each_case
@@ -93,7 +141,9 @@ async def test_javascript_client_conforms(case: Case) -> None:
 async def test_client_with_wrong_first_command_fails() -> None:
     """The outcome names the field and both values."""
 
-    async def run(url: str, _subscription: Mapping[str, Any], _deliver: Deliver) -> None:
+    async def run(
+        url: str, _subscription: Mapping[str, Any], _deliver: Deliver, _requests: Requests
+    ) -> None:
         positions = {"odin.trades": {0: 6}}
         async with open_client(url, Subscription(["*.trade"]), positions=positions) as client:
             await anext(client.messages())
@@ -122,9 +172,11 @@ async def test_client_with_wrong_deliveries_fails(
 ) -> None:
     """Its commands are right, but its deliveries are not."""
 
-    async def run(url: str, subscription: Mapping[str, Any], deliver: Deliver) -> None:
+    async def run(
+        url: str, subscription: Mapping[str, Any], deliver: Deliver, requests: Requests
+    ) -> None:
         kept: list[Delivery] = []
-        await follow_in_python(url, subscription, kept.append)
+        await follow_in_python(url, subscription, kept.append, requests)
         for delivery in change(kept):
             deliver(delivery)
 
@@ -136,9 +188,11 @@ async def test_client_with_wrong_deliveries_fails(
 async def test_client_without_batches_skips_their_case() -> None:
     """A client need not request batches."""
 
-    async def run(url: str, _subscription: Mapping[str, Any], deliver: Deliver) -> None:
+    async def run(
+        url: str, _subscription: Mapping[str, Any], deliver: Deliver, requests: Requests
+    ) -> None:
         program = f"{PLAIN}\nasyncio.run(subscribe(sys.argv[1]))"
-        await run_program([sys.executable, "-c", program], url, {}, deliver)
+        await run_program([sys.executable, "-c", program], url, {}, deliver, requests)
 
     outcome = await play_case(CASES["batches"], run)
     assert outcome.result is Result.SKIPPED
@@ -223,9 +277,13 @@ def test_command_writes_json(plain: list[str]) -> None:
 def test_command_passes_our_client() -> None:
     """The program prints its deliveries."""
     driver = str(Path(__file__).with_name("conforming.mjs"))
-    options = ["--deliveries", "--case", "duplicates", "--case", "restart"]
+    names = ["duplicates", "restart", "live-subscribe", "live-unsubscribe"]
+    chosen = [word for name in names for word in ("--case", name)]
+    options = ["--deliveries", "--live", *chosen]
     done = CliRunner().invoke(main, ["conformance", *options, *node_command(), driver])
-    assert (done.exit_code, done.stdout) == (0, "ok       duplicates\nok       restart\n")
+    assert (done.exit_code, done.stdout.split()[1::2]) == (0, names)
+    done = CliRunner().invoke(main, ["conformance", "--case", "live-subscribe", "true"])
+    assert done.stdout == "skipped  live-subscribe  the client is run without --live\n"
 
 
 @pytest.mark.parametrize(
@@ -256,4 +314,6 @@ async def test_example_of_own_client_page_conforms(tmp_path: Path) -> None:
     program.write_text(example.text)
     command = [sys.executable, str(program)]
     for case in CASES.values():
+        if case.is_live:  # the page says that a client need not do that
+            continue
         assert await play_case(case, partial(run_program, command)) == Outcome(case, Result.OK)

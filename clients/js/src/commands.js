@@ -1,6 +1,6 @@
 // What the client sends: docs/protocol.md, Commands.
 
-/** @import { Ids, Positions, Subscription } from "../types/index.d.ts" */
+/** @import { Ids, Names, Positions, Subscription } from "../types/index.d.ts" */
 
 export const HEARTBEAT = '{"type":"heartbeat"}';
 
@@ -9,18 +9,21 @@ const FRAMES = { frames: "batch" };
 
 /**
  * Begin a subscription, with a snapshot or at a time if it asks for one.
+ * @param {number} id
  * @param {Subscription} subscription
  */
-export function subscribe(subscription) {
-  return JSON.stringify({ type: "subscribe", data: { ...FRAMES, ...subscription, positions: true } });
+export function subscribe(id, subscription) {
+  const data = { ...FRAMES, ...subscription, positions: true };
+  return JSON.stringify({ type: "subscribe", id, data });
 }
 
 /**
  * Continue a subscription behind `positions`.
+ * @param {number} id
  * @param {Subscription} subscription
  * @param {{ positions: Positions, ids: Ids, snapshot: boolean }} from
  */
-export function resume(subscription, { positions, ids, snapshot }) {
+export function resume(id, subscription, { positions, ids, snapshot }) {
   const { snapshot: _snapshot, since_ms: _since, ...names } = subscription;
   const data = {
     ...FRAMES,
@@ -29,7 +32,16 @@ export function resume(subscription, { positions, ids, snapshot }) {
     ids: Object.keys(ids).length ? ids : undefined,
     snapshot: snapshot || undefined,
   };
-  return JSON.stringify({ type: "resume", data });
+  return JSON.stringify({ type: "resume", id, data });
+}
+
+/**
+ * End a subscription.
+ * @param {number} id
+ * @param {Names} names
+ */
+export function unsubscribe(id, { channels, topics, bundles, tokens }) {
+  return JSON.stringify({ type: "unsubscribe", id, data: { channels, topics, bundles, tokens } });
 }
 
 /**

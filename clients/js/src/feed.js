@@ -3,9 +3,9 @@
 import { ABNORMAL } from "./close-codes.js";
 import { EventSocket } from "./event-socket.js";
 import { Session } from "./session.js";
-import { TransportChoice, streamUrl } from "./transport-choice.js";
+import { TransportChoice, fitsStream, streamUrl } from "./transport-choice.js";
 
-/** @import { FeedOptions, Message, Notice, Subscription } from "../types/index.d.ts" */
+/** @import { FeedOptions, Message, Names, Notice, Subscription, SubscriptionAck, UnsubscriptionAck } from "../types/index.d.ts" */
 /** @import { Actions } from "./session.js" */
 
 // A longer one would fire at once.
@@ -40,10 +40,10 @@ export class OdinFeed {
 
   /**
    * @param {string | URL} url
-   * @param {Subscription} subscription
+   * @param {Subscription | readonly Subscription[]} subscriptions
    * @param {FeedOptions} [options]
    */
-  constructor(url, subscription, options = {}) {
+  constructor(url, subscriptions, options = {}) {
     const { token, WebSocket: Given = globalThis.WebSocket, ...others } = options;
     const { fallback = true, fetch = globalThis.fetch, ...rest } = others;
     if (Given === undefined) {
@@ -55,9 +55,9 @@ export class OdinFeed {
     this.#token = isFunction ? token : undefined;
     // A browser's fetch has to be called on its window.
     this.#fetchStream = fetch?.bind(globalThis);
-    this.#streamUrl = fetch === undefined ? null : streamUrl(url, subscription, fallback);
+    this.#streamUrl = fetch === undefined ? null : streamUrl(url, fallback);
     this.#choice = new TransportChoice(this.#streamUrl !== null);
-    this.#session = new Session(subscription, {
+    this.#session = new Session(subscriptions, {
       ...rest,
       renewable: isFunction,
       ...(typeof token === "string" ? { token } : {}),
@@ -72,12 +72,35 @@ export class OdinFeed {
 
   /** The offset of the last record that `onmessage` got, by topic and partition. */
   get positions() {
-    return this.#session.offsets.positions;
+    return this.#session.set.positions;
   }
 
   /** The ids of the topics of `positions`. */
   get ids() {
-    return this.#session.offsets.ids;
+    return this.#session.set.ids;
+  }
+
+  /** What is followed at the moment. */
+  get subscriptions() {
+    return this.#session.set.subscriptions;
+  }
+
+  /**
+   * Follow more; the server's answer, or a SubscriptionError.
+   * @param {Subscription} subscription
+   * @returns {Promise<SubscriptionAck>}
+   */
+  subscribe(subscription) {
+    return this.#request("subscribe", subscription);
+  }
+
+  /**
+   * Follow less, by the names that were subscribed; the answer, or a SubscriptionError.
+   * @param {Names} names
+   * @returns {Promise<UnsubscriptionAck>}
+   */
+  unsubscribe(names) {
+    return this.#request("unsubscribe", names);
   }
 
   /** What carries the current connection, or carried the last one. */
@@ -95,6 +118,18 @@ export class OdinFeed {
     this.#session.close();
     this.#disconnect();
     this.#setAlarm();
+  }
+
+  /**
+   * @param {"subscribe" | "unsubscribe"} kind
+   * @param {Subscription} subscription
+   * @returns {Promise<any>}
+   */
+  #request(kind, subscription) {
+    return new Promise((resolve, reject) => {
+      const request = { kind, subscription: { ...subscription }, resolve, reject };
+      this.#run(this.#session.request(request, performance.now()));
+    });
   }
 
   /** @param {Actions} actions */
@@ -139,7 +174,8 @@ export class OdinFeed {
   #connect(token) {
     const socket = this.#open(token);
     const session = this.#session;
-    socket.onopen = () => this.#run(session.opened(performance.now()));
+    const isStream = socket instanceof EventSocket;
+    socket.onopen = () => this.#run(session.opened(performance.now(), isStream));
     /** @param {{ data: string }} event */
     const received = ({ data }) => {
       if (!data.startsWith('{"type":"error"')) this.#choice.works();
@@ -158,7 +194,8 @@ export class OdinFeed {
    * @returns {WebSocket | EventSocket}
    */
   #open(token) {
-    if (this.#choice.next(performance.now()) === "sse" && this.#streamUrl !== null)
+    const fits = fitsStream(this.#session.set);
+    if (this.#choice.next(performance.now(), fits) === "sse" && this.#streamUrl !== null)
       return new EventSocket(this.#streamUrl, token, this.#fetchStream);
     return new this.#WebSocket(this.#url, token === undefined ? [] : ["odin.v1", `bearer.${token}`]);
   }

@@ -1,1 +1,2 @@
 export { OdinFeed } from "./feed.js";
+export { SubscriptionError } from "./subscription-error.js";

@@ -34,11 +34,11 @@ export class OffsetTracker {
   }
 
   /**
-   * Follow the categories of an ack.
+   * Follow the categories of an ack too; none at the start of a connection.
    * @param {Record<string, string> | undefined} categories
    */
   follow(categories) {
-    this.#categories = { ...categories };
+    this.#categories = categories ? { ...this.#categories, ...categories } : {};
   }
 
   /**
@@ -91,24 +91,82 @@ export class OffsetTracker {
    * Move to a message; returns false if the position was there already.
    * @param {Message} message
    */
-  advance({ channel, pos, ahead }) {
-    const category = channel.slice(channel.lastIndexOf(".") + 1);
-    const topic = this.#categories[category];
-    if (topic === undefined) throw new TypeError(`unknown category of ${channel}`);
-    const dash = pos.indexOf("-");
-    const partition = pos.slice(0, dash);
-    const offset = Number(pos.slice(dash + 1)); // exact up to 2^53
+  advance(message) {
+    const { topic, partition, offset } = this.#place(message);
     const own = this.#partitions(topic);
     if (offset <= (own[partition] ?? -1)) return false;
     const key = `${topic} ${partition}`;
     const isNew = !this.#ahead.get(key)?.has(offset);
-    if (ahead) {
+    if (message.ahead) {
       this.#ahead.set(key, (this.#ahead.get(key) ?? new Set()).add(offset));
     } else {
       own[partition] = offset;
       this.#forgetAhead(key, offset);
     }
     return isNew;
+  }
+
+  /**
+   * Know a message when it comes again, without a move: it is beyond what is to come.
+   * @param {Message} message
+   */
+  note(message) {
+    const { topic, partition, offset } = this.#place(message);
+    if (offset <= (this.positions[topic]?.[partition] ?? -1)) return;
+    const key = `${topic} ${partition}`;
+    this.#ahead.set(key, (this.#ahead.get(key) ?? new Set()).add(offset));
+  }
+
+  /**
+   * Move to where both are: what the other was behind with has come.
+   * @param {OffsetTracker} other
+   */
+  join({ positions, ids }) {
+    for (const [topic, offsets] of Object.entries(positions)) {
+      const own = this.#partitions(topic);
+      for (const [partition, offset] of Object.entries(offsets)) {
+        own[partition] = Math.max(offset, own[partition] ?? -1);
+        this.#forgetAhead(`${topic} ${partition}`, own[partition]);
+      }
+    }
+    this.ids = { ...ids, ...this.ids };
+  }
+
+  /**
+   * Forget all other topics.
+   * @param {Set<string>} topics
+   */
+  retain(topics) {
+    const isKept = (/** @type {[string, unknown]} */ [topic]) => topics.has(topic);
+    this.positions = Object.fromEntries(Object.entries(this.positions).filter(isKept));
+    this.ids = Object.fromEntries(Object.entries(this.ids).filter(isKept));
+    for (const key of this.#ahead.keys())
+      if (!topics.has(key.slice(0, key.lastIndexOf(" ")))) this.#ahead.delete(key);
+  }
+
+  /** One without positions, for messages of the same categories. */
+  fresh() {
+    const tracker = new OffsetTracker({}, {});
+    tracker.#categories = { ...this.#categories };
+    return tracker;
+  }
+
+  /** Another one at the same place. */
+  copy() {
+    const copied = new OffsetTracker(this.positions, this.ids);
+    copied.#categories = { ...this.#categories };
+    copied.#ahead = new Map([...this.#ahead].map(([key, offsets]) => [key, new Set(offsets)]));
+    return copied;
+  }
+
+  /** @param {Message} message */
+  #place({ channel, pos }) {
+    const category = channel.slice(channel.lastIndexOf(".") + 1);
+    const topic = this.#categories[category];
+    if (topic === undefined) throw new TypeError(`unknown category of ${channel}`);
+    const dash = pos.indexOf("-");
+    const offset = Number(pos.slice(dash + 1)); // exact up to 2^53
+    return { topic, partition: pos.slice(0, dash), offset };
   }
 
   /**

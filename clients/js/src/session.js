@@ -2,12 +2,17 @@
 
 import { unpack } from "./batches.js";
 import { ABNORMAL, GAP, NORMAL, TRY_AGAIN_LATER, VIOLATION, isFinal } from "./close-codes.js";
-import { HEARTBEAT, auth, resume, subscribe } from "./commands.js";
+import { CommandQueue } from "./command-queue.js";
+import { HEARTBEAT, auth } from "./commands.js";
 import { OffsetTracker } from "./offset-tracker.js";
 import { ReconnectDelay } from "./reconnect-delay.js";
+import { ReplayProgress } from "./replay-progress.js";
+import { SubscriptionError, ended } from "./subscription-error.js";
+import { SubscriptionSet } from "./subscription-set.js";
 import { TokenRefresh, checkedToken } from "./token-refresh.js";
 
 /** @import { Ids, Message, Notice, Positions, Subscription } from "../types/index.d.ts" */
+/** @import { Request } from "./command-queue.js" */
 
 /**
  * What the shell has to do. `fetch`: call the token function, and report with `fetched` or
@@ -24,6 +29,9 @@ import { TokenRefresh, checkedToken } from "./token-refresh.js";
  * @typedef {"waiting" | "fetching" | "connecting" | "connected" | "ended"} State
  */
 
+// Until a command is sent again, if the server does not say when.
+const LATER_MS = 1000;
+
 /**
  * Times are milliseconds of any clock that does not go back. The methods that are generators are
  * run to their end; while they run, positions stand exactly behind the message they yield.
@@ -35,9 +43,10 @@ export class Session {
   generation = 0;
   /** How many messages were dropped because they had come before. */
   duplicates = 0;
-  offsets;
+  /** What is followed, and where each part of it is. */
+  set;
 
-  #subscription;
+  #commands;
   #token;
   #renewable;
   #silence;
@@ -48,6 +57,8 @@ export class Session {
   /** @type {number | null} when the silence has been too long */
   #silenceDue = null;
   #wasAsked = false; // for a sign of life
+  /** @type {number | null} when to send a command again, or begin a stream anew */
+  #commandDue = null;
 
   // Of the current connection.
   #subscribed = false;
@@ -55,33 +66,35 @@ export class Session {
   #seq = 0;
   /** @type {number | null} ms, from the server */
   #advice = null;
-  #withSnapshot = false; // the command asked for one
-  /** @type {number | null | undefined} replayed messages that are still to come */
-  #replayed;
-
-  #snapshotDue; // wanted, and has not come whole yet
+  #isStream = false;
+  /** @type {ReplayProgress} */
+  #replay;
 
   /**
-   * @param {Subscription} subscription
+   * @param {Subscription | readonly Subscription[]} given
    * @param {{ positions?: Positions, ids?: Ids, backoff?: readonly [number, number],
    *   silence?: number, token?: string, renewable?: boolean, random?: () => number }} [options]
    */
-  constructor(subscription, options = {}) {
+  constructor(given, options = {}) {
     const { positions = {}, ids = {}, backoff = [200, 15_000], silence = 10_000 } = options;
     const { token, renewable = false, random = Math.random } = options;
-    this.#subscription = { ...subscription };
+    const subscriptions = Array.isArray(given) ? given : [given];
+    this.set = new SubscriptionSet(
+      subscriptions.map((one) => ({ ...one })),
+      new OffsetTracker(positions, ids),
+    );
+    this.#commands = new CommandQueue(this.set);
+    this.#replay = new ReplayProgress(this.set);
     this.#token = token === undefined ? undefined : checkedToken(token);
     this.#renewable = renewable;
     this.#silence = silence;
-    this.offsets = new OffsetTracker(positions, ids);
     this.#delay = new ReconnectDelay(backoff, random);
     this.#refresh = new TokenRefresh(random);
-    this.#snapshotDue = Boolean(subscription.snapshot) && this.offsets.isEmpty;
   }
 
   /** When to call `expire` at the latest; null while there is nothing to wait for. */
   get deadline() {
-    const due = [this.#reconnectDue, this.#silenceDue, this.#refresh.due];
+    const due = [this.#reconnectDue, this.#silenceDue, this.#refresh.due, this.#commandDue];
     const times = due.filter((time) => time !== null);
     return times.length ? Math.min(...times) : null;
   }
@@ -96,7 +109,8 @@ export class Session {
   *start(now) {
     this.#reconnectDue = null;
     [this.#subscribed, this.#seq, this.#advice] = [false, 0, null];
-    this.offsets.follow(undefined);
+    this.set.follow(undefined);
+    this.#replay = new ReplayProgress(this.set);
     if (!this.#renewable) return yield this.#connect(this.#token, now);
     this.state = "fetching";
     this.#expectLife(now);
@@ -134,18 +148,33 @@ export class Session {
   }
 
   /**
-   * The WebSocket is open.
+   * The WebSocket is open, or a stream can be requested.
+   * @param {number} now
+   * @param {boolean} [isStream]
+   * @returns {Actions}
+   */
+  *opened(now, isStream = false) {
+    this.state = "connected";
+    this.#isStream = isStream;
+    this.#hear(now);
+    if (isStream) this.#commands.beginStream();
+    else this.#commands.begin();
+    yield* this.#sendNext();
+  }
+
+  /**
+   * The application subscribes to more, or unsubscribes.
+   * @param {Request} request
    * @param {number} now
    * @returns {Actions}
    */
-  *opened(now) {
-    this.state = "connected";
-    this.#hear(now);
-    const { isEmpty, positions, ids } = this.offsets;
-    this.#withSnapshot = this.#snapshotDue;
-    const from = { positions, ids, snapshot: this.#snapshotDue };
-    const text = isEmpty ? subscribe(this.#subscription) : resume(this.#subscription, from);
-    yield { do: "send", text };
+  *request(request, now) {
+    if (this.state === "ended") return request.reject(ended());
+    this.#commands.add(request);
+    if (this.state !== "connected") return;
+    // A stream begins anew with all that is asked for at the same time.
+    if (this.#isStream) this.#commandDue = now;
+    else yield* this.#sendNext();
   }
 
   /**
@@ -195,7 +224,7 @@ export class Session {
     const delay = this.#delay.next(code, held, this.#advice);
     const retry_ms = isFinal(code, reason, this.#renewable) ? null : delay;
     this.#leave();
-    if (retry_ms === null) this.state = "ended";
+    if (retry_ms === null) this.#end();
     else this.#reconnectDue = now + retry_ms;
     yield { do: "disconnect" };
     yield { do: "notice", notice: { type: "disconnected", code, reason, retry_ms } };
@@ -208,6 +237,11 @@ export class Session {
    */
   *expire(now) {
     if (this.#reconnectDue !== null && this.#reconnectDue <= now) return yield* this.start(now);
+    if (this.#commandDue !== null && this.#commandDue <= now) {
+      this.#commandDue = null;
+      if (this.#isStream) return yield* this.#restart(now);
+      yield { do: "send", text: this.#commands.text() };
+    }
     if (this.#silenceDue !== null && this.#silenceDue <= now) {
       if (this.#wasAsked) {
         return yield* this.closed(ABNORMAL, "nothing was received for too long", now);
@@ -224,7 +258,7 @@ export class Session {
   /** The application ends it. */
   close() {
     this.#leave();
-    this.state = "ended";
+    this.#end();
   }
 
   // ---- what it means
@@ -241,10 +275,32 @@ export class Session {
     return { do: "connect", token };
   }
 
+  /**
+   * A stream begins anew at once, with other names.
+   * @param {number} now
+   * @returns {Actions}
+   */
+  *#restart(now) {
+    this.#leave();
+    yield { do: "disconnect" };
+    yield* this.start(now);
+  }
+
+  #end() {
+    this.state = "ended";
+    this.#commands.close(ended());
+  }
+
+  /** @returns {Actions} */
+  *#sendNext() {
+    const text = this.#commands.next(this.#replay.isRunning);
+    if (text !== null) yield { do: "send", text };
+  }
+
   #leave() {
     this.generation++;
     this.state = "waiting";
-    [this.#reconnectDue, this.#silenceDue] = [null, null];
+    [this.#reconnectDue, this.#silenceDue, this.#commandDue] = [null, null, null];
     this.#refresh.begin(undefined);
   }
 
@@ -264,16 +320,17 @@ export class Session {
    * @returns {Actions}
    */
   *#message(message, now) {
-    const { seq, skipped = 0, replay } = message;
+    const { seq, skipped = 0 } = message;
+    const { generation } = this;
     if (seq !== this.#seq + 1 + skipped) {
       // A position behind it would hide what is missing. A resume brings it.
       return yield* this.closed(GAP, `gap before message ${seq}`, now);
     }
     this.#seq = seq;
-    if (replay && this.#replayed && !--this.#replayed) this.#snapshotDue = false;
-    const isNew = this.offsets.advance(message);
-    if (isNew || (replay && this.#withSnapshot)) yield { do: "message", message };
+    const wasRunning = this.#replay.isRunning;
+    if (this.#replay.advance(message)) yield { do: "message", message };
     else this.duplicates++;
+    if (wasRunning && this.generation === generation) yield* this.#sendNext();
   }
 
   /**
@@ -282,17 +339,28 @@ export class Session {
    * @returns {Actions}
    */
   *#notice(item, now) {
-    const isAnswer = !this.#subscribed && (item.subscribed || item.type === "error");
-    if (isAnswer) return yield* this.#answer(item, now);
-    this.offsets.apply(item);
+    const { generation } = this;
+    if (item.subscribed && this.#commands.awaitsAnswer) yield* this.#accept(item, now);
+    else if (item.type === "error" && this.#commands.isAnswer(item)) yield* this.#refuse(item, item, now);
+    else yield* this.#hearNotice(item, now);
+    if (this.generation === generation && this.#commandDue === null) yield* this.#sendNext();
+  }
+
+  /**
+   * @param {any} item
+   * @param {number} now
+   * @returns {Actions}
+   */
+  *#hearNotice(item, now) {
+    if (item.type === "replay_complete") this.#replay.end();
+    if (item.type === "unsubscription_ack" && !item.forced && this.#commands.awaitsEnd)
+      this.#commands.unsubscribed(item);
+    this.set.apply(item);
     switch (item.type) {
       case "pong":
         return;
-      case "replay_complete":
-        this.#snapshotDue = false;
-        break;
       case "replay_incomplete":
-        this.offsets.passLost(item);
+        this.#replay.tracker.passLost(item);
         break;
       case "reconnect":
         this.#advice = item.data.after_ms;
@@ -315,22 +383,43 @@ export class Session {
   }
 
   /**
+   * @param {any} ack
+   * @param {number} now
+   * @returns {Actions}
+   */
+  *#accept(ack, now) {
+    if (!ack.subscribed.length) return yield* this.#refuse(ack.rejected?.[0] ?? ack, ack, now);
+    if (!this.#subscribed) [this.#subscribed, this.#subscribedAt] = [true, now];
+    const answer = this.#isStream ? this.set.withoutNewTopics(ack) : ack;
+    this.set.follow(answer.categories);
+    const { step, behind } = this.#commands.accepted(answer, this.#isStream);
+    const tracker = behind ?? this.set.tracker;
+    tracker.apply(answer);
+    tracker.passLost(answer);
+    this.#replay.begin(step, answer.replayed, behind);
+    yield { do: "notice", notice: answer };
+  }
+
+  /**
+   * The command in flight was rejected, or is to be sent again.
+   * @param {{ code: string, message: string, retry?: boolean, retry_ms?: number }} why
    * @param {any} answer
    * @param {number} now
    * @returns {Actions}
    */
-  *#answer(answer, now) {
-    if (!answer.subscribed?.length) {
-      const { code, message, retry, retry_ms } = answer.rejected?.[0] ?? answer;
-      if (retry_ms) this.#advice = retry_ms;
-      return yield* this.closed(retry ? TRY_AGAIN_LATER : NORMAL, `${code}: ${message}`, now);
+  *#refuse({ code, message, retry, retry_ms }, answer, now) {
+    if (retry && this.#subscribed) {
+      // It does not say which command was ignored: an `auth`, perhaps.
+      if (code === "RATE_LIMIT_EXCEEDED") this.#refresh.schedule(now, retry_ms);
+      this.#commandDue = now + (retry_ms ?? LATER_MS);
+      return;
     }
-    [this.#subscribed, this.#subscribedAt] = [true, now];
-    this.#replayed = answer.replayed;
-    if (this.#replayed === 0) this.#snapshotDue = false;
-    this.offsets.follow(answer.categories);
-    this.offsets.apply(answer);
-    this.offsets.passLost(answer);
-    yield { do: "notice", notice: answer };
+    if (retry) {
+      if (retry_ms) this.#advice = retry_ms;
+      return yield* this.closed(TRY_AGAIN_LATER, `${code}: ${message}`, now);
+    }
+    const error = new SubscriptionError(code, message, answer.rejected);
+    if (this.#commands.rejected(error)) yield { do: "notice", notice: answer };
+    else yield* this.closed(NORMAL, `${code}: ${message}`, now);
   }
 }

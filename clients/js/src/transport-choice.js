@@ -1,6 +1,8 @@
 // WebSocket, or Server-Sent Events where something in between refuses upgrades: docs/client-js.md.
 
-/** @import { Subscription } from "../types/index.d.ts" */
+import { namesOf } from "./names.js";
+
+/** @import { SubscriptionSet } from "./subscription-set.js" */
 
 // So many WebSockets in a row that brought nothing.
 const FAILURES = 3;
@@ -27,11 +29,12 @@ export class TransportChoice {
   /**
    * Choose for a new connection.
    * @param {number} now
+   * @param {boolean} [fits] whether a stream can carry what is followed
    */
-  next(now) {
+  next(now, fits = true) {
     const isDue = now - this.#webSocketAt >= RETRY_WEBSOCKET_MS;
     const useStream = this.#streamWorked ? !isDue : this.#failures >= FAILURES;
-    this.current = this.#hasFallback && useStream ? "sse" : "websocket";
+    this.current = this.#hasFallback && fits && useStream ? "sse" : "websocket";
     if (this.current === "websocket") this.#webSocketAt = now;
     [this.#isOpen, this.#worked] = [true, false];
     return this.current;
@@ -56,16 +59,22 @@ export class TransportChoice {
 }
 
 /**
+ * Whether a stream can carry what is followed: its query has one set of options, and commas between
+ * names.
+ * @param {SubscriptionSet} set
+ */
+export function fitsStream(set) {
+  const names = set.subscriptions.flatMap((one) => [...namesOf(one), ...(one.tokens ?? [])]);
+  return set.hasSameOptions() && !names.some((name) => name.includes(","));
+}
+
+/**
  * Where the streams are of a server with this WebSocket; null if there are none.
  * @param {string | URL} url of the WebSocket
- * @param {Subscription} subscription
  * @param {boolean | string | URL} fallback as in the options
  */
-export function streamUrl(url, subscription, fallback) {
-  const { channels = [], topics = [], bundles = [], tokens = [] } = subscription;
-  // Commas stand between names there.
-  const isSeparable = [channels, topics, bundles, tokens].flat().every((name) => !name.includes(","));
-  if (fallback === false || !isSeparable) return null;
+export function streamUrl(url, fallback) {
+  if (fallback === false) return null;
   /** @type {URL} */
   let found;
   try {

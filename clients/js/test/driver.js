@@ -13,7 +13,7 @@ export class Driver {
 
   // What the session does when this happens to it; commands are parsed.
   do(event, ...given) {
-    return this.take(this.session[event](...given, this.now));
+    return this.take(this.session[event](...given, this.now) ?? []);
   }
 
   take(actions) {
@@ -31,7 +31,7 @@ export class Driver {
     const places = [];
     for (const action of this.session.received(JSON.stringify(item), this.now))
       if (action.do === "message")
-        places.push([action.message.pos, structuredClone(this.session.offsets.positions)]);
+        places.push([action.message.pos, structuredClone(this.session.set.positions)]);
     return places;
   }
 

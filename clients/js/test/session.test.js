@@ -15,11 +15,11 @@ test("it connects, subscribes with positions and tells of the ack", () => {
   const driver = new Driver({ ...TRADES, since_ms: 17 });
   assert.deepEqual(driver.do("start"), [{ do: "connect", token: undefined }]);
   const data = { frames: "batch", ...TRADES, since_ms: 17, positions: true };
-  const command = { type: "subscribe", data };
+  const command = { type: "subscribe", id: 1, data };
   assert.deepEqual(driver.do("opened"), [{ do: "send", command }]);
   const ack = { type: "subscription_ack", ...ACK, positions: START };
   assert.deepEqual(driver.receive(ack), [{ do: "notice", notice: ack }]);
-  assert.deepEqual(driver.session.offsets.positions, START);
+  assert.deepEqual(driver.session.set.positions, START);
 });
 
 test("it resumes behind the last message, without what it began with", () => {
@@ -31,6 +31,7 @@ test("it resumes behind the last message, without what it began with", () => {
   const positions = { "odin.trades": { 0: 4, 1: 0 } };
   assert.deepEqual(driver.join(), {
     type: "resume",
+    id: 1,
     data: { frames: "batch", ...TRADES, positions, ids: { "odin.trades": "a" } },
   });
 });
@@ -63,7 +64,7 @@ test("a batch behind a gap is not taken, and the client leaves", () => {
   const body = { channel: "BTC.trade", pos: "0-9", ts: 1, data: {} };
   const batch = { type: "batch", seq: 2, messages: [body, body] };
   assert.deepEqual(driver.receive(batch), left(4000, "gap before message 2", 200));
-  assert.deepEqual(driver.session.offsets.positions, START);
+  assert.deepEqual(driver.session.set.positions, START);
 });
 
 test("a client that closes amid a batch gets no more of it", () => {
@@ -79,7 +80,7 @@ test("a client that closes amid a batch gets no more of it", () => {
     driver.session.close();
   }
   assert.equal(got, 1);
-  assert.deepEqual(driver.session.offsets.positions, { "odin.trades": { 0: 5, 1: -1 } });
+  assert.deepEqual(driver.session.set.positions, { "odin.trades": { 0: 5, 1: -1 } });
   assert.equal(driver.session.deadline, null);
 });
 

@@ -2,7 +2,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { TransportChoice, streamUrl } from "../src/transport-choice.js";
+import { OffsetTracker } from "../src/offset-tracker.js";
+import { SubscriptionSet } from "../src/subscription-set.js";
+import { TransportChoice, fitsStream, streamUrl } from "../src/transport-choice.js";
 
 function attempt(choice, now, works) {
   const found = choice.next(now);
@@ -49,13 +51,23 @@ test("without a fallback there are only WebSockets", () => {
 
 test("streams are beside the WebSocket", () => {
   const url = (...given) => streamUrl(...given)?.href;
-  const trades = { channels: ["*.trade"] };
-  assert.equal(url("wss://a.test:8443/ws", trades, true), "https://a.test:8443/sse");
-  assert.equal(url("ws://a.test/odin/ws?frames=batch&token=x", trades, true), "http://a.test/odin/sse?token=x");
-  assert.equal(url("ws://a.test/ws", trades, "https://b.test/events"), "https://b.test/events");
-  assert.equal(url("ws://a.test/socket", trades, true), undefined);
-  assert.equal(url("ws://a.test/ws?v=0", trades, true), undefined);
-  assert.equal(url("ws://a.test/ws", trades, false), undefined);
-  assert.equal(url("ws://a.test/ws", { channels: ["a,b.trade"] }, true), undefined);
-  assert.equal(url("no url", trades, true), undefined);
+  assert.equal(url("wss://a.test:8443/ws", true), "https://a.test:8443/sse");
+  assert.equal(url("ws://a.test/odin/ws?frames=batch&token=x", true), "http://a.test/odin/sse?token=x");
+  assert.equal(url("ws://a.test/ws", "https://b.test/events"), "https://b.test/events");
+  assert.equal(url("ws://a.test/socket", true), undefined);
+  assert.equal(url("ws://a.test/ws?v=0", true), undefined);
+  assert.equal(url("ws://a.test/ws", false), undefined);
+  assert.equal(url("no url", true), undefined);
+});
+
+test("a stream carries one set of options, and names without commas", () => {
+  const fits = (...several) => fitsStream(new SubscriptionSet(several, new OffsetTracker({}, {})));
+  const btc = { channels: ["BTC.trade"], max_rate: 2 };
+  assert.equal(fits(btc, { channels: ["ETH.trade"], max_rate: 2, snapshot: true }), true);
+  assert.equal(fits(btc, { channels: ["ETH.trade"] }), false);
+  assert.equal(fits({ topics: ["odin.trades"], tokens: ["BTC"] }, { topics: ["odin.social"] }), false);
+  assert.equal(fits({ channels: ["a,b.trade"] }), false);
+  const choice = new TransportChoice(true);
+  for (let failures = 0; failures < 3; failures++) attempt(choice, 0, false);
+  assert.equal(choice.next(0, false), "websocket");
 });

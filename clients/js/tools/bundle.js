@@ -21,7 +21,7 @@ async function add(name) {
 await add("feed.js");
 const { version } = JSON.parse(await readFile(new URL("../package.json", import.meta.url), "utf-8"));
 const head = `// odin-ws-client ${version}, made from clients/js/src by tools/bundle.js.`;
-const text = [head, ...modules.values(), "export { OdinFeed };"].join("\n\n");
+const text = [head, ...modules.values(), "export { OdinFeed, SubscriptionError };"].join("\n\n");
 if (/^import /m.test(text)) throw new Error("an import is left");
 const out = new URL("../dist/", import.meta.url);
 await mkdir(out, { recursive: true });

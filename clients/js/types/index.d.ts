@@ -9,13 +9,17 @@ export type Ids = Record<string, string>;
 /** The first and the last offset that cannot be had, by topic and partition. */
 export type Lost = Record<string, Record<string, [first: number, last: number]>>;
 
-/** What to follow: the fields of `subscribe`. At least one channel, topic or bundle. */
-export interface Subscription {
+/** At least one channel, topic or bundle. */
+export interface Names {
   readonly channels?: readonly string[];
   readonly topics?: readonly string[];
   readonly bundles?: readonly string[];
   /** Narrows topics and bundles to these tokens. */
   readonly tokens?: readonly string[];
+}
+
+/** What to follow: the fields of `subscribe`. */
+export interface Subscription extends Names {
   /** "latest": while the client is behind it gets only the newest message of each channel. */
   readonly delivery?: "all" | "latest";
   /** At most so many messages per second of each channel, always the newest: 0.1 to 20. */
@@ -169,10 +173,11 @@ export interface AuthError {
   data: { code: string; message: string; retry_ms?: number };
 }
 
-/** A new token does not grant these names. */
+/** These names were unsubscribed; `forced`: a new token does not grant them. */
 export interface UnsubscriptionAck {
   type: "unsubscription_ack";
   unsubscribed: string[];
+  rejected?: Rejection[];
   count: number;
   forced?: true;
 }
@@ -240,7 +245,11 @@ export interface FeedOptions {
 
 /** Follows an odin-ws server, and resumes after every break where it was. */
 export class OdinFeed<Data = unknown> {
-  constructor(url: string | URL, subscription: Subscription, options?: FeedOptions);
+  constructor(
+    url: string | URL,
+    subscriptions: Subscription | readonly Subscription[],
+    options?: FeedOptions,
+  );
   /** Called with each message. */
   onmessage: (message: Message<Data>) => void;
   /** Called with everything else that happens, by its `type`. */
@@ -249,10 +258,27 @@ export class OdinFeed<Data = unknown> {
   get positions(): Positions;
   /** The ids of the topics of `positions`. */
   get ids(): Ids;
+  /** What is followed at the moment: for a later feed, with `positions` and `ids`. */
+  get subscriptions(): readonly Subscription[];
+  /**
+   * Follow more. If a name is followed already, its options are replaced. A SubscriptionError if
+   * the server rejects every name; names that it rejects among others are in `rejected`.
+   */
+  subscribe(subscription: Subscription): Promise<SubscriptionAck>;
+  /** Follow less, by the names that were subscribed. A SubscriptionError if none of them is. */
+  unsubscribe(names: Names): Promise<UnsubscriptionAck>;
   /** What carries the current connection, or carried the last one. */
   get transport(): "websocket" | "sse";
   /** How many messages were dropped because they had come before. */
   get duplicates(): number;
   /** End it. Nothing is called after that. */
   close(): void;
+}
+
+/** Why a subscribe or unsubscribe had no effect. */
+export class SubscriptionError extends Error {
+  constructor(code: string, message: string, rejected?: Rejection[]);
+  /** As in docs/protocol.md, or "CLOSED" if the feed has ended. */
+  readonly code: string;
+  readonly rejected: Rejection[];
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from odin_ws.cli.examples import examples
 from odin_ws.exception_groups import leaves
 
 if TYPE_CHECKING:
-    from odin_ws.testing.conformance import Outcome
+    from odin_ws.testing.conformance import Case, Outcome
 
 __all__ = ["conformance"]
 
@@ -48,6 +48,12 @@ __all__ = ["conformance"]
     help="Also compare the messages that the client delivers: it writes each to standard output "
     "as a line of JSON with channel and pos, and exits after close 1000.",
 )
+@click.option(
+    "--live",
+    is_flag=True,
+    help="Also run the cases in which the application subscribes and unsubscribes on the live "
+    "connection: the client reads each request from standard input as a line of JSON.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON document.")
 @click.option(
     "--step-seconds",
@@ -62,6 +68,7 @@ def conformance(  # noqa: PLR0913 -- click gives each option
     cases: Sequence[str],
     listed: bool,
     deliveries: bool,
+    live: bool,
     as_json: bool,
     step_seconds: float,
     command: Sequence[str],
@@ -79,10 +86,8 @@ def conformance(  # noqa: PLR0913 -- click gives each option
         return
     if not command:
         raise click.UsageError("COMMAND is missing: the command line that starts the client")
-    check = partial(
-        _check, command, cases, deliveries=deliveries, as_json=as_json, step_seconds=step_seconds
-    )
-    sys.exit(run(check))
+    play = partial(_play, command, deliveries=deliveries, live=live, step_seconds=step_seconds)
+    sys.exit(run(partial(_check, play, cases, as_json=as_json)))
 
 
 def _list(*, as_json: bool) -> None:
@@ -98,44 +103,44 @@ def _list(*, as_json: bool) -> None:
 
 
 async def _check(
-    command: Sequence[str],
-    names: Sequence[str],
-    *,
-    deliveries: bool,
-    as_json: bool,
-    step_seconds: float,
+    play: Callable[[Case], Awaitable[Outcome]], names: Sequence[str], *, as_json: bool
 ) -> int:
-    from odin_ws.testing.conformance import (  # noqa: PLC0415 -- an extra
-        Result,
-        play_case,
-        read_cases,
-        run_program,
-    )
+    from odin_ws.testing.conformance import Result, read_cases  # noqa: PLC0415 -- an extra
 
     cases = {one.name: one for one in read_cases()}
     if unknown := [name for name in names if name not in cases]:
         raise InvalidConfiguration(f"--case {unknown[0]}: must be one of {', '.join(cases)}")
     outcomes: list[Outcome] = []
     for case in [cases[name] for name in names] or cases.values():
-        try:
-            outcome = await play_case(
-                case,
-                partial(run_program, command),
-                deliveries=deliveries,
-                step_seconds=step_seconds,
-            )
-        except* OSError as group:
-            error = next(leaves(group))
-            raise CommandFailed(f"{command[0]}: {error.strerror or error}") from group
-        outcomes.append(outcome)
+        outcomes.append(await play(case))
         if not as_json:
-            write_line(_line(outcome))
+            write_line(_line(outcomes[-1]))
     failed = sum(one.result is Result.FAILED for one in outcomes)
     if as_json:
         write_line(json.dumps(_document(outcomes), indent=2))
     else:
         say(f"{failed} of {len(outcomes)} cases failed")
     return 1 if failed else 0
+
+
+async def _play(
+    command: Sequence[str], case: Case, *, deliveries: bool, live: bool, step_seconds: float
+) -> Outcome:
+    from odin_ws.testing.conformance import (  # noqa: PLC0415 -- an extra
+        Outcome,
+        Result,
+        play_case,
+        run_program,
+    )
+
+    if case.is_live and not live:
+        return Outcome(case, Result.SKIPPED, "the client is run without --live")
+    client = partial(run_program, command, obeys=live)
+    try:
+        return await play_case(case, client, deliveries=deliveries, step_seconds=step_seconds)
+    except* OSError as group:
+        error = next(leaves(group))
+        raise CommandFailed(f"{command[0]}: {error.strerror or error}") from group
 
 
 def _line(outcome: Outcome) -> str:

@@ -1,5 +1,5 @@
 // A strict project that uses the package; it is compiled and not run.
-import { OdinFeed, type Message, type Notice, type Subscription } from "odin-ws-client";
+import { OdinFeed, SubscriptionError, type Message, type Notice, type Subscription } from "odin-ws-client";
 import { OdinFeed as Bundled } from "odin-ws-client/bundle";
 import { OdinFeed as Source } from "../../src/feed.js";
 
@@ -22,6 +22,13 @@ const feed = new OdinFeed<Trade>("wss://localhost/ws", subscription, {
 
 new OdinFeed("wss://localhost/ws", filtered).close();
 
+new OdinFeed("wss://localhost/ws", [subscription, filtered]).close();
+const more = feed.subscribe({ channels: ["ETH.trade"], snapshot: true }).then(
+  ({ subscribed, rejected = [] }) => [...subscribed, ...rejected.map(({ name }) => name)],
+  (error: unknown) => (error instanceof SubscriptionError ? error.rejected.map(({ code }) => code) : []),
+);
+feed.unsubscribe({ channels: ["ETH.trade"] }).then(({ unsubscribed }) => unsubscribed.length);
+
 const prices = new Map<string, string>();
 feed.onmessage = ({ channel, data }: Message<Trade>) => prices.set(channel, data.data.price);
 feed.onnotice = (notice: Notice): string | number | undefined => {
@@ -41,6 +48,8 @@ feed.onnotice = (notice: Notice): string | number | undefined => {
 const stored: string = JSON.stringify({ positions: feed.positions, ids: feed.ids });
 feed.close();
 
+// @ts-expect-error -- options belong to subscribe
+feed.unsubscribe({ channels: ["ETH.trade"], max_rate: 2 });
 // @ts-expect-error -- positions are the feed's
 feed.positions = {};
 // @ts-expect-error -- a misspelt field
@@ -55,4 +64,4 @@ new OdinFeed("ws://localhost/ws", subscription).onmessage = ({ data }) => data.p
 // The declared class is the one of the sources, and has all of its members.
 const declared: typeof OdinFeed = Source;
 const members = {} as Record<keyof OdinFeed, 0> satisfies Record<keyof Source, 0>;
-export { Bundled, declared, members, stored };
+export { Bundled, declared, members, more, stored };

@@ -39,9 +39,15 @@ class Case:
     """The fields of the client's `subscribe`."""
     steps: Sequence[Mapping[str, Any]]
     """In order: `client`, what it must send; `server`, what it receives; `reject`, the HTTP status
-    of its next connection; `end`, how the connection ends."""
+    of its next connection; `application`, what the application asks of the client; `end`, how the
+    connection ends."""
     batches: bool = False
     """It is about batches: a client that does not ask for them is not held to it."""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the application subscribes or unsubscribes on the live connection."""
+        return any("application" in step for step in self.steps)
 
     def deliveries(self) -> list[Delivery]:
         """The messages that the client must deliver: all except those with `drop`."""

@@ -16,7 +16,7 @@ import trio_websocket
 from odin_ws.testing.conformance.cases import Case, Delivery, difference
 from odin_ws.testing.ports import LOOPBACK
 
-__all__ = ["Outcome", "Result", "Run", "play_case"]
+__all__ = ["Outcome", "Requests", "Result", "Run", "play_case"]
 
 # How long a client may take for its next command: more than the back-off after a few attempts.
 STEP_SECONDS: Final = 15.0
@@ -31,8 +31,12 @@ _REJECTION_HEADERS: Final = [
     (b"Connection", b"close"),
 ]
 
-Run = Callable[[str, Mapping[str, Any], Callable[[Delivery], None]], Awaitable[None]]
-"""Runs a client: with the URL, the subscription, and what to call with each message it hands on."""
+Requests = trio.MemoryReceiveChannel[Mapping[str, Any]]
+"""What the application asks of the client: `{"subscribe": {…}}` or `{"unsubscribe": {…}}`."""
+
+Run = Callable[[str, Mapping[str, Any], Callable[[Delivery], None], Requests], Awaitable[None]]
+"""Runs a client: with the URL, the subscription, what to call with each message it hands on, and
+what the application asks for meanwhile."""
 
 
 class Result(StrEnum):
@@ -65,6 +69,8 @@ class _Player:
 
     def __init__(self, case: Case, listener: trio.SocketListener, step_seconds: float) -> None:
         self._case = case
+        # As many as a case has steps: nobody waits for a client that does not read them.
+        self._ask, self.requests = trio.open_memory_channel[Mapping[str, Any]](len(case.steps))
         self._listener = listener
         self._step_seconds = step_seconds
         self.url = f"ws://{LOOPBACK}:{listener.socket.getsockname()[1]}/ws"
@@ -120,6 +126,8 @@ class _Player:
                 self._compare(step, command)
             elif "server" in step:
                 await self._answer(websocket, step["server"])
+            elif "application" in step:
+                self._ask.send_nowait(step["application"])
             else:
                 await self._end(websocket, stream, step["end"])
                 return list(steps[number + 1 :])
@@ -229,7 +237,7 @@ async def play_case(
 
     async with _listening(case, step_seconds) as player, trio.open_nursery() as nursery:
         nursery.start_soon(play, player, nursery.cancel_scope)
-        await run(player.url, case.subscription, delivered.append)
+        await run(player.url, case.subscription, delivered.append, player.requests)
         ended.set()
         # A client that has ended too early is found by its next step.
         await trio.sleep_forever()

@@ -4,32 +4,42 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from subprocess import DEVNULL, PIPE
 from typing import Any
 
 import trio
 
 from odin_ws.testing.conformance.cases import Delivery
+from odin_ws.testing.conformance.player import Requests
 
 __all__ = ["run_program"]
 
 
-async def run_program(
+async def run_program(  # noqa: PLR0913 -- those of Run, and the program's
     command: Sequence[str],
     url: str,
     subscription: Mapping[str, Any],
     deliver: Callable[[Delivery], None],
+    requests: Requests,
+    *,
+    obeys: bool = False,
 ) -> None:
     """Run `command` with the URL and the subscription until it ends.
 
     Each line of its standard output that is a JSON object with `channel` and `pos` is a message
-    that it handed on. Raises OSError if it cannot be started.
+    that it handed on. If it `obeys`, each line of its standard input is a request. Raises OSError
+    if it cannot be started.
     """
     process = await trio.lowlevel.open_process(
-        [*command, url, json.dumps(subscription)], stdin=DEVNULL, stdout=PIPE
+        [*command, url, json.dumps(subscription)], stdin=PIPE if obeys else DEVNULL, stdout=PIPE
     )
     try:
-        await _read(process, deliver)
+        async with trio.open_nursery() as nursery:
+            if process.stdin is not None:
+                nursery.start_soon(_write, process.stdin, requests)
+            await _read(process, deliver)
+            nursery.cancel_scope.cancel()
         await process.wait()
     finally:
         if process.poll() is None:
@@ -47,6 +57,13 @@ async def _read(process: trio.Process, deliver: Callable[[Delivery], None]) -> N
             for line in lines:
                 if (delivery := _delivery(line)) is not None:
                     deliver(delivery)
+
+
+async def _write(standard_input: trio.abc.SendStream, requests: Requests) -> None:
+    async with standard_input:
+        async for request in requests:
+            with suppress(trio.BrokenResourceError):  # the next step finds a client that has ended
+                await standard_input.send_all(json.dumps(request).encode() + b"\n")
 
 
 def _delivery(line: bytes) -> Delivery | None:

@@ -274,7 +274,7 @@ function* unpack({ seq, skipped, replay, ahead, messages }) {
 
 // What the client sends: docs/protocol.md, Commands.
 
-/** @import { Ids, Positions, Subscription } from "../types/index.d.ts" */
+/** @import { Ids, Names, Positions, Subscription } from "../types/index.d.ts" */
 
 const HEARTBEAT = '{"type":"heartbeat"}';
 
@@ -283,18 +283,21 @@ const FRAMES = { frames: "batch" };
 
 /**
  * Begin a subscription, with a snapshot or at a time if it asks for one.
+ * @param {number} id
  * @param {Subscription} subscription
  */
-function subscribe(subscription) {
-  return JSON.stringify({ type: "subscribe", data: { ...FRAMES, ...subscription, positions: true } });
+function subscribe(id, subscription) {
+  const data = { ...FRAMES, ...subscription, positions: true };
+  return JSON.stringify({ type: "subscribe", id, data });
 }
 
 /**
  * Continue a subscription behind `positions`.
+ * @param {number} id
  * @param {Subscription} subscription
  * @param {{ positions: Positions, ids: Ids, snapshot: boolean }} from
  */
-function resume(subscription, { positions, ids, snapshot }) {
+function resume(id, subscription, { positions, ids, snapshot }) {
   const { snapshot: _snapshot, since_ms: _since, ...names } = subscription;
   const data = {
     ...FRAMES,
@@ -303,7 +306,16 @@ function resume(subscription, { positions, ids, snapshot }) {
     ids: Object.keys(ids).length ? ids : undefined,
     snapshot: snapshot || undefined,
   };
-  return JSON.stringify({ type: "resume", data });
+  return JSON.stringify({ type: "resume", id, data });
+}
+
+/**
+ * End a subscription.
+ * @param {number} id
+ * @param {Names} names
+ */
+function unsubscribe(id, { channels, topics, bundles, tokens }) {
+  return JSON.stringify({ type: "unsubscribe", id, data: { channels, topics, bundles, tokens } });
 }
 
 /**
@@ -312,6 +324,111 @@ function resume(subscription, { positions, ids, snapshot }) {
  */
 function auth(token) {
   return JSON.stringify({ type: "auth", data: { token } });
+}
+
+// The names of a subscription, and how two of them differ.
+
+/** @import { Names, Subscription } from "../types/index.d.ts" */
+
+const FIELDS = /** @type {const} */ (["channels", "topics", "bundles"]);
+
+/**
+ * All names.
+ * @param {Names} subscription
+ */
+function namesOf({ channels = [], topics = [], bundles = [] }) {
+  return [...channels, ...topics, ...bundles];
+}
+
+/**
+ * What is left with the names that pass; null if none does.
+ * @template {Names} N
+ * @param {N} subscription
+ * @param {(name: string, field: string) => boolean} passes
+ * @returns {N | null}
+ */
+function filterNames(subscription, passes) {
+  /** @type {Record<string, unknown>} */
+  const left = { .../** @type {object} */ (subscription) };
+  for (const field of FIELDS) {
+    const names = subscription[field]?.filter((name) => passes(name, field));
+    if (names?.length) left[field] = names;
+    else delete left[field];
+  }
+  const found = /** @type {N} */ (left);
+  return namesOf(found).length ? found : null;
+}
+
+/**
+ * What is left without the names of `other`. A topic or bundle is the same name only with the same
+ * tokens.
+ * @template {Names} N
+ * @param {N} subscription
+ * @param {Names} other
+ */
+function without(subscription, other) {
+  const sameTokens = sorted(subscription.tokens) === sorted(other.tokens);
+  return filterNames(subscription, (name, field) => {
+    const ended = other[/** @type {keyof Names} */ (field)] ?? [];
+    return !(ended.includes(name) && (field === "channels" || sameTokens));
+  });
+}
+
+/**
+ * Several subscriptions with the same options as one.
+ * @param {readonly Subscription[]} several
+ * @returns {Subscription}
+ */
+function merged(several) {
+  /** @type {Record<string, unknown>} */
+  const names = {};
+  for (const field of FIELDS) {
+    const all = several.flatMap((one) => one[field] ?? []);
+    if (all.length) names[field] = [...new Set(all)];
+  }
+  const tokens = several.find((one) => one.topics ?? one.bundles)?.tokens;
+  const { tokens: _tokens, ...options } = /** @type {Subscription} */ (several[0]);
+  return { ...options, ...names, ...(tokens ? { tokens } : {}) };
+}
+
+/**
+ * Equal for subscriptions that one command can begin or resume.
+ * @param {Subscription} subscription
+ */
+function optionsOf({ max_rate, where, tokens, topics, bundles }) {
+  const narrowed = topics ?? bundles ? sorted(tokens) : sorted();
+  return JSON.stringify([max_rate, where, narrowed]);
+}
+
+/** @param {readonly string[]} [names] */
+function sorted(names = []) {
+  return JSON.stringify([...names].sort());
+}
+
+// Why a subscribe or unsubscribe did not take effect.
+
+/** @import { Rejection } from "../types/index.d.ts" */
+
+class SubscriptionError extends Error {
+  name = "SubscriptionError";
+  code;
+  rejected;
+
+  /**
+   * @param {string} code
+   * @param {string} message
+   * @param {Rejection[]} [rejected] name by name
+   */
+  constructor(code, message, rejected = []) {
+    super(message);
+    this.code = code;
+    this.rejected = rejected;
+  }
+}
+
+/** Why nothing can be subscribed any more. */
+function ended() {
+  return new SubscriptionError("CLOSED", "the feed has ended");
 }
 
 // Where a client is in each partition: docs/protocol.md, Keeping positions.
@@ -350,11 +467,11 @@ class OffsetTracker {
   }
 
   /**
-   * Follow the categories of an ack.
+   * Follow the categories of an ack too; none at the start of a connection.
    * @param {Record<string, string> | undefined} categories
    */
   follow(categories) {
-    this.#categories = { ...categories };
+    this.#categories = categories ? { ...this.#categories, ...categories } : {};
   }
 
   /**
@@ -407,24 +524,82 @@ class OffsetTracker {
    * Move to a message; returns false if the position was there already.
    * @param {Message} message
    */
-  advance({ channel, pos, ahead }) {
-    const category = channel.slice(channel.lastIndexOf(".") + 1);
-    const topic = this.#categories[category];
-    if (topic === undefined) throw new TypeError(`unknown category of ${channel}`);
-    const dash = pos.indexOf("-");
-    const partition = pos.slice(0, dash);
-    const offset = Number(pos.slice(dash + 1)); // exact up to 2^53
+  advance(message) {
+    const { topic, partition, offset } = this.#place(message);
     const own = this.#partitions(topic);
     if (offset <= (own[partition] ?? -1)) return false;
     const key = `${topic} ${partition}`;
     const isNew = !this.#ahead.get(key)?.has(offset);
-    if (ahead) {
+    if (message.ahead) {
       this.#ahead.set(key, (this.#ahead.get(key) ?? new Set()).add(offset));
     } else {
       own[partition] = offset;
       this.#forgetAhead(key, offset);
     }
     return isNew;
+  }
+
+  /**
+   * Know a message when it comes again, without a move: it is beyond what is to come.
+   * @param {Message} message
+   */
+  note(message) {
+    const { topic, partition, offset } = this.#place(message);
+    if (offset <= (this.positions[topic]?.[partition] ?? -1)) return;
+    const key = `${topic} ${partition}`;
+    this.#ahead.set(key, (this.#ahead.get(key) ?? new Set()).add(offset));
+  }
+
+  /**
+   * Move to where both are: what the other was behind with has come.
+   * @param {OffsetTracker} other
+   */
+  join({ positions, ids }) {
+    for (const [topic, offsets] of Object.entries(positions)) {
+      const own = this.#partitions(topic);
+      for (const [partition, offset] of Object.entries(offsets)) {
+        own[partition] = Math.max(offset, own[partition] ?? -1);
+        this.#forgetAhead(`${topic} ${partition}`, own[partition]);
+      }
+    }
+    this.ids = { ...ids, ...this.ids };
+  }
+
+  /**
+   * Forget all other topics.
+   * @param {Set<string>} topics
+   */
+  retain(topics) {
+    const isKept = (/** @type {[string, unknown]} */ [topic]) => topics.has(topic);
+    this.positions = Object.fromEntries(Object.entries(this.positions).filter(isKept));
+    this.ids = Object.fromEntries(Object.entries(this.ids).filter(isKept));
+    for (const key of this.#ahead.keys())
+      if (!topics.has(key.slice(0, key.lastIndexOf(" ")))) this.#ahead.delete(key);
+  }
+
+  /** One without positions, for messages of the same categories. */
+  fresh() {
+    const tracker = new OffsetTracker({}, {});
+    tracker.#categories = { ...this.#categories };
+    return tracker;
+  }
+
+  /** Another one at the same place. */
+  copy() {
+    const copied = new OffsetTracker(this.positions, this.ids);
+    copied.#categories = { ...this.#categories };
+    copied.#ahead = new Map([...this.#ahead].map(([key, offsets]) => [key, new Set(offsets)]));
+    return copied;
+  }
+
+  /** @param {Message} message */
+  #place({ channel, pos }) {
+    const category = channel.slice(channel.lastIndexOf(".") + 1);
+    const topic = this.#categories[category];
+    if (topic === undefined) throw new TypeError(`unknown category of ${channel}`);
+    const dash = pos.indexOf("-");
+    const offset = Number(pos.slice(dash + 1)); // exact up to 2^53
+    return { topic, partition: pos.slice(0, dash), offset };
   }
 
   /**
@@ -441,6 +616,563 @@ class OffsetTracker {
   /** @param {string} topic */
   #partitions(topic) {
     return (this.positions[topic] ??= {});
+  }
+}
+
+// What a client follows, and the positions from which each part resumes.
+
+
+/** @import { Ids, Message, Names, Positions, Subscription } from "../types/index.d.ts" */
+
+/**
+ * One subscription. `begun`: it has taken effect, so it is resumed after a break. `behind`: its own
+ * positions while its replay runs beside live messages of others. `topics`: of its names, as far as
+ * the server has said.
+ * @typedef {{ subscription: Subscription, begun: boolean, snapshotDue: boolean,
+ *   behind: OffsetTracker | null, topics: string[] | null }} Group
+ */
+
+/**
+ * One command that begins or resumes groups, which have all options in common.
+ * @typedef {{ groups: Group[], subscription: Subscription, tracker: OffsetTracker | null,
+ *   withSnapshot: boolean }} Step
+ */
+
+/**
+ * All groups share the positions of `tracker`, except those behind it.
+ */
+class SubscriptionSet {
+  tracker;
+  /** @type {Group[]} */
+  #groups;
+
+  /**
+   * @param {readonly Subscription[]} subscriptions
+   * @param {OffsetTracker} tracker where they are; if it has positions, they are resumed
+   */
+  constructor(subscriptions, tracker) {
+    this.tracker = tracker;
+    const begun = !tracker.isEmpty;
+    this.#groups = subscriptions.map((one) => newGroup(one, begun));
+  }
+
+  get subscriptions() {
+    return this.#groups.map(({ subscription }) => subscription);
+  }
+
+  /** Whether some group is behind the others. */
+  get isSplit() {
+    return this.#groups.some(({ behind }) => behind !== null);
+  }
+
+  /** The positions up to which everything of every group has come. */
+  get positions() {
+    if (!this.isSplit) return this.tracker.positions;
+    const positions = structuredClone(this.tracker.positions);
+    for (const behind of this.#behind())
+      for (const [topic, offsets] of Object.entries(behind.positions)) {
+        const own = (positions[topic] ??= {});
+        for (const [partition, offset] of Object.entries(offsets))
+          own[partition] = Math.min(offset, own[partition] ?? offset);
+      }
+    return positions;
+  }
+
+  /** @returns {Ids} */
+  get ids() {
+    const several = this.#behind().map(({ ids }) => ids);
+    return several.length ? Object.assign({}, ...several, this.tracker.ids) : this.tracker.ids;
+  }
+
+  // ---- a new connection
+
+  /**
+   * The commands with which a connection begins: what has begun is resumed first. The server
+   * replays one after the other, and live messages come meanwhile, so only the first leaves its
+   * groups at the common positions.
+   * @returns {Step[]}
+   */
+  plan() {
+    /** @type {Map<string, Group[]>} */
+    const alike = new Map();
+    const trackers = this.#behind();
+    for (const group of this.#groups) {
+      const { begun, snapshotDue, subscription, behind } = group;
+      const { snapshot, since_ms } = subscription;
+      const start = begun ? [trackers.indexOf(/** @type {OffsetTracker} */ (behind))] : [snapshot, since_ms];
+      const key = JSON.stringify([begun, snapshotDue, start]) + optionsOf(subscription);
+      alike.set(key, [...(alike.get(key) ?? []), group]);
+    }
+    let isShared = false;
+    const several = [...alike.values()];
+    const begun = several.filter(([first]) => first?.begun);
+    const others = several.filter(([first]) => !first?.begun);
+    return [...begun, ...others].map((groups) => {
+      const [first] = /** @type {[Group]} */ (/** @type {unknown} */ (groups));
+      let tracker = first.behind ?? (first.begun ? this.tracker : null);
+      if (tracker === this.tracker && isShared) {
+        tracker = this.tracker.copy();
+        for (const group of groups) group.behind = tracker;
+      }
+      isShared ||= tracker === this.tracker;
+      return this.#step(groups, tracker);
+    });
+  }
+
+  /**
+   * One command for all groups, as a stream needs it; null if there are none. What is behind makes
+   * the others begin there too: some of their messages come again.
+   * @returns {Step | null}
+   */
+  planStream() {
+    const { positions, ids, isSplit } = this;
+    if (isSplit) {
+      this.tracker = new OffsetTracker(positions, ids);
+      for (const group of this.#groups) group.behind = null;
+    }
+    return this.#groups.length ? this.#step(this.#groups, this.tracker) : null;
+  }
+
+  /**
+   * Whether one command can begin or resume all groups, and this one too.
+   * @param {Subscription} [another]
+   */
+  hasSameOptions(another) {
+    const all = another ? [...this.subscriptions, another] : this.subscriptions;
+    return new Set(all.map(optionsOf)).size <= 1;
+  }
+
+  /**
+   * @param {Group[]} groups
+   * @param {OffsetTracker | null} tracker
+   * @returns {Step}
+   */
+  #step(groups, tracker) {
+    const subscription = merged(groups.map((group) => group.subscription));
+    // They are the whole connection's, so the last one that said something counts.
+    for (const field of /** @type {const} */ (["delivery", "frames"])) {
+      const said = this.subscriptions.map((one) => one[field]).filter(Boolean).pop();
+      if (said) Object.assign(subscription, { [field]: said });
+    }
+    const withSnapshot = groups.some(({ snapshotDue }) => snapshotDue);
+    return { groups: [...groups], subscription, tracker, withSnapshot };
+  }
+
+  // ---- what the server says
+
+  /**
+   * Whether others than these have taken effect.
+   * @param {Group[]} groups
+   */
+  hasOthers(groups) {
+    return this.#groups.some((group) => group.begun && !groups.includes(group));
+  }
+
+  /**
+   * A subscription of the application takes effect; it replaces the options of equal names.
+   * @param {Group} group
+   */
+  add(group) {
+    this.end(group.subscription);
+    this.#groups.push(group);
+  }
+
+  /**
+   * Names are not followed any more.
+   * @param {Names} names
+   */
+  end(names) {
+    this.#groups = this.#groups.filter((group) => {
+      const left = without(group.subscription, names);
+      group.subscription = left ?? group.subscription;
+      return left;
+    });
+  }
+
+  /**
+   * The part of `names` that is not followed under the same names; null if all of it is.
+   * @param {Names} names
+   */
+  unknown(names) {
+    /** @type {Names | null} */
+    let left = names;
+    for (const { subscription } of this.#groups) left &&= without(left, subscription);
+    return left;
+  }
+
+  /**
+   * A replay has ended: its groups are where the others are.
+   * @param {OffsetTracker} behind
+   */
+  caughtUp(behind) {
+    this.tracker.join(behind);
+    this.leave(behind);
+  }
+
+  /**
+   * No group is at these positions any more.
+   * @param {OffsetTracker | null} behind
+   */
+  leave(behind) {
+    for (const group of this.#groups) if (group.behind === behind) group.behind = null;
+  }
+
+  /**
+   * Move to a message; returns false if it came before.
+   * @param {Message} message
+   * @param {OffsetTracker | null} replaying the positions that the replay moves
+   */
+  advance(message, replaying) {
+    if (message.replay && replaying) return replaying.advance(message);
+    if (this.isSplit) for (const behind of this.#behind()) behind.note(message);
+    return this.tracker.advance(message);
+  }
+
+  /**
+   * Follow the categories of an ack; none at the start of a connection.
+   * @param {Record<string, string> | undefined} categories
+   */
+  follow(categories) {
+    for (const tracker of [this.tracker, ...this.#behind()]) tracker.follow(categories);
+  }
+
+  /**
+   * A feed notice moves every group back.
+   * @param {import("./offset-tracker.js").Item} item
+   */
+  apply(item) {
+    const trackers = item.type === "feed" ? this.#behind() : [];
+    for (const tracker of [this.tracker, ...trackers]) tracker.apply(item);
+  }
+
+  /**
+   * A stream resumes; what it says is lost of a topic that it begins with is from before that.
+   * @param {any} ack
+   */
+  withoutNewTopics(ack) {
+    const known = this.tracker.positions;
+    const isKnown = (/** @type {[string, unknown]} */ [topic]) => topic in known;
+    if (!ack.lost || this.tracker.isEmpty) return ack;
+    const lost = Object.entries(ack.lost).filter(isKnown);
+    if (lost.length) return { ...ack, lost: Object.fromEntries(lost) };
+    // The positions that end what is lost are those at which the new topics begin.
+    const { lost: all, reason: _reason, ...rest } = ack;
+    const ends = new OffsetTracker({}, {});
+    ends.apply(ack);
+    ends.passLost({ lost: all, positions: ack.positions ?? {} });
+    return { ...rest, positions: ends.positions, recovered: true };
+  }
+
+  /** Forget the positions of topics that are not followed, if all topics are known. */
+  forgetOthers() {
+    const begun = this.#groups.filter((group) => group.begun);
+    const known = begun.map(({ topics }) => topics);
+    if (!known.includes(null)) this.tracker.retain(new Set(known.flatMap((topics) => topics ?? [])));
+  }
+
+  #behind() {
+    const several = this.#groups.flatMap(({ behind }) => behind ?? []);
+    return [...new Set(several)];
+  }
+}
+
+/**
+ * A group that has not caught up with anything.
+ * @param {Subscription} subscription
+ * @param {boolean} begun
+ * @returns {Group}
+ */
+function newGroup(subscription, begun) {
+  const snapshotDue = Boolean(subscription.snapshot) && !begun;
+  return { subscription, begun, snapshotDue, behind: null, topics: null };
+}
+
+/**
+ * The command of a step.
+ * @param {Step} step
+ * @param {number} id
+ */
+function stepText({ subscription, tracker, withSnapshot }, id) {
+  if (tracker === null || tracker.isEmpty) return subscribe(id, subscription);
+  /** @type {{ positions: Positions, ids: Ids }} */
+  const { positions, ids } = tracker;
+  return resume(id, subscription, { positions, ids, snapshot: withSnapshot });
+}
+
+// The commands of a client, one after the other: what resumes, then what the application asks for.
+
+
+/** @import { Names, Rejection, Subscription } from "../types/index.d.ts" */
+/** @import { OffsetTracker } from "./offset-tracker.js" */
+/** @import { Step, SubscriptionSet } from "./subscription-set.js" */
+
+/**
+ * What the application asks for, until it is answered.
+ * @typedef {{ kind: "subscribe" | "unsubscribe", subscription: Subscription,
+ *   resolve: (answer: any) => void, reject: (error: Error) => void }} Request
+ */
+
+const NOT_SUBSCRIBED = "NOT_SUBSCRIBED";
+
+/**
+ * Each command waits for the answer to the one before: the server's answer to a command above the
+ * rate limit does not say which command it was. A request stays until it is answered, so a new
+ * connection sends it again.
+ */
+class CommandQueue {
+  #set;
+  /** @type {Request[]} */
+  #requests = [];
+  /** @type {Step[]} */
+  #plan = [];
+  /** The id of the last command. */
+  #id = 0;
+
+  // In flight: a step, or the end of some names; and whose request it is.
+  /** @type {Step | null} */
+  #step = null;
+  /** @type {{ names: Names, rejected: Rejection[] } | null} */
+  #ending = null;
+  /** @type {Request[]} */
+  #answering = [];
+
+  /** @param {SubscriptionSet} set */
+  constructor(set) {
+    this.#set = set;
+  }
+
+  /** @param {Request} request */
+  add(request) {
+    this.#requests.push(request);
+  }
+
+  get awaitsAnswer() {
+    return this.#step !== null || this.#ending !== null;
+  }
+
+  get awaitsEnd() {
+    return this.#ending !== null;
+  }
+
+  /**
+   * Whether an error is the answer to the command in flight; above the rate limit it has no id.
+   * @param {{ id?: unknown }} error
+   */
+  isAnswer({ id = this.#id }) {
+    return this.awaitsAnswer && id === this.#id;
+  }
+
+  // ---- a new connection
+
+  /** What is to be unsubscribed is not resumed. */
+  begin() {
+    [this.#step, this.#ending, this.#answering, this.#id] = [null, null, [], 0];
+    while (this.#requests[0]?.kind === "unsubscribe") this.#endAtOnce(this.#requests[0]);
+    this.#plan = this.#set.plan();
+  }
+
+  /** The same for a stream: one request has everything that is asked for. */
+  beginStream() {
+    [this.#step, this.#ending, this.#answering, this.#id] = [null, null, [], 0];
+    this.#plan = [];
+    for (const request of [...this.#requests]) {
+      if (request.kind === "unsubscribe") this.#endAtOnce(request);
+      else this.#addToStream(request);
+    }
+    const step = this.#set.planStream();
+    if (step) this.#plan.push(step);
+  }
+
+  /** @param {Request} request */
+  #endAtOnce(request) {
+    const ending = this.#known(request);
+    if (ending === null) return;
+    this.#set.end(ending.names);
+    this.#set.forgetOthers();
+    const { rejected } = ending;
+    const unsubscribed = namesOf(ending.names);
+    const count = this.#set.subscriptions.flatMap(namesOf).length;
+    this.#remove(request).resolve({ type: "unsubscription_ack", unsubscribed, rejected, count });
+  }
+
+  /** @param {Request} request */
+  #addToStream(request) {
+    const { subscription } = request;
+    const why = !this.#set.hasSameOptions(subscription)
+      ? "over Server-Sent Events all subscriptions have the same max_rate, where and tokens"
+      : subscription.since_ms !== undefined && this.#set.subscriptions.length
+        ? "over Server-Sent Events only the first subscription can begin at a time"
+        : namesOf(subscription).some((name) => name.includes(","))
+          ? "over Server-Sent Events a name cannot have a comma"
+          : null;
+    if (why !== null) {
+      this.#remove(request).reject(new SubscriptionError("NOT_AVAILABLE", why));
+      return;
+    }
+    this.#set.add(newGroup(subscription, false));
+    this.#answering.push(request);
+  }
+
+  // ---- commands
+
+  /**
+   * The next command, if none is in flight. The server carries out what begins something after a
+   * replay; what ends something, at once.
+   * @param {boolean} isReplaying
+   */
+  next(isReplaying) {
+    if (this.awaitsAnswer) return null;
+    if (this.#plan.length) {
+      if (isReplaying) return null;
+      this.#step = this.#plan.shift() ?? null;
+    } else if (!this.#takeRequest(isReplaying)) return null;
+    this.#id++;
+    return this.text();
+  }
+
+  /** The command in flight. */
+  text() {
+    if (this.#step !== null) return stepText(this.#step, this.#id);
+    return unsubscribe(this.#id, this.#ending?.names ?? {});
+  }
+
+  /** @param {boolean} isReplaying */
+  #takeRequest(isReplaying) {
+    /** @type {Set<string>} */
+    const held = new Set();
+    for (const request of [...this.#requests]) {
+      const { kind, subscription } = request;
+      if (kind === "subscribe") {
+        if (!isReplaying) {
+          const group = newGroup(subscription, false);
+          const withSnapshot = group.snapshotDue;
+          this.#step = { groups: [group], subscription, tracker: null, withSnapshot };
+          this.#answering = [request];
+          return true;
+        }
+        for (const name of namesOf(subscription)) held.add(name);
+      } else if (!namesOf(subscription).some((name) => held.has(name))) {
+        this.#ending = this.#known(request);
+        if (this.#ending === null) continue;
+        this.#answering = [request];
+        return true;
+      }
+    }
+    return false;
+  }
+
+  /**
+   * What of it is subscribed; without anything the request is rejected.
+   * @param {Request} request
+   * @returns {{ names: Names, rejected: Rejection[] } | null}
+   */
+  #known(request) {
+    const asked = request.subscription;
+    const unknown = namesOf(this.#set.unknown(asked) ?? {});
+    const message = "not subscribed under this name";
+    const rejected = unknown.map((name) => ({ name, code: NOT_SUBSCRIBED, message }));
+    const names = filterNames(asked, (name) => !unknown.includes(name));
+    if (names !== null) return { names, rejected };
+    this.#remove(request).reject(new SubscriptionError(NOT_SUBSCRIBED, message, rejected));
+    return null;
+  }
+
+  // ---- answers
+
+  /**
+   * The step in flight has taken effect. Returns it, and the positions that its replay moves if it
+   * runs beside live messages.
+   * @param {any} ack
+   * @param {boolean} isStream
+   * @returns {{ step: Step, behind: OffsetTracker | null }}
+   */
+  accepted(ack, isStream) {
+    const step = /** @type {Step} */ (this.#step);
+    const requests = this.#answering;
+    [this.#step, this.#answering] = [null, []];
+    const set = this.#set;
+    /** @type {OffsetTracker | null} */
+    let behind = step.tracker === set.tracker ? null : step.tracker;
+    if (step.tracker === null && ack.replayed !== undefined && set.hasOthers(step.groups))
+      behind = set.tracker.fresh();
+    const topics = Object.values(ack.categories ?? {});
+    for (const group of step.groups) Object.assign(group, { begun: true, behind, topics });
+    /** @type {string[]} */
+    const accepted = ack.subscribed;
+    for (const request of requests) {
+      const rejected = namesOf(request.subscription).filter((name) => !accepted.includes(name));
+      const group = step.groups[0];
+      if (!isStream && group) {
+        group.subscription = filterNames(request.subscription, (name) => accepted.includes(name)) ?? group.subscription;
+        set.add(group);
+      } else if (rejected.length) {
+        const names = filterNames(request.subscription, (name) => rejected.includes(name));
+        if (names !== null) set.end(names);
+      }
+      this.#answer(request, ack, rejected);
+    }
+    return { step, behind };
+  }
+
+  /**
+   * @param {Request} request
+   * @param {any} ack
+   * @param {string[]} rejected
+   */
+  #answer(request, ack, rejected) {
+    const own = namesOf(request.subscription);
+    /** @type {Rejection[]} */
+    const why = (ack.rejected ?? []).filter((/** @type {Rejection} */ { name }) => own.includes(name));
+    const subscribed = own.filter((name) => !rejected.includes(name));
+    const { resolve, reject } = this.#remove(request);
+    if (subscribed.length) resolve({ ...ack, type: "subscription_ack", subscribed, rejected: why });
+    else reject(new SubscriptionError(why[0]?.code ?? "", "the server rejected every name", why));
+  }
+
+  /**
+   * The names in flight have ended.
+   * @param {any} ack
+   */
+  unsubscribed(ack) {
+    const ending = this.#ending;
+    const [request] = this.#answering;
+    [this.#ending, this.#answering] = [null, []];
+    if (ending === null || request === undefined) return;
+    // Also what the server has ended before, because a token did not grant it.
+    this.#set.end(ending.names);
+    this.#set.forgetOthers();
+    const rejected = [...(ack.rejected ?? []), ...ending.rejected];
+    const { resolve, reject } = this.#remove(request);
+    if (ack.unsubscribed.length) resolve({ ...ack, rejected });
+    else reject(new SubscriptionError(NOT_SUBSCRIBED, "the server rejected every name", rejected));
+  }
+
+  /**
+   * What is in flight was rejected: whoever asked for it is told. Returns false if nothing else is
+   * followed, and the feed has to end.
+   * @param {SubscriptionError} error
+   */
+  rejected(error) {
+    const [step, requests] = [this.#step, this.#answering];
+    [this.#step, this.#ending, this.#answering] = [null, null, []];
+    for (const request of requests) this.#remove(request).reject(error);
+    if (requests.length || step === null) return true;
+    this.#set.leave(step.tracker);
+    return step.groups.length < this.#set.subscriptions.length;
+  }
+
+  /**
+   * The feed has ended.
+   * @param {SubscriptionError} error
+   */
+  close(error) {
+    for (const { reject } of this.#requests.splice(0)) reject(error);
+  }
+
+  /** @param {Request} request */
+  #remove(request) {
+    this.#requests = this.#requests.filter((one) => one !== request);
+    return request;
   }
 }
 
@@ -485,6 +1217,70 @@ class ReconnectDelay {
     const delay = this.#wasAdvised ? Math.max(advice ?? 0, jittered) : (advice ?? jittered);
     if (advice !== null) this.#wasAdvised = true;
     return delay;
+  }
+}
+
+// How much of a replay is still to come, and the positions that it moves.
+
+/** @import { Message } from "../types/index.d.ts" */
+/** @import { OffsetTracker } from "./offset-tracker.js" */
+/** @import { Step, SubscriptionSet } from "./subscription-set.js" */
+
+/** The replays of one connection, one after the other. */
+class ReplayProgress {
+  #set;
+  /** @type {Step | null} the command that it belongs to */
+  #step = null;
+  /** @type {number | null} messages that are still to come, null for an unknown number */
+  #left = 0;
+  /** @type {OffsetTracker | null} positions of its own, if it runs beside live messages */
+  #behind = null;
+  /** Whether replayed messages before the positions are handed on. */
+  #withSnapshot = false;
+
+  /** @param {SubscriptionSet} set */
+  constructor(set) {
+    this.#set = set;
+  }
+
+  get isRunning() {
+    return this.#left !== 0;
+  }
+
+  /** The positions that it moves. */
+  get tracker() {
+    return this.#behind ?? this.#set.tracker;
+  }
+
+  /**
+   * An ack says what follows.
+   * @param {Step} step
+   * @param {number | null | undefined} replayed
+   * @param {OffsetTracker | null} behind
+   */
+  begin(step, replayed, behind) {
+    this.#withSnapshot = step.withSnapshot;
+    if (replayed === undefined) return;
+    [this.#step, this.#left, this.#behind] = [step, replayed, behind];
+    if (replayed === 0) this.end();
+  }
+
+  /**
+   * Move to a message; returns whether to hand it on.
+   * @param {Message} message
+   */
+  advance(message) {
+    const isNew = this.#set.advance(message, this.#behind);
+    if (message.replay && this.#left && !--this.#left) this.end();
+    return isNew || Boolean(message.replay && this.#withSnapshot);
+  }
+
+  /** All of it has come. */
+  end() {
+    this.#left = 0;
+    for (const group of this.#step?.groups ?? []) group.snapshotDue = false;
+    if (this.#behind) this.#set.caughtUp(this.#behind);
+    [this.#step, this.#behind] = [null, null];
   }
 }
 
@@ -573,6 +1369,7 @@ class TokenRefresh {
 
 
 /** @import { Ids, Message, Notice, Positions, Subscription } from "../types/index.d.ts" */
+/** @import { Request } from "./command-queue.js" */
 
 /**
  * What the shell has to do. `fetch`: call the token function, and report with `fetched` or
@@ -589,6 +1386,9 @@ class TokenRefresh {
  * @typedef {"waiting" | "fetching" | "connecting" | "connected" | "ended"} State
  */
 
+// Until a command is sent again, if the server does not say when.
+const LATER_MS = 1000;
+
 /**
  * Times are milliseconds of any clock that does not go back. The methods that are generators are
  * run to their end; while they run, positions stand exactly behind the message they yield.
@@ -600,9 +1400,10 @@ class Session {
   generation = 0;
   /** How many messages were dropped because they had come before. */
   duplicates = 0;
-  offsets;
+  /** What is followed, and where each part of it is. */
+  set;
 
-  #subscription;
+  #commands;
   #token;
   #renewable;
   #silence;
@@ -613,6 +1414,8 @@ class Session {
   /** @type {number | null} when the silence has been too long */
   #silenceDue = null;
   #wasAsked = false; // for a sign of life
+  /** @type {number | null} when to send a command again, or begin a stream anew */
+  #commandDue = null;
 
   // Of the current connection.
   #subscribed = false;
@@ -620,33 +1423,35 @@ class Session {
   #seq = 0;
   /** @type {number | null} ms, from the server */
   #advice = null;
-  #withSnapshot = false; // the command asked for one
-  /** @type {number | null | undefined} replayed messages that are still to come */
-  #replayed;
-
-  #snapshotDue; // wanted, and has not come whole yet
+  #isStream = false;
+  /** @type {ReplayProgress} */
+  #replay;
 
   /**
-   * @param {Subscription} subscription
+   * @param {Subscription | readonly Subscription[]} given
    * @param {{ positions?: Positions, ids?: Ids, backoff?: readonly [number, number],
    *   silence?: number, token?: string, renewable?: boolean, random?: () => number }} [options]
    */
-  constructor(subscription, options = {}) {
+  constructor(given, options = {}) {
     const { positions = {}, ids = {}, backoff = [200, 15_000], silence = 10_000 } = options;
     const { token, renewable = false, random = Math.random } = options;
-    this.#subscription = { ...subscription };
+    const subscriptions = Array.isArray(given) ? given : [given];
+    this.set = new SubscriptionSet(
+      subscriptions.map((one) => ({ ...one })),
+      new OffsetTracker(positions, ids),
+    );
+    this.#commands = new CommandQueue(this.set);
+    this.#replay = new ReplayProgress(this.set);
     this.#token = token === undefined ? undefined : checkedToken(token);
     this.#renewable = renewable;
     this.#silence = silence;
-    this.offsets = new OffsetTracker(positions, ids);
     this.#delay = new ReconnectDelay(backoff, random);
     this.#refresh = new TokenRefresh(random);
-    this.#snapshotDue = Boolean(subscription.snapshot) && this.offsets.isEmpty;
   }
 
   /** When to call `expire` at the latest; null while there is nothing to wait for. */
   get deadline() {
-    const due = [this.#reconnectDue, this.#silenceDue, this.#refresh.due];
+    const due = [this.#reconnectDue, this.#silenceDue, this.#refresh.due, this.#commandDue];
     const times = due.filter((time) => time !== null);
     return times.length ? Math.min(...times) : null;
   }
@@ -661,7 +1466,8 @@ class Session {
   *start(now) {
     this.#reconnectDue = null;
     [this.#subscribed, this.#seq, this.#advice] = [false, 0, null];
-    this.offsets.follow(undefined);
+    this.set.follow(undefined);
+    this.#replay = new ReplayProgress(this.set);
     if (!this.#renewable) return yield this.#connect(this.#token, now);
     this.state = "fetching";
     this.#expectLife(now);
@@ -699,18 +1505,33 @@ class Session {
   }
 
   /**
-   * The WebSocket is open.
+   * The WebSocket is open, or a stream can be requested.
+   * @param {number} now
+   * @param {boolean} [isStream]
+   * @returns {Actions}
+   */
+  *opened(now, isStream = false) {
+    this.state = "connected";
+    this.#isStream = isStream;
+    this.#hear(now);
+    if (isStream) this.#commands.beginStream();
+    else this.#commands.begin();
+    yield* this.#sendNext();
+  }
+
+  /**
+   * The application subscribes to more, or unsubscribes.
+   * @param {Request} request
    * @param {number} now
    * @returns {Actions}
    */
-  *opened(now) {
-    this.state = "connected";
-    this.#hear(now);
-    const { isEmpty, positions, ids } = this.offsets;
-    this.#withSnapshot = this.#snapshotDue;
-    const from = { positions, ids, snapshot: this.#snapshotDue };
-    const text = isEmpty ? subscribe(this.#subscription) : resume(this.#subscription, from);
-    yield { do: "send", text };
+  *request(request, now) {
+    if (this.state === "ended") return request.reject(ended());
+    this.#commands.add(request);
+    if (this.state !== "connected") return;
+    // A stream begins anew with all that is asked for at the same time.
+    if (this.#isStream) this.#commandDue = now;
+    else yield* this.#sendNext();
   }
 
   /**
@@ -760,7 +1581,7 @@ class Session {
     const delay = this.#delay.next(code, held, this.#advice);
     const retry_ms = isFinal(code, reason, this.#renewable) ? null : delay;
     this.#leave();
-    if (retry_ms === null) this.state = "ended";
+    if (retry_ms === null) this.#end();
     else this.#reconnectDue = now + retry_ms;
     yield { do: "disconnect" };
     yield { do: "notice", notice: { type: "disconnected", code, reason, retry_ms } };
@@ -773,6 +1594,11 @@ class Session {
    */
   *expire(now) {
     if (this.#reconnectDue !== null && this.#reconnectDue <= now) return yield* this.start(now);
+    if (this.#commandDue !== null && this.#commandDue <= now) {
+      this.#commandDue = null;
+      if (this.#isStream) return yield* this.#restart(now);
+      yield { do: "send", text: this.#commands.text() };
+    }
     if (this.#silenceDue !== null && this.#silenceDue <= now) {
       if (this.#wasAsked) {
         return yield* this.closed(ABNORMAL, "nothing was received for too long", now);
@@ -789,7 +1615,7 @@ class Session {
   /** The application ends it. */
   close() {
     this.#leave();
-    this.state = "ended";
+    this.#end();
   }
 
   // ---- what it means
@@ -806,10 +1632,32 @@ class Session {
     return { do: "connect", token };
   }
 
+  /**
+   * A stream begins anew at once, with other names.
+   * @param {number} now
+   * @returns {Actions}
+   */
+  *#restart(now) {
+    this.#leave();
+    yield { do: "disconnect" };
+    yield* this.start(now);
+  }
+
+  #end() {
+    this.state = "ended";
+    this.#commands.close(ended());
+  }
+
+  /** @returns {Actions} */
+  *#sendNext() {
+    const text = this.#commands.next(this.#replay.isRunning);
+    if (text !== null) yield { do: "send", text };
+  }
+
   #leave() {
     this.generation++;
     this.state = "waiting";
-    [this.#reconnectDue, this.#silenceDue] = [null, null];
+    [this.#reconnectDue, this.#silenceDue, this.#commandDue] = [null, null, null];
     this.#refresh.begin(undefined);
   }
 
@@ -829,16 +1677,17 @@ class Session {
    * @returns {Actions}
    */
   *#message(message, now) {
-    const { seq, skipped = 0, replay } = message;
+    const { seq, skipped = 0 } = message;
+    const { generation } = this;
     if (seq !== this.#seq + 1 + skipped) {
       // A position behind it would hide what is missing. A resume brings it.
       return yield* this.closed(GAP, `gap before message ${seq}`, now);
     }
     this.#seq = seq;
-    if (replay && this.#replayed && !--this.#replayed) this.#snapshotDue = false;
-    const isNew = this.offsets.advance(message);
-    if (isNew || (replay && this.#withSnapshot)) yield { do: "message", message };
+    const wasRunning = this.#replay.isRunning;
+    if (this.#replay.advance(message)) yield { do: "message", message };
     else this.duplicates++;
+    if (wasRunning && this.generation === generation) yield* this.#sendNext();
   }
 
   /**
@@ -847,17 +1696,28 @@ class Session {
    * @returns {Actions}
    */
   *#notice(item, now) {
-    const isAnswer = !this.#subscribed && (item.subscribed || item.type === "error");
-    if (isAnswer) return yield* this.#answer(item, now);
-    this.offsets.apply(item);
+    const { generation } = this;
+    if (item.subscribed && this.#commands.awaitsAnswer) yield* this.#accept(item, now);
+    else if (item.type === "error" && this.#commands.isAnswer(item)) yield* this.#refuse(item, item, now);
+    else yield* this.#hearNotice(item, now);
+    if (this.generation === generation && this.#commandDue === null) yield* this.#sendNext();
+  }
+
+  /**
+   * @param {any} item
+   * @param {number} now
+   * @returns {Actions}
+   */
+  *#hearNotice(item, now) {
+    if (item.type === "replay_complete") this.#replay.end();
+    if (item.type === "unsubscription_ack" && !item.forced && this.#commands.awaitsEnd)
+      this.#commands.unsubscribed(item);
+    this.set.apply(item);
     switch (item.type) {
       case "pong":
         return;
-      case "replay_complete":
-        this.#snapshotDue = false;
-        break;
       case "replay_incomplete":
-        this.offsets.passLost(item);
+        this.#replay.tracker.passLost(item);
         break;
       case "reconnect":
         this.#advice = item.data.after_ms;
@@ -880,29 +1740,51 @@ class Session {
   }
 
   /**
+   * @param {any} ack
+   * @param {number} now
+   * @returns {Actions}
+   */
+  *#accept(ack, now) {
+    if (!ack.subscribed.length) return yield* this.#refuse(ack.rejected?.[0] ?? ack, ack, now);
+    if (!this.#subscribed) [this.#subscribed, this.#subscribedAt] = [true, now];
+    const answer = this.#isStream ? this.set.withoutNewTopics(ack) : ack;
+    this.set.follow(answer.categories);
+    const { step, behind } = this.#commands.accepted(answer, this.#isStream);
+    const tracker = behind ?? this.set.tracker;
+    tracker.apply(answer);
+    tracker.passLost(answer);
+    this.#replay.begin(step, answer.replayed, behind);
+    yield { do: "notice", notice: answer };
+  }
+
+  /**
+   * The command in flight was rejected, or is to be sent again.
+   * @param {{ code: string, message: string, retry?: boolean, retry_ms?: number }} why
    * @param {any} answer
    * @param {number} now
    * @returns {Actions}
    */
-  *#answer(answer, now) {
-    if (!answer.subscribed?.length) {
-      const { code, message, retry, retry_ms } = answer.rejected?.[0] ?? answer;
-      if (retry_ms) this.#advice = retry_ms;
-      return yield* this.closed(retry ? TRY_AGAIN_LATER : NORMAL, `${code}: ${message}`, now);
+  *#refuse({ code, message, retry, retry_ms }, answer, now) {
+    if (retry && this.#subscribed) {
+      // It does not say which command was ignored: an `auth`, perhaps.
+      if (code === "RATE_LIMIT_EXCEEDED") this.#refresh.schedule(now, retry_ms);
+      this.#commandDue = now + (retry_ms ?? LATER_MS);
+      return;
     }
-    [this.#subscribed, this.#subscribedAt] = [true, now];
-    this.#replayed = answer.replayed;
-    if (this.#replayed === 0) this.#snapshotDue = false;
-    this.offsets.follow(answer.categories);
-    this.offsets.apply(answer);
-    this.offsets.passLost(answer);
-    yield { do: "notice", notice: answer };
+    if (retry) {
+      if (retry_ms) this.#advice = retry_ms;
+      return yield* this.closed(TRY_AGAIN_LATER, `${code}: ${message}`, now);
+    }
+    const error = new SubscriptionError(code, message, answer.rejected);
+    if (this.#commands.rejected(error)) yield { do: "notice", notice: answer };
+    else yield* this.closed(NORMAL, `${code}: ${message}`, now);
   }
 }
 
 // WebSocket, or Server-Sent Events where something in between refuses upgrades: docs/client-js.md.
 
-/** @import { Subscription } from "../types/index.d.ts" */
+
+/** @import { SubscriptionSet } from "./subscription-set.js" */
 
 // So many WebSockets in a row that brought nothing.
 const FAILURES = 3;
@@ -929,11 +1811,12 @@ class TransportChoice {
   /**
    * Choose for a new connection.
    * @param {number} now
+   * @param {boolean} [fits] whether a stream can carry what is followed
    */
-  next(now) {
+  next(now, fits = true) {
     const isDue = now - this.#webSocketAt >= RETRY_WEBSOCKET_MS;
     const useStream = this.#streamWorked ? !isDue : this.#failures >= FAILURES;
-    this.current = this.#hasFallback && useStream ? "sse" : "websocket";
+    this.current = this.#hasFallback && fits && useStream ? "sse" : "websocket";
     if (this.current === "websocket") this.#webSocketAt = now;
     [this.#isOpen, this.#worked] = [true, false];
     return this.current;
@@ -958,16 +1841,22 @@ class TransportChoice {
 }
 
 /**
+ * Whether a stream can carry what is followed: its query has one set of options, and commas between
+ * names.
+ * @param {SubscriptionSet} set
+ */
+function fitsStream(set) {
+  const names = set.subscriptions.flatMap((one) => [...namesOf(one), ...(one.tokens ?? [])]);
+  return set.hasSameOptions() && !names.some((name) => name.includes(","));
+}
+
+/**
  * Where the streams are of a server with this WebSocket; null if there are none.
  * @param {string | URL} url of the WebSocket
- * @param {Subscription} subscription
  * @param {boolean | string | URL} fallback as in the options
  */
-function streamUrl(url, subscription, fallback) {
-  const { channels = [], topics = [], bundles = [], tokens = [] } = subscription;
-  // Commas stand between names there.
-  const isSeparable = [channels, topics, bundles, tokens].flat().every((name) => !name.includes(","));
-  if (fallback === false || !isSeparable) return null;
+function streamUrl(url, fallback) {
+  if (fallback === false) return null;
   /** @type {URL} */
   let found;
   try {
@@ -987,7 +1876,7 @@ function streamUrl(url, subscription, fallback) {
 // The session with a WebSocket, a clock and a timer: what applications use.
 
 
-/** @import { FeedOptions, Message, Notice, Subscription } from "../types/index.d.ts" */
+/** @import { FeedOptions, Message, Names, Notice, Subscription, SubscriptionAck, UnsubscriptionAck } from "../types/index.d.ts" */
 /** @import { Actions } from "./session.js" */
 
 // A longer one would fire at once.
@@ -1022,10 +1911,10 @@ class OdinFeed {
 
   /**
    * @param {string | URL} url
-   * @param {Subscription} subscription
+   * @param {Subscription | readonly Subscription[]} subscriptions
    * @param {FeedOptions} [options]
    */
-  constructor(url, subscription, options = {}) {
+  constructor(url, subscriptions, options = {}) {
     const { token, WebSocket: Given = globalThis.WebSocket, ...others } = options;
     const { fallback = true, fetch = globalThis.fetch, ...rest } = others;
     if (Given === undefined) {
@@ -1037,9 +1926,9 @@ class OdinFeed {
     this.#token = isFunction ? token : undefined;
     // A browser's fetch has to be called on its window.
     this.#fetchStream = fetch?.bind(globalThis);
-    this.#streamUrl = fetch === undefined ? null : streamUrl(url, subscription, fallback);
+    this.#streamUrl = fetch === undefined ? null : streamUrl(url, fallback);
     this.#choice = new TransportChoice(this.#streamUrl !== null);
-    this.#session = new Session(subscription, {
+    this.#session = new Session(subscriptions, {
       ...rest,
       renewable: isFunction,
       ...(typeof token === "string" ? { token } : {}),
@@ -1054,12 +1943,35 @@ class OdinFeed {
 
   /** The offset of the last record that `onmessage` got, by topic and partition. */
   get positions() {
-    return this.#session.offsets.positions;
+    return this.#session.set.positions;
   }
 
   /** The ids of the topics of `positions`. */
   get ids() {
-    return this.#session.offsets.ids;
+    return this.#session.set.ids;
+  }
+
+  /** What is followed at the moment. */
+  get subscriptions() {
+    return this.#session.set.subscriptions;
+  }
+
+  /**
+   * Follow more; the server's answer, or a SubscriptionError.
+   * @param {Subscription} subscription
+   * @returns {Promise<SubscriptionAck>}
+   */
+  subscribe(subscription) {
+    return this.#request("subscribe", subscription);
+  }
+
+  /**
+   * Follow less, by the names that were subscribed; the answer, or a SubscriptionError.
+   * @param {Names} names
+   * @returns {Promise<UnsubscriptionAck>}
+   */
+  unsubscribe(names) {
+    return this.#request("unsubscribe", names);
   }
 
   /** What carries the current connection, or carried the last one. */
@@ -1077,6 +1989,18 @@ class OdinFeed {
     this.#session.close();
     this.#disconnect();
     this.#setAlarm();
+  }
+
+  /**
+   * @param {"subscribe" | "unsubscribe"} kind
+   * @param {Subscription} subscription
+   * @returns {Promise<any>}
+   */
+  #request(kind, subscription) {
+    return new Promise((resolve, reject) => {
+      const request = { kind, subscription: { ...subscription }, resolve, reject };
+      this.#run(this.#session.request(request, performance.now()));
+    });
   }
 
   /** @param {Actions} actions */
@@ -1121,7 +2045,8 @@ class OdinFeed {
   #connect(token) {
     const socket = this.#open(token);
     const session = this.#session;
-    socket.onopen = () => this.#run(session.opened(performance.now()));
+    const isStream = socket instanceof EventSocket;
+    socket.onopen = () => this.#run(session.opened(performance.now(), isStream));
     /** @param {{ data: string }} event */
     const received = ({ data }) => {
       if (!data.startsWith('{"type":"error"')) this.#choice.works();
@@ -1140,7 +2065,8 @@ class OdinFeed {
    * @returns {WebSocket | EventSocket}
    */
   #open(token) {
-    if (this.#choice.next(performance.now()) === "sse" && this.#streamUrl !== null)
+    const fits = fitsStream(this.#session.set);
+    if (this.#choice.next(performance.now(), fits) === "sse" && this.#streamUrl !== null)
       return new EventSocket(this.#streamUrl, token, this.#fetchStream);
     return new this.#WebSocket(this.#url, token === undefined ? [] : ["odin.v1", `bearer.${token}`]);
   }
@@ -1198,4 +2124,4 @@ function report(callback) {
   }
 }
 
-export { OdinFeed };
+export { OdinFeed, SubscriptionError };
