@@ -182,3 +182,20 @@ async def test_delayed_keepalive_gives_every_connection_the_whole_timeout(
         nursery.cancel_scope.cancel()
     assert lively.closed == []
     assert [reason for _at, reason in silent.closed] == [DisconnectReason.NO_PONG]
+
+
+async def test_keepalive_without_connections_does_not_wake_up(autojump_clock: MockClock) -> None:
+    """An instance without clients takes no CPU for them; the first one is pinged in an interval."""
+    keepalive = Keepalive(INTERVAL, TIMEOUT)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keepalive.run)
+        await wait_all_tasks_blocked()
+        assert trio.lowlevel.current_statistics().seconds_to_next_deadline == math.inf
+        await trio.sleep(1000)
+        connection = FakeConnection()
+        with keepalive.watch(connection):
+            await trio.sleep(INTERVAL)
+        assert len(connection.pinged_at) == 1
+        await trio.sleep(INTERVAL)
+        assert trio.lowlevel.current_statistics().seconds_to_next_deadline == math.inf
+        nursery.cancel_scope.cancel()

@@ -72,18 +72,25 @@ class Keepalive:
         self._joined = 0
         # When keepalive last ran late (Trio's clock).
         self._resumed_at = -math.inf
+        # Set by the first connection while there is none.
+        self._first = trio.Event()
 
     def watch(self, connection: Pingable) -> AbstractContextManager[None]:
         """Ping a connection during the block."""
+        self._first.set()
         self._joined += 1
         return _Watch(self._groups[self._joined % _GROUPS], connection)
 
     async def run(self) -> None:
-        """Ping group after group until cancelled."""
+        """Ping group after group until cancelled; sleeps while there is no connection."""
         tick = self._interval / _GROUPS
         at = trio.current_time()
         while True:
             for group in self._groups:
+                if not any(self._groups):
+                    self._first = trio.Event()
+                    await self._first.wait()
+                    at = trio.current_time()
                 at += tick
                 await trio.sleep_until(at)
                 now = trio.current_time()
