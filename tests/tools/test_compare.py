@@ -11,9 +11,14 @@ import pytest
 
 FILE = Path(__file__).parents[2] / "tools" / "compare.py"
 
-# A version whose benchmark does what its first argument says.
+# A version whose benchmark does what its first argument says. Where a file `compiled` is missing, a
+# run creates it and fails, as one that compiles for too long.
 PROGRAM = """
-import sys, time
+import pathlib, sys, time
+compiled = pathlib.Path(__file__).with_name("compiled")
+if not compiled.exists():
+    compiled.touch()
+    sys.exit("the load process did not start")
 what, figures = sys.argv[2], sys.argv[-1]
 if what == "hang":
     time.sleep(600)
@@ -43,6 +48,7 @@ def version(compare: Any, tmp_path: Path) -> Any:
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
     (package / "__main__.py").write_text(PROGRAM)
+    (package / "compiled").touch()
     return compare.Version("now", tmp_path)
 
 
@@ -81,6 +87,21 @@ def test_version_that_does_not_start_here_is_found_before_the_runs(
     (package / "__main__.py").write_text("import a_library_of_the_past")
     with pytest.raises(compare.BenchFailed, match="No module named 'a_library_of_the_past'"):
         compare.Version("before", tmp_path).check()
+
+
+def test_version_is_compiled_before_its_first_run(version: Any) -> None:
+    """A short run is tried again: what the first one has compiled stays."""
+    compiled = version.root / "src" / "odin_ws" / "compiled"
+    compiled.unlink()
+    version.prepare(30.0)
+    assert compiled.exists()
+
+
+def test_version_that_fails_a_short_run_twice_is_not_compared(compare: Any, version: Any) -> None:
+    """The reason is the end of what it prints."""
+    (version.root / "src" / "odin_ws" / "__main__.py").write_text("exit('no broker')")
+    with pytest.raises(compare.BenchFailed, match="no broker"):
+        version.prepare(30.0)
 
 
 def test_rows_are_names_or_arguments(compare: Any) -> None:
