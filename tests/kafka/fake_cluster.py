@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -16,9 +16,6 @@ from odin_ws.kafka.protocol import (
     EARLIEST_LOCAL,
     LATEST,
     BrokerAddress,
-    CommittedOffset,
-    CommittedOffsets,
-    Coordinator,
     EpochEnd,
     EpochEndsRequest,
     FetchedPartition,
@@ -34,12 +31,13 @@ from odin_ws.kafka.protocol import (
     TopicLayout,
 )
 from odin_ws.records import TopicPartition
+from tests.kafka.fake_group import GroupOffsets
 from tests.kafka.fake_log import FakeLog
+from tests.kafka.fake_sessions import FetchSession, FetchSessions
 
 __all__ = ["FakeCluster", "Sent", "new_id"]
 
 OUT_OF_RANGE, UNKNOWN_TOPIC, NO_LEADER, NOT_LEADER = 1, 3, 5, 6
-SESSION_NOT_FOUND, SESSION_EPOCH = 70, 71
 FENCED_EPOCH, UNKNOWN_EPOCH, UNKNOWN_ID = 74, 75, 100
 
 # How long a broker that hangs keeps a request, as KafkaClient would bound it.
@@ -58,15 +56,6 @@ class Sent:
     at: float
     node: int
     request: Any
-
-
-@attrs.define
-class _Session:
-    number: int
-    node: int
-    epoch: int
-    wanted: dict[TopicPartition, FetchFrom]
-    told: dict[TopicPartition, tuple[int, int]] = attrs.field(factory=dict)
 
 
 def _copied(leaders: Mapping[TopicPartition, int | None]) -> dict[TopicPartition, int | None]:
@@ -114,20 +103,14 @@ class FakeCluster:
     knows_local: bool = True
     metadata_fails: bool = False
     metadata_seconds: float = 0.0
-    committed: dict[TopicPartition, int] = attrs.field(factory=dict)
-    coordinator: Coordinator = attrs.field(factory=lambda: Coordinator(0, 0))
-    committed_metadata: dict[TopicPartition, str] = attrs.field(factory=dict)
-    committed_error: int = 0
-    committed_errors: dict[TopicPartition, int] = attrs.field(factory=dict)
-    committed_left_out: set[TopicPartition] = attrs.field(factory=set)
+    group: GroupOffsets = attrs.field(factory=GroupOffsets)
     sent: list[Sent] = attrs.field(factory=list)
     metadata_asked: list[float] = attrs.field(factory=list)
     brokers: Mapping[int, BrokerAddress] = attrs.field(
         factory=lambda: {node: BrokerAddress(f"kafka-{node}", 9092) for node in range(3)}
     )
     addresses: tuple[str, ...] = ("kafka-0:9092",)
-    _sessions: dict[int, _Session] = attrs.field(factory=dict)
-    _last_session: int = 0
+    _sessions: FetchSessions = attrs.field(factory=FetchSessions)
     _muted_until: dict[int, float] = attrs.field(factory=dict)
     _changed: trio.Event = attrs.field(factory=trio.Event)
 
@@ -289,9 +272,9 @@ class FakeCluster:
                     for key, epoch in request.epochs.items()
                 }
             case FindCoordinatorRequest():
-                return self.coordinator
+                return self.group.coordinator
             case OffsetFetchRequest():
-                return self._committed(node, request.partitions)
+                return self.group.response(node, request.partitions)
         raise AssertionError(request)
 
     def _check(self, node: int) -> None:
@@ -341,28 +324,10 @@ class FakeCluster:
             return self.early_ends[key].pop(0)
         return EpochEnd(error, -1, -1) if error else self.logs[key].epoch_end(epoch)
 
-    def _committed(self, node: int, partitions: Collection[TopicPartition]) -> CommittedOffsets:
-        if node != self.coordinator.node:
-            return CommittedOffsets(16, {})
-        if self.committed_error:
-            return CommittedOffsets(self.committed_error, {})
-        return CommittedOffsets(
-            0,
-            {
-                key: CommittedOffset(
-                    self.committed_errors.get(key, 0),
-                    self.committed.get(key, -1),
-                    self.committed_metadata.get(key, ""),
-                )
-                for key in partitions
-                if key not in self.committed_left_out
-            },
-        )
-
     async def _fetch(self, node: int, request: FetchRequest) -> FetchResponse:
         if node in self.fetch_errors:
             return FetchResponse(self.fetch_errors[node], 0, [])
-        session = self._session(node, request)
+        session = self._sessions.open(node, request, remembers=self.has_sessions)
         if isinstance(session, int):
             return FetchResponse(session, 0, [])
         with trio.move_on_after(request.wait_seconds):
@@ -376,40 +341,21 @@ class FakeCluster:
         for one in found:
             if one.error == OUT_OF_RANGE and self.out_of_range.get(one.key, 0):
                 self.out_of_range[one.key] -= 1
-            session.told[one.key] = one.high_watermark, one.last_stable
+            session.sent[one.key] = one.high_watermark, one.last_stable
             if one.data:
                 # Kafka lets others come first the next time.
                 session.wanted[one.key] = session.wanted.pop(one.key)
         return FetchResponse(0, session.number, found)
 
-    def _session(self, node: int, request: FetchRequest) -> _Session | int:
-        if request.epoch == -1 or not self.has_sessions:
-            return _Session(0, node, 0, dict(request.changed))
-        if request.epoch == 0:
-            self._last_session += 1
-            number = self._last_session
-            session = self._sessions[number] = _Session(number, node, 0, {})
-        else:
-            known = self._sessions.get(request.session)
-            if known is None or known.node != node:
-                return SESSION_NOT_FOUND
-            if known.epoch + 1 != request.epoch:
-                return SESSION_EPOCH
-            session = known
-            session.epoch += 1
-        for key in request.forgotten:
-            session.wanted.pop(key, None)
-            session.told.pop(key, None)
-        session.wanted.update(request.changed)
-        return session
-
-    def _found(self, node: int, request: FetchRequest, session: _Session) -> list[FetchedPartition]:
+    def _found(
+        self, node: int, request: FetchRequest, session: FetchSession
+    ) -> list[FetchedPartition]:
         found = []
         left = request.max_bytes
         for key, where in session.wanted.items():
             one = self._fetched(node, request, key, where, left)
             left -= len(one.data)
-            news = session.told.get(key) != (one.high_watermark, one.last_stable)
+            news = session.sent.get(key) != (one.high_watermark, one.last_stable)
             if one.error or one.data or news:
                 found.append(one)
         return found

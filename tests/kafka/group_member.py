@@ -83,9 +83,9 @@ class FakeConsumer:
             raise self.failure
         stored = {TopicPartition(*key): offset for key, (offset, _) in offsets.items()}
         marks = {TopicPartition(*key): metadata for key, (_, metadata) in offsets.items()}
-        self.cluster.committed_metadata |= marks
+        self.cluster.group.metadata |= marks
         self.commits.append(stored)
-        self.cluster.committed |= stored
+        self.cluster.group.offsets |= stored
 
 
 @attrs.define(eq=False)
@@ -129,7 +129,7 @@ async def membership(
     """A member that runs, in the loop where aiokafka calls it; logs end at 7."""
     for log in cluster.logs.values():
         log.append([b"{}"] * 7, published_ms=1)
-    cluster.committed |= stored or {}
+    cluster.group.offsets |= stored or {}
     consumer = FakeConsumer(cluster, rejection=rejection)
     monkeypatch.setattr(aiokafka, "AIOKafkaConsumer", lambda **_options: consumer)
     ours = options(group="odin")

@@ -26,7 +26,7 @@ async def test_partition_starts_at_committed_offset_or_end(
     async with membership(three(), monkeypatch, stored={A: 3}) as group:
         await group.assign(A, B)
         assert await group.turn() == {A: 3, B: 7}
-        assert group.cluster.committed == {A: 3, B: 7}
+        assert group.cluster.group.offsets == {A: 3, B: 7}
         assert group.monitor.own_problem is None
 
 
@@ -82,7 +82,7 @@ async def test_failed_commit_is_logged_and_repeated(
         assert [line["event"] for line in lines] == ["consumer group offset commit failed"]
         group.consumer.failure = None
         await trio.sleep(2)
-        assert group.cluster.committed == {A: 9}
+        assert group.cluster.group.offsets == {A: 9}
 
 
 @pytest.mark.parametrize("code", [14, 15, 16, 30, -1])
@@ -91,14 +91,14 @@ async def test_failed_offset_fetch_is_retried(
 ) -> None:
     """It is reported and retried with back-off: starting at the end would lose records."""
     async with membership(three(), monkeypatch, stored={A: 3, B: 4}) as group:
-        group.cluster.committed_error = code
+        group.cluster.group.error = code
         await group.assign(A, B)
         await trio.sleep(60)
         assert group.consumer.commits == []
         assert group.monitor.without_start_offset.keys() == {A, B}
         assert group.monitor.without_start_offset[A].reason.startswith("committed offsets: ")
         assert 10 <= len(group.cluster.requests(OffsetFetchRequest)) <= 60
-        group.cluster.committed_error = 0
+        group.cluster.group.error = 0
         assert await group.turn() == {A: 3, B: 4}
         assert group.monitor.without_start_offset == {}
 
@@ -108,11 +108,11 @@ async def test_error_of_one_committed_offset_does_not_delay_others(
 ) -> None:
     """That partition continues later at its offset."""
     async with membership(three(), monkeypatch, stored={A: 3, B: 4}) as group:
-        group.cluster.committed_errors[A] = 3
+        group.cluster.group.errors[A] = 3
         await group.assign(A, B)
         assert await group.turn() == {B: 4}
         assert group.monitor.without_start_offset.keys() == {A}
-        group.cluster.committed_errors.clear()
+        group.cluster.group.errors.clear()
         await trio.sleep(6)
         assert await group.turn() == {A: 3, B: 4}
 
@@ -122,7 +122,7 @@ async def test_coordinator_is_found_by_any_broker(
 ) -> None:
     """The first broker of the metadata may be down."""
     cluster = three()
-    cluster.coordinator = Coordinator(0, 2)
+    cluster.group.coordinator = Coordinator(0, 2)
     async with membership(cluster, monkeypatch, stored={B: 4}) as group:
         cluster.down.add(0)
         await group.assign(B)
@@ -136,11 +136,11 @@ async def test_moved_coordinator_is_found(
     """NOT_COORDINATOR does not mean that nothing is committed."""
     cluster = three()
     async with membership(cluster, monkeypatch, stored={A: 3}) as group:
-        cluster.coordinator = Coordinator(15, -1)
+        cluster.group.coordinator = Coordinator(15, -1)
         await group.assign(A)
         await trio.sleep(2)
         assert "group coordinator" in group.monitor.without_start_offset[A].reason
-        cluster.coordinator = Coordinator(0, 1)
+        cluster.group.coordinator = Coordinator(0, 1)
         assert await group.turn() == {A: 3}
 
 
@@ -153,7 +153,7 @@ async def test_delivered_records_are_committed_at_leave(
         await group.assign(A)
         assert await group.turn() == {A: 7}
         group.positions[A] = 9
-    assert cluster.committed == {A: 9}
+    assert cluster.group.offsets == {A: 9}
 
 
 async def test_revoked_partitions_are_not_committed(
@@ -165,7 +165,7 @@ async def test_revoked_partitions_are_not_committed(
         group.consumer.assigned.discard(aiokafka.TopicPartition(*B))
         group.positions |= {A: 9, B: 9}
         await trio.sleep(3)
-        assert group.cluster.committed == {A: 9, B: 7}
+        assert group.cluster.group.offsets == {A: 9, B: 7}
 
 
 @pytest.mark.parametrize("again", [(), (B,)])
@@ -195,12 +195,12 @@ async def test_committed_offset_of_a_recreated_topic_is_ignored(
 ) -> None:
     """The committed topic id shows it, even if no member was running."""
     cluster = three()
-    cluster.committed_metadata = {A: f"leader_epoch=0 topic_id={7:032x}", B: "another program's"}
+    cluster.group.metadata = {A: f"leader_epoch=0 topic_id={7:032x}", B: "another program's"}
     async with membership(cluster, monkeypatch, stored={A: 3, B: 3}) as group:
         await group.assign(A, B)
         assert await group.turn() == {A: 7, B: 3}
         mark = f"leader_epoch=-1 topic_id={cluster.topic_ids['odin.trades']}"
-        assert cluster.committed_metadata[A] == mark
+        assert cluster.group.metadata[A] == mark
 
 
 async def test_truncation_without_a_member_is_reported(
@@ -227,7 +227,7 @@ async def test_truncation_without_a_member_is_reported(
                 cluster.logs[key].append([b"{}"], published_ms=1)
             cluster.change()
             await trio.sleep(3)
-        assert cluster.committed[key] == 10
+        assert cluster.group.offsets[key] == 10
         # Another leader, without the last three; others take their offsets.
         cluster.move(key, 0, keeps=7)
         for _ in range(5):
@@ -262,10 +262,10 @@ async def test_partition_missing_in_coordinators_response_is_not_placed(
 ) -> None:
     """That does not mean that nothing is committed."""
     async with membership(three(), monkeypatch, stored={A: 3, B: 4}) as group:
-        group.cluster.committed_left_out.add(A)
+        group.cluster.group.left_out.add(A)
         await group.assign(A, B)
         assert await group.turn() == {B: 4}
-        group.cluster.committed_left_out.clear()
+        group.cluster.group.left_out.clear()
         await trio.sleep(10)
         assert await group.turn() == {A: 3, B: 4}
 

@@ -63,7 +63,7 @@ async def test_rebalance_cancels_reading_and_commits(
             nursery.start_soon(read)
             await reading.wait()
             await group.revoke()
-            assert group.cluster.committed == {A: 20, B: 7}
+            assert group.cluster.group.offsets == {A: 20, B: 7}
             await trio.sleep(3)
             assert turns == ["cancelled"]
             assert group.monitor.own_problem is not None
