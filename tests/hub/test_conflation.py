@@ -4,12 +4,17 @@
 
 from __future__ import annotations
 
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from odin_ws.hub import Conflation, Hub
+from odin_ws.http_api.event_ids import EventFormats
+from odin_ws.hub import Conflation, Hub, SubscriptionOptions
+from odin_ws.protocol.event_id import parse_event_id
+from odin_ws.protocol.wire_format import Frames
 from tests.factories import message, record
+from tests.http_api.event_source import EventParser
 from tests.hub.hub_driver import Client, dispatching, make_hub
 from tests.hub.joins import join
 
@@ -135,3 +140,58 @@ async def test_waiting_messages_precede_the_end_of_their_subscription(
         hub.unsubscribe(client.subscriber, ["*.trade"])
         hub.release(client.subscriber)
     assert client.positions == ["0-0"]
+
+
+class CatchesUp(Client):
+    """A client that is written first, and whose writes let another one catch up in mid-cycle."""
+
+    def __init__(self, hub: Hub, other: Client) -> None:
+        super().__init__()
+        self._hub = hub
+        self._other = other
+
+    def received(self) -> None:
+        """Have the other's send queue become empty."""
+        if self._other.subscriber.pending is not None:
+            self._hub.release(self._other.subscriber)
+
+
+async def test_event_id_of_waiting_messages_is_not_past_the_running_cycle(
+    autojump_clock: MockClock,
+) -> None:
+    """A stream that catches up in mid-cycle and is cut there resumes behind what it has got.
+
+    The hub's position is behind the running cycle, whose messages the stream has not got.
+    """
+    hub = make_hub()
+    client = Slow(hub, "*.trade")
+    client.subscriber.form, _ = EventFormats(hub).live(["odin.trades"], Frames.SINGLE, None)
+    join(hub, "ETH.trade", client=CatchesUp(hub, client))
+    async with dispatching(hub) as feeder:
+        client.behind = True
+        await feeder.publish(record(b"BTC", offset=0))
+        client.behind = False
+        await feeder.publish(record(b"ETH", offset=1))
+    events = list(EventParser().feed(b"".join(client.writes)))
+    assert [one.json["pos"] for one in events] == ["0-0", "0-1"]
+    ids = [parse_event_id(one.last_event_id).positions for one in events]
+    assert ids == [{"odin.trades": {0: 0}}, {"odin.trades": {0: 1}}]
+
+
+async def test_waiting_message_does_not_overtake_a_released_one_of_the_running_cycle(
+    autojump_clock: MockClock,
+) -> None:
+    """A client that is cut between the two would resume behind both."""
+    hub = make_hub()
+    client, rate = Slow(hub, "BTC.trade"), SubscriptionOptions(max_rate=1)
+    first = CatchesUp(hub, client)
+    for one in first, client:
+        hub.subscribe(one.subscriber, ["ETH.trade"], options=rate)
+    async with dispatching(hub) as feeder:
+        await feeder.publish(record(b"ETH", offset=0))
+        client.behind = True
+        await feeder.publish(record(b"ETH", offset=1), record(b"BTC", offset=2))
+        client.behind = False
+        await trio.sleep(1.1)
+    assert client.positions == ["0-0", "0-1", "0-2"]
+    assert not any("ahead" in one for one in client.messages)

@@ -148,16 +148,23 @@ class Hub:
     def release(self, subscriber: Subscriber) -> None:
         """Write the messages held by conflation: the subscriber caught up, or sent a command."""
         conflation = subscriber.conflation
-        if conflation is not None and conflation.waiting:
-            messages, skipped = conflation.take()
-            if skipped:
-                subscriber.resend_from = self.stream.order
-            ahead = False
-            if subscriber.paces is not None:
-                # Messages delayed by a rate came after newer ones.
-                messages = sorted(messages, key=attrgetter("order"))
-                ahead = self.pacer.is_passed(subscriber, messages)
-            self.send_due(subscriber, MarkedDue(messages, skipped=skipped, ahead=ahead))
+        if conflation is None or not conflation.waiting:
+            return
+        pending = subscriber.pending
+        if pending is not None:
+            # The hub's positions include the running cycle: without its messages the held ones
+            # would move the subscriber past messages that it has not got.
+            subscriber.pending = None
+            self.write(subscriber, pending)
+        messages, skipped = conflation.take()
+        if skipped:
+            subscriber.resend_from = self.stream.order
+        ahead = False
+        if subscriber.paces is not None:
+            # Messages delayed by a rate came after newer ones.
+            messages = sorted(messages, key=attrgetter("order"))
+            ahead = self.pacer.is_passed(subscriber, messages)
+        self.send_due(subscriber, MarkedDue(messages, skipped=skipped, ahead=ahead))
 
     def write_as(self, subscriber: Subscriber, frames: Frames) -> None:
         """Change the frames of a subscriber, from the next message on."""
