@@ -122,9 +122,10 @@ class StartPositionFinder:
             # All names of the command were rejected: there is nothing to look up.
             return
         if start_position.since is not None:
+            # Before the log is asked: a record that comes before its answer may not be in it.
+            live = self._live(topics)
             ask = partial(self._log_reader.positions_at, topics, start_position.since)
             found = await self._retry(partial(ask, topic_ids=self._changes.ids))
-            live = self._live(topics)
             self._resume_cursor.begin({key: found.get(key, offset) for key, offset in live.items()})
         elif start_position.live:
             self._resume_cursor.begin(self._live(topics))

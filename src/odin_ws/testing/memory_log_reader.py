@@ -81,11 +81,12 @@ class MemoryLogReader:
         self, topics: Collection[str], timestamp: int, topic_ids: Mapping[str, str] = NO_IDS
     ) -> dict[TopicPartition, int]:
         """See LogReader."""
+        # As of the request: the answer of a broker is old when it arrives.
+        found = self._log.first_since(timestamp)
         await self._turn(topics)
         for topic in topics:
             if self._is_another(topic, topic_ids):
                 raise PartitionsUnavailable({TopicPartition(topic, 0): _RECREATED}, {})
-        found = self._log.first_since(timestamp)
         return {key: first - 1 for key, first in found.items() if key.topic in topics}
 
     @asynccontextmanager

@@ -63,7 +63,7 @@ async def test_since_ms_before_oldest_record_reports_no_loss(odin_scenario: Scen
 async def test_since_ms_misses_no_record_published_during_look_up(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """The log reader looks up the offsets while records are published."""
+    """Its answer has the log as it was when it was asked, before the records were published."""
     await publish(odin_scenario, 5)
     odin_scenario.log_reader.hold()
     follower = Follower("*.trade")
