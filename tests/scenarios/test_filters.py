@@ -11,6 +11,7 @@ import trio
 
 from odin_ws.settings import Settings
 from odin_ws.testing.scenario import Scenario, ScenarioClient, open_scenario
+from tests.scenarios.resume.following import after
 
 LARGE = {"field": "data.amount", "gte": 1000}
 
@@ -172,6 +173,19 @@ async def test_resume_without_filter_replays_only_messages_not_yet_delivered(
     assert amounts(await rest(client)) == ["1", "2"]
     trades(odin_scenario, "3", "4000")
     assert amounts(await rest(client)) == ["3", "4000"]
+
+
+async def test_later_replay_has_what_an_earlier_filter_left_out(odin_scenario: Scenario) -> None:
+    """The resume without the filter begins behind a message, so nothing has brought that one."""
+    client = await odin_scenario.connect()
+    await client.subscribe(channels=["BTC.trade"], where=LARGE)
+    trades(odin_scenario, "1", "2")
+    assert amounts(await rest(client)) == []
+    first, _ = odin_scenario.log.records
+    await client.resume(after(first), channels=["BTC.trade"])
+    assert amounts(await rest(client)) == ["2"]
+    await client.subscribe(channels=["*.trade"], since_ms=0)
+    assert amounts(await rest(client)) == ["1"]
 
 
 @pytest.mark.odin_settings(ws_max_filters=2, ws_max_filters_per_connection=1)

@@ -83,7 +83,7 @@ class Delivered:
                 if not count % STEP_ITEMS:
                     yield
                 live_from = self._live.get(pattern)
-                if live_from is None:
+                if live_from is None or not self._sends_all(pattern):
                     begins[pattern] = shared
                 else:
                     both = {
@@ -92,6 +92,11 @@ class Delivered:
                     }
                     begins[pattern] = now.replaced(both)
         return begins
+
+    def _sends_all(self, pattern: str) -> bool:
+        """Whether a live subscription sends all that the replay's filter lets through."""
+        where = self._filters.get(pattern)
+        return where is None or where == self._where
 
     def _sent_after(self, live_from: LiveFrom, key: TopicPartition) -> int:
         return self._hub.stream.changes.sent_after(live_from, key)
