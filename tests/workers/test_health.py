@@ -14,6 +14,7 @@ from odin_ws.assembly import Upstream, build
 from odin_ws.canary.steps import Step
 from odin_ws.catalogue import default_catalogue
 from odin_ws.connection.disconnect_reasons import DisconnectReason
+from odin_ws.kafka.source_status import SourceState
 from odin_ws.ops.health import health_report
 from odin_ws.settings import Settings
 from odin_ws.testing.memory_log import MemoryLog, MemorySource
@@ -87,6 +88,13 @@ async def test_one_worker_without_kafka_makes_the_instance_unhealthy() -> None:
     assert merged["errors"] == ["worker 2: kafka: stalled for 7 s: away"]
     kafka = merged["checks"]["kafka"]
     assert (kafka["status"], kafka["healthy"], kafka["feed"]) == ("stopped", False, "stalled")
+
+
+@pytest.mark.parametrize("feed", SourceState)
+async def test_feed_of_every_state_can_be_merged(feed: SourceState) -> None:
+    """In a drain one worker's feed has stopped while another one's is still live."""
+    merged = merge_health({1: report(), 2: report(feed=feed.value)}, {})
+    assert merged["checks"]["kafka"]["feed"] == feed.value
 
 
 async def test_warning_of_one_worker_degrades() -> None:

@@ -45,7 +45,7 @@ def _longest(values: Sequence[list[Any]]) -> list[Any]:
 RULES: Final[Mapping[str, Callable[[Sequence[Any]], Any]]] = {
     "checks.kafka.status": _worst("stopped", "running"),
     "checks.kafka.healthy": all,
-    "checks.kafka.feed": _worst("starting", "stalled", "live"),
+    "checks.kafka.feed": _worst("stopped", "starting", "stalled", "live"),
     "checks.kafka.paced": any,
     "checks.kafka.lag.*": max,
     "checks.kafka.lost_records": max,
