@@ -199,27 +199,30 @@ async def kafka_ingest(
 async def subscribers(service: Service, accept: Accept) -> AsyncIterator[None]:
     """Accept and serve subscribers; at the end of the block reject new ones and close all."""
     settings, server = service.settings, service.server
-    async with trio.open_nursery() as connections:
-        async with trio.open_nursery() as accepting:
-            accepting.start_soon(server.keepalive.run)
-            accepting.start_soon(server.authenticator.run)
-            accepting.start_soon(
-                server.connections.send_positions,
-                service.hub,
-                settings.ws_positions_interval_seconds,
-            )
-            accepting.start_soon(accept, server.serve, connections)
-            yield
-            log.info("draining", connections=server.admission.active)
-            service.lifecycle.enter(ServiceState.DRAINING)
-            # Load balancers notice the readiness first; connections until then are served.
-            await trio.sleep(settings.ws_drain_delay_seconds)
-            accepting.cancel_scope.cancel()
-        service.lifecycle.enter(ServiceState.CLOSING)
-        connections.cancel_scope.deadline = trio.current_time() + settings.ws_drain_timeout_seconds
-        await server.connections.close_all(
-            max(0.0, settings.ws_drain_timeout_seconds - CLOSE_SECONDS)
+    async with trio.open_nursery() as upkeep:
+        # Until the last client has left: those that wait for their close in a long drain are
+        # pinged too, and would otherwise be closed by proxies.
+        upkeep.start_soon(server.keepalive.run)
+        upkeep.start_soon(server.authenticator.run)
+        upkeep.start_soon(
+            server.connections.send_positions,
+            service.hub,
+            settings.ws_positions_interval_seconds,
         )
+        async with trio.open_nursery() as connections:
+            async with trio.open_nursery() as accepting:
+                accepting.start_soon(accept, server.serve, connections)
+                yield
+                log.info("draining", connections=server.admission.active)
+                service.lifecycle.enter(ServiceState.DRAINING)
+                # Load balancers notice the readiness first; connections until then are served.
+                await trio.sleep(settings.ws_drain_delay_seconds)
+                accepting.cancel_scope.cancel()
+            service.lifecycle.enter(ServiceState.CLOSING)
+            seconds = settings.ws_drain_timeout_seconds
+            connections.cancel_scope.deadline = trio.current_time() + seconds
+            await server.connections.close_all(max(0.0, seconds - CLOSE_SECONDS))
+        upkeep.cancel_scope.cancel()
 
 
 @asynccontextmanager

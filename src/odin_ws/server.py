@@ -256,7 +256,11 @@ class ConnectionServer:
         answer: bytes,
         rest: bytes,
     ) -> None:
-        """Send the handshake response and serve a connection, counted until it has ended."""
+        """Send the handshake response and serve a connection, counted until it has ended.
+
+        Raises HTTPRejection if the server has begun to close its connections.
+        """
+        self.admission.check_serving()
         self.stats.opened += 1
         self.connections.add(connection)
         try:

@@ -8,7 +8,9 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from odin_ws.auth.grants import Grant
 from odin_ws.connection.disconnect_reasons import DisconnectReason
+from odin_ws.handshake.request import HandshakeRequest
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.ops import ask
 from tests.scenarios.wire import Op, RawClient, request, texts
@@ -137,6 +139,52 @@ async def test_head_completed_after_drain_delay_is_answered_503(odin_scenario: S
     assert head.startswith(b"HTTP/1.1 503 ")
     assert b"\r\nRetry-After: " in head
     assert odin_scenario.service.server.admission.rejections == Counter({"draining": 1})
+
+
+@pytest.mark.parametrize("target", ["/ws", "/sse?channels=BTC.trade"])
+async def test_client_authenticated_after_drain_delay_is_answered_503(
+    odin_scenario: Scenario, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    """It was admitted before; the drain neither waits for it nor cuts it off."""
+    authenticator = odin_scenario.service.server.authenticator
+    authenticate = authenticator.authenticate
+
+    async def wait_for_keys(of: HandshakeRequest) -> Grant:
+        await trio.sleep(2)
+        return await authenticate(of)
+
+    monkeypatch.setattr(authenticator, "authenticate", wait_for_keys)
+    late = await RawClient.dial(odin_scenario, request(target))
+    await trio.sleep(0.1)
+    started = trio.current_time()
+    await odin_scenario.drain()
+    assert trio.current_time() - started < 4
+    head = await late.head()
+    assert head.startswith(b"HTTP/1.1 503 ")
+    assert odin_scenario.service.server.admission.rejections == Counter({"draining": 1})
+
+
+@pytest.mark.odin_settings(
+    ws_drain_delay_seconds=0,
+    ws_drain_timeout_seconds=15,
+    ws_ping_interval_seconds=1,
+    ws_positions_interval_seconds=1,
+)
+async def test_clients_that_wait_for_their_close_are_kept_alive(odin_scenario: Scenario) -> None:
+    """A proxy would close silent ones, and they would return before their time."""
+    clients = [await RawClient.open(odin_scenario) for _ in range(100)]
+    pings: Counter[int] = Counter()
+
+    async def wait_for_close(number: int, client: RawClient) -> None:
+        while (frame := await client.next()).op is not Op.CLOSE:
+            pings[number] += frame.op is Op.PING
+        await client.send(Op.CLOSE, b"\x03\xf4")
+
+    async with trio.open_nursery() as nursery:
+        for number, client in enumerate(clients):
+            nursery.start_soon(wait_for_close, number, client)
+        odin_scenario.stop()
+    assert max(pings.values()) >= 9
 
 
 async def test_second_signal_closes_all_at_once_with_1012(odin_scenario: Scenario) -> None:

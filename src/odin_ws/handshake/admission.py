@@ -69,9 +69,16 @@ class Admission:
         self._take_place()
         return Held(None, self._leave)
 
-    def _take_place(self) -> None:
+    def check_serving(self) -> None:
+        """Check again before a connection is served: it may have waited since it was admitted.
+
+        Raises HTTPRejection once the server closes its connections: it would not close this one.
+        """
         if self.lifecycle.is_closing:
             raise _busy("draining", "the server is restarting")
+
+    def _take_place(self) -> None:
+        self.check_serving()
         if self.active >= self.max_connections:
             raise _busy("max_connections", f"all {self.max_connections} connections are in use")
         if (limit := self.overload()) is not None:
