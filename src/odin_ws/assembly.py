@@ -14,7 +14,7 @@ from odin_ws.auth.origins import Origins
 from odin_ws.canary.credential import CanaryCredential
 from odin_ws.catalogue import Catalogue
 from odin_ws.connection.keepalive import Keepalive
-from odin_ws.connection.open_connections import OpenConnections
+from odin_ws.connection.open_connections import RETURNS_PER_SECOND, OpenConnections
 from odin_ws.connection.token_expiry import Expiry
 from odin_ws.connection_options import CanaryLimits, ConnectionLimits
 from odin_ws.handshake.admission import Admission
@@ -92,7 +92,7 @@ def build(
 
     `canary`: the credential of the service's own canary, if it has one.
     """
-    connections = OpenConnections(catalogue)
+    connections = OpenConnections(catalogue, RETURNS_PER_SECOND / settings.ws_workers)
     hub = _hub(settings, catalogue, connections, upstream.dead_letters)
     lifecycle = Lifecycle()
     budget = MemoryBudget()

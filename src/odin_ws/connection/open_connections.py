@@ -17,15 +17,19 @@ from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.hub import Hub
 from odin_ws.protocol.responses import positions_notice, reconnect_advice
 
-__all__ = ["OpenConnections"]
+__all__ = ["RETURNS_PER_SECOND", "OpenConnections"]
+
+RETURNS_PER_SECOND: Final = 1000.0
+"""Clients of a drained instance that reconnect per second.
+
+Fewer than an instance upgrades while it serves others (docs/performance.md).
+"""
 
 # Interval of waves in the drain.
 _WAVE_SECONDS: Final = 0.1
 
-# After a drain at most this many clients reconnect per second: fewer than an instance upgrades
-# while it serves others (docs/performance.md); at least a second of jitter spreads each wave.
-_RETURNS: Final = 1000
-_LEAST_JITTER_SECONDS: Final = 1.0
+# At least a second of jitter spreads the clients of a wave.
+_JITTER_SECONDS: Final = 1.0
 
 # Clients with positions are updated in portions: of 12,000 in 10 s, 24 times per second.
 _POSITIONS_SLICE: Final = 50
@@ -38,12 +42,14 @@ class OpenConnections(set[Connection]):
     """All connections after the upgrade.
 
     `current_notices`: the current announcements by subject, which new clients get first.
+    `returns`: how many of them are told to reconnect per second.
     """
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, returns: float = RETURNS_PER_SECOND) -> None:
         super().__init__()
         self.current_notices: dict[str, bytes] = {}
         self._catalogue = catalogue
+        self._returns = returns
 
     async def announce(self, payload: bytes, topics: AbstractSet[str] | None = None) -> None:
         """Send an announcement to all connections, in order with their messages.
@@ -86,31 +92,31 @@ class OpenConnections(set[Connection]):
     async def close_all(self, seconds: float) -> None:
         """Close all connections in waves over `seconds`, so that clients do not return all at once.
 
-        Each client gets a reconnect time: after the waves and their jitter at most `_RETURNS`
-        clients per second.
+        Each client gets a reconnect time: at most `returns` clients come back per second. If the
+        waves are faster, each client waits longer than those of earlier waves.
         """
         waiting = list(self)
-        jitter = max(_LEAST_JITTER_SECONDS, len(waiting) / _RETURNS - seconds)
+        count = len(waiting)
+        longest = max(0.0, count / self._returns - seconds)
         waves = max(1, round(seconds / _WAVE_SECONDS))
-        size = math.ceil(len(waiting) / waves)
-        while waiting:
-            wave, waiting = waiting[:size], waiting[size:]
-            for connection in wave:
-                after_ms = round(1000 * random.uniform(0, jitter))  # noqa: S311 -- no secret
+        size = math.ceil(count / waves)
+        for begin in range(0, count, size or 1):
+            if begin:
+                await trio.sleep(_WAVE_SECONDS)
+            for number, connection in enumerate(waiting[begin : begin + size], begin):
+                wait = longest * number / count + random.uniform(0, _JITTER_SECONDS)  # noqa: S311 -- no secret
                 # Pending messages come before the advice and the close.
                 connection.settle()
-                connection.send_notice(reconnect_advice(after_ms))
+                connection.send_notice(reconnect_advice(round(1000 * wait)))
                 connection.close(DisconnectReason.DRAINING)
-            if waiting:
-                await trio.sleep(_WAVE_SECONDS)
 
     async def close_rebalanced(self, topics: AbstractSet[str]) -> None:
         """Close connections with a subscription in topics that are no longer served completely.
 
-        Each client gets a reconnect time: at most `_RETURNS` clients per second.
+        Each client gets a reconnect time: at most `returns` clients per second.
         """
         concerned = [one for one in self._open() if self._reads(one, topics)]
-        jitter = max(_LEAST_JITTER_SECONDS, len(concerned) / _RETURNS)
+        jitter = max(_JITTER_SECONDS, len(concerned) / self._returns)
         reason = DisconnectReason.REBALANCED.value.label
         for count, connection in enumerate(concerned, 1):
             after_ms = round(1000 * random.uniform(0, jitter))  # noqa: S311 -- no secret
