@@ -76,6 +76,11 @@ class Reader(Protocol):
         ...
 
     @property
+    def has_items(self) -> bool:
+        """Whether there are items without further bytes."""
+        ...
+
+    @property
     def unfinished(self) -> bool:
         """Whether an item is incomplete."""
         ...
@@ -303,7 +308,7 @@ class Connection:
         item: Incoming | None
         while True:
             count = 0
-            if data:
+            if data or reader.has_items:
                 session.begin_time_slice()
                 for count, item in enumerate(reader.receive(data), 1):
                     begun = None if isinstance(item, str | bytes) else begun

@@ -113,12 +113,13 @@ class EventReader:
     unfinished: Final = False
 
     def __init__(self) -> None:
-        self._has_begun = False
+        self.has_items = True
+        """Whether the command was not received yet."""
 
     def receive(self, data: bytes) -> Iterator[Incoming]:
         """See Reader. The first item represents the command."""
-        if not self._has_begun:
-            self._has_begun = True
+        if self.has_items:
+            self.has_items = False
             yield ""
         if data:
             yield Fault.BROKEN

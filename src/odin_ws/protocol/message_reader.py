@@ -84,6 +84,9 @@ class FrameReader:
 
     __slots__ = ("_count", "_deflate", "_max_bytes", "_max_frames", "_parts", "_size", "_wsproto")
 
+    has_items: Final = False
+    """Whether there are items without further bytes."""
+
     def __init__(self, max_bytes: int, max_frames: int, *, deflate: bool = False) -> None:
         # Created for frames that `_read_whole` does not read, and dropped after the message: it
         # takes 2 KB, and most clients never need it.
