@@ -6,6 +6,7 @@ import json
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,9 @@ from tests.integration.running_source import Publisher, Sent
 from tests.integration.servers import Server, serving, started
 
 FAST = {"KAFKA_FETCH_MAX_WAIT_SECONDS": "0.05"}
+
+# What a figure is while nothing is known: an en dash.
+UNKNOWN = "\u2013"
 
 # axe-core's impact levels of faults that shut users out.
 SERIOUS = {"serious", "critical"}
@@ -172,6 +176,62 @@ async def test_page_continues_after_a_server_restart(broker: str, browser: Brows
             assert await tile(browser, "Gaps", "#try-tiles") == "0"
             await browser.click("[data-view=overview]")
             await browser.wait_for_text("#state-word", "Serving")
+
+
+async def test_page_says_when_the_server_does_not_answer(broker: str, browser: Browser) -> None:
+    """A stopped process ends no connection; figures that were true before are not shown."""
+    async with serving(broker, FAST) as server, publishing(broker):
+        await browser.do("open", url=address(server))
+        await browser.wait_for_text("#state-word", "Serving")
+        await browser.wait("!document.querySelector('[data-tile=in] dd').innerText.startsWith('0')")
+        server.signal(signal.SIGSTOP)
+        try:
+            await browser.wait_for_text("#state-word", "No answer")
+            await browser.wait_for_text("#advice", "this port does not answer")
+            assert await tile(browser, "Records in") == UNKNOWN
+            assert await browser.text("[data-chart=records] .value") == UNKNOWN
+            assert await browser.text("#link") != "live"
+        finally:
+            server.signal(signal.SIGCONT)
+        await browser.wait_for_text("#state-word", "Serving")
+        await browser.wait("document.querySelector('[data-tile=in] dd').innerText !== '\u2013'")
+        assert await browser.text("#advice") == ""
+
+
+LONG = "eu-central-1.logistics.parcels."
+TOPICS = ("scanned-at-distribution-centre", "handed-over-to-carrier", "customs-clearance-status")
+
+
+@pytest.mark.parametrize(("width", "theme"), [(1280, "dark"), (390, "light")])
+async def test_names_of_another_domain(
+    broker: str, browser: Browser, tmp_path: Path, width: int, theme: str
+) -> None:
+    """Long names keep the end that tells them apart; the first choice is in the catalogue."""
+    file = tmp_path / "parcels.toml"
+    file.write_text(
+        "".join(f'[[topics]]\nname = "{LONG}{name}.v2"\ncategory = "{name}"\n' for name in TOPICS)
+        + f"[bundles]\nWHAT_HAPPENS_TO_A_PARCEL_ON_ITS_WAY_TO_YOU = {list(TOPICS)}\n",
+        "utf-8",
+    )
+    settings = {"WS_CATALOGUE": str(file)}
+    async with serving(broker, FAST | settings, ready=False) as server:
+        await browser.do("open", url=address(server), width=width, theme=theme)
+        await browser.wait("document.querySelectorAll('.topics tbody tr').length === 3")
+        legend = "document.querySelector('[data-chart=records] .legend')"
+        await browser.wait(f"{legend}.children.length > 0")
+        # What differs of the names, and how many have no room.
+        assert await browser.evaluate(f"{legend}.firstElementChild.innerText") in TOPICS
+        assert await browser.evaluate(f"{legend}.scrollHeight <= {legend}.clientHeight")
+        cut = "document.querySelector('.topics td.name')"
+        end = f"{cut}.firstElementChild.getBoundingClientRect().right"
+        assert await browser.evaluate(f"{end} <= {cut}.getBoundingClientRect().right + 1")
+        card = "document.querySelector('.topics .scroll')"
+        assert await browser.evaluate(f"{card}.scrollWidth <= {card}.clientWidth")
+        await browser.click("[data-view=try]")
+        assert (await browser.text("#chosen")).split() == [f"*.{TOPICS[0]}"]
+        form = "document.querySelector('#try-form')"
+        assert await browser.evaluate(f"{form}.scrollWidth <= {form}.clientWidth")
+        assert await browser.do("problems") == []
 
 
 @pytest.mark.parametrize("view", ["overview", "tables", "try"])

@@ -112,7 +112,7 @@ def merge_state(states: Mapping[int, Report], missing: Mapping[int, str]) -> Rep
         ),
         "topics": [_merge_topic(rows) for rows in zip(*_topics(several), strict=True)],
         "health": health,
-        "advice": advise("error", health["errors"]) + advise("warning", health["warnings"]),
+        "advice": advise(health["errors"], health["warnings"]),
     }
 
 

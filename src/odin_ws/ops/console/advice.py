@@ -13,6 +13,9 @@ _PAGE: Final = "docs/monitoring.md#health-checks"
 # The default advice; a test checks that every line has its own.
 GENERAL: Final = ("The log has more.", _PAGE)
 
+# The beginning of the line of partitions with a problem of their own.
+_PARTITIONS: Final = "kafka:"
+
 # By the beginning of a line of `warnings` or `errors`, after the worker's name; the first
 # match counts. Names the page of docs/ with details.
 ADVICE: Final[Sequence[tuple[str, str, str]]] = (
@@ -38,7 +41,7 @@ ADVICE: Final[Sequence[tuple[str, str, str]]] = (
         "docs/rate-limiting.md",
     ),
     (
-        "kafka:",
+        _PARTITIONS,
         "These partitions are not read, the others are. Check their leader and the permissions.",
         "docs/kafka.md#outages",
     ),
@@ -98,15 +101,37 @@ ADVICE: Final[Sequence[tuple[str, str, str]]] = (
 _WORKER: Final = re.compile(r"worker \d+: ")
 
 
-def advise(level: str, lines: Iterable[str]) -> list[dict[str, str]]:
-    """Return `level`, `text`, `action` and `see` of each line."""
-    return [{"level": level, "text": line, **_advice(line)} for line in lines]
+def advise(errors: Iterable[str], warnings: Iterable[str]) -> list[dict[str, str]]:
+    """Return `level`, `text`, `action` and `see` of each line.
+
+    While the whole feed has an error, its partitions are left out: they say the same, topic by
+    topic, and that the others are read.
+    """
+    errors = list(errors)
+    found = [{"level": "error", "text": line, **_advice(line)[1]} for line in errors]
+    without_feed = {_worker(line) for line in errors if _kafka(line)}
+    for line in warnings:
+        begin, advice = _advice(line)
+        if begin != _PARTITIONS or _worker(line) not in without_feed:
+            found.append({"level": "warning", "text": line, **advice})
+    return found
 
 
-def _advice(line: str) -> dict[str, str]:
-    told = _WORKER.sub("", line, count=1)
+def _worker(line: str) -> str:
+    """Return the worker's name at the beginning of the line, if any."""
+    match = _WORKER.match(line)
+    return match[0] if match else ""
+
+
+def _kafka(line: str) -> bool:
+    return line.removeprefix(_worker(line)).startswith(_PARTITIONS)
+
+
+def _advice(line: str) -> tuple[str, dict[str, str]]:
+    """Return the beginning that matches, and `action` and `see`."""
+    told = line.removeprefix(_worker(line))
     for begin, action, see in ADVICE:
         if told.startswith(begin):
-            return {"action": action, "see": see}
+            return begin, {"action": action, "see": see}
     action, see = GENERAL
-    return {"action": action, "see": see}
+    return "", {"action": action, "see": see}

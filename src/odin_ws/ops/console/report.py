@@ -96,7 +96,7 @@ class ConsoleReport:
             },
             "topics": self._topics(),
             "health": health,
-            "advice": advise("error", health["errors"]) + advise("warning", health["warnings"]),
+            "advice": advise(health["errors"], health["warnings"]),
         }
 
     def _drain(self) -> dict[str, Any] | None:

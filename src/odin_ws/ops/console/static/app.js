@@ -67,6 +67,7 @@ function begin(setup) {
 
 const stream = new Stream({
   event(name, data) {
+    store.live = true;
     switch (name) {
       case "setup":
         begin(data);
@@ -93,6 +94,10 @@ const stream = new Stream({
     shown.dataset.state = state;
     shown.title = reason ?? "";
     setText(shown, LINKS[state]);
+    if (state !== "lost") return;
+    store.live = false;
+    overview.silent();
+    draw();
   },
   askToken(wrong) {
     const dialog = byId("token-dialog");

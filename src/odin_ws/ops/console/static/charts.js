@@ -3,7 +3,7 @@
 
 import uPlot from "./vendor/uplot/uPlot.esm.js";
 import { byId, el, setText } from "./dom.js";
-import { bytes, clock, count, millis, short } from "./format.js";
+import { bytes, clock, count, distinct, millis, short } from "./format.js";
 import { WINDOW_SECONDS } from "./store.js";
 
 /** @import { Store } from "./store.js" */
@@ -38,9 +38,9 @@ const latest = (/** @type {Store} */ store, /** @type {string} */ name, /** @typ
 };
 const perSecond = (/** @type {number} */ value) => `${short(value)}/s`;
 const percent = (/** @type {number} */ value) => `${Math.round(value)}%`;
-const total = (/** @type {Store} */ store, /** @type {string} */ prefix) => {
-  const values = store.labels(prefix).map((label) => store.latest(`${prefix}:${label}`) ?? 0);
-  return values.reduce((sum, value) => sum + value, 0);
+const total = (/** @type {Store} */ store, /** @type {string} */ prefix, /** @type {(value: number) => string} */ format) => {
+  const sum = store.latestSum(prefix);
+  return sum === null ? "–" : format(sum);
 };
 const happened = (/** @type {Store} */ store, /** @type {string} */ prefix) => {
   const all = store.labels(prefix).reduce((sum, label) => sum + store.sum(`${prefix}:${label}`), 0);
@@ -53,12 +53,12 @@ const SPECS = [
     lines: [{ name: "messages_out", label: "messages" }],
     value: (store) => latest(store, "messages_out", perSecond) },
   { id: "records", title: "Records in", kind: "stack", format: perSecond, labels: "records_in", least: 1,
-    value: (store) => perSecond(total(store, "records_in")) },
+    value: (store) => total(store, "records_in", perSecond) },
   { id: "age", title: "Age at delivery", kind: "lines", format: millis, least: 10,
     lines: [{ name: "age_p99_ms", label: "p99" }, { name: "age_p50_ms", label: "p50" }],
     value: (store) => `p99 ${latest(store, "age_p99_ms", millis)}` },
   { id: "lag", title: "Lag", kind: "lines", format: short, labels: "lag", least: 10, steps: WHOLE,
-    value: (store) => `${short(total(store, "lag"))} records` },
+    value: (store) => total(store, "lag", (sum) => `${short(sum)} records`) },
   { id: "connections", title: "Connections", kind: "stack", format: short, least: 4, steps: WHOLE,
     lines: [{ name: "connections", label: "connections" }],
     value: (store) => latest(store, "connections", count) },
@@ -137,8 +137,10 @@ class Chart {
   #resize() {
     const { clientWidth: width, clientHeight: height } = this.#plot;
     if (!width) return;
-    if (this.#chart) this.#chart.setSize({ width, height });
-    else if (this.#store.times.length) this.draw();
+    if (this.#chart) {
+      this.#chart.setSize({ width, height });
+      this.#drawLegend();
+    } else if (this.#store.times.length) this.draw();
   }
 
   /** @returns {any} */
@@ -173,22 +175,32 @@ class Chart {
       legend: { show: false },
       cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false }, sync: { key: "odin" } },
       scales: {
-        x: { time: true, range: (_, __, max) => [max - WINDOW_SECONDS, max] },
+        x: { time: true, range: () => this.#store.window() },
         y: { range: (_, __, max) => [0, Math.max(least, max * 1.1)] },
       },
       axes: [
-        { ...axis, size: 22, space: 70, values: (_, ticks) => ticks.map((tick) => clock(tick).slice(0, 5)) },
+        { ...axis, size: 22, space: 70, values: (_, ticks) => ticks.map((tick) => clock(tick).slice(0, ticks[1] % 60 ? 8 : 5)) },
         { ...axis, size: 52, space: 28, ...(steps ? { incrs: steps } : {}), values: (_, ticks) => ticks.map(format) },
       ],
       series: [{}, ...series],
       hooks: { draw: [(chart) => this.#drawRestarts(chart)], setCursor: [(chart) => this.#tip(chart)] },
     }, data, this.#plot);
-    const several = !single && this.#lines.length <= 4 ? this.#lines : single ? [] : this.#lines;
-    this.#legend.replaceChildren(...several.map(({ label }, index) => {
+    this.#drawLegend();
+  }
+
+  /** As many names as one line has room for, and the number of the others. */
+  #drawLegend() {
+    const lines = this.#lines.length > 1 ? this.#lines : [];
+    const marks = distinct(lines.map(({ label }) => label)).map((label, index) => {
       const mark = el("i");
       mark.style.background = lineColour(index);
-      return el("span", {}, mark, label.replace(/^odin\./, ""));
-    }));
+      return el("span", { title: lines[index].label }, mark, label);
+    });
+    const legend = this.#legend;
+    legend.replaceChildren(...marks);
+    for (let shown = marks.length - 1; shown > 0 && legend.scrollHeight > legend.clientHeight; shown--) {
+      legend.replaceChildren(...marks.slice(0, shown), el("span", {}, `+${marks.length - shown}`));
+    }
   }
 
   /** @param {uPlot} chart */

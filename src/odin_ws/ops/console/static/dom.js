@@ -70,9 +70,14 @@ export function fillTable(table, columns, rows, empty) {
     columns.forEach((column, place) => {
       const cell = body.rows[index].cells[place];
       const content = column.cell(row);
-      if (typeof content === "string") {
+      if (typeof content === "string" && column.class === "name") {
+        // A name that is too long loses its beginning (console.css): names differ at their ends.
+        if (!cell.firstElementChild) cell.append(el("bdi"));
+        setText(/** @type {Element} */ (cell.firstElementChild), content);
+        cell.title = content;
+      } else if (typeof content === "string") {
         setText(cell, content);
-        if (column.class?.includes("name")) cell.title = content;
+        if (column.class === "names") cell.title = content;
       } else cell.replaceChildren(content);
     });
   });

@@ -56,6 +56,20 @@ export function duration(seconds) {
 }
 
 /**
+ * Names without the dotted parts that all of them begin and end with.
+ * @param {string[]} names
+ */
+export function distinct(names) {
+  const parts = names.map((name) => name.split("."));
+  const least = Math.min(...parts.map(({ length }) => length));
+  const same = (/** @type {number} */ place) => parts.every((one) => one.at(place) === parts[0].at(place));
+  let [begin, end] = [0, 0];
+  while (names.length > 1 && begin < least - 1 && same(begin)) begin++;
+  while (names.length > 1 && end < least - 1 - begin && same(-1 - end)) end++;
+  return parts.map((one) => one.slice(begin, one.length - end).join("."));
+}
+
+/**
  * The time of day.
  * @param {number} seconds since the epoch
  * @param {boolean} [precise] with tenths of a second

@@ -3,7 +3,7 @@
 
 import { lineColour } from "./charts.js";
 import { byId, el, fillTable, setText, status } from "./dom.js";
-import { bytes, count, duration, millis, short } from "./format.js";
+import { bytes, clock, count, duration, millis, short } from "./format.js";
 
 /** @import { Store } from "./store.js" */
 
@@ -23,6 +23,13 @@ const TOPIC_LEVELS = /** @type {Record<string, string>} */ ({
 const WARN_PERCENT = 90;
 
 const LEVELS = ["error", "warning"];
+
+const SILENT = {
+  level: "error",
+  text: "this port does not answer",
+  action: "After a restart the page follows the new process by itself. Otherwise look at the process and at the end of its log.",
+  see: "docs/troubleshooting.md",
+};
 
 export class Overview {
   /** @type {any} */
@@ -64,21 +71,36 @@ export class Overview {
     this.#drawTopics(state.topics);
   }
 
+  /** The stream has ended: what it told last is no more what is now. */
+  silent() {
+    if (!this.#state) return;
+    const { state, now } = this.#state;
+    byId("state").dataset.level = "error";
+    setText(byId("state-word"), "No answer");
+    setText(byId("state-more"), `since ${clock(now)}, when it was ${state}`);
+    document.title = "● odin-ws no answer";
+    this.#drawDrain(null);
+    this.#drawAdvice([SILENT]);
+    this.draw();
+  }
+
   /** The figures, from the newest sample. */
   draw() {
     if (!this.#setup || !this.#state) return;
+    if (!this.#store.live) {
+      for (const id of this.#tiles.keys()) this.#tile(id, "–", "", "");
+      return;
+    }
     const store = this.#store;
     const { checks } = this.#state.health;
     const topics = store.labels("records_in");
-    const sum = (/** @type {string} */ prefix) =>
-      topics.reduce((all, topic) => all + (store.latest(`${prefix}:${topic}`) ?? 0), 0);
-    const lag = sum("lag");
+    const lag = store.latestSum("lag");
     const age = store.latest("age_p99_ms");
     const { current, max } = checks?.capacity ?? { current: 0, max: 1 };
     this.#tile("out", short(store.latest("messages_out") ?? 0), "/s", `${count(this.#state.health.observability?.slow?.backlogged ?? 0)} clients behind`);
-    this.#tile("in", short(sum("records_in")), "/s", `${topics.length} topics`);
+    this.#tile("in", short(store.latestSum("records_in") ?? 0), "/s", `${topics.length} topics`);
     this.#tile("age", ...split(age === null ? "–" : millis(age)), `p50 ${age === null ? "–" : millis(store.latest("age_p50_ms") ?? 0)}`);
-    this.#tile("lag", short(lag), "records", checks?.kafka.paced ? "paced by WS_MAX_KAFKA_RATE" : `${count(checks?.kafka.lost_records ?? 0)} lost`);
+    this.#tile("lag", lag === null ? "–" : short(lag), lag === null ? "" : "records", checks?.kafka.paced ? "paced by WS_MAX_KAFKA_RATE" : `${count(checks?.kafka.lost_records ?? 0)} lost`);
     this.#tile("connections", count(current), "", `of ${count(max)}`, level((100 * current) / max));
     const cpu = store.latest("cpu_percent");
     this.#tile("cpu", cpu === null ? "–" : `${Math.round(cpu)}`, "%", `loop ${millis(store.latest("loop_delay_max_ms") ?? 0)}`, level(cpu));

@@ -3,6 +3,9 @@
 
 export const WINDOW_SECONDS = 900;
 
+// Of a server that was started a short time ago the charts show the least of these that has all.
+const YOUNG_SECONDS = [60, 120, 300];
+
 // A line is broken where samples are missing for longer than this.
 const HOLE_SECONDS = 3;
 
@@ -17,6 +20,8 @@ export class Store {
   counts = new Set();
   /** @type {number[]} when the server was started again */
   restarts = [];
+  /** Whether the newest sample is of now. */
+  live = true;
   /** @type {number | null} */
   #started = null;
 
@@ -62,9 +67,22 @@ export class Store {
     return this.series.get(name) ?? Array(this.times.length).fill(null);
   }
 
-  /** @param {string} name @returns {number | null} */
+  /** @param {string} name @returns {number | null} `null`: unknown, or the server does not answer */
   latest(name) {
-    return this.series.get(name)?.at(-1) ?? null;
+    return this.live ? this.series.get(name)?.at(-1) ?? null : null;
+  }
+
+  /** @param {string} prefix @returns {number | null} the newest values of the series `prefix:label` together */
+  latestSum(prefix) {
+    const values = this.labels(prefix).map((label) => this.latest(`${prefix}:${label}`));
+    return values.reduce((sum, value) => (value === null ? sum : (sum ?? 0) + value), null);
+  }
+
+  /** @returns {[first: number, last: number]} what the charts show */
+  window() {
+    const last = this.times.at(-1) ?? Date.now() / 1000;
+    const age = last - (this.times[0] ?? last);
+    return [last - (YOUNG_SECONDS.find((seconds) => seconds >= age) ?? WINDOW_SECONDS), last];
   }
 
   /** @param {string} name @returns {number} */

@@ -8,6 +8,10 @@ const TOKEN = "odin-ws ops token";
 // A page that nobody sees reads nothing; the server keeps what it misses.
 const HIDDEN_MS = 60_000;
 
+// The server sends every second. A lost host or a stopped process ends no connection.
+const SILENCE_MS = 10_000;
+const WATCH_MS = 1000;
+
 /** The token, which this tab keeps until it is closed. */
 export const token = {
   /** @returns {string | null} */
@@ -36,6 +40,8 @@ export class Stream {
   #timer;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #hidden;
+  /** When the server was heard last; `null` while a person is asked for the token. */
+  #heard = /** @type {number | null} */ (null);
 
   /** @param {Handlers} handlers */
   constructor(handlers) {
@@ -65,11 +71,17 @@ export class Stream {
   /** @param {AbortController} controller */
   async #follow(controller) {
     this.#handlers.link("connecting");
+    this.#heard = Date.now();
+    const watch = setInterval(() => {
+      if (this.#heard !== null && Date.now() - this.#heard > SILENCE_MS) controller.abort(new Error("the server is silent"));
+    }, WATCH_MS);
     try {
       await this.#read(controller);
     } catch (error) {
       if (controller !== this.#controller) return;
       this.#handlers.link("lost", error instanceof Error ? error.message : `${error}`);
+    } finally {
+      clearInterval(watch);
     }
     if (controller !== this.#controller) return;
     this.#timer = setTimeout(() => this.restart(), this.#delay * (0.5 + Math.random()));
@@ -87,6 +99,7 @@ export class Stream {
     while (true) {
       const { value, done } = await reader.read();
       if (done) throw new Error("the stream has ended");
+      this.#heard = Date.now();
       text += value;
       const events = text.split("\n\n");
       text = /** @type {string} */ (events.pop());
@@ -115,7 +128,9 @@ export class Stream {
       const response = await fetch(url, { headers, signal, cache: "no-store" });
       if (response.status !== 401) return response;
       token.forget();
+      this.#heard = null;
       token.set(await this.#handlers.askToken(given !== null));
+      this.#heard = Date.now();
     }
   }
 }

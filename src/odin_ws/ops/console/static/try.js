@@ -78,7 +78,7 @@ export class Try {
   #feed = null;
   #run = begin();
   /** @type {string[]} */
-  #chosen = ["*.trade"];
+  #chosen = [];
   /** @type {Set<string>} */
   #bundles = new Set();
   /** @type {any} */
@@ -94,7 +94,7 @@ export class Try {
   #where = null;
 
   constructor() {
-    this.#tiles = ["Messages", "Per second", "Duplicates dropped", "Gaps", "Resumed", "Replayed"].map((title) => {
+    this.#tiles = ["Messages", "Per second", "Duplicates", "Gaps", "Resumed", "Replayed"].map((title) => {
       const value = el("dd", {}, "0");
       byId("try-tiles").append(el("div", {}, el("dt", {}, title), value));
       return value;
@@ -138,6 +138,10 @@ export class Try {
     byId("jwt").required = subscribers.auth !== "none";
     this.#drawOriginNote(subscribers);
     if (!first) return;
+    const [category = "*"] = categories;
+    const [token = "TOKEN"] = tokens;
+    byId("channel").placeholder = `${token}.${category}, *.${category}, ${token}.*`;
+    if (!this.#chosen.length) this.#add(`*.${category}`);
     const host = subscribers.host || location.hostname;
     const name = host.includes(":") && !host.startsWith("[") ? `[${host}]` : host;
     byId("url").value = `${subscribers.tls ? "wss" : "ws"}://${name}:${subscribers.port}/ws`;
@@ -247,7 +251,7 @@ export class Try {
   #notice(notice) {
     switch (notice.type) {
       case "subscription_ack":
-        this.#connected(`subscribed: ${count(notice.count)} patterns`);
+        this.#connected(`subscribed: ${count(notice.count)} ${notice.count === 1 ? "pattern" : "patterns"}`);
         this.#noteRejected(notice.rejected);
         break;
       case "resume_ack":
@@ -369,7 +373,7 @@ export class Try {
     const list = byId("messages");
     const items = this.#pending.splice(0).reverse().map(({ message, at }) => el("li", {},
       el("time", { class: message.replay ? "replay" : "", title: message.replay ? "replayed" : "" }, clock(at, true)),
-      el("span", {}, message.channel),
+      el("span", { class: "channel", title: message.channel }, el("bdi", {}, message.channel)),
       el("span", { class: "pos" }, message.pos),
       el("span", { class: "data" }, JSON.stringify(message.data))));
     list.prepend(...items);
