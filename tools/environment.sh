@@ -66,7 +66,8 @@ usable() {
 usable || make_environment
 echo "Installing odin-ws[$extra] into $folder:"
 # pip's lines say more than anyone reads; these show what takes the time.
-"$folder/bin/python" -m pip install --disable-pip-version-check --progress-bar off \
+# Modules are compiled at their first import: most are never imported.
+"$folder/bin/python" -m pip install --no-compile --disable-pip-version-check --progress-bar off \
   --constraint constraints.txt --editable "./clients/python[trio]" --editable ".[$extra]" |
   while IFS= read -r line; do
     case $line in

@@ -82,9 +82,11 @@ class Scene:
         security = KafkaSecurity((self._bootstrap,))
         while True:
             # On a busy machine the broker may respond later than the producer's timeout.
-            with suppress(CommandFailed):
+            try:
                 async with open_producer(security, catalogue.topics.keys()) as producer:
                     await self._send(producer, events)
+            except* CommandFailed:
+                pass
 
     async def _send(self, producer: Producer, events: EventGenerator) -> None:
         began, owed = trio.current_time(), 0.0
