@@ -20,6 +20,7 @@ from odin_ws.auth.revocations import Revocation, Revocations
 from odin_ws.catalogue import Catalogue
 from odin_ws.http_client import Unreachable
 from odin_ws.settings import Settings, SettingsError
+from odin_ws.settings.text_file import UnreadableFile, read_text_file
 
 __all__ = ["JwtVerifier", "open_jwt_verifier"]
 
@@ -161,7 +162,7 @@ def _policy(settings: Settings, catalogue: Catalogue) -> Policy:
         )
     path = settings.ws_policy
     try:
-        text = "" if path is None else path.read_text("utf-8")
+        text = "" if path is None else read_text_file(path)
         return load_policy(text, catalogue, private)
-    except (PolicyError, OSError, UnicodeDecodeError) as error:
+    except (PolicyError, UnreadableFile) as error:
         raise SettingsError([f"WS_POLICY={path}: {error}"]) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from random import Random
 from types import MappingProxyType
@@ -196,4 +197,7 @@ def _between(low: float, high: float, place: str) -> Between:
 
 
 def _are_numbers(*values: Any) -> bool:
-    return all(isinstance(one, int | float) and not isinstance(one, bool) for one in values)
+    return all(
+        isinstance(one, int | float) and not isinstance(one, bool) and math.isfinite(one)
+        for one in values
+    )

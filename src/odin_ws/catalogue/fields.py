@@ -49,6 +49,8 @@ def read_table(value: Any, place: str) -> dict[str, Any]:
 
 def read_text(value: Any, place: str) -> str:
     """Return `value` if it is a text that is not empty."""
+    if value is None:
+        raise CatalogueError(place, "is missing: must be a text")
     if not isinstance(value, str) or not value:
         raise CatalogueError(place, f"must be a text, not {value!r}")
     return value

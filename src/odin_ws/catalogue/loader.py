@@ -6,7 +6,7 @@ import re
 import tomllib
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Final
 
 from odin_ws.catalogue.demo_events import read_demo_events
 from odin_ws.catalogue.errors import CatalogueError, line_of
@@ -22,6 +22,9 @@ from odin_ws.catalogue.fields import (
 from odin_ws.catalogue.model import Catalogue, KeyFormat, Topic, ValueFormat
 
 __all__ = ["default_catalogue", "load_catalogue"]
+
+# Which names a broker accepts; a topic of another name can never be read.
+_TOPIC_NAME: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
 
 
 @cache
@@ -70,6 +73,10 @@ def _topic(row: Any, place: str) -> Topic:
     table = read_table(row, place)
     check_keys(table, {"name", "category", "events", "key", "value"}, place)
     name = read_text(table.get("name"), f"{place}.name")
+    if not _TOPIC_NAME.fullmatch(name):
+        raise CatalogueError(
+            f"{place}.name", f"{name!r}: Kafka allows 1 to 249 of letters, digits, dot, _ and -"
+        )
     return Topic(
         name=name,
         category=read_word(table.get("category"), f"{place}.category"),

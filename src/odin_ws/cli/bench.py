@@ -20,6 +20,7 @@ from odin_ws.catalogue import Catalogue, CatalogueError, default_catalogue, load
 from odin_ws.cli.command_runner import CommandFailed, run
 from odin_ws.cli.environment import exit_with_usage_error
 from odin_ws.cli.examples import examples
+from odin_ws.settings.text_file import UnreadableFile, read_text_file
 
 __all__ = ["bench"]
 
@@ -237,8 +238,8 @@ def _read_catalogue(file: Path | None) -> Catalogue:
     if file is None:
         return default_catalogue()
     try:
-        catalogue = load_catalogue(file.read_text("utf-8"))
-    except (CatalogueError, OSError, UnicodeDecodeError) as error:
+        catalogue = load_catalogue(read_text_file(file))
+    except (CatalogueError, UnreadableFile) as error:
         exit_with_usage_error(f"--catalogue {file}: {error}")
     if not catalogue.event_types:
         exit_with_usage_error(f"--catalogue {file}: no topic has event types to generate")

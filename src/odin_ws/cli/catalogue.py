@@ -12,6 +12,7 @@ import orjson
 from odin_ws.catalogue import Catalogue, CatalogueError, load_catalogue
 from odin_ws.cli.examples import examples
 from odin_ws.cli.tables import print_table
+from odin_ws.settings.text_file import UnreadableFile, read_text_file
 
 __all__ = ["catalogue"]
 
@@ -39,10 +40,10 @@ def check(file: Path, as_json: bool) -> None:  # noqa: FBT001 -- a flag
     2 if there is no such file.
     """
     try:
-        found = load_catalogue(file.read_text("utf-8"))
-    except (CatalogueError, OSError, UnicodeDecodeError) as error:
+        found = load_catalogue(read_text_file(file))
+    except (CatalogueError, UnreadableFile) as error:
         place = error.place if isinstance(error, CatalogueError) else ""
-        line = error.line if isinstance(error, CatalogueError) else None
+        line = error.line
         if as_json:
             problem = {"line": line, "place": place, "message": str(error)}
             _print_json({"file": str(file), "valid": False, "problem": problem})

@@ -13,6 +13,7 @@ import click
 from odin_ws.catalogue import Catalogue, CatalogueError, default_catalogue, load_catalogue
 from odin_ws.kafka.security import KafkaSecurity
 from odin_ws.settings import Settings, SettingsError, load_settings
+from odin_ws.settings.text_file import UnreadableFile, read_text_file
 
 __all__ = [
     "MIN_OPS_TOKEN_LENGTH",
@@ -85,16 +86,16 @@ def read_event_catalogue(settings: Settings) -> Catalogue:
 
 
 def catalogue_of(settings: Settings) -> Catalogue:
-    """Load the catalogue of WS_CATALOGUE. Raises CatalogueError, OSError, UnicodeDecodeError."""
+    """Load the catalogue of WS_CATALOGUE. Raises CatalogueError, UnreadableFile."""
     if settings.ws_catalogue is None:
         return default_catalogue()
-    return load_catalogue(settings.ws_catalogue.read_text("utf-8"))
+    return load_catalogue(read_text_file(settings.ws_catalogue))
 
 
 def _read_catalogue(settings: Settings) -> Catalogue:
     try:
         return catalogue_of(settings)
-    except (CatalogueError, OSError, UnicodeDecodeError) as error:
+    except (CatalogueError, UnreadableFile) as error:
         exit_with_usage_error(f"WS_CATALOGUE={settings.ws_catalogue}: {error}")
 
 

@@ -16,6 +16,7 @@ from odin_ws.cli.environment import MIN_OPS_TOKEN_LENGTH, catalogue_of
 from odin_ws.kafka.security import KafkaSecurity
 from odin_ws.listener.tls import CertificateError
 from odin_ws.settings import Settings, SettingsError, declared_settings, load_settings
+from odin_ws.settings.text_file import UnreadableFile
 
 __all__ = ["Configuration", "check_configuration"]
 
@@ -74,7 +75,7 @@ def _fail_all(findings: Findings, check: str, error: SettingsError) -> None:
 def _catalogue(findings: Findings, settings: Settings) -> Catalogue | None:
     try:
         catalogue = catalogue_of(settings)
-    except (CatalogueError, OSError, UnicodeDecodeError) as error:
+    except (CatalogueError, UnreadableFile) as error:
         findings.fail(
             "catalogue",
             f"WS_CATALOGUE={settings.ws_catalogue}: {error}",
