@@ -64,6 +64,29 @@ def test_every_command_has_help(command: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["serv"], "No such command 'serv'. Did you mean 'serve'? See: odin-ws --help"),
+        (["--nosuch"], "No such option '--nosuch'. See: odin-ws --help"),
+        (
+            ["serve", "--prot", "1"],
+            "No such option '--prot'. Did you mean '--port'? See: odin-ws serve --help",
+        ),
+        (["catalogue", "check"], "Missing argument 'FILE'. See: odin-ws catalogue check --help"),
+        (["bench"], "Missing argument '{steady|"),
+        (["tail", "--url", "http://host/"], "--url http://host/: a WebSocket's address is ws://"),
+    ],
+)
+def test_invalid_command_line_is_one_line_and_status_2(words: list[str], said: str) -> None:
+    """As every other error; the line says what is meant, or which help says it."""
+    done = CliRunner().invoke(main, words, prog_name="odin-ws")
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"odin-ws: {said}")
+    assert done.stderr.count("\n") == 1
+    assert not done.stdout
+
+
+@pytest.mark.parametrize(
     "command",
     [(), ("topics",), ("catalogue",), ("catalogue", "check"), *((name,) for name in COMMANDS)],
 )

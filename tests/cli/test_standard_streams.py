@@ -144,6 +144,6 @@ def test_bench_reports_unwritable_file_before_measuring(option: str, tmp_path: P
     path = tmp_path / "missing" / "figures"
     done = run("bench", "steady", option, str(path))
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith(f"Error: Invalid value for '{option}':")
+    assert done.stderr.startswith(f"odin-ws: Invalid value for '{option}':")
     assert str(path) in done.stderr
     assert "Traceback" not in done.stderr

@@ -283,8 +283,8 @@ async def test_unwritable_stderr_does_not_stop_messages() -> None:
     assert (done.returncode, len(done.stdout.splitlines())) == (0, 1)
 
 
-async def test_wrong_url_exits_with_status_1() -> None:
-    """One line has the reason."""
+async def test_url_without_a_server_exits_with_status_1() -> None:
+    """One line has the reason; a URL that is none is an invalid option, with status 2."""
     (nobody,) = free_ports(1)
     async with server() as here:
         whys = {
@@ -297,10 +297,11 @@ async def test_wrong_url_exits_with_status_1() -> None:
         }
         for url, why in whys.items():
             done = await run_command("tail", "--no-reconnect", "--url", url)
-            assert done.returncode == 1
+            invalid = why in {"ws://host:port/path", "port"}
+            assert done.returncode == (2 if invalid else 1)
             (line,) = done.stderr.splitlines()
-            assert line.startswith(f"odin-ws: {url}: ")
-            assert why.lower() in line.removeprefix(f"odin-ws: {url}").lower()
+            assert line.startswith(f"odin-ws: {'--url ' if invalid else ''}{url}: ")
+            assert why.lower() in line.partition(url)[2].lower()
 
 
 async def test_token_of_environment_is_sent() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from importlib import import_module
-from typing import Final
+from typing import Any, Final
 
 import click
 
 from odin_ws.cli.examples import examples
+from odin_ws.cli.failures import InvalidConfiguration
 
 __all__ = ["main"]
 
@@ -41,6 +43,47 @@ class _LazyGroup(click.Group):
             return None
         command: click.Command = getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; an error names similar ones, of which click knows only loaded ones."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            similar = get_close_matches(args[0], _COMMANDS, 1)
+            if not similar:
+                raise
+            raise click.UsageError(
+                f"No such command '{args[0]}'. Did you mean '{similar[0]}'?", ctx
+            ) from error
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Parse the options before the command; an invalid one is one line."""
+        try:
+            return super().make_context(*args, **extra)
+        except click.UsageError as error:
+            raise _in_one_line(error) from error
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Parse the command's arguments and run it; an invalid one is one line."""
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            raise _in_one_line(error) from error
+
+
+def _in_one_line(error: click.UsageError) -> click.ClickException:
+    """Return the error as every other error looks: one line, which names the command's help.
+
+    A group without a command prints its help instead, as click does.
+    """
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return error
+    path = "odin-ws" if error.ctx is None else error.ctx.command_path
+    message = " ".join(error.format_message().split()).removesuffix(".")
+    end = "" if message.endswith("?") else "."
+    return InvalidConfiguration(f"{message}{end} See: {path} --help")
 
 
 def _print_version(context: click.Context, _option: click.Parameter, given: bool) -> None:  # noqa: FBT001 -- click's signature

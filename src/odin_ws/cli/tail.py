@@ -15,7 +15,13 @@ import attrs
 import click
 import trio
 
-from odin_ws.cli.command_runner import CommandFailed, run, say, write_line
+from odin_ws.cli.command_runner import (
+    CommandFailed,
+    InvalidConfiguration,
+    run,
+    say,
+    write_line,
+)
 from odin_ws.cli.environment import exit_with_usage_error
 from odin_ws.cli.examples import examples
 from odin_ws.cli.json_object import JsonObject
@@ -30,6 +36,7 @@ from odin_ws_client import (
     CredentialSource,
     Disconnected,
     FeedChange,
+    InvalidUrl,
     Item,
     Message,
     RejectedName,
@@ -208,6 +215,8 @@ class _Tail:
         except ClosedByServer as error:
             say(printable(str(error)), fg="red")
             return 1
+        except InvalidUrl as error:
+            raise InvalidConfiguration(f"--url {self.url}: {printable(str(error))}") from error
         except ClientError as error:
             raise CommandFailed(f"{self.url}: {printable(str(error))}") from error
         if not self.subscribed:

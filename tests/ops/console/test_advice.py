@@ -39,7 +39,7 @@ LINES = [
 @pytest.mark.parametrize("line", LINES)
 def test_line_of_health_has_an_action(line: str) -> None:
     """The advice has an action, and the page that explains it."""
-    (found,) = advise("warning", [line])
+    (found,) = advise([], [line])
     assert found["level"] == "warning"
     assert found["text"] == line
     assert found["action"].endswith(".")
@@ -48,8 +48,23 @@ def test_line_of_health_has_an_action(line: str) -> None:
 
 def test_health_line_without_advice_gets_general_advice() -> None:
     """An unknown line does not break the console."""
-    (found,) = advise("error", ["a line of the future"])
+    (found,) = advise(["a line of the future"], [])
     assert (found["action"], found["see"]) == GENERAL
+
+
+def test_partitions_are_left_out_while_the_whole_feed_has_an_error() -> None:
+    """Eight topics would say what the feed says, and that the other partitions are read."""
+    stalled = "kafka: stalled for 12 s: no broker answers"
+    topics = [
+        "kafka: odin.trades 0, 1: no broker answers",
+        "kafka: odin.social 0: no broker answers",
+    ]
+    warnings = [*topics, "cpu: 99%"]
+    assert [one["text"] for one in advise([stalled], warnings)] == [stalled, "cpu: 99%"]
+    assert [one["text"] for one in advise([], warnings)] == warnings
+    of_workers = [f"worker {number}: {topics[0]}" for number in (1, 2)]
+    found = advise([f"worker 2: {stalled}"], of_workers)
+    assert [one["text"] for one in found] == [f"worker 2: {stalled}", of_workers[0]]
 
 
 def test_health_source_has_no_other_lines() -> None:
