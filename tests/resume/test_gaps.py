@@ -12,7 +12,7 @@ from odin_ws.history import ResumeCursor
 from odin_ws.log_reader import Bounds, Span
 from odin_ws.records import TopicPartition
 from odin_ws.resume import LossReason, LostSpans
-from odin_ws.resume.gaps import report_expired, report_unknown_positions
+from odin_ws.resume.gaps import report_expired, report_truncated, report_unknown_positions
 
 FIRST, SECOND, THIRD = (TopicPartition("odin.trades", number) for number in range(3))
 SOCIAL = TopicPartition("odin.social", 0)
@@ -128,6 +128,14 @@ def test_replay_over_limit_keeps_newest_in_equal_shares_per_partition(
     assert resume_cursor.positions() == dict(zip([FIRST, SECOND], positions, strict=True))
 
 
+def test_number_of_records_counts_to_limit_and_not_their_offsets() -> None:
+    """15 and 3 records are less than 20, though a half of 20 is less than 15."""
+    starts = {FIRST: (9, 24), SECOND: (9, 12)}
+    resume_cursor, lost_spans = expired_of(starts, {FIRST: 0, SECOND: 0}, 20)
+    assert lost_spans.spans == {}
+    assert resume_cursor.positions() == {FIRST: 9, SECOND: 9}
+
+
 def test_expired_offsets_do_not_count_to_limit() -> None:
     """Both losses of a partition are reported as one span."""
     resume_cursor, lost_spans = expired_of(
@@ -192,6 +200,43 @@ def test_partition_assigned_to_another_instance_is_not_reported() -> None:
     assert resume_cursor.positions() == {FIRST: 4, SECOND: 3}
 
 
+# ---- positions that the log had before it was truncated
+
+
+@pytest.mark.parametrize(
+    ("bounds", "cut", "lost", "position"),
+    [
+        # The log ends before the position: what it had from the cut on is gone.
+        (Bounds(2, 8), Span(6, 9), Span(6, 9), 5),
+        (Bounds(2, 9), Span(6, 9), Span(6, 9), 5),
+        # The log is as long again: the offset alone does not tell the old record from the new one.
+        (Bounds(2, 10), Span(6, 9), None, 9),
+        # It was not truncated: another instance is ahead.
+        (Bounds(2, 8), None, None, 9),
+        # Its bounds are not known now.
+        (None, Span(6, 9), None, 9),
+    ],
+)
+def test_position_beyond_a_truncated_log_moves_to_the_cut(
+    bounds: Bounds | None, cut: Span | None, lost: Span | None, position: int
+) -> None:
+    """The client, at offset 9, continues after the last of its records that is left."""
+    resume_cursor = ResumeCursor({"*.*": {FIRST: 9, SECOND: 3}})
+    lost_spans = LostSpans()
+    asked: list[tuple[TopicPartition, int]] = []
+
+    def cut_of(key: TopicPartition, offset: int) -> Span | None:
+        asked.append((key, offset))
+        return cut
+
+    known = {} if bounds is None else {FIRST: bounds}
+    report_truncated(resume_cursor, lost_spans, {FIRST: 9}, known, cut_of)
+    assert asked == [(FIRST, 9)]
+    assert lost_spans.spans == ({} if lost is None else {FIRST: lost})
+    assert lost_spans.reason == (None if lost is None else LossReason.TRUNCATED)
+    assert resume_cursor.positions() == {FIRST: position, SECOND: 3}
+
+
 # ---- losses
 
 
@@ -217,9 +262,19 @@ def test_reason_is_first_of_loss_reasons_order() -> None:
     reasons: list[str | None] = []
     for reason in (
         LossReason.OVER_LIMIT,
+        LossReason.NO_POSITION,
         LossReason.EXPIRED,
+        LossReason.TRUNCATED,
         LossReason.UNKNOWN_POSITION,
+        LossReason.RECREATED,
     ):
         lost_spans.add(reason, FIRST, Span(0, 1))
         reasons.append(lost_spans.reason)
-    assert reasons == ["too_many", "expired", "unknown_position"]
+    assert reasons == [
+        "too_many",
+        "no_position",
+        "expired",
+        "truncated",
+        "unknown_position",
+        "recreated",
+    ]

@@ -81,7 +81,7 @@ class ScanPool:
         """Return a cursor that is read up to the history; the client waits since `since`."""
         cursor = ScanCursor(resume_cursor, since)
         for scan in self._scans:
-            if scan.admits(resume_cursor):
+            if self._is_sound(scan) and scan.admits(resume_cursor):
                 scan.attach(cursor)
                 return cursor
         topics = self._topics(cursor)
@@ -183,8 +183,15 @@ class ScanPool:
         """Return a scan that can go back for a group that it has passed; None without one."""
         if group.backoff is not None:
             return None
-        able = (scan for scan in self._scans if scan.rewinds < _REWINDS)
+        sound = (scan for scan in self._scans if self._is_sound(scan))
+        able = (scan for scan in sound if scan.rewinds < _REWINDS)
         return next((scan for scan in able if scan.can_go_back(group.lowest)), None)
+
+    def _is_sound(self, scan: Scan) -> bool:
+        """Return whether a scan has read records, or has no topic that failed the last time."""
+        if scan.reads or not self._failing:
+            return True
+        return self._failing.isdisjoint(key.topic for key in scan.positions)
 
     def _is_full(self) -> bool:
         """Return whether clients wait for the end of a scan."""
