@@ -87,6 +87,30 @@ def test_schema_has_title_and_examples(name: str) -> None:
         validator.validate(example)
 
 
+def test_alternatives_are_types_of_their_own() -> None:
+    """Of alternatives without type and title, such as only `required`, generators make any type.
+
+    @asyncapi/modelina 5 made `data: any | any | any` of the data of subscribe.
+    """
+    alternatives: list[Any] = []
+
+    def look(value: Any) -> None:
+        if isinstance(value, dict):
+            for name, inner in value.items():
+                if name in ("anyOf", "oneOf"):
+                    alternatives.extend(API.follow(one) for one in inner)
+                look(inner)
+        elif isinstance(value, list):
+            for inner in value:
+                look(inner)
+
+    look(API.document["components"])
+    assert alternatives
+    named = {"title", "type", "enum", "const"}
+    untyped = [one for one in alternatives if not named & one.keys()]
+    assert untyped == []
+
+
 def test_every_object_has_a_title_of_its_own() -> None:
     """Generated code has no class AnonymousSchema_17, and no two classes of one name."""
     found = [one for message in MESSAGES.values() for one in objects(message["payload"])]

@@ -88,6 +88,19 @@ def test_strings_are_ordered_by_code_point() -> None:
     assert not matches(tree, {"at": "2027"})
 
 
+def test_prefix_is_the_beginning_as_it_is_written() -> None:
+    """By code points: neither elsewhere in the string, nor in another case or composition."""
+    tree = {"field": "a", "prefix": "Bé"}
+    assert matches(tree, {"a": "Bé"})
+    assert matches(tree, {"a": "Bér"})
+    for value in ("bér", "BÉR", "aBér", "B", "Be\u0301r", "", ["Bér"], {"Bér": 1}, None, 5):
+        assert not matches(tree, {"a": value})
+    emoji = {"field": "a", "prefix": "👨"}
+    assert matches(emoji, {"a": "👨\u200d👩"})
+    assert matches({"field": "a", "prefix": "1.5"}, {"a": "1.50"})
+    assert not matches({"field": "a", "prefix": "1.5"}, {"a": 1.5})
+
+
 def test_missing_field_matches_only_ne_and_not_exists() -> None:
     """`ne` is the opposite of `eq`; a field with the value null exists."""
     assert matches({"field": "a", "ne": 1}, {})
