@@ -103,7 +103,7 @@ async def running(  # noqa: PLR0913 -- the parts of a process
 ) -> AsyncIterator[None]:
     """Serve on two listening sockets during the block, then drain.
 
-    `canary_secret`: that of all processes that listen at the same port; by default a new one.
+    `canary_secret`: the secret shared by all processes of the port; by default a new one.
     Raises CertificateError.
     """
     certificate = read_certificate(settings)

@@ -112,7 +112,7 @@ class Tables(NamedTuple):
     other_frames: OtherFrames
 
     @classmethod
-    def empty(  # noqa: PLR0913 -- what a run is about
+    def empty(  # noqa: PLR0913 -- subscriptions and workload of a run
         cls,
         starts: Ints,
         keys: Ints,

@@ -40,7 +40,7 @@ async def run_canary(
         stats.failure = failure
         stats.tries += 1
         wait = interval if failure is None else min(interval, _AGAIN_SECONDS)
-        # From beginning to beginning, but never without a pause.
+        # `interval` is from start to start; after a slow try there is a pause all the same.
         await trio.sleep_until(max(begun + wait, trio.current_time() + min(wait, 1.0)))
 
 

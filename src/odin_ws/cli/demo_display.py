@@ -43,7 +43,7 @@ class Display(Protocol):
 
 @contextmanager
 def open_display(console: Console, *, as_json: bool = False) -> Iterator[Display]:
-    """Open the display for `console` (stdout): live table, lines, or an object a line."""
+    """Open the display for `console` (stdout): live table, lines, or JSON Lines."""
     if as_json:
         yield _Json()
         return

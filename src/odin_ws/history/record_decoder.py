@@ -73,7 +73,7 @@ class RecordDecoder:
         """The message a record makes, and its event type, whatever that may be."""
         if record.invalid is not None:
             return InvalidRecord(record.invalid.value)
-        names = self._names.get(record.key or b"") or self._name(record)
+        names = self._names.get(record.key or b"") or self._token_and_channel(record)
         # Not `isinstance(names, InvalidRecord)`: for an enum class Python first looks up
         # `__instancecheck__`, which takes longer.
         if not isinstance(names, tuple):
@@ -92,10 +92,11 @@ class RecordDecoder:
         """Return the token of a record without decoding its value."""
         if record.invalid is not None:
             return InvalidRecord(record.invalid.value)
-        names = self._names.get(record.key or b"") or self._name(record)
+        names = self._names.get(record.key or b"") or self._token_and_channel(record)
         return names[0] if isinstance(names, tuple) else names
 
-    def _name(self, record: Record) -> tuple[str, str] | InvalidRecord:
+    def _token_and_channel(self, record: Record) -> tuple[str, str] | InvalidRecord:
+        """Return the names for a key, and keep them for later records."""
         token = read_token(record, self.topic.key)
         if isinstance(token, InvalidRecord) or record.key is None:
             return token if isinstance(token, InvalidRecord) else InvalidRecord.NO_KEY

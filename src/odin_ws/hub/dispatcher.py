@@ -37,7 +37,7 @@ _SLICE_BYTES = 64 << 10
 
 # While a cycle writes, new records are read at this interval in seconds: fanning them out to 12,000
 # subscribers takes a millisecond or two, writing to them a hundred.
-_LOOK_SECONDS = 0.02
+_READ_INTERVAL_SECONDS = 0.02
 
 
 class Dispatcher:
@@ -66,7 +66,8 @@ class Dispatcher:
                 except trio.EndOfChannel:
                     return
             slot = max(slots.next_start, not_before, trio.current_time())
-            # Receiving was a checkpoint, and a pass is long with many clients.
+            # Without a wait for a slot there is no second checkpoint: `_wait` was one already, and
+            # with many clients each checkpoint takes a long pass of the event loop.
             if has_backlog or slot > trio.current_time():
                 await trio.sleep_until(slot)
             slots.start(slot)
@@ -142,10 +143,12 @@ class Dispatcher:
         shared_seq, data, messages, first, numbers = 0, b"", 0, 1, 0
         stats = self._stats
         with DispatchSlice(stats) as time_slice:
-            next_look = time_slice.begun + _LOOK_SECONDS
+            next_read = time_slice.begun + _READ_INTERVAL_SECONDS
             for count, subscriber in enumerate(cycle.subscribers):
                 if not count % _SLICE_WRITES and time_slice.expired:
-                    next_look = await self._look(queue, cycle, following, time_slice, next_look)
+                    next_read = await self._yield_and_read(
+                        queue, cycle, following, time_slice, next_read
+                    )
                 pending = subscriber.pending
                 if pending is None:
                     continue
@@ -178,20 +181,20 @@ class Dispatcher:
                 subscriber.deliver(data)
         self._encoder.end()
 
-    async def _look(
+    async def _yield_and_read(
         self,
         queue: Queue,
         cycle: Cycle,
         following: Cycle,
         time_slice: DispatchSlice,
-        next_look: float,
+        next_read: float,
     ) -> float:
         """Let other tasks run, then read new records; returns when to do so the next time."""
         await time_slice.yield_control()
-        if time_slice.begun < next_look:
-            return next_look
+        if time_slice.begun < next_read:
+            return next_read
         self._read_on(queue, cycle, following, time_slice)
-        return time_slice.begun + _LOOK_SECONDS
+        return time_slice.begun + _READ_INTERVAL_SECONDS
 
     async def _encode(self, pending: Due, form: WireFormat, time_slice: DispatchSlice) -> Encoded:
         """Encode pending messages; compressing a whole cycle takes several time slices."""

@@ -37,7 +37,7 @@ class Held:
         self.size = size
         """Bytes of the newest messages' values."""
         self._due: MarkedDue | None = None
-        # By partition the offset of its first message; computed on demand.
+        # The lowest offset per partition; computed on demand.
         self._first: dict[tuple[str, int], int] | None = None
 
     def with_messages(self, messages: Sequence[ChannelMessage]) -> Held:

@@ -114,20 +114,20 @@ class ReplayWindow:
             self._reserve(client)
 
     def sent(self, client: WindowClient) -> None:
-        """Count what a replay has written, in place of what it had reserved."""
+        """Count the bytes that a replay has written instead of those that it had reserved."""
         self._share(client).end = client.written
         self.release(client)
 
     def release(self, client: WindowClient) -> None:
-        """Give back what the client's replay has reserved and not written."""
+        """Free the bytes that the client's replay has reserved and not written."""
         share = self._shares.get(client)
         if share is not None:
             self.used -= share.reserved
             share.reserved = 0
-            self._look(client, share)
+            self._update(client, share)
 
     async def run(self) -> None:
-        """Look at acknowledgements, and let replays go on, until cancelled."""
+        """Update shares by acknowledgements, and let replays continue, until cancelled."""
         while True:
             if self._queue or self._full:
                 await trio.sleep(_ROUND_SECONDS)
@@ -135,7 +135,7 @@ class ReplayWindow:
                 self._wanted = trio.Event()
                 with trio.move_on_after(_CALM_SECONDS if self._shares else math.inf):
                     await self._wanted.wait()
-            await self._look_round()
+            await self._update_oldest()
             for client in [one for one in self._full if self._has_share(one)]:
                 self._full.pop(client).set()
             for client in list(islice(self._queue, _RELEASED)):
@@ -172,14 +172,14 @@ class ReplayWindow:
             self._wanted.set()
         return share
 
-    async def _look_round(self) -> None:
-        """Look at the shares that were not looked at for longest."""
+    async def _update_oldest(self) -> None:
+        """Update the shares whose last update is longest ago; close clients that time out."""
         for number in range(1, min(len(self._shares), _PER_ROUND) + 1):
             client = next(iter(self._shares), None)
             if client is None:
                 return
             share = self._shares[client]
-            self._look(client, share)
+            self._update(client, share)
             if self._queue and trio.current_time() > share.since + self._timeout:
                 self._drop(client)
                 # Cancels its replay, which may wait here for another chunk.
@@ -187,11 +187,11 @@ class ReplayWindow:
             if not number % _STEP:
                 await trio.lowlevel.checkpoint()
 
-    def _look(self, client: WindowClient, share: _Share) -> None:
+    def _update(self, client: WindowClient, share: _Share) -> None:
         acknowledged = client.acknowledged()
         if acknowledged >= share.mark:
             share.mark, share.since = share.end, trio.current_time()
-        # A connection that has ended drops what was queued.
+        # A connection that has ended drops its queued bytes.
         left = max(0, min(share.end, client.written) - acknowledged)
         self.used += left - share.unacknowledged
         share.unacknowledged = left

@@ -39,11 +39,11 @@ _SLICE_CLIENTS: Final = 32
 _PAUSE_SECONDS: Final = (0.002, 0.02)
 _PAUSE_FACTOR: Final = 3
 
-# Seconds for which one client that does not take its messages may hold up others, and for which all
-# clients of a scan may together; then they are detached.
+# A client that does not take its messages is detached after it has held up others for this many
+# seconds, or after all clients of the scan together have; checked at the last interval.
 _HOLD_UP_SECONDS: Final = 2.0
 _HOLD_UPS_SECONDS: Final = 10.0
-_LOOK_SECONDS: Final = 0.25
+_ROOM_CHECK_SECONDS: Final = 0.25
 
 
 class Scan:
@@ -348,7 +348,7 @@ class Scan:
         while self._full:
             begun = trio.current_time()
             self._room = trio.Event()
-            with trio.move_on_after(_LOOK_SECONDS):
+            with trio.move_on_after(_ROOM_CHECK_SECONDS):
                 await self._room.wait()
             if self._full and self._harms_others():
                 waited = trio.current_time() - begun

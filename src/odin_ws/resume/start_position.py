@@ -102,18 +102,18 @@ class StartPositionFinder:
         self._log_reader = context.log_reader
         self._maximum = context.limits.records
         self._resume_cursor = resume_cursor
-        # Of the initial patterns: a thousand are searched once.
+        # The topics of the initial patterns; kept because a search of a thousand patterns is slow.
         self._topics = self._stream.catalogue.topics_of(resume_cursor.patterns)
-        # As of the last look: see `_follow`.
+        # The log changes that this start position has followed: see `_follow`.
         self._version = 0
         self._generations: Mapping[TopicPartition, int] = {}
         self._known: AbstractSet[TopicPartition] = frozenset()
         self._recreated: set[str] = set()
-        # Where a live beginning began, in the hub's order.
+        # The hub's order at the time of a live start; None for other starts.
         self._order: int | None = None
 
     async def find(self, start_position: StartPosition) -> None:
-        """Go there. The caller bounds the time."""
+        """Move the resume cursor to the start position. The caller bounds the time."""
         stream = self._stream
         await stream.history_loaded.wait()
         self._note_changes()
@@ -122,10 +122,10 @@ class StartPositionFinder:
             # All names of the command were rejected: there is nothing to look up.
             return
         if start_position.since is not None:
-            # Before the log is asked: a record that comes before its answer may not be in it.
+            # Before the lookup: a record that arrives during it may be missing from its result.
             live = self._live(topics)
-            ask = partial(self._log_reader.positions_at, topics, start_position.since)
-            found = await self._retry(partial(ask, topic_ids=self._changes.ids))
+            lookup = partial(self._log_reader.positions_at, topics, start_position.since)
+            found = await self._retry(partial(lookup, topic_ids=self._changes.ids))
             self._resume_cursor.begin({key: found.get(key, offset) for key, offset in live.items()})
         elif start_position.live:
             self._resume_cursor.begin(self._live(topics))
@@ -152,7 +152,7 @@ class StartPositionFinder:
         last = yield from self._hub.snapshots.matching(list(self._resume_cursor.patterns), until)
         includes = self._resume_cursor.includes
         if start_position.live and until == self._order:
-            # No message has arrived since: all of it precedes new messages.
+            # No message has arrived since, so the snapshot precedes all new messages.
             leave_out = beside
         elif beside is None:
             leave_out = includes

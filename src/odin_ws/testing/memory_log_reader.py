@@ -28,7 +28,7 @@ _RECREATED: Final = "the topic was recreated"
 class MemoryLogReader:
     """A MemoryLog's past, as an LogReader in batches of `batch` records at most.
 
-    `seconds`: how long each batch takes. `records_read`: how many were read so far.
+    `seconds`: how long each batch takes. `records_read`: the number of records read so far.
     """
 
     def __init__(self, log: MemoryLog, batch: int = 500, seconds: float = 0) -> None:
@@ -70,10 +70,10 @@ class MemoryLogReader:
     ) -> dict[TopicPartition, Bounds]:
         """See LogReader."""
         await self._turn({key.topic for key in partitions})
-        found = {key: has for key, has in self._log.bounds().items() if key in partitions}
-        recreated = [key for key in partitions if self._is_another(key.topic, topic_ids)]
+        found = {key: bounds for key, bounds in self._log.bounds().items() if key in partitions}
+        recreated = [key for key in partitions if self._is_recreated(key.topic, topic_ids)]
         if recreated:
-            others = {key: has for key, has in found.items() if key not in recreated}
+            others = {key: bounds for key, bounds in found.items() if key not in recreated}
             raise PartitionsUnavailable(dict.fromkeys(recreated, _RECREATED), others)
         return found
 
@@ -85,7 +85,7 @@ class MemoryLogReader:
         found = self._log.first_since(timestamp)
         await self._turn(topics)
         for topic in topics:
-            if self._is_another(topic, topic_ids):
+            if self._is_recreated(topic, topic_ids):
                 raise PartitionsUnavailable({TopicPartition(topic, 0): _RECREATED}, {})
         return {key: first - 1 for key, first in found.items() if key.topic in topics}
 
@@ -98,7 +98,7 @@ class MemoryLogReader:
         async with aclosing(self._batches(spans, topic_ids)) as batches:
             yield batches
 
-    def _is_another(self, topic: str, topic_ids: Mapping[str, str]) -> bool:
+    def _is_recreated(self, topic: str, topic_ids: Mapping[str, str]) -> bool:
         """Whether the topic was recreated since the caller learned its id."""
         topic_id = self._log.ids.get(topic)
         return topic_id is not None and topic_ids.get(topic, topic_id) != topic_id
@@ -110,12 +110,12 @@ class MemoryLogReader:
             place = first
             while place <= last:
                 await self._turn([key.topic])
-                has = self._log.bounds().get(key)
-                another = self._is_another(key.topic, topic_ids)
-                if has is None or another or not has.first <= place <= has.end:
+                bounds = self._log.bounds().get(key)
+                recreated = self._is_recreated(key.topic, topic_ids)
+                if bounds is None or recreated or not bounds.first <= place <= bounds.end:
                     raise RecordsExpired(f"{key.topic} {key.partition} has no offset {place}")
-                if place == has.end:
-                    # As it is with Kafka, where the wait for them is longer.
+                if place == bounds.end:
+                    # The Kafka log reader raises the same, after a longer wait.
                     raise LogUnavailable(f"no records come from {key.topic} {key.partition}")
                 offset_tracker = {key: place}
                 records = self._log.read(offset_tracker, min(self.batch, last + 1 - place))
