@@ -133,7 +133,7 @@ class _Steps:
             "never_subscribed": never,
             # Clients that are subscribed again may not be live yet.
             "not_back": max(1, missing) if is_storm and back_seconds is None else 0,
-            "closed": 0 if is_storm or self._run.affected else missing - never,
+            "closed": 0 if is_storm or self._run.affected else max(0, missing - never),
         }
 
     async def _connect(self) -> float:
