@@ -9,7 +9,7 @@ from trio.testing import MockClock
 
 from odin_ws.catalogue import default_catalogue
 from odin_ws.connection.disconnect_reasons import DisconnectReason
-from odin_ws.hub import dispatcher
+from odin_ws.hub import hub
 from odin_ws.protocol.commands import Command
 from odin_ws.records import Record
 from odin_ws.session import session
@@ -93,7 +93,7 @@ async def test_failing_29_exception_in_hub_ends_the_service(
     def failing(*_arguments: object, **_options: object) -> bytes:
         raise ZeroDivisionError("a bug in the hub")
 
-    monkeypatch.setattr(dispatcher, "write", failing)
+    monkeypatch.setattr(hub, "write", failing)
     streams: list[RawClient] = []
     with pytest.RaisesGroup(
         pytest.RaisesExc(ZeroDivisionError, match="a bug in the hub"), flatten_subgroups=True
