@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -31,9 +32,9 @@ from odin_ws.bench.workload import Run
 from odin_ws.testing.ports import LOOPBACK
 from odin_ws.testing.processes import ChildProcess
 from tests.hostile.churn import churn, report_churn
-from tests.hostile.kinds import CHANNELS, PROXIED, PROXY
+from tests.hostile.kinds import CHANNELS, PROXIED, PROXY, forged_forwarded
 from tests.hostile.names import SETTINGS, report_names, subscribe_names
-from tests.hostile.registry import KINDS
+from tests.hostile.registry import KINDS, ON_OPS_PORT
 from tests.hostile.verdicts import Outcome, ServerState, report
 from tests.integration.servers import Server, serving
 
@@ -75,8 +76,17 @@ class _Course:
                 beside.append(await self._measure(label))
             await trio.sleep(_CALM_SECONDS)
             states.append(await self._state_at_rest())
-        proxied = self.bad // len(KINDS) * PROXIED
-        return Outcome(alone, beside, states, await self._counts(), self.server.output, proxied)
+        # As crowd.py divides them.
+        visits = [KINDS[kind] for _, kind in zip(range(self.bad), cycle(self.kinds or KINDS))]
+        return Outcome(
+            alone,
+            beside,
+            states,
+            await self._counts(),
+            self.server.output,
+            proxied=visits.count(forged_forwarded) * PROXIED,
+            on_ops_port=sum(visit in ON_OPS_PORT for visit in visits),
+        )
 
     async def _measure(self, label: str) -> Measurement:
         return await measure(

@@ -32,6 +32,7 @@ __all__ = [
     "UPGRADE",
     "Visit",
     "command",
+    "forged_forwarded",
     "listen",
     "own_subscriptions",
     "returning",
@@ -177,10 +178,8 @@ async def returning(stream: trio.SocketStream) -> None:
 
 
 async def half_open(stream: trio.SocketStream) -> None:
-    """Subscribes to everything and ends its sending side: it cannot answer a ping."""
-    await stream.send_all(UPGRADE + _EVERYTHING)
-    await stream.send_eof()
-    await listen(stream)
+    """Subscribes to everything, and answers no ping, like a client whose network has gone."""
+    await _upgraded(stream, _EVERYTHING)
 
 
 async def no_reader(stream: trio.SocketStream) -> None:

@@ -27,6 +27,9 @@ _FILTER_SECONDS: Final = 0.9
 _RATE_SECONDS: Final = 0.25
 _FLOOD_SECONDS: Final = 0.05
 
+# Of a replay: more than the response to the upgrade.
+_PART_BYTES: Final = 8192
+
 _DEFLATED: Final = request(headers={"Sec-WebSocket-Extensions": "permessage-deflate"})
 _ALL_OFF: Final = command("unsubscribe", channels=["*.*"])
 _BATCHES: Final = command("subscribe", channels=["*.*"], frames="batch")
@@ -108,7 +111,8 @@ async def filters(stream: trio.SocketStream) -> None:
     def changes() -> Iterable[bytes]:
         while True:
             where = largest_filter(next(_numbers))
-            yield command("subscribe", channels=["*.*"], where=where) + _ALL_OFF
+            # It stays until the next one.
+            yield _ALL_OFF + command("subscribe", channels=["*.*"], where=where)
 
     await _changing(stream, changes(), _FILTER_SECONDS)
 
@@ -119,7 +123,7 @@ async def rates(stream: trio.SocketStream) -> None:
     def changes() -> Iterable[bytes]:
         while True:
             rate = random.randint(1, 200) / 10  # noqa: S311 -- no secret
-            yield command("subscribe", channels=["*.*"], max_rate=rate) + _ALL_OFF
+            yield _ALL_OFF + command("subscribe", channels=["*.*"], max_rate=rate)
 
     await _changing(stream, changes(), _RATE_SECONDS)
 
@@ -191,7 +195,9 @@ async def stalled_replays(stream: trio.SocketStream) -> None:
 async def reset_replays(stream: trio.SocketStream) -> None:
     """Replays everything, and resets the connection in the middle."""
     await stream.send_all(UPGRADE + _SINCE)
-    await stream.receive_some(4096)
+    received = 0
+    while received < _PART_BYTES and (data := await stream.receive_some(4096)):
+        received += len(data)
     stream.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 

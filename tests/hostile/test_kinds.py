@@ -13,9 +13,13 @@ from odin_ws.catalogue import default_catalogue
 from odin_ws.protocol.command_parser import decode_command
 from odin_ws.protocol.commands import Subscribe
 from odin_ws.protocol.filters.parser import MAX_TERMS, read_filter
+from odin_ws.protocol.permessage_deflate import NO_WINDOW
+from odin_ws.protocol.wire_format import Frames
 from odin_ws.settings import Settings
 from odin_ws.testing.follower import Follower
+from odin_ws.testing.memory_connection import ClientStream
 from odin_ws.testing.scenario import Scenario
+from tests.hostile.kinds import CHANNELS
 from tests.hostile.kinds import KINDS as FIRST_KINDS
 from tests.hostile.registry import AT_ONCE, KINDS, ON_OPS_PORT
 from tests.hostile.stream_kinds import STREAM_KINDS, largest_filter
@@ -96,3 +100,131 @@ async def _visit(name: str, stream: Any) -> None:
         pass
     finally:
         stream.break_off()
+
+
+# What two clients of each kind make the server count: a kind without an effect would prove nothing.
+# Those that are not here need sockets; verdicts.py looks for their effects.
+EFFECTS: dict[str, set[str]] = {
+    "slow_head": {"rejected handshake_timeout"},
+    "half_a_head": {"rejected handshake_timeout"},
+    "silent": {"rejected handshake_timeout"},
+    "endless_head": {"rejected header_too_large"},
+    "garbage": {"rejected bad_request"},
+    "tls_hello": {"rejected bad_request"},
+    "wrong_upgrade": {"rejected bad_method"},
+    "vanishing": {"lost before the upgrade"},
+    "returning": {"commands", "closed connection_lost"},
+    "half_open": {"messages", "closed no_pong"},
+    "no_reader": {"messages", "closed slow"},
+    "ping_flood": {"closed flooding"},
+    "command_flood": {"error RATE_LIMIT_EXCEEDED", "closed flooding"},
+    "fragments": {"closed message_too_large"},
+    "unfinished": {"closed unfinished"},
+    "huge_frame": {"closed message_too_large"},
+    "many_names": {"error INVALID_MESSAGE"},
+    "deep_json": {"error INVALID_JSON"},
+    "after_close": {"closed client_closed"},
+    "bad_frames": {"closed protocol_error"},
+    "binary": {"closed binary_frame"},
+    "replays": {"replays", "error RATE_LIMIT_EXCEEDED", "closed slow"},
+    "own_names": {"names", "name TOO_MANY_SUBSCRIPTIONS"},
+    "snapshots": {"replays", "messages"},
+    "one_snapshot": {"replays", "messages"},
+    "resumes": {"replays", "messages", "names"},
+    "since": {"replays", "messages", "names"},
+    "on_and_off": {"names", "error RATE_LIMIT_EXCEEDED"},
+    "going": {"commands", "closed connection_lost"},
+    "sse_no_reader": {"streams", "messages", "closed slow"},
+    "sse_returning": {"commands", "closed client_closed"},
+    "sse_since": {"streams", "replays", "messages", "closed slow"},
+    "sse_filters": {"streams", "filters"},
+    "sse_talking": {"closed protocol_error"},
+    "snapshot_pages": {"request snapshot"},
+    "filters": {"filters"},
+    "rates": {"rates"},
+    "rates_of_own_names": {"rates"},
+    "deflate_bomb": {"closed message_too_large"},
+    "deflate_flood": {"deflate", "error RATE_LIMIT_EXCEEDED", "closed flooding"},
+    "deflate_no_end": {"deflate", "closed message_too_large"},
+    "batch_no_reader": {"deflate", "batches", "messages"},
+    "batch_replays": {"batches", "replays", "messages", "closed slow"},
+    "stalled_replays": {"replays", "messages", "closed slow"},
+    "reset_replays": {"replays", "messages", "closed connection_lost"},
+}
+
+
+class _Socket:
+    """A stream in memory with the option that kinds set: to linger for no time is a reset."""
+
+    def __init__(self, stream: ClientStream) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def setsockopt(self, _level: int, _option: int, _value: bytes) -> None:
+        """Reset the connection."""
+        self._stream.break_off()
+
+
+def _under_way(scenario: Scenario) -> Counter[str]:
+    """Count what connections have now."""
+    found = Counter[str]()
+    for one in scenario.service.server.connections:
+        subscriber = one.subscriber
+        found["names"] += len(subscriber.patterns) >= 500
+        found["streams"] += subscriber.form.event_ids is not None
+        found["deflate"] += subscriber.form.window_bits != NO_WINDOW
+        found["batches"] += subscriber.form.frames is Frames.BATCH
+        found["rates"] += subscriber.paces is not None
+        found["filters"] += any(
+            options.where is not None for options in (subscriber.options or {}).values()
+        )
+    return found
+
+
+async def _effects(scenario: Scenario, name: str) -> Counter[str]:
+    """Return what the server counts while two clients of a kind visit it."""
+    for token, topic in CHANNELS[:50] * 3:
+        scenario.log.append(topic, token.encode(), b'{"type":"TRADE_EXECUTED","timestamp":0}')
+    await publish_long(scenario, 400)
+    server, found = scenario.service.server, Counter[str]()
+    async with trio.open_nursery() as crowd:
+        for _ in range(2):
+            # It uses nothing that a stream in memory has not.
+            crowd.start_soon(_visit, name, _Socket(await scenario.dial(64 << 10)))
+        for _ in range(100):
+            await trio.sleep(0.08)
+            # The largest number at a time.
+            found |= _under_way(scenario)
+            await publish_long(scenario, 4)
+        crowd.cancel_scope.cancel()
+    await trio.sleep(20)
+    assert server.stats.errors == 0
+    stats, sessions, rejections = server.stats, server.stats.sessions, server.admission.rejections
+    requests = server.http.requests
+    found["lost before the upgrade"] = 2 - stats.opened - (rejections + requests).total()
+    found["commands"] = sessions.commands
+    found["messages"] = scenario.service.hub.stats.messages_sent
+    found["replays"] = server.replays.results.total()
+    found.update({f"closed {one.value.label}": count for one, count in stats.closed.items()})
+    found.update({f"rejected {label}": count for label, count in rejections.items()})
+    found.update({f"error {code}": count for code, count in sessions.rejected_commands.items()})
+    found.update({f"name {code}": count for code, count in sessions.rejected_names.items()})
+    found.update({f"request {resource}": count for resource, count in requests.items()})
+    return found
+
+
+def test_effect_of_every_kind_is_known() -> None:
+    """Kinds without one are those that need sockets."""
+    assert KINDS.keys() - EFFECTS.keys() == {
+        "forged_forwarded",
+        *(visit.__name__ for visit in ON_OPS_PORT),
+    }
+
+
+@pytest.mark.parametrize("name", EFFECTS)
+async def test_kind_has_its_effect(odin_scenario: Scenario, name: str) -> None:
+    """Each client of the kind has each effect at least once."""
+    found = await _effects(odin_scenario, name)
+    assert {effect for effect in EFFECTS[name] if found[effect] < 2} == set(), found

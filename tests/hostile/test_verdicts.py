@@ -100,6 +100,10 @@ def test_run_within_all_limits_breaks_no_promise() -> None:
             "4 connections are left",
         ),
         ({"proxied": 1200}, "none of 1200 connections of one proxied client was rejected"),
+        (
+            {"on_ops_port": 120, "counts": {**CALM, "rejected on the ops port": {}}},
+            "none of 120 clients of the ops port was rejected",
+        ),
         ({"log": TRACEBACK}, "1 tracebacks in the log, {'ws_errors_total': 0}"),
         (
             {"counts": {**CALM, "errors": {"ws_errors_total": 2}}},
@@ -118,6 +122,13 @@ def test_limited_proxied_client_breaks_no_promise() -> None:
     rejected = {"rejected": {"max_connections_per_ip": 1}}
     assert outcome(proxied=1200, counts={**CALM, **rejected}).broken == []
     assert outcome(proxied=1000).broken == []
+
+
+def test_ops_port_that_rejects_some_clients_breaks_no_promise() -> None:
+    """It serves 64 at a time."""
+    assert outcome(on_ops_port=120).broken == []
+    calm = {**CALM, "rejected on the ops port": {}}
+    assert outcome(on_ops_port=64, counts=calm).broken == []
 
 
 def test_exceptions_in_json_lines_count_as_tracebacks() -> None:

@@ -16,6 +16,9 @@ __all__ = ["Outcome", "ServerState", "report"]
 _MOST_GROWTH: Final = 0.1
 _MOST_P99: Final = 2.0
 
+# The connections of the ops port at a time.
+_OPS_CONNECTIONS: Final = 64
+
 # Rejections of an address that has reached its limit.
 _PER_ADDRESS_REASONS: Final = ("max_connections_per_ip", "connect_rate_per_ip")
 
@@ -32,7 +35,8 @@ class ServerState:
 class Outcome:
     """`beside`: both measurements. `states`: before, and after each. `log`: everything printed.
 
-    `proxied`: connections that a trusted proxy passed on for one client at a time.
+    `proxied`: connections that a trusted proxy passed on for one client at a time. `on_ops_port`:
+    hostile clients of the ops port at a time.
     """
 
     alone: Measurement
@@ -41,6 +45,7 @@ class Outcome:
     counts: Mapping[str, Mapping[str, int]]
     log: str
     proxied: int = 0
+    on_ops_port: int = 0
 
     @property
     def tracebacks(self) -> int:
@@ -71,6 +76,8 @@ class Outcome:
         limited = any(self.counts["rejected"].get(reason) for reason in _PER_ADDRESS_REASONS)
         if self.proxied > PUBLIC_CONNECTIONS and not limited:
             found.append(f"none of {self.proxied} connections of one proxied client was rejected")
+        if self.on_ops_port > _OPS_CONNECTIONS and not self.counts["rejected on the ops port"]:
+            found.append(f"none of {self.on_ops_port} clients of the ops port was rejected")
         return found
 
     @property
