@@ -75,8 +75,8 @@ def packed(single: bytes, window_bits: int = 15) -> bytes:
 
 
 def octets(data: bytes) -> Bytes:
-    """Return the bytes as an array."""
-    return np.frombuffer(data, np.uint8)
+    """Return the bytes as a writable array, for which a benchmark's code is compiled too."""
+    return np.frombuffer(bytearray(data), np.uint8)
 
 
 def tables(*channels: list[int], topics: int = 1, partitions: int = 12) -> Tables:

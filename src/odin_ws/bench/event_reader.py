@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -19,7 +19,8 @@ _END: Final = np.frombuffer(b"\n\n", np.uint8)
 _ID: Final = np.frombuffer(b"id:1,", np.uint8)
 _DATA: Final = np.frombuffer(b"data:", np.uint8)
 
-_PACKED: Final = False
+# Of NumPy: for a constant of Python, numba would compile what takes it once more.
+_PACKED: Final[Any] = np.bool_(0)
 
 
 @compiled

@@ -5,7 +5,7 @@ In compiled code; `socket_drain.drain` does so for all connections of an epoll s
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -28,7 +28,8 @@ _LONG: Final = 127
 _SHORTEST_FRAME: Final = 2
 _LONGEST_HEADER: Final = 10
 
-_PACKED: Final = True
+# Of NumPy: for a constant of Python, numba would compile what takes it once more.
+_PACKED: Final[Any] = np.bool_(1)
 
 # RFC 1951, 3.2.4: the header of a stored block, which has the client's own head of a compressed
 # frame.
