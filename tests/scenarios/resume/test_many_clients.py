@@ -15,25 +15,28 @@ from tests.scenarios.resume.following import after, following, publish, send
 # About 20 messages of these tests.
 SMALL_HISTORY = 20_000
 
+# Each client receives the records of one of them; the scans read those of all.
+TOKENS = 21
+
 
 def slow_log(scenario: Scenario, *, batch: int = 50, seconds: float = 0.05) -> None:
     """Let the log reader return `batch` records after `seconds`: 1,000 records a second."""
     scenario.log_reader.batch, scenario.log_reader.seconds = batch, seconds
 
 
-async def publish_many(scenario: Scenario, count: int, tokens: int = 7) -> None:
-    """Publish small records of some tokens, and wait until the server has read them."""
+async def publish_many(scenario: Scenario, count: int) -> None:
+    """Publish small records of all tokens, and wait until the server has read them."""
     for number in range(count):
-        scenario.publish(f"T{number % tokens}", "trade", number)
+        scenario.publish(f"T{number % TOKENS}", "trade", number)
     await trio.sleep(count / 1000 + 1)
 
 
 async def connect_many(
     nursery: trio.Nursery, scenario: Scenario, count: int, *, over: float = 0.0
 ) -> list[Follower]:
-    """Connect clients that have received nothing, each to one of seven tokens."""
+    """Connect clients that have received nothing, each to one of the tokens."""
     records = scenario.log.records
-    clients = [following(records, f"T{number % 7}.trade") for number in range(count)]
+    clients = [following(records, f"T{number % TOKENS}.trade") for number in range(count)]
     for follower in clients:
         await follower.connect(nursery, scenario)
         await trio.sleep(over / count)
@@ -43,7 +46,7 @@ async def connect_many(
 async def keep_publishing(scenario: Scenario, rate: float, seconds: float) -> None:
     """Publish at a rate for some seconds."""
     for number in range(int(rate * seconds)):
-        scenario.publish(f"T{number % 7}", "trade", number)
+        scenario.publish(f"T{number % TOKENS}", "trade", number)
         await trio.sleep(1 / rate)
 
 
@@ -207,7 +210,7 @@ async def test_number_of_scans_is_at_most_replay_consumers(
     clients = []
     maximum = 0.0
     for number in range(40):
-        clients.append(following(records, f"T{number % 7}.trade"))
+        clients.append(following(records, f"T{number % TOKENS}.trade"))
         await clients[-1].connect(nursery, odin_scenario)
         await trio.sleep(0.9)
         maximum = max(maximum, await metric(odin_scenario, "ws_scans_active"))
