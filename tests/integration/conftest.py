@@ -58,15 +58,15 @@ def embedded() -> Iterator[str]:
         kafka.missing(str(error))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
-    """An Apache Kafka that requires authentication, shared by all tests; do not stop it."""
+    """An Apache Kafka with authentication, which the tests of a file share; do not stop it."""
     kafka.libs()
     with _in_background(secured_kafka(tmp_path_factory.mktemp("secured"))) as broker:
         yield broker
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def oldest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The bootstrap address of the oldest supported Apache Kafka; do not stop it."""
     directory = tmp_path_factory.mktemp("oldest")
@@ -74,9 +74,12 @@ def oldest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield broker.bootstrap
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def three_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheCluster]:
-    """Three Apache Kafka brokers; use `cluster`, which repairs them between two tests."""
+    """Three Apache Kafka brokers; use `cluster`, which repairs them between two tests.
+
+    They end with the file: idle they take a tenth of a core, more than a start for each file.
+    """
     directory = tmp_path_factory.mktemp("cluster")
     with _in_background(apache_cluster(kafka.libs(), directory, users={USER: PASSWORD})) as cluster:
         yield cluster
