@@ -12,6 +12,7 @@ KAFKA := tests/apache_kafka
 JARS := $(KAFKA)/libs/.copied
 OLDEST := $(KAFKA)/oldest
 OLDEST_JARS := $(OLDEST)/libs/.copied
+CLASSES := $(KAFKA)/libs/classes.jsa
 KFAKE := tests/kfake/kfake
 # Clients of other languages, for the tests of what they read.
 INTEROP := tests/interop
@@ -20,9 +21,11 @@ NODE_WS := $(INTEROP)/node/node_modules/.package-lock.json
 # What drives a browser, for the tests of the console's page.
 CONSOLE := tests/console/node
 PLAYWRIGHT := $(CONSOLE)/node_modules/.package-lock.json
+# The compiled code of the benchmark is stored beside its modules: tests of both workers need it.
+LOAD := src/odin_ws/bench/__pycache__/.compiled
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo stack stack-long quick test newest coverage pythons chaos bench bench-all bench-hot autobahn fuzz hostile bundle pictures check image-files release-check docs format peers packages clean
+.PHONY: help setup demo stack stack-long quick test test-long newest coverage pythons chaos bench bench-all bench-hot autobahn fuzz hostile bundle pictures check image-files release-check docs format peers packages clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -53,6 +56,9 @@ coverage: setup ## make quick, with the branches that it takes, and the floor
 
 test: setup peers ## all tests, with a real Apache Kafka; ARGS="-k name" goes to pytest
 	@bash tools/test.sh $(BIN)/pytest $(ARGS)
+
+test-long: setup peers ## tests of which `make test` has a short form: the image's build, more signals to workers
+	@bash tools/test.sh $(BIN)/pytest -m long $(ARGS)
 
 pythons: ## an import and a short demo with each other supported Python on this machine
 	@bash tools/pythons.sh
@@ -107,7 +113,7 @@ format: setup ## writes the format and the lint fixes that are safe
 	$(BIN)/ruff check --fix .
 
 # Not listed: what the tests run against. `.ci/run` makes it beside `make check`, which saves minutes.
-peers: packages $(JARS) $(OLDEST_JARS) $(KFAKE) $(GO_CLIENT) $(NODE_WS) $(PLAYWRIGHT)
+peers: packages $(JARS) $(CLASSES) $(OLDEST_JARS) $(KFAKE) $(GO_CLIENT) $(NODE_WS) $(PLAYWRIGHT) $(LOAD)
 
 # Not listed: `make test` and `make stack` call it. As root on Debian it installs what is missing.
 packages:
@@ -135,6 +141,10 @@ $(JARS) $(OLDEST_JARS): %/libs/.copied: %/pom.xml
 		echo 'Maven is missing: no Apache Kafka for the tests' >&2; \
 	fi
 
+# With it each start of Apache Kafka takes two thirds of the CPU.
+$(CLASSES): $(JARS) $(DEV) tests/apache_kafka/class_archive.py
+	@[ ! -e $(JARS) ] || $(BIN)/python -m tests.apache_kafka.class_archive $(@D)
+
 # Without Go the tests that need kfake are skipped (or fail, under ODIN_REQUIRE_KAFKA=1).
 $(KFAKE): $(wildcard tests/kfake/*.go) tests/kfake/go.mod tests/kfake/go.sum
 	@if command -v go >/dev/null; then \
@@ -158,6 +168,10 @@ $(PLAYWRIGHT): $(CONSOLE)/package.json $(CONSOLE)/package-lock.json
 	else \
 		echo 'npm is missing: the console is not tested in a browser' >&2; \
 	fi
+
+$(LOAD): $(DEV) $(wildcard src/odin_ws/bench/*.py) tests/bench/compile_load.py
+	@$(BIN)/python -m tests.bench.compile_load
+	@touch $@
 
 $(NODE_WS): $(INTEROP)/node/package.json $(INTEROP)/node/package-lock.json
 	@if command -v npm >/dev/null; then \

@@ -12,8 +12,12 @@ if (($#)); then
   exec "$pytest" "$@"
 fi
 
+# Hundreds of tests start `odin-ws`: where this is set, each would compile all of its modules.
+unset PYTHONDONTWRITEBYTECODE
+
 status=0
-"$pytest" -n auto --dist loadfile || status=$?
+# In the order of tests/conftest.py: xdist's own order begins with the files of many short tests.
+"$pytest" -n auto --dist loadfile --no-loadscope-reorder || status=$?
 # 1: some tests have failed. Any other status is not about the tests.
 ((status == 1)) || exit "$status"
 echo 'Running the failed tests again, in one process:'

@@ -20,6 +20,9 @@ from odin_ws.testing.ports import LOOPBACK, free_ports
 from tests.deploy.dockerfile import ROOT, stages
 from tests.integration.running_source import eventually
 
+# `make test` has the short form, tests/deploy/test_image.py: what the image installs is not run.
+pytestmark = pytest.mark.long
+
 # Messages of pip without a registry, when nothing can be installed.
 OFFLINE: Final = ("NewConnectionError", "NameResolutionError", "ConnectTimeoutError")
 

@@ -124,8 +124,15 @@ async def replaced(server: Server, number: str, pid: int) -> bool:
     return (worker["status"], worker["pid"] == pid) == ("healthy", False)
 
 
-@pytest.mark.parametrize("who", ["supervisor", "everybody"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("number", "who"),
+    [
+        (signal.SIGTERM, "everybody"),
+        (signal.SIGINT, "supervisor"),
+        pytest.param(signal.SIGTERM, "supervisor", marks=pytest.mark.long),
+        pytest.param(signal.SIGINT, "everybody", marks=pytest.mark.long),
+    ],
+)
 async def test_signal_drains_all_workers(broker: str, number: signal.Signals, who: str) -> None:
     """Readiness ends at once, each client of each worker is closed with 1012; exit status 0.
 
