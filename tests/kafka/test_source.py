@@ -291,6 +291,24 @@ async def test_instances_have_equal_positions_after_markers(
             assert early.ingest.stream.position(SOCIAL) == cluster.logs[SOCIAL].end - 1
 
 
+async def test_delivered_records_are_no_lag(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of an open transaction are."""
+    cluster = whole()
+    async with sourcing(cluster, monkeypatch) as received:
+        await trio.sleep(1)
+        cluster.publish(TRADES, 3)
+        cluster.publish(SOCIAL, 2, producer=4)
+        await trio.sleep(3 * PATIENCE)
+        lag = received.source_status.lag
+        assert (lag[TRADES.topic], lag[SOCIAL.topic]) == (0, 2)
+        cluster.logs[SOCIAL].end_transaction(4, commit=True)
+        cluster.change()
+        await trio.sleep(3 * PATIENCE)
+        assert set(received.source_status.lag.values()) == {0}
+
+
 async def test_rate_limits_reading_and_is_reported(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
