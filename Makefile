@@ -41,18 +41,19 @@ stack: setup packages ## three instances behind HAProxy, Prometheus with the ale
 stack-long: setup packages $(JARS) ## a rolling restart with 500 clients behind HAProxy, then alerts; 5 minutes
 	$(BIN)/python -m tests.stack --course $(ARGS)
 
-# No network, no Kafka, no processes: what needs only this one, and virtual time.
+# No network, no Kafka, no processes: what needs only this one, and virtual time. Hypothesis tries
+# a fifth of the examples of `make test`.
 QUICK := $(addprefix tests/,auth catalogue client_python connection handshake history hub kafka listener ops protocol \
 	http_api resume scenarios session settings testing workers) $(wildcard tests/test_*.py)
 
 quick: setup ## the tests that need neither network nor Kafka, on all cores; ARGS="-k name"
-	$(BIN)/pytest -q -n auto $(QUICK) $(ARGS)
+	$(BIN)/pytest -q -n auto --hypothesis-profile quick $(QUICK) $(ARGS)
 
 newest: ## make quick with the newest supported Python on this machine
-	@bash tools/pythons.sh newest $(QUICK)
+	@bash tools/pythons.sh newest --hypothesis-profile quick $(QUICK)
 
 coverage: setup ## make quick, with the branches that it takes, and the floor
-	$(BIN)/pytest -q -n auto --cov --cov-report=term:skip-covered $(QUICK) $(ARGS)
+	$(BIN)/pytest -q -n auto --hypothesis-profile quick --cov --cov-report=term:skip-covered $(QUICK) $(ARGS)
 
 test: setup peers ## all tests, with a real Apache Kafka; ARGS="-k name" goes to pytest
 	@bash tools/test.sh $(BIN)/pytest $(ARGS)

@@ -18,6 +18,7 @@ TESTS: Final = Path(__file__).parent
 # deadline, which a busy machine would exceed. To try other examples:
 # make test ARGS="--hypothesis-profile explore"
 settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("quick", settings.get_profile("same"), max_examples=20)
 settings.register_profile("explore", derandomize=False, deadline=None)
 settings.load_profile("same")
 

@@ -15,6 +15,7 @@ from odin_ws_client.core.client import BaseClient
 from tests.client_python.fake import PATIENCE, take
 from tests.client_python.shells import SHELLS, Open
 from tests.client_python.test_with_the_server import Cut, instances
+from tests.hypothesis_examples import examples
 from tests.virtual_time import in_virtual_time
 
 NAMES = ("T0.trade", "T1.trade", "T0.social", "*.social")
@@ -76,7 +77,7 @@ class Application:
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(
     cuts=st.lists(st.builds(Cut, st.integers(100, 4000), st.booleans()), max_size=8),
     operations=st.lists(OPERATION, min_size=10, max_size=40),

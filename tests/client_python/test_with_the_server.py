@@ -22,6 +22,7 @@ from odin_ws_client import Disconnected, Message, Resumed, Subscribed, Subscript
 from odin_ws_client.core.client import BaseClient
 from tests.client_python.fake import PATIENCE, TRADES, Highest, take, take_offsets
 from tests.client_python.shells import SHELLS, Open
+from tests.hypothesis_examples import examples
 from tests.virtual_time import in_virtual_time
 
 PARTITIONS: Final = 3
@@ -145,7 +146,7 @@ async def collect(client: BaseClient, count: int) -> Offsets:
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(
     cuts=st.lists(st.builds(Cut, st.integers(100, 4000), st.booleans()), max_size=12),
     pauses=st.lists(st.sampled_from([0, 0, 0, 0.01, 0.1, 3]), min_size=1, max_size=60),

@@ -11,13 +11,14 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from odin_ws.protocol.frames import close_frame
 from tests.connection.send_queues import CLOSE, GRACE, Sender, frame, numbers
+from tests.hypothesis_examples import examples
 from tests.virtual_time import in_virtual_time
 from tests.wire_decoder import frames
 
 # ---- everything is sent, in order
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(
     writes=st.lists(st.binary(max_size=60) | st.just(b"x" * 70_000), max_size=20),
     rooms=st.lists(st.integers(1, 80_000) | st.integers(1, 50), max_size=30),
@@ -114,7 +115,7 @@ async def test_finish_with_a_flush_sends_all_then_the_last_frame(
     assert not sender.slow_at
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(
     sizes=st.lists(st.integers(9, 300) | st.just(70_000), min_size=1, max_size=10),
     rooms=st.lists(st.integers(0, 400), min_size=1, max_size=10),

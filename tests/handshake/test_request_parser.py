@@ -23,6 +23,7 @@ from tests.connection.fakes import FakeTransport
 from tests.fuzz.corpus import kept, seeds
 from tests.fuzz.mutations import inputs
 from tests.handshake.requests import UPGRADE, max_header_bytes
+from tests.hypothesis_examples import examples
 from tests.virtual_time import in_virtual_time
 
 MAX_BYTES = 2048
@@ -155,7 +156,7 @@ async def test_upgrade_on_two_lines_is_one_list(autojump_clock: MockClock) -> No
     check_upgrade(request)
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(
     st.lists(st.integers(0, len(max_header_bytes()) + 3), max_size=10),
     st.sampled_from([b"", b"\x81\x80", b"abc"]),
@@ -283,7 +284,7 @@ async def test_invalid_request_is_answered_400(autojump_clock: MockClock, data: 
     assert (rejection.status, rejection.label) == (HTTPStatus.BAD_REQUEST, "bad_request")
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(
     st.binary(max_size=200)
     | st.binary(max_size=20).map(lambda noise: max_header_bytes()[:-2] + noise + b"\r\n\r\n")
@@ -383,7 +384,7 @@ def test_one_pass_parser_equals_h11_over_the_fuzzing_corpus() -> None:
     assert {check_both(data[1:]) for data in (*seeds("head"), *found)} == {False, True}
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(
     inputs("head").map(lambda data: data[1:])
     | st.tuples(st.integers(0, len(BROWSER)), st.integers(0, 3), st.binary(max_size=3)).map(

@@ -18,6 +18,7 @@ from odin_ws.protocol.envelope import ChannelMessage
 from odin_ws.records import TopicPartition
 from odin_ws.steps import finish
 from tests.factories import message
+from tests.hypothesis_examples import examples
 
 CATALOGUE = default_catalogue()
 
@@ -178,7 +179,7 @@ class HistoryAgainstAList(RuleBasedStateMachine):
 
 
 TestHistoryAgainstAList = HistoryAgainstAList.TestCase
-TestHistoryAgainstAList.settings = settings(max_examples=60, stateful_step_count=25)
+TestHistoryAgainstAList.settings = settings(max_examples=examples(60), stateful_step_count=25)
 
 
 def history_of(count: int, *, tokens: int = 1) -> History:

@@ -33,6 +33,7 @@ from tests.http_api.torn import (
     torn_states,
     two_instances,
 )
+from tests.hypothesis_examples import examples
 
 TOKENS = ("BTC", "ETH", "RUNE", "SOL", "ODIN")
 CATEGORIES = ("trade", "social", "liquidity")
@@ -225,7 +226,7 @@ async def test_stream_torn_around_an_expired_range_tells_it_once(autojump_clock:
         assert all(notices[0].json["recovered"] for _, notices in found)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(
     steps=st.lists(
         st.tuples(st.integers(0, 12), st.sampled_from([0.0, 0.02, 0.3, 21.0]), st.floats(0, 1)),

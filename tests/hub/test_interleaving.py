@@ -15,6 +15,7 @@ from odin_ws.hub import Hub
 from odin_ws.records import Record
 from tests.factories import record
 from tests.hub.hub_driver import Client, Feeder, dispatching, make_hub
+from tests.hypothesis_examples import examples
 from tests.virtual_time import in_virtual_time
 
 SLOT = 0.05
@@ -202,7 +203,7 @@ async def carry_out(
             contract.change(step)
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(
     st.lists(changes | batches | batches | pauses, max_size=15),
     st.sampled_from([0.0, SLOT]),

@@ -19,6 +19,7 @@ from odin_ws.protocol.wire_format import Frames, wire_format
 from odin_ws.records import Record
 from tests.factories import record
 from tests.hub.hub_driver import Client, dispatching, make_hub
+from tests.hypothesis_examples import examples
 from tests.virtual_time import in_virtual_time
 
 TOPICS: Final = {"trade": "odin.trades", "social": "odin.social"}
@@ -244,7 +245,7 @@ async def play(todo: Iterable[Join | Part | Publish | Pause], interval: float) -
         model.check_rates()
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.lists(steps, max_size=6), st.lists(busy, max_size=40), st.sampled_from([0.0, SLOT]))
 def test_any_interleaving_keeps_rates_numbers_and_positions(
     first: list[Join | Part | Publish | Pause],

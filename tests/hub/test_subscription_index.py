@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from odin_ws.hub.subscriber import Subscriber
 from odin_ws.hub.subscription_index import SubscriptionIndex
 from tests.factories import message
+from tests.hypothesis_examples import examples
 
 # Tokens that look like each other's patterns and channels, on purpose.
 TOKENS = ("BTC", "a.b", "a", "b", "trade", "BTC.trade")
@@ -78,7 +79,7 @@ class IndexAgainstPairs(RuleBasedStateMachine):
 
 
 TestIndexAgainstPairs = IndexAgainstPairs.TestCase
-TestIndexAgainstPairs.settings = settings(max_examples=25, stateful_step_count=30)
+TestIndexAgainstPairs.settings = settings(max_examples=examples(25), stateful_step_count=30)
 
 
 @pytest.mark.parametrize("token", TOKENS)

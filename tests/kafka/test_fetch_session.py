@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from odin_ws.kafka.fetch_session import FetchSession
 from odin_ws.kafka.protocol import FetchFrom
 from odin_ws.records import TopicPartition
+from tests.hypothesis_examples import examples
 
 TOPIC = "odin.trades"
 KEYS = [TopicPartition(TOPIC, number) for number in range(4)]
@@ -86,7 +87,7 @@ class SessionAgainstABroker(RuleBasedStateMachine):
 
 
 TestSessionAgainstABroker = SessionAgainstABroker.TestCase
-TestSessionAgainstABroker.settings = settings(max_examples=100, stateful_step_count=20)
+TestSessionAgainstABroker.settings = settings(max_examples=examples(100), stateful_step_count=20)
 
 
 def test_fetch_without_changes_is_empty() -> None:

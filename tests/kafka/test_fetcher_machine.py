@@ -12,6 +12,7 @@ from trio.testing import MockClock
 
 from odin_ws.kafka.fetcher import Fetcher
 from odin_ws.records import GapReason, TopicPartition
+from tests.hypothesis_examples import examples
 from tests.kafka.fake_cluster import FakeCluster
 from tests.kafka.fetchers import FIRST, SECOND, fetching
 from tests.virtual_time import in_virtual_time
@@ -198,7 +199,7 @@ class Reading:
         self.fetcher.restart(KEYS)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.lists(st.sampled_from(STEPS), max_size=40), st.data())
 def test_every_record_is_taken_once_in_order_or_a_reset_is_reported(
     steps: list[str], draw: DataObject

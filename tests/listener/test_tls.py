@@ -23,6 +23,7 @@ from odin_ws.listener.tls import (
 )
 from odin_ws.testing.memory_connection import ClientStream, transport_pair
 from tests.connection.fakes import FakeTransport
+from tests.hypothesis_examples import examples
 from tests.listener.certificates import HOST, Authority
 from tests.virtual_time import in_virtual_time
 
@@ -218,7 +219,7 @@ async def test_lost_connection_is_raised(
             server.send_nowait(b"more")
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(st.lists(st.binary(min_size=1, max_size=60_000), max_size=8), st.integers(1, 40_000))
 def test_send_queue_over_tls_loses_and_duplicates_nothing(
     authority: Authority, certificate: Certificate, writes: list[bytes], capacity: int

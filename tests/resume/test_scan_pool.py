@@ -23,6 +23,7 @@ from odin_ws.resume.scan_pool import ScanPool
 from odin_ws.testing.memory_log import MemoryLog
 from odin_ws.testing.memory_log_reader import MemoryLogReader
 from tests.hub.hub_driver import dispatching, make_hub
+from tests.hypothesis_examples import examples
 from tests.virtual_time import in_virtual_time
 
 TOKENS = ("BTC", "ETH")
@@ -170,7 +171,7 @@ async def run_scenario(
     st.integers(1, 3),
     st.lists(st.sampled_from([0.0, 0.05, 0.75, 2.05]), max_size=2),
 )
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_each_cursor_gets_its_records_once_and_in_order(
     connecting: list[Client], batch: int, maximum: int, outages: list[float]
 ) -> None:
@@ -196,7 +197,7 @@ def test_each_cursor_gets_its_records_once_and_in_order(
 
 
 @given(st.lists(st.floats(0, 2), min_size=1, max_size=30), st.integers(1, 4))
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_reads_do_not_grow_with_number_of_clients(arrivals: list[float], maximum: int) -> None:
     """Clients connect within 2 s, in which a scan reads half of the log: 4 reads of it at most."""
     connecting = [

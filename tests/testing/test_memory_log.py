@@ -15,6 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from odin_ws.kafka.source_status import SourceState
 from odin_ws.records import Record, TopicPartition
 from odin_ws.testing.memory_log import MemoryLog, MemorySource
+from tests.hypothesis_examples import examples
 from tests.kafka.source_items import KEY, TOPIC, fill, reading
 from tests.virtual_time import in_virtual_time
 
@@ -204,7 +205,7 @@ async def test_source_stops_reading_while_channel_is_full(
         assert await reader.records(99 - capacity) == expected[capacity + 1 :]
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     st.lists(st.tuples(st.sampled_from([b"a", b"b", b"c", b"d"]), st.booleans()), max_size=40),
     st.integers(1, 5),

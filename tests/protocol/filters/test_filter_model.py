@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from odin_ws.protocol.filters import Fields, read_filter
+from tests.hypothesis_examples import examples
 
 NAMES: Final = ("a", "b", "c")
 PATHS: Final = ("a", "b", "a.b", "a.b.c", "b.a")
@@ -152,7 +153,7 @@ def compare(kind: str, constant: Any, found: Any, there: bool) -> bool:  # noqa:
     return is_text and number(found) is None and ORDERS[kind](found, constant)
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(trees, values)
 def test_filter_agrees_with_model(tree: dict[str, Any], value: dict[str, Any]) -> None:
     """For every kind of condition, value and constant; a second evaluation returns the same."""

@@ -17,6 +17,7 @@ from odin_ws.settings import Settings
 from odin_ws.testing.follower import Follower
 from odin_ws.testing.memory_log import MemoryLog
 from odin_ws.testing.scenario import Closed, Scenario, open_scenario
+from tests.hypothesis_examples import examples
 from tests.virtual_time import in_virtual_time
 
 TOKENS = ("BTC", "ETH", "a.b")
@@ -327,7 +328,7 @@ retentions = st.tuples(*[st.sampled_from(RETAINED)] * INSTANCES)
 
 
 @given(client_patterns, retentions, st.lists(actions, max_size=25))
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_each_client_gets_exactly_its_records(
     patterns_of: list[list[str]], retained: tuple[int, ...], plan: list[Action]
 ) -> None:
@@ -338,7 +339,7 @@ def test_each_client_gets_exactly_its_records(
 
 
 @given(client_patterns, retentions, st.lists(actions | deletions, max_size=25))
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 def test_deleted_records_are_reported_lost(
     patterns_of: list[list[str]], retained: tuple[int, ...], plan: list[Action]
 ) -> None:
@@ -352,7 +353,7 @@ def test_deleted_records_are_reported_lost(
     st.integers(1, 2),
     st.lists(actions | slowness, max_size=40),
 )
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_clients_on_scans_get_exactly_their_records(
     patterns_of: list[list[str]], retained: int, scans: int, plan: list[Action]
 ) -> None:
@@ -367,7 +368,7 @@ def test_clients_on_scans_get_exactly_their_records(
     st.integers(1, 2),
     st.lists(actions | slowness | deletions, max_size=40),
 )
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 def test_deleted_records_are_reported_to_clients_on_scans(
     patterns_of: list[list[str]], scans: int, plan: list[Action]
 ) -> None:

@@ -18,6 +18,7 @@ from odin_ws.pattern import matching_patterns
 from odin_ws.records import TopicPartition
 from odin_ws.testing.follower import Follower
 from odin_ws.testing.scenario import Closed
+from tests.hypothesis_examples import examples
 from tests.scenarios.resume.test_random_actions import (
     CATEGORIES,
     PATTERNS,
@@ -321,7 +322,7 @@ def test_each_change_loses_no_record(name: str, retained: int) -> None:
 
 
 @given(client_patterns, retentions, st.lists(steady | changes | deletions, max_size=25))
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_random_changes_lose_no_record_unreported(
     patterns_of: list[list[str]], retained: tuple[int, ...], plan: list[Action | Change]
 ) -> None:
