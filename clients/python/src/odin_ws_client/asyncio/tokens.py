@@ -18,7 +18,7 @@ async def current_token(credentials: Credentials, seconds: float) -> str | None:
 
 
 async def fetch_token(credentials: Credentials, seconds: float) -> object:
-    """What the function returns; None if there is no token to be had, yet."""
+    """Return the function's token; None if it has none at the moment."""
     assert credentials.source is not None
     try:
         return await _call(credentials.source, seconds)

@@ -86,7 +86,7 @@ class BatchQueue:
 
     @contextmanager
     def answer_awaited(self) -> Iterator[None]:
-        """Take more for the length of the block: the answer may be behind what nobody takes."""
+        """Accept more items during the block: the answer may follow items that nobody takes."""
         self._awaited_answers += 1
         self._has_room.set()
         try:

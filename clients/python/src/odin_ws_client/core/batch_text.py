@@ -11,18 +11,18 @@ __all__ = ["BatchText"]
 # What tells where a value ends: strings, which may have brackets in them, and brackets.
 _TOKENS: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)
 
-# Of the batch itself, and of its list of messages.
+# The depth of the batch itself and of its list of messages.
 _OUTER: Final = 2
 
 
 class BatchText:
-    """A batch as it came. It is taken apart when somebody wants the text of a message.
+    """The text of a batch. It is split at the first request for the text of a message.
 
     Args:
         text: the batch, in UTF-8.
         seq: the number of its first message.
         replay: whether its messages are replayed.
-        ahead: whether they are ahead of one that is held back.
+        ahead: whether the server holds back an earlier message.
     """
 
     __slots__ = ("_ahead", "_bodies", "_replay", "_seq", "_text")

@@ -83,7 +83,7 @@ class BaseClient:
 
     @property
     def subscriptions(self) -> tuple[Subscription, ...]:
-        """What is followed at the moment: to be given to `open_client` later, with a checkpoint."""
+        """The current subscriptions: for a later `open_client`, together with a checkpoint."""
         return self._subscriptions.subscriptions()
 
     async def subscribe(  # noqa: PLR0913 -- by name, as in Subscription
@@ -143,7 +143,7 @@ class BaseClient:
     ) -> Subscribed | Unsubscribed:
         answered = self._queue.new_event()
         request = Request(kind, subscription, answered.set)
-        # Whoever waits here may be the one who takes the items.
+        # The task that waits here may be the one that takes the items.
         with self._queue.answer_awaited():
             self._requests.add(request)
             try:

@@ -27,24 +27,24 @@ ABNORMAL: Final = 1006  # RFC 6455, 7.1.5: no close frame came
 
 _POLICY: Final = 1008
 
-# Something is wrong with this client or with what it may do; it would be told the same again:
-# framing, kind of frame, UTF-8, size, extensions, token, permission.
+# Errors of this client or of its permissions, which a new connection would meet again: framing,
+# kind of frame, UTF-8, size, extensions, token, permission.
 _PERMANENT: Final = frozenset({VIOLATION, 1003, 1007, 1009, 1010, 4401, 4403})
 
-# The server is dissatisfied with this client: the back-off goes on from where it was, however long
-# the connection has held.
+# The server closed this client for a fault of the client: the back-off is not reset, however long
+# the connection was open.
 FAILURES: Final = frozenset({_POLICY, 4403})
 
-# HTTP status, close code: of these another token may make something else.
+# The HTTP status and close code that another token may change.
 CREDENTIAL_CLOSES: Final = frozenset({401, 4401})
 
-# 1008 is said of three things; who was slow or flooding may come back, this is for a fixed client.
+# 1008 has three reasons. Slow and flooding clients may reconnect; a client with this one may not.
 _BAD_COMMANDS: Final = "too many bad messages"
 
-# Time-outs, overload, and what a proxy says of a server that is away.
+# Time-outs, overload, and a proxy's status for a server that does not respond.
 _PASSING_REJECTIONS: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 
-# A day: who asks a client to wait for longer than that has made a mistake.
+# One day: a longer wait in a server's response is taken for a mistake.
 LONGEST_WAIT: Final = 86_400.0
 
 

@@ -22,10 +22,10 @@ _NOT_SUBSCRIBED: Final = "NOT_SUBSCRIBED"
 
 
 class Commands:
-    """First what resumes the subscriptions, then what the application asks for.
+    """The commands of a connection: first those that resume, then requests of the application.
 
-    Each waits for the answer to the one before: the server's answer to a command above the rate
-    limit does not say which command it was.
+    Each command waits for the answer to the previous one, because the server's error for a command
+    above the rate limit does not name the command.
     """
 
     def __init__(self, subscriptions: SubscriptionSet, requests: Requests) -> None:
@@ -34,8 +34,8 @@ class Commands:
         self._plan: deque[Step] = deque()
         self.number = 0
         """The id of the last command."""
-        # What is in flight: a step, or the end of some names; and who asked for it, if it is not
-        # the plan.
+        # The command in flight: a step of the plan, or names to unsubscribe; and its request, if
+        # the application made one.
         self._step: Step | None = None
         self._ending: Subscription | None = None
         self._request: Request | None = None
@@ -181,7 +181,7 @@ class Commands:
         return item
 
     def reject(self, error: SubscriptionRejected) -> Unsubscribed | None:
-        """What is in flight is rejected: whoever asked for it is told.
+        """Handle the rejection of the command in flight; its request gets the error.
 
         Raises the error if there is nothing else to follow; else returns what is not resumed.
         """

@@ -26,13 +26,13 @@ _ANSWER_SECONDS: Final = 60
 
 
 class Conversation:
-    """Bytes and the time go in, items and bytes to send come out, until there is an `end`.
+    """Takes bytes and the time, returns items and bytes to send, until there is an `end`.
 
-    Whoever has the socket sends `data_to_send` after each call, hands on the items, and reads until
-    `deadline`; then it calls `receive`, or `tick` if nothing came.
+    The owner of the socket sends `data_to_send` after each call, passes on the items, and reads
+    until `deadline`; then it calls `receive`, or `tick` if it has read nothing.
 
     Args:
-        began: when dialling began.
+        began: the time when dialling began.
     """
 
     def __init__(  # noqa: PLR0913 -- by name
@@ -190,7 +190,7 @@ class Conversation:
         if not self._silence.is_over(now):
             self._websocket.send(HEARTBEAT)
             return
-        self._writable = False  # nobody is there to say goodbye to
+        self._writable = False  # no peer is left for a close frame
         seconds = 2 * self._timing.silence
         self._end_with(Ended(ABNORMAL, f"nothing came from the server for {seconds:g} s"))
 

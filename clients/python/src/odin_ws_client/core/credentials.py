@@ -12,7 +12,7 @@ __all__ = ["CredentialSource", "Credentials", "TokenFunction"]
 
 TokenFunction = Callable[[], Awaitable[str]]
 
-# A token, or what is asked for one each time.
+# A token, or a function that is called for one before each connection.
 CredentialSource = str | TokenFunction
 
 # RFC 6750, 2.1: what may stand behind `Bearer`. A library would name the header that is wrong,
@@ -21,7 +21,7 @@ _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
 
 class Credentials:
-    """What `token` of `open_client` gives, and which token the connection stands on.
+    """The source of tokens (`token` of `open_client`), and the token of the current connection.
 
     Raises InvalidCredential for a fixed token that cannot be sent.
     """

@@ -35,14 +35,14 @@ class NotAnswered(ClientError):
 
 
 class InvalidUrl(ClientError):
-    """The URL is no WebSocket's."""
+    """The URL is not a WebSocket URL."""
 
 
 @attrs.frozen
 class ConnectFailed(ClientError):
-    """No connection came about.
+    """The client could not connect.
 
-    `permanent`: trying again cannot help. `retry_after`: not before so many seconds.
+    `permanent`: another attempt would fail too. `retry_after`: seconds before the next attempt.
     """
 
     reason: str
@@ -55,7 +55,7 @@ class ConnectFailed(ClientError):
 
 @attrs.frozen
 class InvalidCredential(ConnectFailed):
-    """The token cannot be sent as it is. It is not shown."""
+    """The token has characters that cannot be sent. The message does not show the token."""
 
 
 @attrs.frozen
@@ -103,7 +103,7 @@ class ClosedByServer(ClientError):
 
 @attrs.frozen
 class ProtocolViolated(ClientError):
-    """What the server sends is not the protocol of odin-ws."""
+    """The server has sent a message that violates the protocol of odin-ws."""
 
     reason: str
 

@@ -67,10 +67,10 @@ class Message:
 
 @attrs.frozen
 class Subscribed:
-    """A subscription has taken effect, but for the names in `rejected`.
+    """A subscription has taken effect, except for the names in `rejected`.
 
-    `positions`: what follows comes after these. `ids`: of their topics. `replayed`: how many
-    messages from before that follow, None where that is not known yet.
+    `positions`: later messages come after these. `ids`: the ids of their topics. `replayed`: the
+    number of replayed messages that follow, None if it is not known yet.
     """
 
     names: tuple[str, ...]
@@ -82,12 +82,12 @@ class Subscribed:
 
 @attrs.frozen
 class Resumed:
-    """The client is back where it was, but for what is `lost`: then `recovered` is false.
+    """The client has resumed. If records are `lost`, `recovered` is false.
 
-    `replayed`: how many of the messages that follow are old, None where that is not known yet.
-    A loss that is found out later comes as one of these too, without names. `reason`: why
-    something is lost, empty otherwise. `seconds_away`: None for such a loss, and where the client
-    was opened with positions. `positions`: those that this has moved; `ids`: of their topics.
+    `replayed`: the number of replayed messages that follow, None if it is not known yet. A loss
+    that the server reports later is an item of this class too, without names. `reason`: why
+    records are lost, empty otherwise. `seconds_away`: None for such a later loss, and if the client
+    was opened with positions. `positions`: the changed positions; `ids`: the ids of their topics.
     """
 
     recovered: bool
@@ -103,9 +103,9 @@ class Resumed:
 
 @attrs.frozen
 class Unsubscribed:
-    """These names were unsubscribed: nothing comes of them.
+    """The names were unsubscribed: no more messages come from them.
 
-    `rejected`: those that were not subscribed. `forced`: a new token does not grant the names.
+    `rejected`: names that were not subscribed. `forced`: a new token does not grant the names.
     """
 
     names: tuple[str, ...]
@@ -115,10 +115,10 @@ class Unsubscribed:
 
 @attrs.frozen
 class Checkpoint:
-    """Everything up to these positions has come. Only moves the client's own.
+    """All records up to these positions have arrived; updates the client's positions.
 
-    `holds`: until the next one nothing else moves them, for a replay runs beside live messages.
-    `topics`: those that are followed, if others are to be forgotten.
+    `holds`: until the next checkpoint nothing else updates them, because a replay runs beside live
+    messages. `topics`: the followed topics, if the positions of others must be dropped.
     """
 
     positions: Positions

@@ -8,7 +8,7 @@ from odin_ws_client.core.items import Checkpoint, Ids, Item, Message, Positions,
 
 __all__ = ["GivenPositions", "OffsetTracker"]
 
-# JSON has no numbers as keys: what was kept in a file comes back with partitions as text.
+# JSON has no numbers as keys, so partitions from a file are text.
 GivenPositions = Positions | Mapping[str, Mapping[str, int]]
 
 
@@ -110,12 +110,12 @@ class OffsetTracker:
         return back
 
     def note(self, message: Message) -> None:
-        """Know a message when it comes again, without a move: it is beyond what is to come."""
+        """Remember a message that is ahead of later ones, without a change of the position."""
         if message.offset > self.offset(message.topic, message.partition):
             self._ahead.setdefault((message.topic, message.partition), set()).add(message.offset)
 
     def join(self, other: OffsetTracker) -> None:
-        """Move to where both are: what `other` was behind with has come."""
+        """Take the higher offset of both per partition: `other` has caught up."""
         for topic, partitions in other._offsets.items():
             own = self._offsets.setdefault(topic, {})
             for partition, offset in partitions.items():

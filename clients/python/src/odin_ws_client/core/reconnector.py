@@ -39,7 +39,7 @@ __all__ = ["Departure", "Reconnector"]
 
 @attrs.frozen
 class Departure:
-    """What the consumer is told of an end; `error` where there will be no other connection."""
+    """The end of a connection for the consumer; `error`: set if the client will not reconnect."""
 
     disconnected: Disconnected
     error: ClientError | None
@@ -47,10 +47,10 @@ class Departure:
 
 @attrs.frozen
 class _Ending:
-    """How a connection ended, or the attempt at one.
+    """How a connection, or the attempt at one, ended.
 
-    `permanent`: coming back makes no sense; `error`: why, where that is not as it should be.
-    `advised`: the server asked to come back after so many seconds; `not_before`: or later.
+    `permanent`: the client does not reconnect; `error`: the reason, if the end is a failure.
+    `advised`: seconds after which the server advised to reconnect; `not_before`: the least wait.
     """
 
     code: int

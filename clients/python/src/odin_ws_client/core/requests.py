@@ -1,4 +1,4 @@
-"""What the application asks of a live client: to subscribe to more, or to unsubscribe."""
+"""Requests of the application on a live connection: subscribe and unsubscribe."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Request", "RequestKind", "Requests"]
 
 
 class RequestKind(Enum):
-    """What is asked for."""
+    """The command of a request."""
 
     SUBSCRIBE = auto()
     UNSUBSCRIBE = auto()
@@ -27,7 +27,7 @@ class RequestKind(Enum):
 class Request:
     """One command of the application, until it is answered.
 
-    `on_answer`: wakes who waits. Afterwards there is either a `result` or an `error`.
+    `on_answer`: wakes the caller, when either `result` or `error` is set.
     """
 
     kind: RequestKind
@@ -38,9 +38,9 @@ class Request:
 
 
 class Requests:
-    """The requests in the order in which they were made; each stays until it is answered.
+    """The requests in order; each stays until it is answered.
 
-    So those that a lost connection leaves unanswered are sent again on the next one.
+    Unanswered requests of a lost connection are sent again on the next one.
     """
 
     def __init__(self) -> None:
@@ -66,12 +66,12 @@ class Requests:
             self._send = _nobody
 
     def withdraw(self, request: Request) -> None:
-        """Nobody waits for the answer any more; one that was not sent yet is not sent."""
+        """Ignore the answer to a request, because the caller left; an unsent request is dropped."""
         if request in self._waiting:
             self._waiting.remove(request)
 
     def waiting(self) -> list[Request]:
-        """Those without an answer."""
+        """Return the requests without an answer."""
         return list(self._waiting)
 
     def answer(self, request: Request, result: Subscribed | Unsubscribed) -> None:

@@ -46,13 +46,13 @@ _NOT_UTF8: Final = 1007
 
 _TOO_MANY_COMMANDS: Final = "RATE_LIMIT_EXCEEDED"
 
-# As it came; whoever reads it checks that it is UTF-8.
+# The bytes as received; reading them checks that they are UTF-8.
 Text = bytes | bytearray
 
 
 @attrs.define
 class Counts:
-    """What a client has met so far, over all its connections."""
+    """Counters of a client, over all its connections."""
 
     connections: int = 0  # on which a subscription took effect
     duplicates: int = 0  # messages that had come before; they were passed over
@@ -76,7 +76,7 @@ class ProtocolSession:
     ) -> None:
         self.retry_in: float | None = None  # seconds after which a put off command is sent again
         self.accepted = False  # a subscription has taken effect, or there is none
-        self.put_off = False  # the server wants to be asked again later
+        self.put_off = False  # the server rejected the command for now
         self.advice: float | None = None  # the server asks to come back after so many seconds
         # Another token is wanted before that, on the clock of `take`; for others to take away.
         self.token_ends_at: float | None = None

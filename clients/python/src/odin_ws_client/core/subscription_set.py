@@ -85,7 +85,7 @@ class SubscriptionSet:
         self.is_split = False
 
     def subscriptions(self) -> tuple[Subscription, ...]:
-        """What is followed."""
+        """The current subscriptions."""
         return tuple(group.subscription for group in self._groups)
 
     # A new connection.

@@ -11,7 +11,8 @@ from odin_ws_client.core.session import ProtocolSession
 
 __all__ = ["TokenRefresh"]
 
-# Between two attempts. Whoever has not two of it left will rather connect again, and resume.
+# The wait between two attempts. With less than two of them left before the expiry the client
+# reconnects and resumes instead.
 _LEAST_SECONDS: Final = 1.0
 
 

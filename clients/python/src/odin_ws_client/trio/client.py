@@ -58,20 +58,20 @@ def open_client(  # noqa: PLR0913 -- each has its usual value
     docs/client.md has what each option does. Raises InvalidUrl, InvalidCredential.
 
     Args:
-        url: of the server.
-        subscriptions: what to follow, one or several; `Client.subscribe` adds others.
-        token: for a server that asks for one; or an async function that returns one, and raises
-            OSError or ConnectFailed if there is none to be had at the moment.
-        positions: resume from there, as `Client.positions` were earlier.
-        ids: `Client.ids` of then.
-        reconnect: come back after every end, and every failure to connect, that may pass.
-        connect_seconds: for dialling and handshake together, and as many for a token.
-        silence_seconds: without a byte, after which the server is asked whether it is there.
-        backoff_base: seconds that the wait before the first attempt is shorter than.
-        backoff_cap: seconds that any wait is shorter than.
-        connect: dials instead of the client: an async function that returns a `trio.abc.Stream`.
-        tls: for wss:, instead of Python's own.
-        rng: for the jitter.
+        url: the server's URL.
+        subscriptions: one or several subscriptions; `Client.subscribe` adds others.
+        token: the JWT for a server with authentication; or an async function that returns one, and
+            raises OSError or ConnectFailed if it has none at the moment.
+        positions: where to resume: an earlier value of `Client.positions`.
+        ids: the value of `Client.ids` at the same time.
+        reconnect: reconnect after each disconnect or failed connect that is not final.
+        connect_seconds: limit for dialling and handshake together, and for `token` separately.
+        silence_seconds: seconds without a byte before the client sends a heartbeat.
+        backoff_base: upper bound of the wait before the first attempt, seconds.
+        backoff_cap: upper bound of every wait, seconds.
+        connect: replaces dialling: an async function that returns a `trio.abc.Stream`.
+        tls: the TLS context for wss:; by default Python's.
+        rng: the random numbers of the jitter.
     """
     address = read_url(url)
     given = [subscriptions] if isinstance(subscriptions, Subscription) else subscriptions
@@ -95,7 +95,7 @@ def open_client(  # noqa: PLR0913 -- each has its usual value
 async def _following(client: Client, runner: Runner) -> AsyncIterator[Client]:
     """Run the client beside the block.
 
-    The nursery does not see what the block raises, so that comes out as it is and not in a group.
+    The nursery does not see an exception of the block, so the exception is not wrapped in a group.
     """
     async with AsyncExitStack() as stack:
         nursery = await stack.enter_async_context(trio.open_nursery())
