@@ -240,11 +240,11 @@ async def test_drain_over_tls_sends_the_close_frame(server: Server, authority: A
 
 
 async def test_invalid_certificate_stops_the_start(authority: Authority) -> None:
-    """One line names the settings."""
+    """One line names the setting, the file, and what is wrong with it."""
     authority.key.write_text("no key")
     tls = {"WS_TLS_CERT": str(authority.chain), "WS_TLS_KEY": str(authority.key)}
     status, output = await run_to_the_end(tls)
     assert status == 2
     assert "Traceback" not in output
     (line,) = [one for one in output.splitlines() if one.startswith("odin-ws: ")]
-    assert line.startswith(f"odin-ws: WS_TLS_CERT={authority.chain}, WS_TLS_KEY={authority.key}: ")
+    assert line == f"odin-ws: WS_TLS_KEY={authority.key}: no private key in PEM"

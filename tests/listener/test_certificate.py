@@ -19,23 +19,31 @@ from tests.listener.certificates import Authority
 
 
 def test_unusable_certificate_is_reported(tmp_path: Path) -> None:
-    """A missing file, another key, no PEM: one line with the settings."""
+    """A missing file, another key, no PEM, a password: the file, and what is wrong with it."""
     folder = tmp_path / "other"
     folder.mkdir()
     authority, other = Authority(tmp_path), Authority(folder)
     empty = tmp_path / "empty.pem"
     empty.touch()
-    for chain, key in [
-        (authority.chain, other.key),
-        (empty, authority.key),
-        (authority.chain, empty),
-        (tmp_path / "none.pem", authority.key),
+    encrypted = tmp_path / "encrypted.pem"
+    encrypted.write_text("-----BEGIN ENCRYPTED PRIVATE KEY-----\n", "utf-8")
+    missing = tmp_path / "none.pem"
+    for chain, key, said in [
+        (
+            authority.chain,
+            other.key,
+            f"WS_TLS_CERT={authority.chain}, WS_TLS_KEY={other.key}: the key is not that of the "
+            "certificate",
+        ),
+        (empty, authority.key, f"WS_TLS_CERT={empty}: no certificate in PEM"),
+        (authority.chain, empty, f"WS_TLS_KEY={empty}: no private key in PEM"),
+        (authority.chain, authority.chain, f"WS_TLS_KEY={authority.chain}: no private key in PEM"),
+        (authority.chain, encrypted, f"WS_TLS_KEY={encrypted}: the key must not be encrypted"),
+        (missing, authority.key, f"WS_TLS_CERT={missing}: No such file or directory"),
     ]:
         with pytest.raises(CertificateError) as caught:
             Certificate(chain, key)
-        assert str(chain) in str(caught.value)
-        assert str(key) in str(caught.value)
-        assert "\n" not in str(caught.value)
+        assert str(caught.value) == said
 
 
 def test_certificate_is_reloaded(tmp_path: Path) -> None:

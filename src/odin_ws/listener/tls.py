@@ -154,10 +154,28 @@ class Certificate:
             # Without a password OpenSSL would prompt on the terminal.
             context.load_cert_chain(self._chain, self._key, password=lambda: "")
         except (OSError, ssl.SSLError) as error:
-            raise CertificateError(
-                f"WS_TLS_CERT={self._chain}, WS_TLS_KEY={self._key}: {error}"
-            ) from error
+            raise CertificateError(self._why_unusable(error)) from error
         return context
+
+    def _why_unusable(self, error: OSError) -> str:
+        """Return which file is wrong, and what is wrong with it: OpenSSL often says neither."""
+        content = ""
+        files = {
+            "WS_TLS_CERT": (self._chain, "CERTIFICATE"),
+            "WS_TLS_KEY": (self._key, "PRIVATE KEY"),
+        }
+        for name, (path, label) in files.items():
+            try:
+                content = path.read_text("latin-1")
+            except OSError as unreadable:
+                return f"{name}={path}: {unreadable.strerror}"
+            if f"{label}-----" not in content:
+                return f"{name}={path}: no {label.lower()} in PEM"
+        if "ENCRYPTED" in content:
+            return f"WS_TLS_KEY={self._key}: the key must not be encrypted"
+        mismatch = getattr(error, "reason", None) == "KEY_VALUES_MISMATCH"
+        why = "the key is not that of the certificate" if mismatch else error
+        return f"WS_TLS_CERT={self._chain}, WS_TLS_KEY={self._key}: {why}"
 
     def _read_validity(self) -> Validity | None:
         from cryptography import x509  # noqa: PLC0415 -- a server without TLS does not load it
