@@ -91,18 +91,23 @@ async def _show(options: Options, directory: Path) -> None:
     async with open_stack(options, directory, click.echo) as stack, trio.open_nursery() as nursery:
         click.echo("\n".join(_addresses(stack, directory)))
         for instance in stack.instances:
-            nursery.start_soon(_restart_forever, stack, instance)
+            nursery.start_soon(restart_forever, stack, instance)
 
 
-async def _restart_forever(stack: Stack, instance: Instance) -> None:
+async def restart_forever(stack: Stack, instance: Instance) -> None:
     """Start an instance again whenever it has ended; a killed one late enough for its alert."""
     while True:
         status = await instance.ended()
         seconds = AWAY_SECONDS if status else 0
         click.echo(f"{instance.name} ended with status {status}; it starts in {seconds} s")
         await trio.sleep(seconds)
-        await stack.back(instance)
-        click.echo(f"{instance.name} serves again, process {instance.pid}")
+        try:
+            await stack.back(instance)
+        except trio.TooSlowError:
+            # Whoever tries both steps stops the broker too: the instance waits for it.
+            click.echo(f"{instance.name} runs, process {instance.pid}, and is not ready yet")
+        else:
+            click.echo(f"{instance.name} serves again, process {instance.pid}")
 
 
 def _addresses(stack: Stack, directory: Path) -> list[str]:
