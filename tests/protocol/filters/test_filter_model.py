@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any, Final
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -162,6 +163,34 @@ def test_filter_agrees_with_model(tree: dict[str, Any], value: dict[str, Any]) -
     expected = holds(tree, value)
     assert one.matches(fields) is expected
     assert one.matches(fields) is expected
+
+
+LITERALS: Final = (True, False, None)
+
+# Every value that a field may have, and no field.
+FIELD_VALUES: Final[tuple[dict[str, Any], ...]] = (
+    *({"a": Verbatim(one)} for one in NUMBERS),
+    *({"a": one} for one in (*NUMBERS, *TEXTS, *LITERALS, [], [1], ["x"], {}, {"a": 1})),
+    {},
+)
+
+CONSTANTS: Final = (*(json.loads(one) for one in DOUBLES), *NUMBERS, *TEXTS)
+
+
+@pytest.mark.parametrize("kind", ["eq", "ne", *ORDERS, "in", "prefix", "exists"])
+def test_comparison_agrees_with_model_for_every_pair(kind: str) -> None:
+    """Of a constant and a value, with equal ones and neighbours: random pairs are rarely equal."""
+    constants: Sequence[Any] = CONSTANTS if kind in ORDERS else (*CONSTANTS, *LITERALS)
+    if kind == "prefix":
+        constants = (*TEXTS, *NUMBERS)
+    elif kind == "exists":
+        constants = (True, False)
+    for constant in constants:
+        tree = {"field": "a", kind: [constant] if kind == "in" else constant}
+        one = read_filter(tree)
+        for value in FIELD_VALUES:
+            text = to_json(value)
+            assert one.matches(Fields(text.encode())) is holds(tree, value), (tree, text)
 
 
 def shuffled(tree: dict[str, Any]) -> dict[str, Any]:
