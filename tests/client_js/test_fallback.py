@@ -160,6 +160,25 @@ async def test_fallback_can_be_turned_off(nursery: trio.Nursery, node: list[str]
     await instance.cancel()
 
 
+async def test_transport_can_be_fixed_to_events(nursery: trio.Nursery, node: list[str]) -> None:
+    """No WebSocket is tried, before and after a break."""
+    log = memory_log()
+    publisher, instance = Publisher(log), Instance(log)
+    async with (
+        refusing_proxy(await nursery.start(instance.run)) as proxy,
+        follow(node, f"ws://{proxy.address}/ws", ALL, transport="sse", **WITH) as follower,
+    ):
+        await follower.notice("subscription_ack")
+        publisher.publish(30)
+        received = await follower.messages(30)
+        proxy.cut()
+        publisher.publish(30)
+        received += await follower.messages(30)
+        check(received, publisher.published)
+        assert (proxy.upgrades, proxy.streams) == (0, 2)
+    await instance.cancel()
+
+
 async def test_server_that_is_away_is_no_reason_for_events(
     nursery: trio.Nursery, node: list[str]
 ) -> None:

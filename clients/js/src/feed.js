@@ -45,8 +45,9 @@ export class OdinFeed {
    */
   constructor(url, subscriptions, options = {}) {
     const { token, WebSocket: Given = globalThis.WebSocket, ...others } = options;
-    const { fallback = true, fetch = globalThis.fetch, ...rest } = others;
-    if (Given === undefined) {
+    const { fallback = true, fetch = globalThis.fetch, transport, ...rest } = others;
+    const isStream = transport === "sse";
+    if (Given === undefined && !isStream) {
       throw new TypeError("there is no WebSocket here: give one as options.WebSocket");
     }
     const isFunction = typeof token === "function";
@@ -56,12 +57,15 @@ export class OdinFeed {
     // A browser's fetch has to be called on its window.
     this.#fetchStream = fetch?.bind(globalThis);
     this.#streamUrl = fetch === undefined ? null : streamUrl(url, fallback);
-    this.#choice = new TransportChoice(this.#streamUrl !== null);
+    this.#choice = new TransportChoice(this.#streamUrl !== null, isStream);
     this.#session = new Session(subscriptions, {
       ...rest,
       renewable: isFunction,
       ...(typeof token === "string" ? { token } : {}),
     });
+    if (isStream && (this.#streamUrl === null || !fitsStream(this.#session.set))) {
+      throw new TypeError("there is no stream for this URL, or these subscriptions need several");
+    }
     // Without a function the socket is made now, and what is wrong with the URL is an error here.
     for (const action of this.#session.start(performance.now())) {
       if (action.do === "connect") this.#connect(action.token);

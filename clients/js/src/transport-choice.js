@@ -15,15 +15,20 @@ export class TransportChoice {
   current = "websocket";
 
   #hasFallback;
+  #isFixed;
   #failures = 0;
   #streamWorked = false;
   #webSocketAt = -Infinity;
   #isOpen = false;
   #worked = false;
 
-  /** @param {boolean} hasFallback */
-  constructor(hasFallback) {
+  /**
+   * @param {boolean} hasFallback
+   * @param {boolean} [isFixed] whether there are only streams
+   */
+  constructor(hasFallback, isFixed = false) {
     this.#hasFallback = hasFallback;
+    this.#isFixed = isFixed;
   }
 
   /**
@@ -34,7 +39,7 @@ export class TransportChoice {
   next(now, fits = true) {
     const isDue = now - this.#webSocketAt >= RETRY_WEBSOCKET_MS;
     const useStream = this.#streamWorked ? !isDue : this.#failures >= FAILURES;
-    this.current = this.#hasFallback && fits && useStream ? "sse" : "websocket";
+    this.current = this.#isFixed || (this.#hasFallback && fits && useStream) ? "sse" : "websocket";
     if (this.current === "websocket") this.#webSocketAt = now;
     [this.#isOpen, this.#worked] = [true, false];
     return this.current;

@@ -237,6 +237,8 @@ export interface FeedOptions {
    * beside `/ws`, or where they are, or `false` for none. Default: true.
    */
   readonly fallback?: boolean | string | URL;
+  /** "sse": only Server-Sent Events, no WebSocket. Default: a WebSocket, and then `fallback`. */
+  readonly transport?: "sse";
   /** What to fetch them with. Default: the global one. */
   readonly fetch?: typeof globalThis.fetch;
   /** What to connect with, where there is no global one. */

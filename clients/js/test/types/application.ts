@@ -20,7 +20,7 @@ const feed = new OdinFeed<Trade>("wss://localhost/ws", subscription, {
   backoff: [100, 1000],
 });
 
-new OdinFeed("wss://localhost/ws", filtered).close();
+new OdinFeed("wss://localhost/ws", filtered, { transport: "sse" }).close();
 
 new OdinFeed("wss://localhost/ws", [subscription, filtered]).close();
 const more = feed.subscribe({ channels: ["ETH.trade"], snapshot: true }).then(

@@ -1797,15 +1797,20 @@ class TransportChoice {
   current = "websocket";
 
   #hasFallback;
+  #isFixed;
   #failures = 0;
   #streamWorked = false;
   #webSocketAt = -Infinity;
   #isOpen = false;
   #worked = false;
 
-  /** @param {boolean} hasFallback */
-  constructor(hasFallback) {
+  /**
+   * @param {boolean} hasFallback
+   * @param {boolean} [isFixed] whether there are only streams
+   */
+  constructor(hasFallback, isFixed = false) {
     this.#hasFallback = hasFallback;
+    this.#isFixed = isFixed;
   }
 
   /**
@@ -1816,7 +1821,7 @@ class TransportChoice {
   next(now, fits = true) {
     const isDue = now - this.#webSocketAt >= RETRY_WEBSOCKET_MS;
     const useStream = this.#streamWorked ? !isDue : this.#failures >= FAILURES;
-    this.current = this.#hasFallback && fits && useStream ? "sse" : "websocket";
+    this.current = this.#isFixed || (this.#hasFallback && fits && useStream) ? "sse" : "websocket";
     if (this.current === "websocket") this.#webSocketAt = now;
     [this.#isOpen, this.#worked] = [true, false];
     return this.current;
@@ -1916,8 +1921,9 @@ class OdinFeed {
    */
   constructor(url, subscriptions, options = {}) {
     const { token, WebSocket: Given = globalThis.WebSocket, ...others } = options;
-    const { fallback = true, fetch = globalThis.fetch, ...rest } = others;
-    if (Given === undefined) {
+    const { fallback = true, fetch = globalThis.fetch, transport, ...rest } = others;
+    const isStream = transport === "sse";
+    if (Given === undefined && !isStream) {
       throw new TypeError("there is no WebSocket here: give one as options.WebSocket");
     }
     const isFunction = typeof token === "function";
@@ -1927,12 +1933,15 @@ class OdinFeed {
     // A browser's fetch has to be called on its window.
     this.#fetchStream = fetch?.bind(globalThis);
     this.#streamUrl = fetch === undefined ? null : streamUrl(url, fallback);
-    this.#choice = new TransportChoice(this.#streamUrl !== null);
+    this.#choice = new TransportChoice(this.#streamUrl !== null, isStream);
     this.#session = new Session(subscriptions, {
       ...rest,
       renewable: isFunction,
       ...(typeof token === "string" ? { token } : {}),
     });
+    if (isStream && (this.#streamUrl === null || !fitsStream(this.#session.set))) {
+      throw new TypeError("there is no stream for this URL, or these subscriptions need several");
+    }
     // Without a function the socket is made now, and what is wrong with the URL is an error here.
     for (const action of this.#session.start(performance.now())) {
       if (action.do === "connect") this.#connect(action.token);
