@@ -58,3 +58,25 @@ async def test_interrupted_snapshot_can_be_requested_again(
     channels = [one["channel"] for one in follower.messages]
     assert len(channels) == 103
     assert set(channels) == {f"T{number}.trade" for number in range(100)} | {"NEW.trade"}
+
+
+async def test_snapshot_beside_a_live_subscription_has_no_message_twice(
+    odin_scenario: Scenario,
+) -> None:
+    """It leaves out what the live subscription has delivered, and what is replayed."""
+    for token in "BTC", "ETH", "RUNE":
+        await publish(odin_scenario, 2, token)
+    client = await odin_scenario.connect()
+    ends = odin_scenario.log.ends()
+    await client.subscribe(channels=["BTC.trade"])
+    await publish(odin_scenario, 1, "BTC")
+    assert (await client.message())["channel"] == "BTC.trade"
+    (missed,) = await publish(odin_scenario, 1, "ETH")
+    positions = by_topic({key: end - 1 for key, end in ends.items()})
+    ack = await client.resume(positions, channels=["*.trade"], snapshot=True)
+    assert ack["recovered"], ack
+    messages = await all_messages(client)
+    # BTC's last message came live, ETH's is replayed; only RUNE's is from the snapshot.
+    assert sorted(one["channel"] for one in messages) == ["ETH.trade", "RUNE.trade"]
+    (eth,) = (one for one in messages if one["channel"] == "ETH.trade")
+    assert eth["pos"] == f"{missed.partition}-{missed.offset}"
