@@ -170,7 +170,10 @@ $(PLAYWRIGHT): $(CONSOLE)/package.json $(CONSOLE)/package-lock.json
 		echo 'npm is missing: the console is not tested in a browser' >&2; \
 	fi
 
+# numba takes what it stored although functions that are called have changed, and fails if their
+# module is gone.
 $(LOAD): $(DEV) $(wildcard src/odin_ws/bench/*.py) tests/bench/compile_load.py
+	@rm -f $(@D)/*.nb[ci]
 	@$(BIN)/python -m tests.bench.compile_load
 	@touch $@
 
