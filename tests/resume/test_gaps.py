@@ -255,6 +255,23 @@ def test_lost_spans_of_one_partition_become_one_span() -> None:
     assert [list(partitions) for partitions in found.values()] == [[0], [0, 1]]
 
 
+def test_expired_span_does_not_shorten_truncated_span() -> None:
+    """A log that was cut at 5 and has deleted its new offsets to 7: the client lost 5 to 9."""
+    lost_spans = LostSpans()
+    lost_spans.add(LossReason.TRUNCATED, FIRST, Span(5, 9))
+    lost_spans.add(LossReason.EXPIRED, FIRST, Span(5, 7))
+    assert lost_spans.spans == {FIRST: Span(5, 9)}
+
+
+def test_recreated_topic_drops_spans_of_the_earlier_topic() -> None:
+    """The offsets lost before a recreation are not reported as offsets of the present topic."""
+    lost_spans = LostSpans()
+    lost_spans.add(LossReason.EXPIRED, FIRST, Span(50, 60))
+    lost_spans.add(LossReason.RECREATED, FIRST, Span(0, -1))
+    lost_spans.add(LossReason.EXPIRED, FIRST, Span(0, 4))
+    assert lost_spans.spans == {FIRST: Span(0, 4)}
+
+
 def test_reason_is_first_of_loss_reasons_order() -> None:
     """Later reasons in this test come earlier in `LossReason`."""
     lost_spans = LostSpans()

@@ -39,9 +39,15 @@ class LostSpans:
     reasons: set[LossReason] = attrs.field(factory=set)
 
     def add(self, reason: LossReason, key: TopicPartition, span: Span) -> None:
-        """Add a lost span; the spans of one partition become one."""
-        known = self.spans.get(key)
-        self.spans[key] = span if known is None else Span(known.first, span.last)
+        """Add a lost span; the spans of one partition become one that covers both.
+
+        After a recreation the offsets of earlier spans name other records, so they are dropped.
+        """
+        known = None if reason is LossReason.RECREATED else self.spans.get(key)
+        if known is None or known.last < known.first:
+            self.spans[key] = span
+        elif span.first <= span.last:
+            self.spans[key] = Span(min(known.first, span.first), max(known.last, span.last))
         self.reasons.add(reason)
 
     def unknown(self, key: TopicPartition, span: Span) -> None:
