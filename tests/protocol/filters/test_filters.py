@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import time
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odin_ws.protocol.filters import Fields, FilterRegistry, InvalidFilter, read_filter
-from odin_ws.protocol.filters.decimals import MAX_NUMBER_LENGTH
+from odin_ws.protocol.filters.decimals import MAX_NUMBER_LENGTH, simplified
 from odin_ws.protocol.filters.parser import MAX_CONSTANTS, MAX_DEPTH, MAX_LISTED, MAX_TERMS
 
 
@@ -65,6 +66,12 @@ def test_numbers_beyond_doubles_are_compared_within_100_ms(number: bytes) -> Non
             )
         matches({"field": "a", "in": [1, "x", "1e400"]}, text)
         assert time.perf_counter() - begun < 0.1
+
+
+def test_constant_with_large_exponent_stays_decimal() -> None:
+    """As an integer it would have a million digits."""
+    assert isinstance(simplified(Decimal("1e999999")), Decimal)
+    assert isinstance(simplified(Decimal("1e18")), int)
 
 
 def test_number_longer_than_limit_is_text() -> None:

@@ -82,7 +82,8 @@ class Conversation:
         else:
             if self._websocket.end is not None:
                 self._end_with(self._websocket.end)
-        self._follow_session(now)
+        if self.session.has_news:
+            self._follow_session(now)
         return items
 
     def tick(self, now: float) -> None:
@@ -176,6 +177,7 @@ class Conversation:
         self._ask_at, self._answer_by = math.inf, now + _ANSWER_SECONDS
 
     def _follow_session(self, now: float) -> None:
+        self.session.has_news = False
         if self.session.accepted and self.accepted_at is None:
             self.accepted_at = now
         if self.session.put_off:

@@ -108,6 +108,7 @@ class ProtocolSession:
 
     def begin(self) -> list[Item | Checkpoint]:
         """The connection is open; returns what the consumer has to know."""
+        self.has_news = True
         ended = self._commands.begin()
         self.accepted = self._commands.is_idle
         if not ended:
@@ -135,8 +136,14 @@ class ProtocolSession:
                 yield from self._batch(fields, text)
                 return
             if fields["type"] == "message":
-                yield from self._deliver(fields, text)
+                if self._subscriptions.is_split:
+                    yield from self._deliver_beside(fields, text)
+                    return
+                message = self._message(fields, text)
+                if self._is_new:
+                    yield message
                 return
+            self.has_news = True
             was_split = self._subscriptions.is_split
             item = self._notice(fields, now)
         except UnicodeDecodeError as error:
@@ -160,24 +167,27 @@ class ProtocolSession:
         first = {"skipped": fields.get("skipped", 0)}
         for number, body in enumerate(fields["messages"], seq):
             marks = {"seq": number, "replay": replay, "ahead": ahead}
-            yield from self._deliver(body | marks | first, source)
+            single = body | marks | first
             first = {}
+            if self._subscriptions.is_split:
+                yield from self._deliver_beside(single, source)
+                continue
+            message = self._message(single, source)
+            if self._is_new:
+                yield message
 
-    def _deliver(
+    def _deliver_beside(
         self, fields: dict[str, Any], text: Text | BatchText
     ) -> Iterator[Item | Checkpoint]:
-        """A message, unless it came before."""
-        was_split = self._subscriptions.is_split
+        """A message while a replay runs beside live ones, and the positions of both."""
         message = self._message(fields, text)
-        if was_split:
-            # With its positions the application can keep the message, so they come first.
-            is_split = self._subscriptions.is_split
-            at = self._subscriptions.checkpoint_at
-            yield at(message) if is_split else self._subscriptions.checkpoint()
+        # With its positions the application can keep the message, so they come first.
+        if self._subscriptions.is_split:
+            yield self._subscriptions.checkpoint_at(message)
+        else:
+            yield self._subscriptions.checkpoint()
         if self._is_new:
             yield message
-        else:
-            self._counts.duplicates += 1
 
     def _message(self, fields: dict[str, Any], text: Text | BatchText) -> Message:
         partition, _, offset = fields["pos"].partition("-")
@@ -202,6 +212,8 @@ class ProtocolSession:
         else:
             is_new = self._subscriptions.tracker.advance(message)
         self._is_new = is_new or (message.replay and self._with_snapshot)
+        if not self._is_new:
+            self._counts.duplicates += 1
         if message.replay and self._to_replay:
             self._to_replay -= 1
             if not self._to_replay:
@@ -276,6 +288,7 @@ class ProtocolSession:
 
     def _end_replay(self) -> None:
         """What was to be replayed has come."""
+        self.has_news = True
         self._to_replay = 0
         if self._replayed_step is not None:
             for group in self._replayed_step.groups:
