@@ -118,6 +118,31 @@ def test_missing_field_matches_only_ne_and_not_exists() -> None:
     assert matches({"field": "a.b", "exists": False}, {"a.b": 1})
 
 
+@pytest.mark.parametrize(
+    ("one", "another"),
+    [
+        ({"field": "a", "lt": 1}, {"field": "a", "lt": 2}),
+        ({"field": "a", "prefix": "x"}, {"field": "b", "prefix": "x"}),
+        ({"field": "a", "exists": True}, {"field": "b", "exists": True}),
+        (
+            {"field": "a", "gt": 1, "lt": 3},
+            {"or": [{"field": "a", "gt": 1}, {"field": "a", "lt": 3}]},
+        ),
+    ],
+)
+def test_filters_that_differ_in_one_part_are_not_shared(one: Any, another: Any) -> None:
+    """Else a subscription would get what another one asked for."""
+    assert read_filter(one) != read_filter(another)
+
+
+def test_names_lead_to_fields_at_any_depth_and_texts_have_up_to_256_characters() -> None:
+    """Both bounds are inclusive."""
+    assert matches({"field": "a.b.c.d", "eq": 1}, {"a": {"b": {"c": {"d": 1}}}})
+    assert matches({"field": "a", "prefix": "x" * 256}, {"a": "x" * 300})
+    assert matches({"field": "x" * 256, "exists": True}, {"x" * 256: None})
+    assert matches({"field": ".".join("a" * 16), "exists": False}, {})
+
+
 def test_true_does_not_equal_one() -> None:
     """In Python it does."""
     for value, constant in ((True, 1), (1, True), (False, 0), (0, False), ("true", True)):
