@@ -77,6 +77,8 @@ class ProtocolSession:
         self.retry_in: float | None = None  # seconds after which a put off command is sent again
         self.accepted = False  # a subscription has taken effect, or there is none
         self.put_off = False  # the server rejected the command for now
+        # Something else than a message has come, or a replay has ended; for others to take away.
+        self.has_news = False
         self.advice: float | None = None  # the server asks to come back after so many seconds
         # Another token is wanted before that, on the clock of `take`; for others to take away.
         self.token_ends_at: float | None = None
