@@ -249,7 +249,8 @@ class Connections:
         self._in_flight -= 1
         self.phases[number] = Phase.OPEN
         self._ready.owner[sock.fileno()] = number
-        self._begin(number, np.frombuffer(more, np.uint8))
+        # Writable as what `drain` reads: for another type numba would compile the reader again.
+        self._begin(number, np.frombuffer(bytearray(more), np.uint8))
         if self._events:
             return
         if self._plan.subscribe:
