@@ -78,7 +78,7 @@ async def test_announcement_follows_pending_messages_of_the_cycle(
 
 
 async def test_reconnect_notice_has_a_delay_per_client(odin_scenario: Scenario) -> None:
-    """Each client gets a time of its own, within the jitter."""
+    """Each client gets a time of its own: within a second, and 50 ms for 50 at 1,000 per second."""
     clients = [await RawClient.open(odin_scenario) for _ in range(50)]
     await odin_scenario.service.server.connections.close_all(0)
     times = []
@@ -89,7 +89,7 @@ async def test_reconnect_notice_has_a_delay_per_client(odin_scenario: Scenario) 
         assert (advice["type"], advice["data"]["reason"]) == ("reconnect", "draining")
         times.append(advice["data"]["after_ms"])
         assert (await client.next()).op is Op.CLOSE
-    assert all(isinstance(one, int) and 0 <= one <= 1000 for one in times)
+    assert all(isinstance(one, int) and 0 <= one <= 1050 for one in times)
     assert len(set(times)) > 10
 
 

@@ -184,6 +184,7 @@ async def test_query_has_the_id_to_begin_with_and_the_header_is_newer(
         ("topics=nope", "nope: unknown topic"),
         ("chanels=*.trade", "unknown field chanels; allowed: channels, "),
         ("channels=*.trade&v=0", "unknown field v"),
+        ("channels=*.trade&v%0D%0A%1B=0", r"unknown field v\r\n\x1b;"),
         ("channels=*.trade&snapshot=yes", "snapshot: must be true or false, not 'yes'"),
         ("channels=*.trade&since_ms=now", "since_ms: epoch milliseconds, not 'now'"),
         ("channels=*.trade&since_ms=1&snapshot=true", "must not be together with since_ms"),

@@ -105,7 +105,8 @@ def _read_names(query: Mapping[str, str]) -> dict[str, list[str]]:
 
 def _check_fields(query: Mapping[str, str], allowed: Collection[str]) -> None:
     if unknown := query.keys() - {*allowed, _TOKEN}:
-        fields = shown(", ".join(sorted(unknown)))
+        # `repr` escapes control characters, which a log or a terminal would interpret.
+        fields = shown(repr(", ".join(sorted(unknown)))[1:-1])
         raise bad_request(f"the query: unknown field {fields}; allowed: {', '.join(allowed)}")
 
 
