@@ -88,13 +88,13 @@ class History:
         self._catalogue = catalogue
         self._max_bytes = max_bytes
         self._max_age = max_age
-        # When each came, how large it is, and the queues of its partition and its channel.
+        # By message: arrival time, size, the message, the queues of its partition and channel.
         self._kept: deque[tuple[float, int, ChannelMessage, MessageQueue, MessageQueue]] = deque()
         self._channels: dict[str, dict[int, MessageQueue]] = {}
         self._partitions: dict[str, dict[int, MessageQueue]] = {}
         self._floors: dict[TopicPartition, int] = {}
         self._pins: set[Pin] = set()
-        # Since the last pin was released: there may be more than `max_bytes`.
+        # Whether the history may exceed `max_bytes`, since the last pin was released.
         self._shrinking = False
         self.broken_pins = 0
 
@@ -241,13 +241,13 @@ class History:
         return newer[::-1] if len(newer) <= maximum else None
 
     def newest(self, since: float, maximum: int) -> tuple[list[ChannelMessage], float]:
-        """Return the messages kept after `since`, the newest first, and when the last of them was.
+        """Return the messages kept after `since`, newest first, and the time of the oldest of them.
 
-        Without any that is `since`.
+        Without messages the time is `since`.
         """
         newest: list[ChannelMessage] = []
         last = since
-        # No tuple is made for each: thousands would have Python look for garbage.
+        # No tuple per message: thousands of new objects would start a garbage collection.
         for kept in islice(reversed(self._kept), maximum):
             if kept[0] <= since:
                 break
@@ -329,7 +329,7 @@ class History:
 def _wanted_place(
     resume_cursor: ResumeCursor,
 ) -> Callable[[str, TopicPartition, MessageQueue], int | None]:
-    """Where the wanted messages of a queue begin; None where none of them is wanted."""
+    """Return a function: the index of a queue's first wanted message; None if none is wanted."""
 
     def place(pattern: str, key: TopicPartition, queue: MessageQueue) -> int | None:
         after = resume_cursor.after(pattern, key)
@@ -341,7 +341,7 @@ def _wanted_place(
 def _new_queue(
     queues: dict[str, dict[int, MessageQueue]], name: str, partition: int
 ) -> MessageQueue:
-    """Make the queue of a topic or a channel in one partition."""
+    """Create and return the queue of a topic or a channel in one partition."""
     queue = queues.setdefault(name, {})[partition] = MessageQueue()
     return queue
 

@@ -24,7 +24,7 @@ __all__ = ["InvalidRecord", "RecordDecoder", "read_token", "read_value"]
 
 
 class InvalidRecord(StrEnum):
-    """Why a record is skipped: each is a label of a metric, and none of them stops the stream."""
+    """Why a record is skipped: a label of a metric. The records after it are delivered."""
 
     NO_KEY = "no_key"  # no token, so no channel
     BAD_KEY = "bad_key"  # not UTF-8, empty, too long, or holding a *
@@ -70,7 +70,7 @@ class RecordDecoder:
         self._names: dict[bytes, tuple[str, str]] = {}
 
     def read(self, record: Record) -> tuple[ChannelMessage, object] | InvalidRecord:
-        """The message a record makes, and its event type, whatever that may be."""
+        """Return a record's message and its event type, of any JSON type; or why it is invalid."""
         if record.invalid is not None:
             return InvalidRecord(record.invalid.value)
         names = self._names.get(record.key or b"") or self._token_and_channel(record)

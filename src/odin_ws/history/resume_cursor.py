@@ -20,7 +20,7 @@ class ResumeCursor:
     The cursor advances as messages are delivered. Partitions without a position are not wanted.
     Patterns that overlap share one mapping of positions (the same object), so each message is
     compared with one position. With two mappings, one pattern could want a message that the other
-    has passed: a hole that nobody would notice.
+    has passed: a gap that is not reported.
     """
 
     def __init__(self, starts: Mapping[str, Positions]) -> None:

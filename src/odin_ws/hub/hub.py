@@ -87,7 +87,7 @@ class Hub:
             self.pacer.follow(subscriber)
 
     def unsubscribe(self, subscriber: Subscriber, patterns: Collection[str]) -> bool:
-        """Remove patterns; nothing of them is written afterwards. False: there were none."""
+        """Remove patterns, whose messages are not written from now on; False if there were none."""
         self.settle(subscriber)
         gone = [self.index.discard(subscriber, pattern) for pattern in patterns]
         for pattern in patterns:

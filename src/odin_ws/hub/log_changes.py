@@ -134,7 +134,7 @@ class LogChanges:
         self._note(key, OffsetGap(GapReason.RECREATED, position, Span(0, position)))
 
     def truncate(self, key: TopicPartition, gone: Span) -> None:
-        """Note that a partition lost the records of `gone`; others get their offsets."""
+        """Note that a partition lost the records of `gone`; other records get their offsets."""
         self.version += 1
         self._truncated[key] = self.version, gone.first - 1
         self._now = None
@@ -151,7 +151,7 @@ class LogChanges:
         return self._generations.get(key, 0)
 
     def generations(self) -> dict[TopicPartition, int]:
-        """Return that number for all partitions with resets."""
+        """Return by partition how often it was reset back, for all partitions with resets."""
         return dict(self._generations)
 
     def gap_since(self, key: TopicPartition, generation: int) -> OffsetGap | None:

@@ -149,7 +149,7 @@ class Pacer:
     # ---- in the steps of a cycle
 
     def hold(self, subscriber_sets: Collection[SubscriberSet], merger: Merger) -> None:
-        """Hold messages for these, after all others got their pending messages.
+        """Hold messages for sets with a rate, after all sets without one got their messages.
 
         If several subscriptions of a client match a message, the fastest counts: one without a
         rate, else the highest rate.

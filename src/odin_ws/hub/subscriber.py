@@ -48,7 +48,7 @@ class MarkedDue(Due):
 
 
 class Merger:
-    """Merged and subtracted lists of pending messages, shared by all who need the result."""
+    """Merged and subtracted lists of pending messages, shared by all subscribers that need them."""
 
     def __init__(self) -> None:
         # The lists are kept with the result: an id is unique only while its object lives.

@@ -46,12 +46,12 @@ class _SetsWithOptions:
         self.terms = 0
         """The comparisons of the filters without a rate."""
         self.sets: dict[SubscriptionOptions, SubscriberSet] = {}
-        # The same by what a message is looked up by: without a rate, and with one.
+        # The same sets by filter: `filtered` without a rate, `paced` with one.
         self.filtered: dict[Filter, SubscriberSet] = {}
         self.paced: dict[Filter | None, list[SubscriberSet]] = {}
 
     def add(self, subscriber_set: SubscriberSet) -> None:
-        """Add a set of other options than those so far."""
+        """Add a set whose options no present set has."""
         options = subscriber_set.options
         self.sets[options] = subscriber_set
         if options.max_rate is not None:

@@ -156,8 +156,8 @@ def read_usual(  # noqa: PLR0913, PLR0917 -- no object per response, in the hot 
 ) -> Usual:
     """Append the records of plain batches; stop at the first batch that needs a closer look.
 
-    That is a batch that is truncated, corrupt or malformed, begins before the wanted offset, has a
-    gap in its offsets, or has a bit of `unusual` in its attributes. One loop for all batches: a
+    Such a batch is truncated, corrupt or malformed, begins before the wanted offset, has a gap in
+    its offsets, or has a bit of `unusual` in its attributes. One loop for all batches: a
     call with its checks for each would double the cost of small batches.
     """
     at, offset, last_epoch, spent = place
@@ -320,9 +320,9 @@ def _read_slowly(
 def _read_record(
     key: TopicPartition, header: BatchHeader, data: memoryview, offset: int
 ) -> tuple[Record, memoryview]:
-    """Decode one record; a malformed one is invalid, with `offset` if it has none itself.
+    """Decode one record; returns the record, and the bytes of its headers undecoded.
 
-    Returns it with the bytes of its headers, which are not looked at.
+    A malformed record is marked as invalid, at `offset` if its own offset cannot be read.
     """
     timestamp = header.max_timestamp
     try:
@@ -342,7 +342,7 @@ def _read_record(
 
 
 def _read_headers(data: memoryview) -> Iterator[tuple[str, bytes | None]]:
-    """The headers of a record; those that are malformed, or whose name is not UTF-8, are none."""
+    """Yield the headers before the first malformed one, without names that are not UTF-8."""
     with suppress(IndexError):
         number, at = _varint(data, 0)
         for _ in range(min(number, len(data))):

@@ -184,7 +184,7 @@ class KafkaClient:
         raise KafkaUnavailable(f"{self.name(node)}: {reason}{self._hint(address)}")
 
     def _hint(self, address: BrokerAddress) -> str:
-        """Explain where an advertised address comes from that was never reached."""
+        """Return an explanation of an advertised address that was never reached; else nothing."""
         configured = self._security.brokers
         if address in self._reached or address in map(_parse, configured):
             return ""

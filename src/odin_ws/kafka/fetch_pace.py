@@ -51,7 +51,7 @@ class FetchPace:
             return -math.inf
         next_start = self._slots.next_start
         if node in self._ready:
-            # Not delivered yet, because the hub is behind: it gets more a slot later.
+            # Earlier records are not delivered yet, because the hub is behind: fetch a slot later.
             again_at = now + self._slot
         elif next_start > now:
             # Within a slot: these records wait for the next one, together with later records.

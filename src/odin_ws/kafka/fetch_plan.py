@@ -62,7 +62,7 @@ class FetchPlan:
     `max_bytes`: of the whole response.
     `is_held_back`: a partition is left out for lack of buffer space; it is fetched again soon.
     `has_lookup`: a back-off has ended at a position that has to be looked up.
-    `in_question`: the wanted partitions of which it is unknown whether they can be read.
+    `in_question`: the wanted partitions that may be unreadable, until a fetch succeeds.
     `is_in_doubt`: a partition is left out until metadata shows that its topic was not recreated.
     """
 

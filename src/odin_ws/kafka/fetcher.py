@@ -282,7 +282,7 @@ class Fetcher:
     ) -> None:
         """Buffer the records of a response."""
         now = trio.current_time()
-        # A response leaves out partitions without news. Only a problem makes a difference to them.
+        # A response leaves out partitions without news: those in question can be read.
         quiet, size = set(plan.in_question), 0
         if self.broker_states.fetches_by_name(node):
             for key in plan.wanted.keys() & self.partitions.keys():

@@ -68,7 +68,7 @@ class Partition:
     `validated_epoch`: of the leader whose log is known to have everything before `position`.
     `has_answered`: whether a fetch has ever succeeded.
     `seen_at`: when a fetch or metadata last showed that its topic was not recreated.
-    `doubted_at`: since when its topic may have been recreated; None after one of them.
+    `doubted_at`: since when its topic may have been recreated; None once that was ruled out.
     `truncated`: the last look-up's result, if it was a truncation that is not confirmed yet.
     `high_watermark`, `last_stable`: as the leader last reported; -1 before.
     `out_of_range_at`, `corrupt_at`: the position of one such failure; a second one confirms it.
@@ -98,7 +98,7 @@ class Partition:
     # Whether a fetch has shown that the position is out of range.
     is_out_of_range: bool = False
     buffered_bytes: int = 0
-    # Whether it is in the fetcher's queue of partitions to take from.
+    # Whether the partition is in the fetcher's queue of partitions to take from.
     ready: bool = False
     _fetch_from: FetchFrom = _NOWHERE
     _buffer: deque[tuple[list[Record], int] | OffsetReset] = attrs.field(factory=deque)

@@ -31,7 +31,7 @@ class FetchedRecords:
 class ReadyQueue:
     """Partitions with records or resets to take, in the order of taking.
 
-    It is true if there are any.
+    The queue is true if it is not empty.
     """
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ from odin_ws.records import RecordHeaders
 __all__ = ["MAX_HEADER_BYTES", "NO_NAMES", "select_headers"]
 
 NO_NAMES: Final[AbstractSet[str]] = frozenset()
-"""No header is selected: none is looked at."""
+"""Selects no header: headers are not decoded."""
 
 MAX_HEADER_BYTES: Final = 1024
 """A longer value is left out: every subscriber would get it with every message."""

@@ -88,7 +88,7 @@ class KafkaSecurity:
 
     @classmethod
     def of(cls, settings: Settings) -> KafkaSecurity:
-        """Return the access of the settings. Raises SettingsError for unusable files."""
+        """Return addresses and credentials of the settings. Raises SettingsError for bad files."""
         tls = TlsFiles(
             settings.kafka_ssl_cafile, settings.kafka_ssl_certfile, settings.kafka_ssl_keyfile
         )

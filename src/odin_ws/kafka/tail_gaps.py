@@ -1,7 +1,7 @@
 """Finds gaps at the end of a log: offsets whose records compaction has removed.
 
-A leader answers a fetch in such a gap as it does at the end of the log: with nothing. So whoever
-waits for the record at the last offset would wait until another one is published.
+A leader responds to a fetch in such a gap as it does at the end of the log: without records. So a
+reader that waits for the record at the last offset would wait until the next record is published.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ async def is_tail_gap(
 ) -> bool:
     """Return whether the leader has no record from an offset up to its last stable offset.
 
-    That is the last stable offset which the caller knew before. A fetch of nothing else has at
-    least one batch if there is any. Records in remote storage may not arrive in time, so the offset
-    must be on the broker's own disks; a broker that cannot tell (before Kafka 3.4) has no such
-    gap. Raises KafkaUnavailable.
+    The caller knows that the last stable offset is after `offset`. The fetch requests only this
+    partition, so the response has at least one batch if the log has any. Records in remote storage
+    may not arrive in time, so `offset` must be on the broker's own disks; False for a broker that
+    does not report these (before Kafka 3.4). Raises KafkaUnavailable.
     """
     answer = await brokers.send(node, ListOffsetsRequest({key: EARLIEST_LOCAL}))
     local = answer.get(key)
@@ -109,7 +109,7 @@ class TailGaps:
                     self.forget(partition)
 
     async def _is_gap(self, partition: Partition) -> bool:
-        """Ask the leader; the fetches notice a failure."""
+        """Return whether a partition is at a gap; False on failure, which its fetches report."""
         key, leader, position = partition.key, partition.leader, partition.position
         if leader is None:
             return False

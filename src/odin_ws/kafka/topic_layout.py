@@ -106,8 +106,8 @@ class Layout:
     def _is_another(self, name: str, topic: TopicLayout, now: float) -> bool:
         """Return whether a topic was recreated.
 
-        A new id shows it. Without ids a topic that was absent for long was deleted, and so was one
-        whose leader epochs start again, once that has lasted: a broker may lag behind.
+        A recreated topic has a new id. Without ids, a topic counts as recreated if it was missing,
+        or if its leader epochs are lower than before for _MISSING_SECONDS: a broker may lag behind.
         """
         known = self._known.get(name)
         if known is None:

@@ -61,10 +61,10 @@ class Delivered:
 
     @property
     def leave_out(self) -> Callable[[ChannelMessage], bool] | None:
-        """Return whether a replay leaves out a message; None if it leaves out none.
+        """Return a function: whether a replay leaves out a message; None to leave out none.
 
-        It leaves out messages that a live subscription sends, and those that do not match the
-        filter of the replay.
+        A replay leaves out messages that a live subscription sends, and messages that do not match
+        the filter of the replay.
         """
         if self._where is None:
             return self.has if self else None
@@ -72,7 +72,7 @@ class Delivered:
         return lambda message: not matches(where, message.value) or self.has(message)
 
     def begin(self, resume_cursor: ResumeCursor) -> Steps[dict[str, LiveFrom]]:
-        """Return by pattern the positions after which the subscriber has all after the replay."""
+        """Return by pattern the positions after which replay and subscriptions send everything."""
         now = self._hub.stream.now()
         begins: dict[str, LiveFrom] = {}
         for number, (patterns, positions) in enumerate(resume_cursor.starts(), 1):
@@ -94,7 +94,7 @@ class Delivered:
         return begins
 
     def _sends_all(self, pattern: str) -> bool:
-        """Whether a live subscription sends all that the replay's filter lets through."""
+        """Return whether a live subscription sends all messages that match the replay's filter."""
         where = self._filters.get(pattern)
         return where is None or where == self._where
 

@@ -76,8 +76,8 @@ def report_unknown_positions(
 ) -> None:
     """Report positions beyond the log's end as lost: they belong to an earlier topic of the name.
 
-    The client has got nothing of the present topic, and its position says nothing about it. So
-    the whole log counts as lost, and the client continues live.
+    The client has no message of the present topic, and its position is of the earlier one. So the
+    whole log counts as lost, and the client continues live.
 
     `ahead`: the client's positions that are ahead of this instance. `live`: returns the offset of
     the last live record of a partition; None if it is not read.
@@ -120,7 +120,7 @@ def report_expired(
 ) -> None:
     """Report the needed records that the log no longer has, and those over `maximum` in sum.
 
-    Of those over `maximum` the newest are replayed, an equal share of each partition.
+    Beyond `maximum` only the newest records are replayed, an equal share of each partition.
     """
     left: dict[TopicPartition, Span] = {}
     for key, span in needed.items():

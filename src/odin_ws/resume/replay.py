@@ -273,7 +273,7 @@ class Replay:
         chunk = cursor.take()
         if chunk is not None:
             await self._hold_of_log(chunk)
-            # Beside a filter little may be held, however much was read.
+            # A filter may hold few of the messages that were read.
             if not self._is_answered and max(self._held.size, self._read_bytes) > cursor.limit:
                 self._begin(None)
         elif self._is_answered:
@@ -289,7 +289,7 @@ class Replay:
         chunks: Sequence[Chunk] = [chunk]
         if self._where is not None:
             self._read_bytes += chunk.size
-            # Not in one step: a filter takes longer than all else that is done with a message.
+            # In steps: a filter takes longer than all other work on a message.
             chunks = await self._slice.run(chunks_of(chunk.messages, self._delivered.leave_out))
         elif self._delivered:
             chunks = [chunk.filtered(lambda message: not self._delivered.has(message))]
@@ -305,7 +305,7 @@ class Replay:
             return
         count = 0
         if self._gathered is None:
-            # Beside live subscriptions or a filter each message would have to be looked at.
+            # With live subscriptions or a filter the count would have to check each message.
             if self._delivered.leave_out is not None:
                 self._begin(None)
                 return
@@ -384,7 +384,7 @@ class Replay:
         if leave_out is not None:
             chunk = [message for message in chunk if not leave_out(message)]
         self._context.stats.from_history += len(chunk)
-        # What other subscriptions hold back is older.
+        # Messages that other subscriptions hold back are older than this chunk.
         self._hub.settle(self._client.subscriber)
         self._sender.send(chunk)
         self._hub.subscribe(

@@ -15,7 +15,7 @@ __all__ = ["ReplayEnd"]
 class ReplayEnd:
     """The position of the hub when a replay began.
 
-    `order`: the same as a place in the hub's order.
+    `order`: this position as a place in the hub's order.
     """
 
     __slots__ = ("_positions", "order")

@@ -23,14 +23,14 @@ __all__ = ["ReplayWindow", "WindowClient"]
 _PART: Final = 16
 _LEAST_BYTES: Final = 256 << 10
 
-# The kernel does not signal acknowledgements, so sockets are looked at: at most this many (1 us
-# each) per round, _STEP of them in a row, and this many seconds between two rounds while replays
-# wait, or while none does.
+# The kernel does not signal acknowledgements, so sockets are checked: at most this many (1 us each)
+# per round, _STEP of them in a row. Rounds are _ROUND_SECONDS apart while replays wait, otherwise
+# _CALM_SECONDS.
 _PER_ROUND: Final = 512
 _STEP: Final = 64
 _ROUND_SECONDS: Final = 0.02
 
-# Replays that a round lets go on at most: they send without another turn, some 0.1 ms each.
+# Limit of replays that one round resumes: each sends without another turn, for some 0.1 ms.
 _RELEASED: Final = 64
 
 _CALM_SECONDS: Final = 1.0
@@ -61,9 +61,9 @@ class _Share:
     """The place that the client has to acknowledge within the timeout after `since`."""
     since: float
     end: int
-    """The place up to which its replays have written."""
+    """The place up to which the client's replays have written."""
     unacknowledged: int = 0
-    """The bytes of it that were not acknowledged when they were last looked at."""
+    """The written bytes that were unacknowledged at the last check of the socket."""
     reserved: int = 0
     """The bytes that its replay may write now."""
 
@@ -87,9 +87,9 @@ class ReplayWindow:
     def __init__(self, limit: int = 1 << 60, timeout: float = math.inf) -> None:
         self.limit = limit
         self.used = 0
-        """The bytes that are reserved, or were unacknowledged when they were last looked at."""
+        """The bytes that are reserved, or were unacknowledged at the last check."""
         self._timeout = timeout
-        # By client; the one that was looked at last is the last.
+        # By client, in the order of their last checks.
         self._shares: dict[WindowClient, _Share] = {}
         # Clients with a full share, and those that wait for the whole window, in order.
         self._full: dict[WindowClient, trio.Event] = {}

@@ -31,19 +31,19 @@ class Responder(Protocol):
     """Sends responses to the client."""
 
     def respond(self, payload: bytes) -> None:
-        """Answer, after everything that is due."""
+        """Send a response after all pending messages."""
         ...
 
     def reject_command(self, error: CommandError) -> None:
-        """Answer with an error."""
+        """Respond with an error."""
         ...
 
     def charge(self, messages: int) -> None:
-        """Charge the messages of a command, known only afterwards."""
+        """Charge a command for its messages, whose number is known only afterwards."""
         ...
 
     def went_live(self, topics: Sequence[str]) -> None:
-        """Know that everything of these topics that was due has been sent: the rest is live."""
+        """Note that all pending messages of these topics were sent: later ones are live."""
         ...
 
     def count_rejected_names(self, names: Iterable[RejectedName]) -> None:
@@ -56,9 +56,9 @@ class ReplayResponses:
     """The responses to a command that starts a replay.
 
     `names` (with their patterns) and `rejected`: as the client wrote them.
-    `topics`: of the names.
+    `topics`: the topics of the names.
     `on_begun`: applies the command's other options.
-    `has_other_subscriptions`: whether the client has others, which continue meanwhile.
+    `has_other_subscriptions`: whether the client has live subscriptions beside the replay.
     """
 
     command: Subscribe | Resume | Reconnect
@@ -74,7 +74,7 @@ class ReplayResponses:
     _announced: int | None = None
 
     def begun(self, replayed: Replayed, start: Mapping[TopicPartition, int]) -> None:
-        """Say what follows."""
+        """Send the ack: the number of replayed messages, the start of the replay, and losses."""
         command, dialect = self.command, self.subscriber.form.dialect
         self._announced = replayed.messages
         # The ack's positions must be the client's, also with messages delayed by a rate.
@@ -127,9 +127,9 @@ class ReplayResponses:
         self.responder.respond(replay_complete(self.command.id, count, positions, ids))
 
     def _known(self, command: Resume, replayed: Replayed) -> dict[TopicPartition, int]:
-        """The positions that are the client's own.
+        """Return the client's positions that the ack need not repeat.
 
-        A lost partition is named in any case; a recreated topic with all its partitions.
+        These exclude partitions with losses, and all partitions of a recreated topic.
         """
         lost = {} if replayed.lost is None else replayed.lost.spans
         return {
@@ -139,7 +139,7 @@ class ReplayResponses:
         }
 
     def _is_same(self, command: Resume, topic: str) -> bool:
-        """Whether a topic is, for all we know, the one that the client had positions of."""
+        """Return whether the client's id of a topic is the hub's; True if the client sent none."""
         return command.ids.get(topic) in {None, self.hub.stream.ids_of([topic]).get(topic)}
 
     def _accepted(self, positions: Mapping[str, Mapping[int, int]] | None) -> Accepted:

@@ -29,7 +29,7 @@ _QUIET_FACTOR: Final = 4.0
 _GATHER_SECONDS: Final = 1.0
 _GATHER_FACTOR: Final = 2.0
 
-# How often one scan goes back at most: its other clients wait meanwhile.
+# Limit on how often one scan goes back: its other clients wait meanwhile.
 _REWINDS: Final = 3
 
 # Seconds until the log is read again after a failure: the ceilings of the first and longest wait.

@@ -33,14 +33,14 @@ __all__ = ["ReplayContext", "ResumeTopics", "StartPosition", "StartPositionFinde
 
 T = TypeVar("T")
 
-# How long to wait if another instance may be ahead of this one, before the log is queried.
+# Wait before the log is queried: another instance may only be ahead of this one.
 _AHEAD_SECONDS: Final = 1.0
 
 # Another instance may have noticed a recreated topic before this one: sources compare topic ids
 # every 5 seconds or so.
 _NOTICE_SECONDS: Final = 6.0
 
-# Many may wait for the log: they do not ask again together.
+# Random, so that many replays that wait for the log do not query it again together.
 _RETRY_SECONDS: Final = (0.5, 1.5)
 
 
@@ -75,7 +75,7 @@ class StartPosition:
 
     @property
     def is_live(self) -> bool:
-        """Whether nothing that came before is sent."""
+        """Whether the subscription begins with new messages: no replay, no snapshot."""
         return self.live and not self.snapshot
 
 
@@ -83,8 +83,8 @@ class StartPosition:
 class ResumeTopics:
     """The fields of a `resume` besides its positions.
 
-    `topics`: those in its positions, with or without partitions. `ids`: the topic ids of
-    the client.
+    `topics`: the topics in its positions, with or without partitions. `ids`: the client's topic
+    ids.
     """
 
     topics: frozenset[str]
@@ -92,7 +92,7 @@ class ResumeTopics:
 
 
 class StartPositionFinder:
-    """Finds the place of a beginning, and what of it is lost. `resume_cursor` moves there."""
+    """Finds the start of a replay and the records lost before it; moves `resume_cursor` there."""
 
     def __init__(self, context: ReplayContext, resume_cursor: ResumeCursor) -> None:
         self.lost_spans = LostSpans()
@@ -163,7 +163,7 @@ class StartPositionFinder:
     # ---- a client that resumes
 
     async def _resume(self, resume_topics: ResumeTopics, topics: Iterable[str]) -> None:
-        """Go where a connected client would have gone on."""
+        """Move the cursor to where a client that stayed connected would have continued."""
         await self._compare_ids(resume_topics.ids)
         self._note_changes()
         named = dict(self._resume_cursor.positions())
@@ -178,7 +178,7 @@ class StartPositionFinder:
                 self.lost_spans.add(LossReason.TRUNCATED, key, cut)
 
     async def _compare_ids(self, ids: Mapping[str, str]) -> None:
-        """Restart recreated topics, once it is known that the client's id is the older one."""
+        """Restart recreated topics; waits up to 6 s if the client's id may be the newer one."""
         unknown = [
             topic for topic in self._others(ids) if not self._changes.had_before(topic, ids[topic])
         ]
@@ -188,12 +188,12 @@ class StartPositionFinder:
         self._begin_recreated(ids)
 
     def _others(self, ids: Mapping[str, str]) -> set[str]:
-        """The topics that have another id for us."""
+        """Return the topics whose known id differs from the client's."""
         known = self._changes.ids
         return {topic for topic, its in ids.items() if known.get(topic, its) != its}
 
     def _begin_recreated(self, ids: Mapping[str, str]) -> None:
-        """All that a new topic has is news; the rest of the old one is lost."""
+        """Start recreated topics at their beginning; report the rest of the old log as lost."""
         topics = self._others(ids) - self._recreated
         self._recreated |= topics
         named = [key for key in self._resume_cursor.positions() if key.topic in topics]
@@ -203,11 +203,11 @@ class StartPositionFinder:
         self._resume_cursor.begin(dict.fromkeys(self._live(topics), -1))
 
     def _begin_unnamed(self, named: Collection[str], topics: Iterable[str]) -> None:
-        """Start partitions without a position: the client named those of its last connection.
+        """Start partitions without a position; the client named all that existed at its last ack.
 
-        So a partition of a named topic was added later, and all of it is new. From a topic
-        that it did not name the client gets new records, and a report that the rest is missing.
-        The same holds for a group member, which does not know what another one has sent.
+        So a partition of a named topic was added later, and is read from its beginning. In a topic
+        that the client did not name, new records follow and earlier ones are reported as lost. A
+        group member does the same for every topic: it does not know what other members sent.
         """
         positions = self._resume_cursor.positions()
         begins: dict[TopicPartition, int] = {}
@@ -245,13 +245,13 @@ class StartPositionFinder:
         return True
 
     async def _bounds(self, keys: Collection[TopicPartition]) -> Mapping[TopicPartition, Bounds]:
-        """The bounds of the logs that the hub knows; waits until it has noticed other ones."""
+        """Return the bounds of partitions; waits until the hub has noticed recreated topics."""
         return await self._retry(
             partial(self._log_reader.bounds, keys, topic_ids=self._changes.ids)
         )
 
     def missing_from_history(self) -> dict[TopicPartition, Span]:
-        """The wanted spans that are no longer in the hot tail."""
+        """Return the wanted spans that the history no longer has."""
         floor = self._hub.history.floor
         return {
             key: Span(offset + 1, end)
@@ -261,16 +261,16 @@ class StartPositionFinder:
 
     @property
     def is_outdated(self) -> bool:
-        """Whether the log has changed: `wait_until_reached` comes before anything is read."""
+        """Whether the log has changed; if so, call `wait_until_reached` before any read."""
         return self._version != self._changes.version
 
     def _note_changes(self) -> None:
-        """From here on the log's changes concern us."""
+        """Store the present version of the log's changes; `_follow` applies later changes."""
         self._version, self._generations = self._changes.version, self._changes.generations()
         self._known = self._partitions()
 
     def _follow(self, *, announced: bool) -> dict[TopicPartition, int]:
-        """Go on where a connected client does: see `wait_until_reached`."""
+        """Apply the changes of the log since `_note_changes`; returns as `catch_up`."""
         changes, resume_cursor = self._changes, self._resume_cursor
         positions, moved = resume_cursor.positions(), {}
         for key, offset in positions.items():
@@ -293,9 +293,9 @@ class StartPositionFinder:
     def catch_up(self, *, announced: bool) -> Mapping[TopicPartition, int]:
         """Continue in the log as it is now.
 
-        Partitions that appeared meanwhile are read from their beginning. Returns those that
-        were recreated or truncated, with the last offset up to which the log has what it had.
-        `announced`: the client has its ack, so a notice has reported them.
+        New partitions are read from their beginning. Returns for each recreated or truncated
+        partition the last offset whose record is unchanged. `announced`: the client has its ack,
+        so a notice has reported the change.
         """
         return self._follow(announced=announced) if self.is_outdated else {}
 
@@ -328,7 +328,7 @@ class StartPositionFinder:
             bounds = await self._bounds(unknown)
             highest = self._resume_cursor.highest()
             for key in unknown:
-                # A client that had nothing of it has lost nothing.
+                # A client without records of the partition has lost nothing.
                 # The client may have unsubscribed meanwhile.
                 if key not in bounds and highest.get(key, -1) >= 0:
                     self.lost_spans.unknown(key, Span(0, -1))
@@ -340,7 +340,7 @@ class StartPositionFinder:
         self._known -= gone
 
     def _ahead(self) -> dict[TopicPartition, int]:
-        """The positions that we have not reached."""
+        """Return the client's positions that this instance has not reached."""
         return self._not_reached(self._resume_cursor.highest())
 
     def _not_reached(self, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:

@@ -12,8 +12,8 @@ from odin_ws.steps import Steps
 
 __all__ = ["StartCommand", "WaitingCommands"]
 
-# Limits of waiting commands, and with several of their patterns, positions and rejections in total;
-# each takes about 150 bytes.
+# Limit of waiting commands. If several wait, the second limit applies to their patterns, positions
+# and rejections in total, which take about 150 bytes each.
 _MAX_WAITING: Final = 100
 _MAX_WAITING_SIZE: Final = 4096
 

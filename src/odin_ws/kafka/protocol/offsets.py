@@ -51,9 +51,9 @@ _READ_COMMITTED: Final = 1
 class OffsetFound:
     """`error`: Kafka's code. `offset`: -1 if no record is that young.
 
-    `epoch`: the leader epoch of the record there, at the end that of the leader; -1 before
-    version 4 and if unknown to the broker. `timestamp`: of the record there, epoch ms; -1 at the
-    beginning and at the end.
+    `epoch`: the leader epoch of the record at `offset`, at the end of the log that of the leader;
+    -1 before version 4 and if unknown to the broker. `timestamp`: of the record at `offset`, epoch
+    ms; -1 at the beginning and at the end.
     """
 
     error: int

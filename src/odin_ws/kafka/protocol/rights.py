@@ -60,7 +60,7 @@ class TopicConfig:
 
 @attrs.frozen
 class DescribeConfigsRequest:
-    """Asks for some settings of topics."""
+    """Requests some settings of topics."""
 
     topics: Collection[str]
     names: Sequence[str]
