@@ -101,6 +101,6 @@ class LogReader(Protocol):
         Entering waits for a free slot. The iterator ends when all spans are read: some offsets may
         have no record. It reads ahead by a batch or two. It also raises RecordsExpired, also for a
         topic with another id than the caller's, and LogUnavailable if a batch is not taken for
-        seconds while others wait: read again from there then.
+        seconds while others wait: the caller then reads again from that offset.
         """
         ...

@@ -55,9 +55,9 @@ RecordHeaders = tuple[tuple[str, bytes | None], ...]
 class Record:
     """One Kafka record as received, not decoded.
 
-    `offset`: in its partition; `timestamp`: the broker's epoch milliseconds, -1 for none.
-    `invalid`: why the bytes are no record; `offset` is then the last offset that they take up, and
-    `value` has their beginning. `headers`: those that messages carry.
+    `offset`: in its partition. `timestamp`: the broker's epoch milliseconds, -1 for none.
+    `invalid`: why the bytes are no record; `offset` is then the last offset that the bytes take up,
+    and `value` has the beginning of the bytes. `headers`: the headers that messages carry.
     """
 
     topic: str

@@ -89,7 +89,7 @@ class Reader(Protocol):
 class Connection:
     """A WebSocket or an event stream. `closing`: its disconnect reason, set with the state.
 
-    `hub` writes its pending messages, and is told whenever the send queue becomes empty.
+    `hub` writes its pending messages, and is notified whenever the send queue becomes empty.
     `grant`: what the client may read, until a new JWT replaces it.
     """
 
@@ -166,7 +166,7 @@ class Connection:
 
     @property
     def is_caught_up(self) -> bool:
-        """Whether it was sent, or is being sent, everything up to the hub's positions."""
+        """Whether all messages up to the hub's positions were written to it, or are being."""
         conflation = self.subscriber.conflation
         holds_back = conflation is not None and conflation.holding
         return bool(self.subscriber.patterns) and not (self.replaying or holds_back)
@@ -182,7 +182,7 @@ class Connection:
             self.send_queue.write(self.framing.notice(payload))
 
     def close(self, reason: DisconnectReason) -> None:
-        """Start to close; the first reason counts. Never waits: the connection's own task does."""
+        """Start to close; the first reason counts. Never waits: the connection's task closes."""
         if self.state is ConnectionState.OPEN:
             last = self.framing.close(reason)
             self._begin_to_close(reason, last, flush=reason.value.flush)

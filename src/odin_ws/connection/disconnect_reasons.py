@@ -18,7 +18,7 @@ __all__ = ["Disconnect", "DisconnectReason", "Initiator", "disconnect_reason_for
 
 
 class Initiator(StrEnum):
-    """Who ended the connection: the label `initiated_by`."""
+    """The party that ended the connection: the label `initiated_by`."""
 
     SERVER = "server"
     CLIENT = "client"

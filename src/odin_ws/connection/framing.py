@@ -12,11 +12,11 @@ __all__ = ["WEBSOCKET", "Framing"]
 
 
 class Framing(Protocol):
-    """What differs between a WebSocket and a stream of Server-Sent Events."""
+    """The framing of a connection: of a WebSocket, or of a stream of Server-Sent Events."""
 
     @property
     def ping(self) -> bytes:
-        """Return a ping, which shows each peer that the other is alive."""
+        """The bytes of a ping, which shows each peer that the other is alive."""
         ...
 
     @property

@@ -42,7 +42,7 @@ class OpenConnections(set[Connection]):
     """All connections after the upgrade.
 
     `current_notices`: the current announcements by subject, which new clients get first.
-    `returns`: how many of them are told to reconnect per second.
+    `returns`: limit of clients that reconnect per second after a close by the server.
     """
 
     def __init__(self, catalogue: Catalogue, returns: float = RETURNS_PER_SECOND) -> None:

@@ -30,8 +30,8 @@ T = TypeVar("T")
 # Time for a client to read a rejection; the client cannot extend it.
 _FAREWELL_SECONDS: Final = 1.0
 
-# Answered clients that have not closed yet, and clients over their rate whose request may still
-# arrive: one more drops the oldest. They hold no more descriptors than this, from the reserve.
+# Limit of clients that were answered and have not closed yet, and of clients over their rate whose
+# request may still arrive: one more drops the oldest. Their descriptors are in the reserve.
 _MOST_ANSWERED: Final = 64
 
 
@@ -131,7 +131,8 @@ class Handshaker:
     ) -> HandshakeRequest | None:
         """Read a request that arrived with the connection, or wait for it.
 
-        Most have arrived, and a cancel scope with a deadline is a tenth of the CPU of a connect.
+        Most requests have arrived; a cancel scope with a deadline takes a tenth of the CPU of a
+        connect.
         """
         try:
             forwarded = self._check_rate(incoming)
@@ -177,10 +178,10 @@ class Handshaker:
         return self._named(incoming, await self._read(incoming, forwarded, None, scope), forwarded)
 
     async def _read_rejected(self, incoming: IncomingConnection, waiting: Waiting) -> None:
-        """Read the request of a client whose rate is exceeded: its form of the answer is in it.
+        """Read the request of a client over its rate, which determines the form of the rejection.
 
-        As short as a client has to read a rejection, and without TLS: an EventSource reconnects if
-        a TLS handshake fails, but not after a 429.
+        Waits as long as for a client to read a rejection. Does no TLS handshake: an EventSource
+        reconnects if a TLS handshake fails, but not after a 429.
         """
         out = incoming.reply_transport
         if out is None:
@@ -189,7 +190,7 @@ class Handshaker:
         max_bytes = self._limits.max_header_bytes
         with trio.move_on_after(_FAREWELL_SECONDS) as scope:
             answered = self.answered.add(scope)
-            # A request that is invalid or lost changes nothing: the rate is what rejects it.
+            # An invalid or lost request changes nothing: the client is rejected for its rate.
             try:
                 incoming.request = await read_request(out, max_bytes=max_bytes, forwarded=None)
             except (HTTPRejection, trio.BrokenResourceError):
@@ -229,7 +230,7 @@ class Handshaker:
         return request
 
     def _check_late(self, incoming: IncomingConnection, forwarded: str | None) -> None:
-        """Check the rate that was left open for the canary, of a client that is not the canary.
+        """Check the rate of a client from the canary's address that is not the canary.
 
         Raises HTTPRejection.
         """

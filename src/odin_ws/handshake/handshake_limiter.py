@@ -26,8 +26,8 @@ class Waiting:
 class HandshakeLimiter:
     """Bounds pending handshakes; one more drops the oldest one.
 
-    Not the newest: silent clients get old here, others are done within a round trip or two. If new
-    connections waited in the kernel's queue instead, they would wait for the silent ones.
+    Only handshakes of silent clients get old; the others are done within a round trip or two. If
+    the newest were dropped, or waited in the kernel's queue, it would wait for silent clients.
     """
 
     maximum: int

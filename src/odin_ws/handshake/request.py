@@ -87,7 +87,7 @@ class HTTPResponse:
     headers: Sequence[tuple[str, str]] = ()
 
     def encode(self, *, head: bool = False) -> bytes:
-        """Return its bytes; `head`: for a HEAD request, without content."""
+        """Return the response as bytes; `head`: for a HEAD request, without content."""
         fields = [
             ("Content-Type", self.content_type),
             ("Content-Length", str(len(self.content))),

@@ -13,15 +13,15 @@ __all__ = ["cors_headers", "preflight_response"]
 # Headers that a page may set. Browsers set Cache-Control and Accept of an EventSource themselves.
 _ALLOWED_HEADERS: Final = "Authorization, Last-Event-ID"
 
-# How long a browser may cache it: two hours is the maximum of Chromium.
+# Time for which a browser may cache a preflight response: two hours is Chromium's maximum.
 _MAX_AGE_SECONDS: Final = 7200
 
 
 def cors_headers(request: HandshakeRequest, origins: Origins) -> list[tuple[str, str]]:
-    """The headers that let a page of an allowed origin read the response.
+    """Return the headers that let a page of an allowed origin read the response.
 
-    The origin itself and not `*`, so the response is of use to no other page; no cookies are used,
-    so none are allowed.
+    They name the origin instead of `*`, so no other page can read the response. They do not allow
+    cookies, because none are used.
     """
     origin = request.headers.get("origin")
     if origin is None or not origins.allows(origin):

@@ -24,13 +24,13 @@ Positions = Mapping[str, Mapping[int, int]]
 
 
 class LiveEventIds:
-    """The ids of clients that have been sent everything up to the hub's positions.
+    """The ids of clients to which everything up to the hub's positions was sent.
 
-    Shared by all of them that are subscribed to the same topics.
+    Clients that are subscribed to the same topics share one object.
 
     Args:
-        hub: whose positions they are.
-        topics: of the subscriptions.
+        hub: the hub, for its positions.
+        topics: the topics of the subscriptions.
         elsewhere: positions in partitions that other instances serve, as the clients sent them.
     """
 
@@ -38,13 +38,13 @@ class LiveEventIds:
         self._hub = hub
         self._topics = topics
         self._elsewhere = elsewhere
-        # The hub's positions by the last assignment: another one has other partitions or ids.
+        # The hub's positions since its last assignment: another one has other partitions or ids.
         self._assigned: Positions | None = None
         self._offsets: dict[tuple[str, int], int] = {}
         self._writer = EventIdWriter(EventId({}))
 
     def now(self) -> bytes:
-        """The id of a client to whom nothing is due."""
+        """Return the id of a client without pending messages."""
         self._follow()
         return self._writer.text
 
@@ -57,8 +57,8 @@ class LiveEventIds:
     ) -> list[bytes]:
         """See EventIds.
 
-        Behind the last message the client is where the hub is. Before a message it is where the hub
-        is, but in the partition of that message only right before its offset.
+        After the last event the client's positions are the hub's. After an earlier event they are
+        right before the first message that follows in a partition, elsewhere the hub's too.
         """
         self._follow()
         writer, found = self._writer.copy(), []
@@ -71,7 +71,7 @@ class LiveEventIds:
         return found
 
     def _follow(self) -> None:
-        """Move to the hub's positions."""
+        """Update the positions to the hub's."""
         assigned = self._hub.stream.positions
         if assigned is not self._assigned:
             self._begin(assigned)
@@ -103,7 +103,11 @@ class LiveEventIds:
 class PacedEventIds:
     """The ids of a live client with a `max_rate`: its positions stay before delayed messages.
 
-    Args: those of LiveEventIds, and the subscriber.
+    Args:
+        hub: the hub, for its positions.
+        topics: the topics of the subscriptions.
+        elsewhere: positions in partitions that other instances serve, as the client sent them.
+        subscriber: the client's subscriber in the hub.
     """
 
     def __init__(
@@ -115,7 +119,7 @@ class PacedEventIds:
         self._subscriber = subscriber
 
     def now(self) -> bytes:
-        """The id of a client to whom nothing is due."""
+        """Return the id of a client without pending messages."""
         return str(self._state()).encode("ascii")
 
     def of(
@@ -125,7 +129,7 @@ class PacedEventIds:
         *,
         replay: bool,  # noqa: ARG002
     ) -> list[bytes]:
-        """See EventIds. A message that overtakes others moves nothing."""
+        """See EventIds. A message that overtakes delayed ones moves no position."""
         state, found = self._state(), []
         writer = EventIdWriter(state)
         offsets = {topic: dict(partitions) for topic, partitions in state.positions.items()}
@@ -148,9 +152,9 @@ class PacedEventIds:
 def _after_each(
     messages: Sequence[ChannelMessage], ends: Sequence[int]
 ) -> Iterator[Iterator[ChannelMessage]]:
-    """From the last event to the first: the messages between its end and the next one's, backwards.
+    """Yield per event, the last one first, the messages after it and up to the next event's end.
 
-    So nothing is built for a message within a batch.
+    The messages are in reverse order. No id is built for a message within a batch.
     """
     last = len(messages)
     for end in reversed(ends):
@@ -159,7 +163,7 @@ def _after_each(
 
 
 def _with_others(positions: Positions, ids: Mapping[str, str], elsewhere: EventId) -> EventId:
-    """Positions here, and those in partitions that other instances serve."""
+    """Return these positions with those `elsewhere`, in partitions that other instances serve."""
     merged = {}
     for topic, partitions in positions.items():
         # Positions of a recreated topic are invalid.
@@ -170,9 +174,9 @@ def _with_others(positions: Positions, ids: Mapping[str, str], elsewhere: EventI
 
 
 class ReplayEventIds:
-    """The ids of a client during a replay: its own positions, tracked for it.
+    """The ids of a client during a replay, from the client's own positions.
 
-    The algorithm is that of docs/protocol.md, Keeping positions.
+    Tracks these positions by the algorithm of docs/protocol.md, Keeping positions.
 
     Args:
         start: the positions from which the client resumes; None for a new subscription.
@@ -192,7 +196,7 @@ class ReplayEventIds:
         self._writer: EventIdWriter | None = None
 
     def now(self) -> bytes | None:
-        """The id after everything sent so far; None before the client has positions."""
+        """Return the id after everything sent so far; None before the client has positions."""
         return self._current().text if self._positions else None
 
     def of(
@@ -228,7 +232,7 @@ class ReplayEventIds:
         return self._writer
 
     def apply(self, item: Mapping[str, Any]) -> None:
-        """Update from an ack or a notice."""
+        """Update the positions from an ack or a notice."""
         self._writer = None
         kind = item["type"]
         if kind in {"subscription_ack", "resume_ack"}:
@@ -253,14 +257,14 @@ class ReplayEventIds:
         self._replayed = ack.get("replayed")
         if self._replayed == 0:
             self._in_snapshot = False
-        # What another subscription had.
+        # Topics of an earlier subscription.
         for topic in self._positions.keys() - self._topics:
             del self._positions[topic]
             self._ids.pop(topic, None)
 
     def _name(self, topic: str, topic_id: str) -> None:
         if self._ids.get(topic, topic_id) != topic_id:
-            # Another topic of the same name.
+            # The topic was recreated under the same name.
             self._positions[topic] = {}
         self._ids[topic] = topic_id
 
@@ -272,12 +276,12 @@ class ReplayEventIds:
 
 
 def event_format(frames: Frames, event_ids: EventIds) -> WireFormat:
-    """The format of a stream of events."""
+    """Return the wire format of an event stream."""
     return WireFormat(Dialect.V1, frames, NO_WINDOW, event_ids)
 
 
 class EventFormats:
-    """The formats of live streams: one for all that are subscribed to the same topics."""
+    """The wire formats of live event streams; streams of the same topics share one."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
@@ -286,7 +290,7 @@ class EventFormats:
     def live(
         self, topics: Sequence[str], frames: Frames, start: EventId | None
     ) -> tuple[WireFormat, LiveEventIds]:
-        """The format of a stream that has been sent everything, and where its ids come from."""
+        """Return the shared format of a stream without a running replay, and its event ids."""
         elsewhere = self._elsewhere(topics, start)
         key = tuple(topics), frames, str(elsewhere)
         form = self._formats.get(key)
@@ -303,14 +307,15 @@ class EventFormats:
         start: EventId | None,
         subscriber: Subscriber,
     ) -> tuple[WireFormat, PacedEventIds]:
-        """The same of a stream with a `max_rate`, which is its own."""
+        """Return the format of a live stream with a `max_rate`, which is not shared."""
         event_ids = PacedEventIds(self._hub, topics, self._elsewhere(topics, start), subscriber)
         return event_format(frames, event_ids), event_ids
 
     def _elsewhere(self, topics: Sequence[str], start: EventId | None) -> EventId:
-        """Positions that the client has in partitions that this instance does not serve.
+        """Return the client's positions in partitions that this instance does not serve.
 
-        They are passed on, so that a member of a group that takes those over resumes there.
+        Later ids contain these positions, so that the client can resume from them at the group
+        members that serve these partitions.
         """
         if start is None or not self._hub.stream.is_partial:
             return EventId({})

@@ -48,7 +48,7 @@ class EventFraming:
 
     Args:
         formats: creates the format of a live stream.
-        frames: which messages are sent as one event.
+        frames: whether each message is an event, or all messages of a write are one.
         start: the positions from which the client resumes.
         snapshot: whether it gets a snapshot first.
     """
@@ -85,7 +85,7 @@ class EventFraming:
         return self._replay.now()
 
     def go_live(self, topics: Sequence[str], subscriber: Subscriber) -> WireFormat:
-        """The format from here on: the client has been sent everything of these topics."""
+        """Return the format of live messages; all replayed messages of these topics were sent."""
         formats, frames, start = self._formats, self._frames, self._start
         if subscriber.paces is None:
             self.form, self._live = formats.live(topics, frames, start)
@@ -108,13 +108,13 @@ class EventFraming:
 
 
 class EventReader:
-    """Reads nothing: the one command is in the request. Any further byte ends the stream."""
+    """A reader whose only item is the command in the request; any further byte is a fault."""
 
     unfinished: Final = False
 
     def __init__(self) -> None:
         self.has_items = True
-        """Whether the command was not received yet."""
+        """Whether the command was not yielded yet."""
 
     def receive(self, data: bytes) -> Iterator[Incoming]:
         """See Reader. The first item represents the command."""
@@ -126,7 +126,7 @@ class EventReader:
 
 
 class _EventResponses:
-    """The client's responses. Not part of the session, as in session.py."""
+    """The responses to the client; separate from the session, for the reason in session.py."""
 
     __slots__ = ("_connection", "_framing", "_stats")
 
@@ -136,30 +136,30 @@ class _EventResponses:
         self._stats = stats
 
     def respond(self, payload: bytes) -> None:
-        """Answer after everything that is due."""
+        """Send a response after all pending messages."""
         self._connection.send_notice(payload)
 
     def reject_command(self, error: CommandError) -> None:
-        """Answer with an error, and end: there is no other command."""
+        """Respond with an error and close: a stream has no other command."""
         self._stats.rejected_commands[error.code] += 1
         self.respond(error_response(error))
         self._connection.close(DisconnectReason.NOT_AVAILABLE)
 
     def charge(self, messages: int) -> None:
-        """Nothing: a connection has one command, and connections have a rate."""
+        """Do nothing: a stream has one command, and the rate of new connections is limited."""
 
     def went_live(self, topics: Sequence[str]) -> None:
-        """From here on all live clients of the same topics share their ids."""
+        """Use the format of live streams, which clients of the same topics share."""
         subscriber = self._connection.subscriber
         subscriber.form = self._framing.go_live(topics, subscriber)
 
     def count_rejected_names(self, names: Iterable[RejectedName]) -> None:
-        """Count names that do not take effect."""
+        """Count rejected names."""
         self._stats.rejected_names.update(one.code for one in names)
 
 
 class EventSession:
-    """Carries out the one command of a stream: see CommandHandler."""
+    """Executes the one command of a stream; see CommandHandler."""
 
     __slots__ = ("_command", "_responses", "_slice", "_stats", "_subscriptions")
 
@@ -184,7 +184,7 @@ class EventSession:
         self._slice.begin()
 
     async def receive(self, _message: str | bytes) -> None:
-        """Carry out the command."""
+        """Execute the command; the message is empty."""
         self._stats.commands += 1
         try:
             await self._subscriptions.begin(self._command, self._slice)
@@ -192,5 +192,5 @@ class EventSession:
             self._responses.reject_command(error)
 
     def control(self) -> bool:
-        """No ping or pong comes."""
+        """Return False: an event stream has no pings or pongs."""
         return False

@@ -55,12 +55,12 @@ class HttpApi:
     `requests`: how many were served without a connection, by resource.
 
     Args:
-        context: of subscriptions.
+        context: the objects that replays share.
         origins: the web pages that may read responses.
-        limits: of the subscriptions of one client.
+        limits: limits of one client's subscriptions.
         is_ready: whether load balancers should send clients here.
-        max_snapshot_bytes: of the messages of one snapshot.
-        max_id_bytes: of an event id, which a client sends in a request header.
+        max_snapshot_bytes: limit of the messages of one snapshot.
+        max_id_bytes: limit of an event id, which a client sends in a request header.
     """
 
     def __init__(  # noqa: PLR0913 -- its limits
@@ -111,7 +111,7 @@ class HttpApi:
         return request.path in _DATA_PATHS
 
     def rejection(self, request: HandshakeRequest, rejection: HTTPRejection) -> HTTPRejection:
-        """A rejection in the form that pages can use."""
+        """Return a rejection in the form that web pages can read."""
         return rejection_for_page(request, rejection, self._origins)
 
     async def snapshot(self, request: HandshakeRequest, grant: Grant) -> bytes:
@@ -135,7 +135,7 @@ class HttpApi:
         return query, command
 
     async def _command(self, text: str, grant: Grant) -> Subscribe | Resume:
-        """A command of which something is granted. Raises HTTPRejection."""
+        """Parse a command; at least one of its names must be granted. Raises HTTPRejection."""
         own = grant.max_subscriptions
         maximum = self._limits.patterns if own is None else min(own, self._limits.patterns)
         time_slice = TimeSlice(self._context.scans.wait_for_work_slice)
@@ -148,7 +148,7 @@ class HttpApi:
         return command
 
     def _check_id(self, selection: Selection, query: EventQuery) -> None:
-        """Check that an id of these topics fits into a request header."""
+        """Check that an event id of these topics fits into a header. Raises HTTPRejection."""
         patterns = [one for several in selection.wanted.values() for one in several]
         topics = self._catalogue.topics_of(patterns)
         _, event_ids = self._formats.live(topics, query.frames, query.start)
@@ -159,17 +159,17 @@ class HttpApi:
             )
 
     def framing(self, query: EventQuery) -> EventFraming:
-        """How the stream of a query is written."""
+        """Return the framing of an event stream with this query."""
         return EventFraming(self._formats, query.frames, query.start, snapshot=query.snapshot)
 
     def stream_head(self, request: HandshakeRequest) -> bytes:
-        """The head of a stream of events, which ends with the connection, and its first line."""
+        """Return the response head of an event stream, and the stream's first line."""
         fields = [
             ("Content-Type", EVENT_STREAM),
-            # No proxy shall compress it either: it would wait for more to compress.
+            # A proxy must not compress the stream: it would wait for more bytes.
             ("Cache-Control", "no-store, no-transform"),
             ("Connection", "close"),
-            # nginx gathers responses otherwise.
+            # Without this nginx buffers the response.
             ("X-Accel-Buffering", "no"),
             *cors_headers(request, self._origins),
         ]
@@ -178,7 +178,7 @@ class HttpApi:
 
 
 def _check_any(selection: Selection, grant: Grant) -> None:
-    """Check that a stream would bring anything. Raises HTTPRejection."""
+    """Check that at least one name is valid and granted. Raises HTTPRejection."""
     if not selection.wanted:
         first = next(iter(selection.rejected), None)
         raise bad_request("no names" if first is None else f"{first.name}: {first.message}")
@@ -188,7 +188,7 @@ def _check_any(selection: Selection, grant: Grant) -> None:
 
 
 def _probe_response(*, is_ready: bool) -> HTTPResponse:
-    """One word: load balancers read the status, and strangers learn nothing more."""
+    """Return a probe response without details, because anyone can request it."""
     headers = [("Cache-Control", "no-store")]
     if is_ready:
         return HTTPResponse(HTTPStatus.OK, b"ok\n", headers=headers)

@@ -31,12 +31,12 @@ SNAPSHOT_REJECTIONS: Final = ("max_snapshots", "not_ready", "snapshot_memory", "
 
 
 class Snapshots:
-    """Makes snapshots.
+    """Builds the responses to snapshot requests.
 
     Args:
-        context: the hub, and turns to work.
-        limits: whose memory budget a snapshot counts in.
-        max_bytes: of the messages of one snapshot.
+        context: the hub, and the turns for time slices.
+        limits: limits of one client's subscriptions, with the memory budget.
+        max_bytes: limit of the messages of one snapshot.
     """
 
     def __init__(self, context: ReplayContext, limits: SubscriptionLimits, max_bytes: int) -> None:
@@ -61,7 +61,7 @@ class Snapshots:
     async def make(
         self, command: Subscribe, grant: Grant, headers: Sequence[tuple[str, str]]
     ) -> HTTPResponse:
-        """The response to a request for the channels that a subscribe names.
+        """Return the response with the last message of each channel that a subscribe names.
 
         Raises HTTPRejection.
         """

@@ -18,7 +18,7 @@ from odin_ws.protocol.wire_format import Frames
 
 __all__ = ["EventQuery", "read_event_query", "read_snapshot_query"]
 
-# The field that has a token where WS_TOKEN_IN_QUERY allows that: it is read elsewhere.
+# The field of a JWT, if WS_TOKEN_IN_QUERY allows one; handshake/credentials.py reads it.
 _TOKEN: Final = "token"  # noqa: S105 -- a name
 
 _LAST_EVENT_ID: Final = "last_event_id"
@@ -38,7 +38,7 @@ _FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}
 
 _RATE: Final = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,6})?")
 
-# Epoch milliseconds have 13 digits; more than 16 are no number of JSON's.
+# Epoch milliseconds have 13 digits, the largest valid number (2^53 - 1) has 16.
 _MAX_DIGITS: Final = 16
 
 
@@ -70,7 +70,7 @@ def read_event_query(request: HandshakeRequest, catalogue: Catalogue) -> EventQu
         data["max_rate"] = _rate(query["max_rate"])
     where = _json(query, "where") if "where" in query else None
     snapshot = _flag(query, "snapshot")
-    # A browser sends its last id; the query has that of the page's start.
+    # A browser sends its last id in the header; the id in the query is from the page's start.
     text = request.headers.get("last-event-id") or query.get(_LAST_EVENT_ID, "")
     start = _start(text) if text else None
     if start is None:

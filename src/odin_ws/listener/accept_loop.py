@@ -28,8 +28,8 @@ log = structlog.get_logger("odin_ws.listener")
 # Backlog: a burst of new connections waits in the kernel's queue and is not rejected.
 _BACKLOG: Final = 4096
 
-# Time limit of one accept pass: about 50 connections, which then wait for reads of their own; the
-# rest waits in the kernel's queue.
+# Time limit of one accept pass: about 50 connections, each of which then waits for a read turn; the
+# others wait in the kernel's queue.
 _SLICE_SECONDS: Final = 0.003
 
 # Time limit for accepting the rest of the queue at the end.
@@ -56,8 +56,8 @@ def open_listening_socket(address: Address, *, reuse_port: bool = False) -> Iter
         listening = socket.create_server(
             address, family=family, backlog=_BACKLOG, reuse_port=reuse_port, dualstack_ipv6=dual
         )
-        # Accepted sockets inherit it. Each write is a whole message: waiting to fill a segment
-        # would only delay it.
+        # Accepted sockets inherit the option. Each write is a whole message, which would only be
+        # delayed by waiting to fill a segment.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listening.setblocking(False)  # noqa: FBT003 -- the standard library's signature
     with listening:

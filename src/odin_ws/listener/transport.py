@@ -95,7 +95,7 @@ class SocketTransport:
     async def receive_some(self, max_bytes: int) -> bytes:
         """See Transport."""
         while True:
-            # Waits even if bytes are available: it is the checkpoint, and rarely are they.
+            # Waits even if bytes are available, which is rare: this is the checkpoint.
             await trio.lowlevel.wait_readable(self._socket)
             data = await self.receive_now(max_bytes)
             if data is not None:

@@ -31,7 +31,7 @@ CommandId = str | int | None
 
 
 class Delivery(StrEnum):
-    """What a connection is sent while it is behind."""
+    """The messages for a connection that is behind: all, or the newest of each channel."""
 
     ALL = "all"
     LATEST = "latest"
@@ -39,12 +39,12 @@ class Delivery(StrEnum):
 
 @attrs.frozen
 class Subscribe:
-    """Start sending what `selection` names.
+    """Start sending the messages of `selection`.
 
-    `positions`: report from which offsets on it is live. `snapshot`: begin with the last message of
-    each channel. `since_ms`: begin with the messages of that time (epoch ms). `delivery`, `frames`:
-    None keeps the connection's. `max_rate`: limit of messages per second and channel; None for all.
-    `where`: only records that meet it.
+    `positions`: report the offsets after which the subscription is live. `snapshot`: begin with the
+    last message of each channel. `since_ms`: begin with the messages from that time on (epoch ms).
+    `delivery`, `frames`: None keeps the connection's. `max_rate`: limit of messages per second and
+    channel; None for all. `where`: send only records that match this filter.
     """
 
     id: CommandId
@@ -64,7 +64,7 @@ class Subscribe:
 
 @attrs.frozen
 class Resume:
-    """Send what `selection` names, from after `positions` on.
+    """Send the messages of `selection` after `positions`.
 
     `topics`: those in the positions, with or without partitions; `ids`: their ids then. `snapshot`:
     also the last message of each channel that is not replayed. `max_rate`, `where`: as in
@@ -122,7 +122,7 @@ class Resend:
 
 @attrs.frozen
 class Unsubscribe:
-    """Stop sending what `selection` names."""
+    """Stop sending the messages of `selection`."""
 
     id: CommandId
     selection: Selection

@@ -1,8 +1,7 @@
 """Encodes messages: the v1 and the v0 envelope around a record.
 
-A message begins with `{"seq":n` and other fields per subscriber (`replay`, `skipped`); the rest is
-the
-*tail* and is shared. The tail has the record's value byte for byte.
+A message begins with `{"seq":n` and other fields per subscriber (`replay`, `skipped`); the rest
+is the *tail* and is shared. The tail has the record's value byte for byte.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ class EventIdWriter:
         self._places = places
 
     def copy(self) -> EventIdWriter:
-        """One that is here now, and moves apart from this one."""
+        """Return a copy that moves independently."""
         other = copy(self)
         other._parts = self._parts.copy()  # noqa: SLF001 -- of the same class
         return other

@@ -41,16 +41,16 @@ class BoundedInflate(Extension):
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._room = 0
-        # Of the compressed message in progress.
+        # The decompressor of the message in progress, if it is compressed.
         self._stream: _Decompress | None = None
         self._in_control = False
 
     def enabled(self) -> bool:
-        """The handshake has enabled it."""
+        """Return True: the handshake has enabled the extension."""
         return True
 
     def offer(self) -> bool | str:
-        """Only clients offer."""
+        """Return False: only clients offer extensions."""
         return False
 
     def frame_inbound_header(

@@ -16,14 +16,14 @@ __all__ = ["EventIds", "Frames", "WireFormat", "wire_format"]
 
 
 class Frames(StrEnum):
-    """What is sent as one frame."""
+    """The content of one frame: a message, or a batch of messages."""
 
     SINGLE = "single"
     BATCH = "batch"
 
 
 class EventIds(Protocol):
-    """Finds the ids of events."""
+    """Creates the ids of events, from which a client can resume."""
 
     def of(
         self, messages: Sequence[ChannelMessage], ends: Sequence[int], *, replay: bool

@@ -27,8 +27,8 @@ Reader = Callable[[Path], float | None]
 # Interval of CPU and memory measurements. The original's 15 s admitted 1,500 connections too many.
 _SAMPLE_SECONDS: Final = 1.0
 
-# CPU must be used up for this long: 12,000 clients that reconnect together use it for half of that,
-# while others are served (listener/read_scheduler.py).
+# Minimum duration of a CPU overload: 12,000 clients that reconnect together use all CPU for half of
+# this time, while others are served (listener/read_scheduler.py).
 _SATURATED_SECONDS: Final = 30
 
 # The part of a detected limit that counts: at all of it the kernel would have killed the process.

@@ -56,7 +56,7 @@ def exists(name: str) -> Test:
 
 
 def has_prefix(name: str, prefix: str) -> Test:
-    """The field is a string that begins so, be it written as a number."""
+    """The field is a string with this prefix, also if the string is written as a number."""
 
     def matches(fields: Fields) -> bool:
         value = fields[name]

@@ -12,7 +12,7 @@ __all__ = ["MAX_NUMBER_LENGTH", "Number", "read_number", "simplified"]
 Number = Decimal | int
 
 MAX_NUMBER_LENGTH: Final = 128
-"""Characters of a number. Longer ones are text: no amount needs them, and all of them are read."""
+"""Limit of a number's characters. Longer ones count as text: no amount needs them."""
 
 # An exponent below this is that of a number with 64 bits.
 _SHORT: Final = 19
@@ -22,13 +22,13 @@ _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+
 
 
 def read_number(text: str) -> Decimal | None:
-    """Return the number that a text is written as; None if it is none, or too long."""
+    """Return the number that a text represents; None for other and for too long texts."""
     if len(text) > MAX_NUMBER_LENGTH or _NUMBER.fullmatch(text) is None:
         return None
     try:
         return Decimal(text)
     except InvalidOperation:
-        # Its exponent has more than 18 digits.
+        # The exponent has more than 18 digits.
         return None
 
 

@@ -40,7 +40,7 @@ _COMPARISONS: Final = ("eq", "ne", *_ORDERS, "in", "prefix", "exists")
 
 
 class InvalidFilter(Exception):
-    """A tree is no filter; `place` is where, as a path from `where` on."""
+    """A tree is not a valid filter; `place`: the path of the invalid part, from `where` on."""
 
     def __init__(self, place: str, message: str) -> None:
         super().__init__(f"{place}: {message}")
