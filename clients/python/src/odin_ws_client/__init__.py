@@ -1,6 +1,7 @@
 """A client of odin-ws that reconnects and resumes: see docs/client.md.
 
-This package has what all event loops share; `open_client` is in `odin_ws_client.trio`.
+This package exports the classes that both event loops share; `open_client` is in
+`odin_ws_client.asyncio` and `odin_ws_client.trio`.
 """
 
 from __future__ import annotations

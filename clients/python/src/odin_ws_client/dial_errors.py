@@ -1,4 +1,4 @@
-"""Why a connection did not come about, and whether that can change."""
+"""Turns the error of a failed connect into a reason, and says whether the error is permanent."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ __all__ = ["dial_error"]
 
 
 def dial_error(error: BaseException) -> tuple[str, bool]:
-    """What the kernel or the TLS library said, and whether trying again cannot help."""
+    """Return the message of the kernel or the TLS library, and whether every retry would fail."""
     root = _root(error)
-    # A certificate or a TLS version is as wrong the next time; an end in between is not.
+    # A wrong certificate or TLS version fails on every attempt; an EOF in the handshake may not.
     permanent = isinstance(root, ssl.SSLError) and not isinstance(root, ssl.SSLEOFError)
     return _text(root), permanent
 
 
 def _text(error: BaseException) -> str:
-    """What the kernel means by the number, without the words that an event loop puts before it."""
+    """Return the text of `error`: of an errno only the kernel's text, without a prefix."""
     if isinstance(error, socket.gaierror):
         return str(error.strerror)
     if isinstance(error, OSError) and error.errno and not isinstance(error, ssl.SSLError):
@@ -27,7 +27,7 @@ def _text(error: BaseException) -> str:
 
 
 def _root(error: BaseException) -> BaseException:
-    """The first cause; event loops put their own words around it."""
+    """Return the exception that the event loop wrapped: the first cause of `error`, or `error`."""
     cause = error.__cause__
     while isinstance(cause, BaseExceptionGroup):
         cause = cause.exceptions[0]

@@ -21,24 +21,29 @@ __all__ = ["Connect", "Connection", "Streams", "dial", "open_streams"]
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Connect = Callable[[], Awaitable[Streams]]
 
-# One read of a socket: some 150 messages of a usual size.
+# Bytes per read of the socket: 64 KiB, about 150 messages of 430 bytes.
 _READ_BYTES: Final = 1 << 16
 
-# How long the server may take to answer our close; after that the connection is cut.
+# Time limit for the server's close frame after the client's; then the connection is aborted.
 _CLOSE_SECONDS: Final = 2
 
 
 async def dial(address: ServerAddress, tls: ssl.SSLContext | None) -> Streams:
-    """A TCP connection to `address`, with TLS from the first byte where its URL says so.
+    """Open and return a TCP connection to `address`, with TLS if `address` is secure.
 
-    Raises OSError.
+    Raises:
+        OSError: if the connection or the TLS handshake fails.
     """
     secure = (tls or ssl.create_default_context()) if address.secure else None
     return await asyncio.open_connection(address.host, address.port, ssl=secure, limit=_READ_BYTES)
 
 
 async def open_streams(connect: Connect, seconds: float) -> Streams:
-    """Call `connect`. Raises ConnectFailed, also after so many seconds."""
+    """Call `connect` and return its result.
+
+    Raises:
+        ConnectFailed: if `connect` fails, or has not returned after `seconds`.
+    """
     limit = asyncio.timeout(seconds)
     try:
         async with limit:
@@ -50,13 +55,14 @@ async def open_streams(connect: Connect, seconds: float) -> Streams:
 
 
 class Connection:
-    """A pair of streams with a conversation over it; leave its `async with` to close both."""
+    """A conversation over a pair of streams; the end of its `async with` block closes both."""
 
     def __init__(self, streams: Streams, conversation: Conversation) -> None:
         self._reader, self._writer = streams
         self._conversation = conversation
         self._now = asyncio.get_running_loop().time
-        # `drain` is to wait until everything is sent: a server that takes nothing shows by that.
+        # With 0, `drain` waits until the kernel has all bytes, so a server that does not read runs
+        # into the write deadline.
         self._writer.transport.set_write_buffer_limits(high=0)
 
     async def __aenter__(self) -> Self:
@@ -68,9 +74,9 @@ class Connection:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Say goodbye if that is still possible, wait for the answer, but not long, and close."""
+        """Send a close frame if possible, wait up to 2 s for the server's, and disconnect."""
         try:
-            # An OSError, or the time is over: that it ends is what we want.
+            # An OSError or a timeout (TimeoutError is one) ends the connection too.
             with suppress(OSError):
                 async with asyncio.timeout(_CLOSE_SECONDS):
                     self._conversation.close()
@@ -78,18 +84,18 @@ class Connection:
                         await self._writer.drain()
                     await self._until_closed()
         finally:
-            # Unlike close() it does not wait for a server that takes nothing.
+            # Unlike close(), abort() does not wait for a server that does not read.
             self._writer.transport.abort()
 
     def write(self) -> bool:
-        """Write what the conversation has to say, if anything; `flush` waits until it is sent."""
+        """Write the conversation's pending bytes without waiting; return whether there were any."""
         data = self._conversation.data_to_send()
         if data:
             self._writer.write(data)
         return bool(data)
 
     async def flush(self) -> None:
-        """Write what the conversation has to say, and wait until the kernel has room."""
+        """Write the conversation's pending bytes, and wait until the kernel has them all."""
         if not self.write():
             return
         limit = asyncio.timeout_at(self._conversation.write_deadline(self._now()))
@@ -106,7 +112,7 @@ class Connection:
                 self._conversation.break_off(why, permanent=permanent)
 
     async def receive(self) -> Sequence[Item | Checkpoint]:
-        """Wait for the next items, those of one read; there are none where something is due."""
+        """Wait for one read, and return its items; return none if the deadline comes first."""
         deadline = self._conversation.deadline(self._now())
         limit = asyncio.timeout_at(None if deadline == math.inf else deadline)
         try:

@@ -1,1 +1,1 @@
-"""What the client decides, without I/O: positions, resume, back-off, tokens, messages."""
+"""The client's logic without I/O: positions, resume, back-off, tokens, messages."""

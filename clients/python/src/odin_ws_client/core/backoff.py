@@ -8,10 +8,18 @@ __all__ = ["Backoff"]
 
 
 class Backoff:
-    """Each wait is a random part of a ceiling, which doubles from `first` to `maximum` seconds.
+    """Exponential back-off: random waits below a ceiling that doubles with each attempt.
 
-    Full jitter spreads best what lost the same server: AWS Architecture Blog, "Exponential Backoff
-    And Jitter". Raises ValueError unless both are above 0.
+    Full jitter spreads the reconnects of clients that lost the same server better than other kinds
+    of jitter: AWS Architecture Blog, "Exponential Backoff And Jitter".
+
+    Args:
+        first: the ceiling of the first wait, seconds.
+        maximum: the largest ceiling, seconds.
+        rng: the random numbers of the jitter.
+
+    Raises:
+        ValueError: unless `first` and `maximum` are above 0.
     """
 
     def __init__(self, first: float, maximum: float, rng: random.Random) -> None:
@@ -23,12 +31,12 @@ class Backoff:
         self._tries = 0
 
     def next(self) -> float:
-        """Seconds to wait before the next attempt."""
+        """Return the seconds to wait before the next attempt."""
         ceiling = min(self._maximum, self._first * 2**self._tries)
-        # Beyond the ceiling the exponent would only grow into a float overflow.
+        # The exponent stops at the largest ceiling, because 2**1024 overflows a float.
         self._tries += ceiling < self._maximum
         return self._rng.uniform(0, ceiling)
 
     def reset(self) -> None:
-        """It worked: the next wait is a short one again."""
+        """Set the next ceiling to `first` again, after a connection that worked."""
         self._tries = 0

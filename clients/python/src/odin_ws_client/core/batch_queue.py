@@ -11,38 +11,38 @@ from odin_ws_client.core.items import Checkpoint, Item
 
 __all__ = ["BatchQueue", "Event"]
 
-# Batches that wait for the consumer, each one read of the socket: 1 MiB of text at the very most.
+# Queued batches; each is one read of at most 64 KiB, so at most 1 MiB of text waits.
 _WAITING_BATCHES: Final = 16
 
-# While the consumer waits for the answer to a command, it may take nothing: 16 MiB at the very
-# most. The server sends an answer after at most 1 MiB of messages, unless a replay is under way.
+# Queued batches while the consumer waits for the answer to a command, and so may take no items: at
+# most 16 MiB. The server sends an answer after at most 1 MiB of messages, unless a replay runs.
 _BATCHES_BEFORE_ANSWER: Final = 256
 
 
 class Event(Protocol):
-    """`trio.Event` and `asyncio.Event`."""
+    """The interface that `trio.Event` and `asyncio.Event` have in common."""
 
     def set(self) -> object:
-        """Wake who waits."""
+        """Set the event, and wake the tasks in `wait`."""
         ...
 
     def is_set(self) -> bool:
-        """Whether it is."""
+        """Return whether the event is set."""
         ...
 
     async def wait(self) -> object:
-        """Wait until it is set."""
+        """Wait until the event is set."""
         ...
 
 
 class BatchQueue:
-    """Batches of items in their order.
+    """A FIFO queue of batches of items, with one producer and one consumer.
 
     Args:
         new_event: makes an event of the event loop.
-        on_overflow: is called if the consumer waits for an answer, and nothing more fits.
-        size: how many batches wait at the most.
-        most: how many while the consumer waits for an answer.
+        on_overflow: called if the queue is full while the consumer waits for an answer.
+        size: the largest number of queued batches.
+        most: the same while the consumer waits for an answer.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class BatchQueue:
         self._is_closed = False
 
     async def put(self, batch: Sequence[Item | Checkpoint]) -> None:
-        """Add a batch; waits while there is no room."""
+        """Add a batch; wait while the queue is full."""
         while len(self._batches) >= (self._most if self._awaited_answers else self._size):
             if self._has_room.is_set():
                 self._has_room = self.new_event()
@@ -74,7 +74,7 @@ class BatchQueue:
         self._has_news.set()
 
     async def get(self) -> Sequence[Item | Checkpoint] | None:
-        """The next batch; None after the last, once the queue is closed."""
+        """Wait for the next batch and return it; None after the last batch of a closed queue."""
         while not self._batches:
             if self._is_closed:
                 return None
@@ -86,7 +86,7 @@ class BatchQueue:
 
     @contextmanager
     def answer_awaited(self) -> Iterator[None]:
-        """Accept more items during the block: the answer may follow items that nobody takes."""
+        """Allow `most` batches during the block: the answer may come behind items not yet taken."""
         self._awaited_answers += 1
         self._has_room.set()
         try:
@@ -95,6 +95,6 @@ class BatchQueue:
             self._awaited_answers -= 1
 
     def close(self) -> None:
-        """Nothing will be added."""
+        """Close the queue: `get` returns the remaining batches, then None."""
         self._is_closed = True
         self._has_news.set()

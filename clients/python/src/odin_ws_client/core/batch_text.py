@@ -1,4 +1,4 @@
-"""The text of a batch, and of each message in it."""
+"""Splits the JSON text of a batch into the texts of its messages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 __all__ = ["BatchText"]
 
-# What tells where a value ends: strings, which may have brackets in them, and brackets.
+# Brackets mark where a value ends; strings are matched too, because they can contain brackets.
 _TOKENS: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)
 
 # The depth of the batch itself and of its list of messages.
@@ -16,13 +16,13 @@ _OUTER: Final = 2
 
 
 class BatchText:
-    """The text of a batch. It is split at the first request for the text of a message.
+    """The JSON text of a batch, split at the first call of `message`.
 
     Args:
         text: the batch, in UTF-8.
-        seq: the number of its first message.
-        replay: whether its messages are replayed.
-        ahead: whether the server holds back an earlier message.
+        seq: the sequence number of the first message.
+        replay: whether the messages are replayed.
+        ahead: whether the server holds back an older record of the partition.
     """
 
     __slots__ = ("_ahead", "_bodies", "_replay", "_seq", "_text")
@@ -37,7 +37,7 @@ class BatchText:
         self._bodies: list[str] | None = None
 
     def message(self, seq: int, skipped: int) -> str:
-        """The message with a number, as JSON text; its value is as it was in the batch."""
+        """Return the message `seq` as JSON text, with its value as written in the batch."""
         if self._bodies is None:
             self._bodies = list(_objects(self._text.decode()))
         marks = f',"skipped":{skipped}' if skipped else ""
@@ -50,7 +50,7 @@ class BatchText:
 
 
 def _objects(batch: str) -> Iterator[str]:
-    """The objects in the lists of an object."""
+    """Yield the text of each object in the lists of the object `batch`."""
     depth = begin = 0
     for token in _TOKENS.finditer(batch):
         match token[0]:

@@ -1,4 +1,4 @@
-"""What a client is in every event loop: an iterator over items, subscriptions, positions."""
+"""The base class of both clients: iteration over items, subscriptions, positions, counters."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ __all__ = ["BaseClient"]
 
 
 class BaseClient:
-    """Iterate over it for every Item, or over `messages()`; get it from `open_client`.
+    """An async iterator over the Items of a connection that reconnects; made by `open_client`.
 
-    The iteration ends where the client will not come back; with a ClientError if that is not as it
-    should be. Waiting can be cancelled, nothing is lost by that.
+    `messages()` iterates over the messages only. The iteration ends when the client will not
+    reconnect, and raises a ClientError if the cause is a failure. A cancelled wait loses no item.
     """
 
     def __init__(self, queue: BatchQueue, reconnector: Reconnector) -> None:
-        self.error: ClientError | None = None  # why it will not come back
+        self.error: ClientError | None = None
+        """The failure after which the client will not reconnect."""
         self._batch: Iterator[Item | Checkpoint] = iter(())
         self._queue = queue
-        # It moves with what is taken; that of the reconnector moves with what is received.
+        # The positions of the items that the consumer has taken; the tracker of the reconnector has
+        # the positions of the items received.
         self._offset_tracker: OffsetTracker = reconnector.subscriptions.tracker.copy()
         self._subscriptions = reconnector.subscriptions
         self._requests = reconnector.requests
@@ -35,7 +37,7 @@ class BaseClient:
 
     @property
     def positions(self) -> dict[str, dict[int, int]]:
-        """`{topic: {partition: offset}}` of what was taken: to be given to `open_client` later.
+        """`{topic: {partition: offset}}` of the items taken so far, for a later `open_client`.
 
         Empty before the first Subscribed.
         """
@@ -43,47 +45,47 @@ class BaseClient:
 
     @property
     def ids(self) -> dict[str, str]:
-        """The ids of the topics of `positions`: to be kept and given with them."""
+        """`{topic: id}` for the topics of `positions`, for the same later `open_client`."""
         return self._offset_tracker.ids()
 
     def checkpoint(self) -> dict[str, Any]:
-        """`positions` and `ids` as options of `open_client`; JSON keeps them.
+        """Return `positions` and `ids` as keyword arguments of `open_client`; JSON can store them.
 
-        Between two items it covers exactly the items taken so far.
+        The checkpoint covers exactly the items taken so far.
         """
         return {"positions": self.positions, "ids": self.ids}
 
     @property
     def connections(self) -> int:
-        """How many connections there were on which the subscription took effect."""
+        """The number of connections on which a subscription took effect."""
         return self._counts.connections
 
     @property
     def duplicates(self) -> int:
-        """How many messages came that had come before; they are passed over."""
+        """The number of messages that were dropped because the client had received them before."""
         return self._counts.duplicates
 
     @property
     def gaps(self) -> int:
-        """How many sequence numbers did not come.
+        """The number of missing sequence numbers.
 
-        What is missing may be any message, so the client leaves that connection and resumes.
+        A missing message may be of any topic, so the client closes that connection and resumes.
         """
         return self._counts.gaps
 
     @property
     def skipped(self) -> int:
-        """How many messages the server left out because newer ones took their place."""
+        """The number of messages that the server replaced by newer messages of the same channel."""
         return self._counts.skipped
 
     @property
     def lost(self) -> int:
-        """How many offsets the server could not bring any more: see Resumed."""
+        """The number of offsets that the server could not send any more: see Resumed."""
         return self._counts.lost
 
     @property
     def subscriptions(self) -> tuple[Subscription, ...]:
-        """The current subscriptions: for a later `open_client`, together with a checkpoint."""
+        """The current subscriptions, for a later `open_client` together with a checkpoint."""
         return self._subscriptions.subscriptions()
 
     async def subscribe(  # noqa: PLR0913 -- by name, as in Subscription
@@ -98,12 +100,15 @@ class BaseClient:
         max_rate: float | None = None,
         where: Mapping[str, Any] | None = None,
     ) -> Subscribed:
-        """Follow more on the live connection; returns the server's answer.
+        """Subscribe to more names on the live connection; return the server's answer.
 
-        The options are those of Subscription. If a name is followed already, its options are
-        replaced. While there is no connection it waits for the next one, and if the connection is
-        lost before the answer it is sent again. Raises SubscriptionRejected if the server rejects
-        every name, and another ClientError if there will be no answer.
+        The options are those of Subscription; they replace the options of a name that is subscribed
+        already. Without a connection the command waits for the next connection, and a command
+        whose connection is lost before the answer is sent again.
+
+        Raises:
+            SubscriptionRejected: if the server rejects every name.
+            ClientError: if there will be no answer.
         """
         wanted = Subscription(
             channels=channels,
@@ -127,11 +132,14 @@ class BaseClient:
         bundles: Iterable[str] = (),
         tokens: Iterable[str] = (),
     ) -> Unsubscribed:
-        """Follow less, by the names that were subscribed; returns the server's answer.
+        """Unsubscribe from names, as given to subscribe; return the server's answer.
 
-        Nothing of these names is received after that; what was received before may still wait to be
-        taken. Raises SubscriptionRejected if no name is subscribed, and another ClientError if
-        there will be no answer.
+        No message of these names is received after the answer; messages received before the answer
+        may still be queued.
+
+        Raises:
+            SubscriptionRejected: if no name is subscribed.
+            ClientError: if there will be no answer.
         """
         ended = Subscription(channels=channels, topics=topics, bundles=bundles, tokens=tokens)
         result = await self._carry_out(RequestKind.UNSUBSCRIBE, ended)
@@ -143,11 +151,11 @@ class BaseClient:
     ) -> Subscribed | Unsubscribed:
         answered = self._queue.new_event()
         request = Request(kind, subscription, answered.set)
-        # The task that waits here may be the one that takes the items.
+        # The waiting task may be the task that takes the items, so the queue needs more room.
         with self._queue.answer_awaited():
             self._requests.add(request)
             try:
-                # The connection is given up without an answer, and the request is sent again.
+                # The runner closes a connection without an answer; the request is then sent again.
                 await answered.wait()
             finally:
                 self._requests.withdraw(request)
@@ -157,7 +165,7 @@ class BaseClient:
         return request.result
 
     async def _receive(self) -> Sequence[Item | Checkpoint] | None:
-        """The next batch of items, those of one read; None after the last."""
+        """Wait for the items of the next read and return them; None after the last."""
         return await self._queue.get()
 
     def __aiter__(self) -> Self:
@@ -165,7 +173,7 @@ class BaseClient:
 
     async def __anext__(self) -> Item:
         while True:
-            # Where a batch is there, nothing is waited for: a task switch costs more than a parse.
+            # No await while the batch has items: a task switch costs more than parsing a message.
             for item in self._batch:
                 self._offset_tracker.follow(item)
                 if not isinstance(item, Checkpoint):
@@ -178,12 +186,15 @@ class BaseClient:
             self._batch = iter(batch)
 
     def messages(self) -> AsyncIterator[Message]:
-        """Only the messages. What was lost or skipped is seen in the counts."""
+        """Iterate over the messages only; `lost` and `skipped` count the missing ones."""
         return _Messages(self)
 
 
 class _Messages(AsyncIterator[Message]):
-    """No generator: one that is left half-way has to be closed, or Python complains."""
+    """The iterator of `messages()`.
+
+    Not an async generator: Python warns about a generator that is neither exhausted nor closed.
+    """
 
     __slots__ = ("_client",)
 

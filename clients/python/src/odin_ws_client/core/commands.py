@@ -1,4 +1,4 @@
-"""The commands of one connection, one after the other: resume, subscribe, unsubscribe."""
+"""The command sequence of one connection: resume, subscribe, unsubscribe."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NOT_SUBSCRIBED: Final = "NOT_SUBSCRIBED"
 
 
 class Commands:
-    """The commands of a connection: first those that resume, then requests of the application.
+    """The commands of a connection: first the resumes, then the requests of the application.
 
     Each command waits for the answer to the previous one, because the server's error for a command
     above the rate limit does not name the command.
@@ -34,15 +34,15 @@ class Commands:
         self._plan: deque[Step] = deque()
         self.number = 0
         """The id of the last command."""
-        # The command in flight: a step of the plan, or names to unsubscribe; and its request, if
-        # the application made one.
+        # The command in flight: a step of the plan, or names to unsubscribe; and the request, if
+        # the command is from the application.
         self._step: Step | None = None
         self._ending: Subscription | None = None
         self._request: Request | None = None
         self._rejected: tuple[RejectedName, ...] = ()
 
     def begin(self) -> list[Unsubscribed]:
-        """Plan a new connection. What is to be unsubscribed is not resumed, and is returned."""
+        """Plan a new connection; return the pending unsubscribes, whose names are not resumed."""
         ended: list[Unsubscribed] = []
         for request in self._requests.waiting():
             if request.kind is RequestKind.SUBSCRIBE:
@@ -56,7 +56,7 @@ class Commands:
 
     @property
     def is_idle(self) -> bool:
-        """Whether there is nothing to begin or resume."""
+        """Whether no subscription is left to begin or resume."""
         return not self._plan
 
     @property
@@ -75,9 +75,9 @@ class Commands:
         return self._step is not None and self._step.tracker is not None
 
     def next(self, *, is_replaying: bool) -> str | None:
-        """The next command, if none is in flight.
+        """Return the text of the next command; None if a command is in flight or none is pending.
 
-        The server carries out what begins something after a replay; what ends something, at once.
+        During a replay the server defers subscribe and resume, so only an unsubscribe is returned.
         """
         if self.awaits_ack or self.awaits_end:
             return None
@@ -91,7 +91,7 @@ class Commands:
         return self.text()
 
     def text(self) -> str:
-        """The command in flight."""
+        """Return the text of the command in flight."""
         if self._step is not None:
             return self._step.text(self.number)
         assert self._ending is not None
@@ -116,7 +116,7 @@ class Commands:
         return False
 
     def _known(self, request: Request) -> Subscription | None:
-        """What of it is subscribed; without anything the request is rejected."""
+        """Return the subscribed names of `request`; reject a request without any, return None."""
         unknown = self._subscriptions.unknown(request.subscription)
         why = "not subscribed under this name"
         self._rejected = tuple(RejectedName(name, _NOT_SUBSCRIBED, why) for name in unknown)
@@ -126,7 +126,7 @@ class Commands:
             error = SubscriptionRejected(_NOT_SUBSCRIBED, why, self._rejected)
             self._requests.reject(request, error)
             return None
-        # Options belong to subscribe.
+        # Names only: unsubscribe has no options.
         return Subscription(left.channels, left.topics, left.bundles, left.tokens)
 
     # Answers.
@@ -134,9 +134,15 @@ class Commands:
     def accepted(
         self, item: Subscribed | Resumed, topics: frozenset[str], *, is_replayed: bool
     ) -> tuple[Step, OffsetTracker | None]:
-        """The step in flight has taken effect.
+        """Complete the step in flight, which has taken effect.
 
-        Returns it, and the positions that its replay moves if it runs beside live messages.
+        Returns the step, and the tracker that its replay advances if the replay runs beside live
+        messages.
+
+        Args:
+            item: the server's ack.
+            topics: the topics of the accepted names.
+            is_replayed: whether a replay follows the ack.
         """
         step, request = self._step, self._request
         assert step is not None
@@ -161,7 +167,7 @@ class Commands:
         return step, behind
 
     def unsubscribed(self, fields: Mapping[str, Any]) -> Unsubscribed | None:
-        """The names in flight have ended; None if the server knew none of them."""
+        """Complete the unsubscribe in flight; return None if the server rejected every name."""
         ending, request = self._ending, self._request
         assert ending is not None
         assert request is not None
@@ -170,7 +176,7 @@ class Commands:
             read_rejected(fields) + self._rejected,
         )
         self._ending = self._request = None
-        # Also what the server has ended before, because a token did not grant it.
+        # Includes names that the server has ended before, because a new token did not grant them.
         self._subscriptions.end(ending)
         if not item.names:
             why = "the server rejected every name"
@@ -181,9 +187,12 @@ class Commands:
         return item
 
     def reject(self, error: SubscriptionRejected) -> Unsubscribed | None:
-        """Handle the rejection of the command in flight; its request gets the error.
+        """Handle the rejection of the command in flight: set `error` on its request, if any.
 
-        Raises the error if there is nothing else to follow; else returns what is not resumed.
+        Returns the names of a rejected step of the plan as unsubscribed; None for a request.
+
+        Raises:
+            SubscriptionRejected: `error`, if the step has every subscription of the client.
         """
         step, request = self._step, self._request
         self._step = self._ending = self._request = None

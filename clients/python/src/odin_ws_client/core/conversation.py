@@ -18,20 +18,27 @@ from odin_ws_client.core.websocket import WebSocket
 
 __all__ = ["Conversation", "End"]
 
-# How a connection ended, or the attempt at one.
+# The reasons for the end of a connection or of an attempt to connect.
 End = Ended | Unacceptable | ConnectFailed | SubscriptionRejected
 
-# A server waits for its Kafka for half a minute; one that is dead falls silent sooner.
+# Time limit for the answer to a command. The server waits up to 30 s for Kafka; a dead server is
+# detected by its silence before that.
 _ANSWER_SECONDS: Final = 60
 
 
 class Conversation:
-    """Takes bytes and the time, returns items and bytes to send, until there is an `end`.
+    """The state of one connection: received bytes go in, items and bytes to send come out.
 
-    The owner of the socket sends `data_to_send` after each call, passes on the items, and reads
-    until `deadline`; then it calls `receive`, or `tick` if it has read nothing.
+    The owner of the socket writes `data_to_send` after each call, delivers the items, and reads
+    until `deadline`; then the owner calls `receive`, or `tick` if no bytes came. The conversation
+    is over when `end` is set.
 
     Args:
+        websocket: the WebSocket state of the connection.
+        session: the protocol state of the connection.
+        credentials: the source of tokens.
+        timing: the client's time limits.
+        rng: the random numbers of the jitter.
         began: the time when dialling began.
     """
 
@@ -47,25 +54,26 @@ class Conversation:
     ) -> None:
         self.session = session
         self.end: End | None = None
-        # When the subscription took effect.
+        """The reason for the end of the connection; None while it is open."""
         self.accepted_at: float | None = None
+        """The time when the subscription took effect."""
         self._websocket = websocket
         self._timing = timing
         self._token_refresh = TokenRefresh(credentials, rng)
         self._silence = SilenceDetector(timing.silence)
         self._upgrade_by = began + timing.connect
-        # When the answer to the command is due, or the command is to be sent again.
+        # The deadline of the answer to a command, and the time to send a deferred command again.
         self._answer_by = self._ask_at = math.inf
         self._backoff = timing.backoff(rng)
-        # Whether the server takes what we send, as far as is known.
+        # False after a failed write or a network error; then nothing more is written.
         self._writable = True
 
-    # What comes in.
+    # Input.
 
     def receive(self, data: Text, now: float) -> list[Item | Checkpoint]:
-        """Read what came, b"" at the end of the stream; returns what the consumer has to know.
+        """Read received bytes, b"" at the end of the stream; return the items for the consumer.
 
-        Everything before a message that ends the connection counts as received.
+        All messages before a message that ends the connection count as received.
         """
         was_upgraded = self._websocket.is_upgraded
         texts = self._websocket.receive(data)
@@ -87,7 +95,7 @@ class Conversation:
         return items
 
     def tick(self, now: float) -> None:
-        """Do what is due."""
+        """Act on the deadlines that are reached: handshake, answer, repeated command, silence."""
         if not self._websocket.is_upgraded:
             if now >= self._upgrade_by:
                 seconds = self._timing.connect
@@ -101,7 +109,12 @@ class Conversation:
             self._break_silence(now)
 
     def break_off(self, why: str, *, permanent: bool) -> None:
-        """The network has failed: `why` is said of a connection that did not come about."""
+        """End the conversation after a network error.
+
+        Args:
+            why: the error of a connection whose handshake is not finished.
+            permanent: whether another attempt would fail too.
+        """
         self._writable = False
         if self._websocket.is_upgraded:
             self._end_with(Ended(ABNORMAL, "the connection was lost"))
@@ -109,11 +122,11 @@ class Conversation:
             self._end_with(ConnectFailed(why, permanent))
 
     def stop_writing(self) -> None:
-        """A write failed. Reading tells how it ended: a close frame may still be there."""
+        """Write no more after a failed write; a close frame of the server may still be read."""
         self._writable = False
 
     def give_up_writing(self) -> None:
-        """The server did not take what was written until `write_deadline`."""
+        """End the conversation, because a write was not complete by `write_deadline`."""
         self._writable = False
         if self._websocket.is_upgraded:
             seconds = self._timing.silence
@@ -122,17 +135,17 @@ class Conversation:
             self.tick(self._upgrade_by)
 
     def offer_token(self, token: object) -> bool:
-        """Whether the token that the function returned is another one; then it is sent."""
+        """Send the token function's `token` unless it is the current one; return whether sent."""
         another = self._token_refresh.offer(token)
         if another is not None:
             self._websocket.send(auth_command(another))
         return another is not None
 
     def close(self) -> None:
-        """Say goodbye, if that is still possible."""
+        """Send a close frame with 1000, if the WebSocket is open."""
         self._websocket.close(NORMAL, "")
 
-    # What comes out.
+    # Output.
 
     @property
     def is_upgraded(self) -> bool:
@@ -141,34 +154,34 @@ class Conversation:
 
     @property
     def awaits_close(self) -> bool:
-        """Whether the server is to answer our close."""
+        """Whether the server's answer to the client's close frame is awaited."""
         return self._writable and self._websocket.awaits_close
 
     def data_to_send(self) -> bytes:
-        """The bytes to write next."""
+        """Return the bytes to write next."""
         data = self._websocket.data_to_send()
         return data if self._writable else b""
 
     def deadline(self, now: float) -> float:
-        """Until when to read; then `tick` has to be called."""
+        """Return the time until which to read before a call of `tick`."""
         if not self._websocket.is_upgraded:
             return self._upgrade_by
         return min(self._silence.deadline(now), self._answer_by, self._ask_at)
 
     def write_deadline(self, now: float) -> float:
-        """Until when the server has to take what is written."""
+        """Return the time by which bytes written now have to reach the kernel."""
         return now + self._timing.silence if self._websocket.is_upgraded else self._upgrade_by
 
     def token_refresh_begins(self) -> bool:
-        """Whether calls of the token function have to begin: `token_pause` says when."""
+        """Return whether to begin calls of the token function, each after `token_pause`."""
         return self.end is None and self._token_refresh.begins(self.session)
 
     def token_pause(self, now: float) -> float | None:
-        """Seconds until the next call of the token function; None for no other call."""
+        """Return the seconds until the next call of the token function; None for no more calls."""
         return self._token_refresh.pause(now)
 
     def send_requests(self, now: float) -> None:
-        """Send the next command, if no answer is awaited."""
+        """Send the next command, unless the answer to a command is awaited."""
         if self._websocket.is_upgraded and (text := self.session.next_command()) is not None:
             self._ask(text, now)
 
@@ -192,7 +205,7 @@ class Conversation:
         if not self._silence.is_over(now):
             self._websocket.send(HEARTBEAT)
             return
-        self._writable = False  # no peer is left for a close frame
+        self._writable = False  # no peer is there to read a close frame
         seconds = 2 * self._timing.silence
         self._end_with(Ended(ABNORMAL, f"nothing came from the server for {seconds:g} s"))
 

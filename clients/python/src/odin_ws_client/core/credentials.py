@@ -1,4 +1,4 @@
-"""The client's JWT: a fixed one, or a function that returns one."""
+"""The client's JWT: a fixed string, or the result of the application's token function."""
 
 from __future__ import annotations
 
@@ -12,50 +12,57 @@ __all__ = ["CredentialSource", "Credentials", "TokenFunction"]
 
 TokenFunction = Callable[[], Awaitable[str]]
 
-# A token, or a function that is called for one before each connection.
+# A token, or a function that returns a token before each connection and each expiry.
 CredentialSource = str | TokenFunction
 
-# RFC 6750, 2.1: what may stand behind `Bearer`. A library would name the header that is wrong,
-# with the token in it.
+# The token syntax after `Bearer`: RFC 6750, 2.1. Checked here, because the error of a library would
+# show the invalid header, and so the token.
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
 
 class Credentials:
     """The source of tokens (`token` of `open_client`), and the token of the current connection.
 
-    Raises InvalidCredential for a fixed token that cannot be sent.
+    Raises:
+        InvalidCredential: if a fixed token has characters that cannot be sent.
     """
 
     __slots__ = ("_offered", "current", "source")
 
     def __init__(self, source: CredentialSource | None) -> None:
-        # The function that returns tokens; None for a fixed one, or none.
         self.source: TokenFunction | None = None
-        # What the connection stands on; None where there are no tokens.
+        """The application's token function; None with a fixed token or without tokens."""
         self.current: str | None = None
+        """The token of the connection; None without tokens."""
         if isinstance(source, str):
             self.current = _checked(source, permanent=True)
         else:
             self.source = source
-        # What may be in its place once the server has taken it.
+        # The token last offered: becomes `current` when the server accepts the token.
         self._offered = self.current
 
     def hold(self, token: object) -> None:
-        """A new connection begins with what the function returned. Raises InvalidCredential."""
-        # A file, say, that is being written: the next time it may be a good one.
+        """Set the token of a new connection to the token function's result.
+
+        Raises:
+            InvalidCredential: if the token has characters that cannot be sent.
+        """
+        # Not permanent: the function may have read a file that is just being written.
         self.current = self._offered = _checked(token, permanent=False)
 
     def offer(self, token: object) -> str | None:
-        """Return the token to send, if the function returned another than the connection's.
+        """Return the token function's result if it is not the connection's token, else None.
 
-        One that the server has rejected may come again: it may take it a little later.
-        Raises InvalidCredential.
+        A rejected token is returned again too: the server may accept the token a little later.
+
+        Raises:
+            InvalidCredential: if the token has characters that cannot be sent.
         """
         self._offered = _checked(token, permanent=False)
         return None if self._offered == self.current else self._offered
 
     def taken(self) -> None:
-        """The server has taken the one that was offered: the connection stands on that."""
+        """Make the offered token the current token, because the server has accepted it."""
         self.current = self._offered
 
 

@@ -20,17 +20,17 @@ __all__ = [
 
 
 class ClientError(Exception):
-    """Why a client does not come back, or was never there."""
+    """The base class: a failure after which the client does not connect or reconnect."""
 
 
 class ClientClosed(ClientError):
-    """The client has ended: it can subscribe to nothing more."""
+    """The client has ended: no further subscribe or unsubscribe is possible."""
 
 
 class NotAnswered(ClientError):
-    """A command has no answer yet, and cannot get one: too many items wait to be taken.
+    """The answer to a command cannot be read, because too many items wait to be taken.
 
-    It may take effect nevertheless; a `Subscribed` or `Unsubscribed` then says so.
+    The command may take effect nevertheless, and then yields a `Subscribed` or `Unsubscribed`.
     """
 
 
@@ -40,14 +40,14 @@ class InvalidUrl(ClientError):
 
 @attrs.frozen
 class ConnectFailed(ClientError):
-    """The client could not connect.
-
-    `permanent`: another attempt would fail too. `retry_after`: seconds before the next attempt.
-    """
+    """The client could not connect."""
 
     reason: str
+    """The cause."""
     permanent: bool = False
+    """Whether another attempt would fail too."""
     retry_after: float = 0
+    """The least wait before the next attempt, seconds."""
 
     def __str__(self) -> str:
         return self.reason
@@ -60,31 +60,36 @@ class InvalidCredential(ConnectFailed):
 
 @attrs.frozen
 class HandshakeRejected(ConnectFailed):
-    """The server answered with another HTTP status than 101; `text` is the start of its body."""
+    """The server answered the handshake with another HTTP status than 101."""
 
     status: int = 0
+    """The HTTP status."""
     text: str = ""
+    """The first 200 bytes of the response body."""
 
 
 @attrs.frozen
 class RejectedName:
-    """One name that did not take effect: why, as a code of docs/protocol.md and as a sentence."""
+    """A name of a command that the server rejected."""
 
     name: str
+    """The channel, topic or bundle."""
     code: str
+    """The cause, as an error code of docs/protocol.md."""
     message: str
+    """The cause, as a sentence."""
 
 
 @attrs.frozen
 class SubscriptionRejected(ClientError):
-    """The server does not carry out a subscription, or the end of one.
-
-    `rejected`: its names one by one, where every one was rejected; otherwise the whole was wrong.
-    """
+    """The server rejected a whole command, or a new token grants none of the subscribed names."""
 
     code: str
+    """The cause, as an error code of docs/protocol.md."""
     message: str
+    """The cause, as a sentence."""
     rejected: tuple[RejectedName, ...] = ()
+    """The names, if each was rejected for itself; empty if the command was invalid."""
 
     def __str__(self) -> str:
         return f"{self.message} ({self.code})"
@@ -92,10 +97,12 @@ class SubscriptionRejected(ClientError):
 
 @attrs.frozen
 class ClosedByServer(ClientError):
-    """The server closed with a code after which coming back does not help."""
+    """The server closed the connection with a code after which a client must not reconnect."""
 
     code: int
+    """The close code."""
     reason: str
+    """The reason in the close frame."""
 
     def __str__(self) -> str:
         return f"closed by the server: {self.code} {self.reason}".rstrip()
@@ -106,6 +113,7 @@ class ProtocolViolated(ClientError):
     """The server has sent a message that violates the protocol of odin-ws."""
 
     reason: str
+    """The violation."""
 
     def __str__(self) -> str:
         return f"what the server sends is not the protocol of odin-ws: {self.reason}"

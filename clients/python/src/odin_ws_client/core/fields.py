@@ -1,4 +1,4 @@
-"""Reads fields that several of the server's messages have."""
+"""Parses the fields that different messages of the server have in common."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ T = TypeVar("T")
 
 
 def retry_seconds(fields: dict[str, Any]) -> float | None:
-    """Return after how many seconds an error wants the same again; None if it does not say."""
+    """Return the seconds of an error's `retry_ms`, at most one day; None without the field."""
     retry_ms = fields.get("retry_ms")
     return None if retry_ms is None else min(max(0.0, float(retry_ms) / 1000), LONGEST_WAIT)
 
 
 def read_rejected(fields: Mapping[str, Any]) -> tuple[RejectedName, ...]:
-    """The names that an ack rejects."""
+    """Return the names that an ack rejects."""
     return tuple(
         RejectedName(str(one["name"]), str(one["code"]), str(one["message"]))
         for one in fields.get("rejected", ())
@@ -39,7 +39,11 @@ def read_rejected(fields: Mapping[str, Any]) -> tuple[RejectedName, ...]:
 
 
 def read_forced(fields: dict[str, Any]) -> Unsubscribed:
-    """The names that a new token does not grant. Raises SubscriptionRejected if none is left."""
+    """Return the names that the server unsubscribed, because a new token does not grant them.
+
+    Raises:
+        SubscriptionRejected: if no subscribed name is left.
+    """
     names = tuple(str(name) for name in fields["unsubscribed"])
     if not int(fields["count"]):
         why = "not granted by the new token"
@@ -51,7 +55,7 @@ def read_forced(fields: dict[str, Any]) -> Unsubscribed:
 def by_partition(
     topics: Mapping[str, Mapping[str, Any]], read: Callable[[Any], T]
 ) -> dict[str, dict[int, T]]:
-    """`{topic: {partition: value}}`; JSON has partitions as text."""
+    """Return `{topic: {partition: value}}` with integer partitions, which JSON has as text."""
     return {
         str(topic): {int(partition): read(value) for partition, value in partitions.items()}
         for topic, partitions in topics.items()
@@ -59,17 +63,17 @@ def by_partition(
 
 
 def read_ids(fields: Mapping[str, Any]) -> dict[str, str]:
-    """The ids of topics, if the message has any."""
+    """Return `{topic: id}`; empty if the message has no ids."""
     return {str(topic): str(one) for topic, one in fields.get("ids", {}).items()}
 
 
 def read_range(value: Any) -> tuple[int, int]:
-    """The first and the last offset of a loss."""
+    """Return the first and the last offset of a lost range."""
     first, last = value
     return int(first), int(last)
 
 
 def count_lost(lost: Lost) -> int:
-    """How many offsets are lost."""
+    """Return the number of lost offsets."""
     spans = [span for partitions in lost.values() for span in partitions.values()]
     return sum(max(0, last - first + 1) for first, last in spans)

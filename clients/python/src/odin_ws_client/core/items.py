@@ -34,28 +34,36 @@ Ids = Mapping[str, str]
 Lost = Mapping[str, Mapping[int, tuple[int, int]]]
 
 
-@attrs.define(frozen=False, eq=False)  # thousands a second: a frozen one takes four times as long
+@attrs.define(frozen=False, eq=False)  # not frozen: a frozen class takes 4 times as long to make
 class Message:
-    """One Kafka record. `data` is its value.
-
-    `timestamp`: epoch ms. `seq` counts the messages of a connection; `skipped` of them the server
-    left out before this one, because newer ones took their place. `replay`: from before the
-    connection was live. `ahead`: an older record of the partition is held back by a rate, so
-    positions stay before that. `headers`: those that the server passes on.
-    """
+    """A Kafka record."""
 
     channel: str
+    """The channel, `{token}.{category}`."""
     topic: str
+    """The record's topic."""
     partition: int
+    """The record's partition."""
     offset: int
+    """The record's offset."""
     timestamp: int
+    """The record's Kafka timestamp, epoch ms."""
     seq: int
+    """The sequence number of the message in its connection, from 1."""
     replay: bool
+    """Whether the record was published before its subscription was live."""
     skipped: int
+    """The messages replaced by newer ones between the previous message and this message."""
     data: Any
+    """The record's value."""
     _source: bytes | bytearray | BatchText = attrs.field(repr=False)
     ahead: bool = False
+    """Whether an older record of the partition is held back by `max_rate`.
+
+    Positions then stay before the older record.
+    """
     headers: Mapping[str, Any] | None = None
+    """The record headers that the server sends, if any."""
 
     @property
     def text(self) -> str:
@@ -67,84 +75,96 @@ class Message:
 
 @attrs.frozen
 class Subscribed:
-    """A subscription has taken effect, except for the names in `rejected`.
-
-    `positions`: later messages come after these. `ids`: the ids of their topics. `replayed`: the
-    number of replayed messages that follow, None if it is not known yet.
-    """
+    """A subscription has taken effect."""
 
     names: tuple[str, ...]
+    """The accepted names."""
     rejected: tuple[RejectedName, ...]
+    """The rejected names."""
     positions: Positions
+    """The start positions: all later messages except a snapshot come after them."""
     ids: Ids = attrs.field(factory=dict)
+    """The ids of the topics of `positions`."""
     replayed: int | None = 0
+    """The number of replayed messages that follow; None if the number is not known yet."""
 
 
 @attrs.frozen
 class Resumed:
-    """The client has resumed. If records are `lost`, `recovered` is false.
-
-    `replayed`: the number of replayed messages that follow, None if it is not known yet. A loss
-    that the server reports later is an item of this class too, without names. `reason`: why
-    records are lost, empty otherwise. `seconds_away`: None for such a later loss, and if the client
-    was opened with positions. `positions`: the changed positions; `ids`: the ids of their topics.
-    """
+    """The client has resumed, or the server reports a loss on the live connection (no `names`)."""
 
     recovered: bool
+    """Whether no record is lost."""
     replayed: int | None
+    """The number of replayed messages that follow; None if unknown, or for a later loss."""
     lost: Lost
+    """The ranges of lost offsets."""
     reason: str
+    """The cause of the loss; empty without a loss."""
     seconds_away: float | None
+    """Seconds since the last connection ended.
+
+    None for a later loss, and if the client was opened with positions.
+    """
     names: tuple[str, ...]
+    """The resumed names; empty for a later loss."""
     rejected: tuple[RejectedName, ...]
+    """The rejected names."""
     positions: Positions
+    """The changed positions."""
     ids: Ids = attrs.field(factory=dict)
+    """The ids of the topics of `positions`."""
 
 
 @attrs.frozen
 class Unsubscribed:
-    """The names were unsubscribed: no more messages come from them.
-
-    `rejected`: names that were not subscribed. `forced`: a new token does not grant the names.
-    """
+    """Names were unsubscribed: the server sends no more of their messages."""
 
     names: tuple[str, ...]
+    """The unsubscribed names."""
     rejected: tuple[RejectedName, ...] = ()
+    """The names of the command that were not subscribed, or that the server rejected."""
     forced: bool = False
+    """Whether the server ended the names, because a new token does not grant them."""
 
 
 @attrs.frozen
 class Checkpoint:
-    """All records up to these positions have arrived; updates the client's positions.
-
-    `holds`: until the next checkpoint nothing else updates them, because a replay runs beside live
-    messages. `topics`: the followed topics, if the positions of others must be dropped.
-    """
+    """Positions up to which all records have arrived; updates the client's positions."""
 
     positions: Positions
+    """The positions."""
     ids: Ids = attrs.field(factory=dict)
+    """The ids of the topics of `positions`."""
     holds: bool = False
+    """Whether only checkpoints update positions from here on.
+
+    True while a replay runs beside live messages.
+    """
     topics: frozenset[str] | None = None
+    """The followed topics, if the positions of all other topics must be dropped."""
 
 
 @attrs.frozen
 class FeedChange:
-    """The server has lost its Kafka ("stalled") or has it back ("live"), `since` (epoch ms)."""
+    """The server has lost or regained its connection to Kafka."""
 
     status: str
+    """Is "stalled" without Kafka, "live" with Kafka."""
     since: int | None
+    """The time of the change, epoch ms."""
 
 
 @attrs.frozen
 class Disconnected:
-    """A connection has ended, or one did not come about; 1006 stands for no close frame.
-
-    `retry_in`: seconds until the next attempt; None where there is none.
-    """
+    """A connection, or an attempt to connect, has ended."""
 
     code: int
+    """The close code; 1006 without a close frame."""
     reason: str
+    """The reason in the close frame, or the client's own."""
     retry_in: float | None
+    """Seconds until the next attempt; None if the client does not reconnect."""
 
 
 Item = Message | Subscribed | Unsubscribed | Resumed | FeedChange | Disconnected

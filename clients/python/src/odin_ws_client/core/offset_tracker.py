@@ -16,9 +16,11 @@ _LAST = (1 << 63) - 1
 
 
 class OffsetTracker:
-    """The offset of the last record per topic and partition; -1 stands before the first record.
+    """The offset of the last record per topic and partition; -1 is before the first record.
 
-    `ids`: of the topics; the offsets of a topic are forgotten when it has another id.
+    Args:
+        positions: the first positions.
+        ids: the ids of their topics. If the id of a topic changes, its offsets are dropped.
     """
 
     __slots__ = ("_ahead", "_held", "_ids", "_offsets")
@@ -26,10 +28,10 @@ class OffsetTracker:
     def __init__(self, positions: GivenPositions | None = None, ids: Ids | None = None) -> None:
         self._offsets: dict[str, dict[int, int]] = {}
         self._ids = dict(ids or {})
-        # Whether only a Checkpoint moves it.
+        # Whether only a Checkpoint changes the positions.
         self._held = False
-        # By topic and partition the offsets that came ahead of one that is held back: the position
-        # is before them, so a resume brings them again.
+        # By topic and partition, the offsets received ahead of a record that the server holds back.
+        # The position is before these offsets, so a resume replays them.
         self._ahead: dict[tuple[str, int], set[int]] = {}
         for topic, partitions in (positions or {}).items():
             offsets = {int(partition): offset for partition, offset in partitions.items()}
@@ -39,7 +41,7 @@ class OffsetTracker:
         return bool(self._offsets)
 
     def advance(self, message: Message) -> bool:
-        """Move on to a message; whether that was a move, else it came before."""
+        """Advance the position to `message`; return False if the message came before."""
         partitions = self._offsets.setdefault(message.topic, {})
         if message.offset <= partitions.get(message.partition, -1):
             return False
@@ -53,7 +55,7 @@ class OffsetTracker:
         return is_new
 
     def _advance_ahead(self, message: Message) -> bool:
-        """Note that a message came ahead of others, or was passed; whether it is new."""
+        """Update the offsets received ahead by `message`; return whether the message is new."""
         key = message.topic, message.partition
         early = self._ahead.setdefault(key, set())
         is_new = message.offset not in early
@@ -69,7 +71,7 @@ class OffsetTracker:
             self._ahead[key] = left
 
     def follow(self, item: Item | Checkpoint) -> None:
-        """Move to where one is after `item`."""
+        """Update the positions for an item that the consumer has taken."""
         if type(item) is Message:
             if not self._held:
                 self.advance(item)
@@ -90,12 +92,12 @@ class OffsetTracker:
             own = self._offsets.setdefault(topic, {})
             for partition, offset in partitions.items() if self._ahead else ():
                 went_back = offset < own.get(partition, -1)
-                # Other records have these offsets then.
+                # After a step back, other records have the offsets received ahead.
                 self._forget_ahead((topic, partition), _LAST if went_back else offset)
             own.update(partitions)
 
     def retreat(self, positions: Positions, ids: Ids) -> Positions:
-        """Move back, never forward, except in a topic with another id; returns where to."""
+        """Move positions back only, except in a topic with a new id; return the new positions."""
         again = self.recreated(ids)
         back = {
             topic: {
@@ -110,12 +112,12 @@ class OffsetTracker:
         return back
 
     def note(self, message: Message) -> None:
-        """Remember a message that is ahead of later ones, without a change of the position."""
+        """Remember the offset of `message`, to detect a duplicate, without moving the position."""
         if message.offset > self.offset(message.topic, message.partition):
             self._ahead.setdefault((message.topic, message.partition), set()).add(message.offset)
 
     def join(self, other: OffsetTracker) -> None:
-        """Take the higher offset of both per partition: `other` has caught up."""
+        """Merge `other`, whose replay has ended: take the higher offset per partition."""
         for topic, partitions in other._offsets.items():
             own = self._offsets.setdefault(topic, {})
             for partition, offset in partitions.items():
@@ -124,7 +126,7 @@ class OffsetTracker:
         self._ids = other._ids | self._ids
 
     def retain(self, topics: Collection[str]) -> None:
-        """Forget all other topics."""
+        """Drop the positions and ids of all topics that are not in `topics`."""
         for topic in self._offsets.keys() - topics:
             del self._offsets[topic]
         for topic in self._ids.keys() - topics:
@@ -132,27 +134,27 @@ class OffsetTracker:
         self._ahead = {key: one for key, one in self._ahead.items() if key[0] in topics}
 
     def copy(self) -> OffsetTracker:
-        """Another one that is at the same place."""
+        """Return a tracker with the same positions and ids."""
         copied = OffsetTracker(self._offsets, self._ids)
         copied._ahead = {key: set(offsets) for key, offsets in self._ahead.items()}
         return copied
 
     def recreated(self, ids: Ids) -> list[str]:
-        """The topics that had another id before."""
+        """Return the topics of `ids` that have another id here."""
         return [topic for topic, own in ids.items() if self._ids.get(topic, own) != own]
 
     def ids(self) -> dict[str, str]:
-        """A copy of the ids."""
+        """Return a copy of the ids."""
         return dict(self._ids)
 
     def offset(self, topic: str, partition: int, default: int = -1) -> int:
-        """The position in one partition, `default` if there is none."""
+        """Return the position in a partition; `default` without a position."""
         return self._offsets.get(topic, {}).get(partition, default)
 
     def has(self, topic: str, partition: int) -> bool:
-        """Whether there is a position in one partition."""
+        """Return whether the partition has a position."""
         return partition in self._offsets.get(topic, ())
 
     def positions(self) -> dict[str, dict[int, int]]:
-        """A copy."""
+        """Return a copy of the positions."""
         return {topic: dict(partitions) for topic, partitions in self._offsets.items()}

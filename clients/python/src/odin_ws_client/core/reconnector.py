@@ -1,4 +1,4 @@
-"""Decides whether, when and how the client comes back after a connection has ended."""
+"""Decides whether and when the client reconnects, and creates each connection's state."""
 
 from __future__ import annotations
 
@@ -39,31 +39,35 @@ __all__ = ["Departure", "Reconnector"]
 
 @attrs.frozen
 class Departure:
-    """The end of a connection for the consumer; `error`: set if the client will not reconnect."""
+    """The outcome of a connection, or of an attempt to connect."""
 
     disconnected: Disconnected
+    """The item for the consumer."""
     error: ClientError | None
+    """The failure that ends the client; None if the client reconnects or ends normally."""
 
 
 @attrs.frozen
 class _Ending:
-    """How a connection, or the attempt at one, ended.
-
-    `permanent`: the client does not reconnect; `error`: the reason, if the end is a failure.
-    `advised`: seconds after which the server advised to reconnect; `not_before`: the least wait.
-    """
+    """The end of a connection, or of an attempt to connect."""
 
     code: int
+    """The close code; 1006 without a close frame."""
     reason: str
+    """The reason in the close frame, or the client's own."""
     permanent: bool = False
+    """Whether the client must not reconnect."""
     error: ClientError | None = None
+    """The failure; None for a normal end."""
     advised: float | None = None
+    """The wait that the server advised, seconds."""
     not_before: float = 0
+    """The least wait before the next attempt, seconds."""
 
 
 @attrs.define(eq=False)
 class Reconnector:
-    """Begins each connection where the last one ended. Times are on one clock, in seconds."""
+    """The state of a client across its connections. Times are seconds on one monotonic clock."""
 
     address: ServerAddress
     credentials: Credentials
@@ -74,16 +78,16 @@ class Reconnector:
     rng: random.Random
     counts: Counts
     _backoff: Backoff = attrs.field(init=False)
-    # When the last connection on which the subscription took effect ended.
+    # The time when the last connection with an accepted subscription ended.
     _left_at: float | None = attrs.field(init=False, default=None)
-    # Whether advice was followed since a connection last held for long.
+    # Whether the server's advice was followed since a connection last held for `backoff_cap`.
     _advised: bool = attrs.field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
         self._backoff = self.timing.backoff(self.rng)
 
     def begin(self, token: str | None, began: float) -> Conversation:
-        """A conversation over a connection that has been dialled since `began`."""
+        """Return the state of a new connection, whose dialling began at `began`."""
         session = ProtocolSession(self.subscriptions, self.requests, self.counts, self._left_at)
         return Conversation(
             WebSocket(self.address, token),
@@ -95,11 +99,11 @@ class Reconnector:
         )
 
     def fail(self, error: ConnectFailed) -> Departure:
-        """No connection came about."""
+        """Return the outcome of an attempt to connect that failed."""
         return self._departure(self._ending(error, None), 0)
 
     def leave(self, conversation: Conversation, now: float) -> Departure:
-        """A conversation has ended."""
+        """Return the outcome of a conversation that has ended."""
         session, accepted_at = conversation.session, conversation.accepted_at
         if session.accepted:
             self._left_at = now
@@ -114,10 +118,11 @@ class Reconnector:
         return Departure(Disconnected(ending.code, ending.reason, pause), None)
 
     def _pause(self, ending: _Ending, held: float) -> float:
-        """Seconds until the next attempt.
+        """Return the seconds until the next attempt.
 
-        Advice is for clients that a server sends away once. What a server advises again before a
-        connection held for long is the least that the back-off may be.
+        The server's advice replaces the back-off once. Until a connection has held for
+        `backoff_cap`, later advice is only the least wait: a server that repeats a short wait must
+        not disable the back-off.
         """
         if held >= self.timing.backoff_cap and ending.code not in FAILURES:
             self._backoff.reset()
@@ -151,5 +156,5 @@ class Reconnector:
         return _Ending(end.code, end.reason, advised=advice)
 
     def _can_change(self, ending: int) -> bool:
-        """Whether it was about a token, and we can have another."""
+        """Return whether another token may change the close code or HTTP status `ending`."""
         return self.credentials.source is not None and ending in CREDENTIAL_CLOSES

@@ -25,22 +25,24 @@ class RequestKind(Enum):
 
 @attrs.define(eq=False)
 class Request:
-    """One command of the application, until it is answered.
-
-    `on_answer`: wakes the caller, when either `result` or `error` is set.
-    """
+    """A command of the application, and its answer."""
 
     kind: RequestKind
+    """The command."""
     subscription: Subscription
+    """The names and options of the command."""
     on_answer: Callable[[], object]
+    """Called when `result` or `error` is set; wakes the caller."""
     result: Subscribed | Unsubscribed | None = None
+    """The server's answer, if the command took effect."""
     error: ClientError | None = None
+    """The failure, if the command did not take effect."""
 
 
 class Requests:
-    """The requests in order; each stays until it is answered.
+    """A FIFO queue of requests; a request is removed when the answer comes.
 
-    Unanswered requests of a lost connection are sent again on the next one.
+    Unanswered requests of a lost connection are sent again on the next connection.
     """
 
     def __init__(self) -> None:
@@ -49,7 +51,7 @@ class Requests:
         self._ended_with: ClientError | None = None
 
     def add(self, request: Request) -> None:
-        """Have a request sent, now or when there is a connection."""
+        """Queue a request, and send it on the connection, or on the next one."""
         if self._ended_with is not None:
             _fail(request, self._ended_with)
             return
@@ -58,7 +60,7 @@ class Requests:
 
     @contextmanager
     def sent_by(self, send: Callable[[], None]) -> Iterator[None]:
-        """Have `send` called for the length of the block when there is something to send."""
+        """Call `send` for each new request during the block, which is one connection."""
         self._send = send
         try:
             yield
@@ -66,7 +68,7 @@ class Requests:
             self._send = _nobody
 
     def withdraw(self, request: Request) -> None:
-        """Ignore the answer to a request, because the caller left; an unsent request is dropped."""
+        """Remove a request; the answer to a request already sent is then ignored."""
         if request in self._waiting:
             self._waiting.remove(request)
 
@@ -75,23 +77,23 @@ class Requests:
         return list(self._waiting)
 
     def answer(self, request: Request, result: Subscribed | Unsubscribed) -> None:
-        """The server has carried it out."""
+        """Set the result of a request that took effect, and wake its caller."""
         self.withdraw(request)
         request.result = result
         request.on_answer()
 
     def reject(self, request: Request, error: ClientError) -> None:
-        """The server has rejected it."""
+        """Set the error of a rejected request, and wake its caller."""
         self.withdraw(request)
         _fail(request, error)
 
     def overflow(self) -> None:
-        """Nothing more can be read before an answer comes."""
+        """Fail all requests with NotAnswered, because a full queue blocks reading the answers."""
         why = "the application has to take items before the server's answer can be read"
         self._fail_all(NotAnswered(why))
 
     def close(self, error: ClientError | None) -> None:
-        """The client has ended, with an error or as it should."""
+        """Fail all requests, now and later, with `error`, or with ClientClosed if it is None."""
         self._ended_with = error or ClientClosed("the client has ended")
         self._fail_all(self._ended_with)
 
@@ -101,7 +103,7 @@ class Requests:
 
 
 def _nobody() -> None:
-    """There is no connection: requests wait."""
+    """Do nothing: without a connection requests wait."""
 
 
 def _fail(request: Request, error: ClientError) -> None:

@@ -1,4 +1,4 @@
-"""The client's protocol state without I/O: commands to send, meaning of responses."""
+"""The client's protocol state without I/O: encodes commands, interprets responses."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _NOT_UTF8: Final = 1007
 
 _TOO_MANY_COMMANDS: Final = "RATE_LIMIT_EXCEEDED"
 
-# The bytes as received; reading them checks that they are UTF-8.
+# A text message as received; `load_json` checks that the bytes are UTF-8.
 Text = bytes | bytearray
 
 
@@ -54,17 +54,28 @@ Text = bytes | bytearray
 class Counts:
     """Counters of a client, over all its connections."""
 
-    connections: int = 0  # on which a subscription took effect
-    duplicates: int = 0  # messages that had come before; they were passed over
-    gaps: int = 0  # sequence numbers that did not come; the connection was given up for them
-    skipped: int = 0  # messages that the server said it left out
-    lost: int = 0  # offsets that the server said it could not bring any more
+    connections: int = 0
+    """Connections on which a subscription took effect."""
+    duplicates: int = 0
+    """Messages dropped because the client had received them before."""
+    gaps: int = 0
+    """Missing sequence numbers; the client closed the connection because of each gap."""
+    skipped: int = 0
+    """Messages that the server replaced by newer messages of the same channel."""
+    lost: int = 0
+    """Offsets that the server could not send any more."""
 
 
 class ProtocolSession:
-    """One connection. Positions move with what is received; what has begun is resumed.
+    """The protocol state of one connection.
 
-    `left_at`: when the last connection ended, on the clock of `take`.
+    Received messages advance the positions of `subscriptions`.
+
+    Args:
+        subscriptions: the subscriptions to begin or resume.
+        requests: the application's requests.
+        counts: the client's counters.
+        left_at: the time when the last connection ended, on the clock of `take`; None for none.
     """
 
     def __init__(
@@ -74,42 +85,49 @@ class ProtocolSession:
         counts: Counts,
         left_at: float | None,
     ) -> None:
-        self.retry_in: float | None = None  # seconds after which a put off command is sent again
-        self.accepted = False  # a subscription has taken effect, or there is none
-        self.put_off = False  # the server rejected the command for now
-        # Something else than a message has come, or a replay has ended; for others to take away.
+        self.retry_in: float | None = None
+        """The wait before the deferred command is sent again, seconds; None: up to the client."""
+        self.accepted = False
+        """Whether a subscription has taken effect, or none is planned."""
+        self.put_off = False
+        """Whether the command in flight is deferred: the server rejected it for now."""
         self.has_news = False
-        self.advice: float | None = None  # the server asks to come back after so many seconds
-        # Another token is wanted before that, on the clock of `take`; for others to take away.
+        """Whether another item than a message came, or a replay ended; Conversation resets it."""
+        self.advice: float | None = None
+        """The server's wait before a reconnect, seconds; None without a `reconnect` message."""
         self.token_ends_at: float | None = None
-        # The server wants a rejected token after so many seconds again; for `token_ends_at`.
+        """The time when the token expires, if a new token is due; TokenRefresh resets it."""
         self.token_retry_in: float | None = None
-        self.token_taken = False  # the server has said so; for others to take away
-        self._last_end: float | None = None  # of the token that it stands on, where that was told
+        """The server's wait before a rejected token is sent again, seconds."""
+        self.token_taken = False
+        """Whether the server has accepted a new token; TokenRefresh resets it."""
+        # The announced time when the current token expires.
+        self._last_end: float | None = None
         self._subscriptions = subscriptions
         self._commands = Commands(subscriptions, requests)
         self._counts = counts
         self._left_at = left_at
-        # Whether replayed messages are to be handed on that are before the positions.
+        # Whether replayed messages before the positions are delivered: a snapshot has some.
         self._with_snapshot = False
-        # The command that the replay belongs to, and how many of its messages are to come; None for
-        # a number that is not known.
+        # The command of the replay, and the number of replayed messages still to come; None for an
+        # unknown number.
         self._replayed_step: Step | None = None
         self._to_replay: int | None = 0
-        # The positions that the replay moves, if it runs beside live messages.
+        # The tracker that the replay advances, if the replay runs beside live messages.
         self._behind: OffsetTracker | None = None
         self._topics: dict[str, str] = {}
         self._seq = 0
-        self._is_new = True  # the last message
+        # Whether the last message was no duplicate.
+        self._is_new = True
 
     @property
     def asked(self) -> bool:
-        """Whether an answer to our command is due."""
+        """Whether the answer to a command is awaited."""
         commands = self._commands
         return (commands.awaits_ack or commands.awaits_end) and not self.put_off
 
     def begin(self) -> list[Item | Checkpoint]:
-        """The connection is open; returns what the consumer has to know."""
+        """Plan the commands of an open connection; return the items for the consumer."""
         self.has_news = True
         ended = self._commands.begin()
         self.accepted = self._commands.is_idle
@@ -118,19 +136,20 @@ class ProtocolSession:
         return [self._subscriptions.checkpoint(self._subscriptions.forget_other_topics()), *ended]
 
     def next_command(self) -> str | None:
-        """What to send next, if an answer to nothing else is awaited."""
+        """Return the next command to send; None if an answer is awaited or none is pending."""
         return self._commands.next(is_replaying=self._to_replay != 0)
 
     def command(self) -> str:
-        """The command that was put off, to be sent again."""
+        """Return the deferred command, to be sent again."""
         self.put_off = False
         return self._commands.text()
 
     def take(self, text: Text, now: float) -> Iterator[Item | Checkpoint]:
-        """What the server has sent, as far as the consumer should know of it.
+        """Handle a message of the server; yield the items for the consumer.
 
-        Raises Unacceptable where it is not the protocol or messages are missing before it, and
-        SubscriptionRejected.
+        Raises:
+            Unacceptable: if `text` violates the protocol, or messages before `text` are missing.
+            SubscriptionRejected: if no subscription is left to follow.
         """
         try:
             fields = load_json(text)
@@ -151,7 +170,7 @@ class ProtocolSession:
         except UnicodeDecodeError as error:
             raise Unacceptable(_NOT_UTF8, str(error), permanent=False) from error
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-            # Whatever has another shape than it should shows as one of these.
+            # A message with missing fields or wrong types raises one of these errors.
             why = f"{type(error).__name__}: {error} in {text[:80].decode(errors='replace')!r}"
             raise Unacceptable(VIOLATION, why, permanent=True) from error
         if was_split or self._subscriptions.is_split:
@@ -162,7 +181,7 @@ class ProtocolSession:
             yield item
 
     def _batch(self, fields: dict[str, Any], text: Text) -> Iterator[Item | Checkpoint]:
-        """The messages of a batch that did not come before."""
+        """Yield the messages of a batch, without duplicates."""
         seq, replay = int(fields["seq"]), fields.get("replay") is True
         ahead = fields.get("ahead") is True
         source = BatchText(text, seq, replay=replay, ahead=ahead)
@@ -181,9 +200,9 @@ class ProtocolSession:
     def _deliver_beside(
         self, fields: dict[str, Any], text: Text | BatchText
     ) -> Iterator[Item | Checkpoint]:
-        """A message while a replay runs beside live ones, and the positions of both."""
+        """Yield a message while a replay runs beside live messages, after a checkpoint of both."""
         message = self._message(fields, text)
-        # With its positions the application can keep the message, so they come first.
+        # The checkpoint comes first, so positions cover the message when the application takes it.
         if self._subscriptions.is_split:
             yield self._subscriptions.checkpoint_at(message)
         else:
@@ -225,7 +244,7 @@ class ProtocolSession:
     def _count(self, message: Message) -> None:
         missing = message.seq - (self._seq + 1 + message.skipped)
         if missing:
-            # Taking it would move the position past what is missing: on a new connection it comes.
+            # The message would move the position past the missing ones; a resume replays them.
             self._counts.gaps += max(1, missing)
             why = f"message {message.seq} came after {self._seq}, with {message.skipped} skipped"
             raise Unacceptable(VIOLATION, why, permanent=False)
@@ -267,9 +286,9 @@ class ProtocolSession:
                 seconds = float(fields["data"]["after_ms"]) / 1000
                 self.advice = min(max(0.0, seconds), LONGEST_WAIT)
             case _ if "seq" in fields:
-                raise ValueError("a message of another kind")  # version 0's have no position
+                raise ValueError("a message of another kind")  # version 0 sends no positions
             case _:
-                pass  # pong, and what a newer server may have to say
+                pass  # pong, or a type of a newer server
         return None
 
     def _answer(self, fields: dict[str, Any], now: float) -> Item | None:
@@ -289,7 +308,7 @@ class ProtocolSession:
         return None if self._subscriptions.is_split else reached
 
     def _end_replay(self) -> None:
-        """What was to be replayed has come."""
+        """End the replay: all replayed messages have come."""
         self.has_news = True
         self._to_replay = 0
         if self._replayed_step is not None:
@@ -311,7 +330,7 @@ class ProtocolSession:
         lost = by_partition(fields.get("lost", {}), read_range)
         ids, replayed = read_ids(fields), fields.get("replayed", 0)
         item: Subscribed | Resumed = Subscribed(names, rejected, positions, ids, replayed)
-        # A subscription that begins at a time may find some of it gone.
+        # A subscribe with `since_ms` reports a loss too, if Kafka has deleted some of the records.
         if self._commands.is_resuming or lost:
             for topic, partitions in lost.items():
                 ends = {partition: last for partition, (_, last) in partitions.items()}
@@ -344,7 +363,7 @@ class ProtocolSession:
         return item
 
     def _take_error(self, fields: dict[str, Any]) -> Unsubscribed | None:
-        # What was ignored is not said: an `auth`, perhaps.
+        # The error does not name the ignored command, so it may have been an `auth`.
         if fields.get("code") == _TOO_MANY_COMMANDS:
             self.token_ends_at = self._last_end
             self.token_retry_in = retry_seconds(fields)
@@ -359,10 +378,10 @@ class ProtocolSession:
         return None
 
     def _lose_of_replay(self, fields: dict[str, Any]) -> Resumed:
-        """Kafka has deleted some of a long replay before it was its turn."""
+        """Handle a loss in a replay: Kafka deleted records before the server read them."""
         lost = by_partition(fields["lost"], read_range)
         tracker = self._subscriptions.tracker if self._behind is None else self._behind
-        # It is said at the replay's end, when what follows the loss has come.
+        # The server reports the loss at the end of the replay, behind the records after the loss.
         positions = {
             topic: {
                 partition: max(last, tracker.offset(topic, partition))
@@ -375,7 +394,11 @@ class ProtocolSession:
         return item
 
     def _lose_of_feed(self, fields: dict[str, Any]) -> Resumed | None:
-        """Kafka has lost records, or deleted them before the server read them; all are told."""
+        """Handle a loss in the live feed, which the server reports to every client.
+
+        Kafka lost records, or deleted records before the server read them. Returns None if the
+        client follows none of the topics.
+        """
         followed = set(self._topics.values())
         lost = {
             topic: partitions
@@ -385,8 +408,8 @@ class ProtocolSession:
         if not lost:
             return None
         ids = {topic: one for topic, one in read_ids(fields).items() if topic in followed}
-        # Where offsets begin again. A replay may still be before that; and where there are no
-        # positions it may be on its way to what is lost, so only messages move the client's.
+        # The report's positions are where offsets begin again. Positions only move back: a replay
+        # may still be before the loss. Without positions in the report, only messages move them.
         given = by_partition(fields.get("positions", {}), int)
         positions = self._subscriptions.retreat(
             {topic: partitions for topic, partitions in given.items() if topic in followed}, ids
@@ -412,5 +435,5 @@ class ProtocolSession:
 
 
 def auth_command(token: str) -> str:
-    """Goes on with another token."""
+    """Return the command that replaces the token of a live connection."""
     return orjson.dumps({"type": "auth", "data": {"token": token}}).decode()

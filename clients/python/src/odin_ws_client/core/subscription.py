@@ -13,41 +13,50 @@ __all__ = ["Subscription"]
 
 def _names(given: Iterable[str]) -> tuple[str, ...]:
     if isinstance(given, str):
-        # It would be taken for its characters.
+        # A string is an iterable too: each character would become a name.
         raise TypeError(f"names are given as a list, not as one string: {given!r}")
     return tuple(given)
 
 
 @attrs.frozen
 class Subscription:
-    """Names as in a `subscribe` of docs/protocol.md; at least one channel, topic or bundle.
+    """The names and options of a `subscribe` command: docs/protocol.md.
 
-    `tokens` narrows topics and bundles. `delivery`: None is the server's usual, "all". `max_rate`:
-    messages per second and channel at most, always the newest. `where`: a condition that records
-    meet, as in docs/protocol.md; the server says what is wrong with one that is none. A first
-    connection without positions begins with the last message of each channel (`snapshot`), or with
-    what is as old as `since_ms` (epoch ms), else with what is published next.
+    Without `snapshot` and `since_ms` a new subscription begins with the next published record.
+
+    Raises:
+        TypeError: if names are one string, or `where` is not JSON.
+        ValueError: without a channel, topic or bundle, or with both `snapshot` and `since_ms`.
     """
 
     channels: tuple[str, ...] = attrs.field(default=(), converter=_names)
+    """Channels (`{token}.{category}`), patterns, and bundles of one token."""
     topics: tuple[str, ...] = attrs.field(default=(), converter=_names)
+    """Kafka topics."""
     bundles: tuple[str, ...] = attrs.field(default=(), converter=_names)
+    """Bundles, each of several categories."""
     tokens: tuple[str, ...] = attrs.field(default=(), converter=_names)
+    """The tokens to which `topics` and `bundles` are limited; empty for all."""
     delivery: Literal["all", "latest"] | None = None
+    """With "latest" a slow client gets only the newest message per channel; None means "all"."""
     snapshot: bool = False
+    """Whether a new subscription begins with the last message of each channel."""
     since_ms: int | None = None
+    """The time (epoch ms) of the first records of a new subscription."""
     max_rate: float | None = None
+    """The most messages per second and channel, always the newest."""
     where: Mapping[str, Any] | None = attrs.field(default=None, hash=False)
+    """The filter on record values, as in docs/protocol.md; the server checks the filter."""
 
     def __attrs_post_init__(self) -> None:
         if not (self.channels or self.topics or self.bundles):
             raise ValueError("at least one of channels, topics and bundles is needed")
         if self.snapshot and self.since_ms is not None:
             raise ValueError("snapshot and since_ms are two ways to begin: only one can be had")
-        orjson.dumps(self.where)  # a TypeError here and not in the middle of a connection
+        orjson.dumps(self.where)  # raises TypeError here instead of during a connection
 
     def names(self) -> dict[str, Any]:
-        """The fields that subscribe and resume have in common."""
+        """Return the fields that subscribe and resume have in common."""
         several = {
             "channels": self.channels,
             "topics": self.topics,
@@ -64,7 +73,7 @@ class Subscription:
         return fields
 
     def beginning(self) -> dict[str, Any]:
-        """The fields that say with what a subscribe begins."""
+        """Return the fields for the start of a subscribe: `snapshot` or `since_ms`."""
         fields: dict[str, Any] = {}
         if self.snapshot:
             fields["snapshot"] = True
@@ -73,9 +82,9 @@ class Subscription:
         return fields
 
     def without(self, other: Subscription) -> Subscription | None:
-        """What is left without the names of `other`; None if nothing is.
+        """Return the subscription without the names of `other`; None if no name is left.
 
-        A topic or bundle is the same name only with the same tokens.
+        Topics and bundles are equal names only with equal `tokens`.
         """
         topics, bundles = self.topics, self.bundles
         if set(self.tokens) == set(other.tokens):
@@ -87,7 +96,7 @@ class Subscription:
         return attrs.evolve(self, channels=channels, topics=topics, bundles=bundles)
 
     def only(self, names: Iterable[str]) -> Subscription | None:
-        """What is left of it with only these names; None if nothing is."""
+        """Return the subscription with only the given names; None if no name is left."""
         some = set(names)
         channels, topics, bundles = (
             tuple(name for name in several if name in some)
@@ -99,7 +108,7 @@ class Subscription:
 
     @property
     def all_names(self) -> tuple[str, ...]:
-        """Of channels, topics and bundles."""
+        """The names of channels, topics and bundles."""
         return self.channels + self.topics + self.bundles
 
 

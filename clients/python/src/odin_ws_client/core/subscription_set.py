@@ -1,4 +1,4 @@
-"""The subscriptions of a client, the positions from which each resumes, and what to send for it."""
+"""The subscriptions of a client, and the positions and commands to begin or resume them."""
 
 from __future__ import annotations
 
@@ -17,34 +17,35 @@ __all__ = ["Group", "Step", "SubscriptionSet"]
 
 @attrs.define(eq=False)
 class Group:
-    """One subscription of a client.
-
-    `begun`: it has taken effect, so it is resumed after a break, else subscribed again.
-    `behind`: its own positions while its replay runs beside live messages of others.
-    `topics`: of its names, as far as the server has said.
-    """
+    """The state of one subscription of a client."""
 
     subscription: Subscription
+    """The names and options."""
     begun: bool
+    """Whether the subscription has taken effect: a new connection resumes it."""
     snapshot_due: bool
+    """Whether the snapshot is still to come."""
     behind: OffsetTracker | None = None
+    """The group's own positions, while its replay runs beside live messages of other groups."""
     topics: frozenset[str] | None = None
+    """The topics of the names; None before the server's ack."""
 
 
 @attrs.frozen(eq=False)
 class Step:
-    """One command that begins or resumes groups, which have all options in common.
-
-    `tracker`: the positions to resume from; None for a subscription that begins.
-    """
+    """A command that begins or resumes groups with equal options."""
 
     groups: Sequence[Group]
+    """The groups."""
     subscription: Subscription
+    """The names of all groups, with their options."""
     tracker: OffsetTracker | None
+    """The positions to resume from; None for a subscribe."""
     with_snapshot: bool
+    """Whether the command requests a snapshot."""
 
     def text(self, number: int) -> str:
-        """The command."""
+        """Return the command with the id `number` as JSON text."""
         data = self.subscription.names() | {"frames": "batch"}
         if self.tracker is None:
             kind = "subscribe"
@@ -65,14 +66,14 @@ class Step:
 
 
 class SubscriptionSet:
-    """What a client follows, over all its connections.
+    """The subscriptions of a client, across all its connections.
 
-    All groups share `tracker`, except those behind it: whose replay runs beside live messages of
-    the same partitions. Each of these has positions of its own until its replay has ended.
+    All groups share `tracker`, except groups whose replay runs beside live messages of the same
+    partitions: such a group has positions of its own until its replay has ended.
 
     Args:
-        subscriptions: what it begins with.
-        tracker: where that is; if it has positions, the subscriptions are resumed from there.
+        subscriptions: the first subscriptions.
+        tracker: the positions; if there are any, the first subscriptions are resumed from them.
     """
 
     def __init__(self, subscriptions: Iterable[Subscription], tracker: OffsetTracker) -> None:
@@ -81,20 +82,20 @@ class SubscriptionSet:
         self._groups = [
             Group(one, begun, snapshot_due=one.snapshot and not begun) for one in subscriptions
         ]
-        # Whether some group is behind.
         self.is_split = False
+        """Whether a group has positions of its own."""
 
     def subscriptions(self) -> tuple[Subscription, ...]:
-        """The current subscriptions."""
+        """Return the current subscriptions."""
         return tuple(group.subscription for group in self._groups)
 
     # A new connection.
 
     def plan(self) -> deque[Step]:
-        """The commands with which a connection begins: what has begun is resumed first.
+        """Return the commands of a new connection: resumes first, then subscribes.
 
-        The server replays one after the other, and live messages come meanwhile. So only the first
-        command leaves its groups at the common positions; the others have copies.
+        The server runs the replays one by one, while live messages of the first are sent already.
+        So only the groups of the first resume keep the shared positions; the others get copies.
         """
         alike: dict[object, list[Group]] = {}
         for group in self._groups:
@@ -118,7 +119,7 @@ class SubscriptionSet:
 
     def _merged(self, groups: Sequence[Group]) -> Subscription:
         several = [group.subscription for group in groups]
-        # It is the whole connection's, so the last one that said something counts.
+        # `delivery` applies to the whole connection: the last subscription with a value decides.
         said = [one.delivery for one in self.subscriptions() if one.delivery is not None]
         tokens = next((one.tokens for one in several if one.topics or one.bundles), ())
         return attrs.evolve(
@@ -130,20 +131,20 @@ class SubscriptionSet:
             delivery=said[-1] if said else None,
         )
 
-    # What the server says.
+    # Answers and messages of the server.
 
     def has_others(self, groups: Sequence[Group]) -> bool:
-        """Whether others than these have taken effect."""
+        """Return whether groups other than `groups` have taken effect."""
         return any(group.begun and group not in groups for group in self._groups)
 
     def add(self, group: Group) -> None:
-        """A subscription of the application has taken effect; it replaces equal names' options."""
+        """Add a group that has taken effect; its options replace those of equal names."""
         self.end(group.subscription)
         self._groups.append(group)
         self.see_split()
 
     def end(self, subscription: Subscription) -> None:
-        """Names are not followed any more."""
+        """Remove the names of `subscription` from all groups."""
         for group in list(self._groups):
             left = group.subscription.without(subscription)
             if left is None:
@@ -153,14 +154,14 @@ class SubscriptionSet:
         self.see_split()
 
     def unknown(self, subscription: Subscription) -> tuple[str, ...]:
-        """The names that are not followed under the same name."""
+        """Return the names of `subscription` that no group has."""
         left: Subscription | None = subscription
         for group in self._groups:
             left = left and left.without(group.subscription)
         return () if left is None else left.all_names
 
     def caught_up(self, behind: OffsetTracker) -> None:
-        """A replay has ended: its groups are where the others are."""
+        """Merge the positions `behind` of a replay that has ended into the shared positions."""
         self.tracker.join(behind)
         for group in self._groups:
             if group.behind is behind:
@@ -168,7 +169,12 @@ class SubscriptionSet:
         self.see_split()
 
     def advance(self, message: Message, replaying: OffsetTracker | None) -> bool:
-        """Move on to a message, also of a replay beside others; whether it is new."""
+        """Advance the positions to `message`; return False if the message came before.
+
+        Args:
+            message: the message.
+            replaying: the tracker that the current replay advances, if it has one of its own.
+        """
         if message.replay and replaying is not None:
             return replaying.advance(message)
         for behind in self._behind():
@@ -176,13 +182,16 @@ class SubscriptionSet:
         return self.tracker.advance(message)
 
     def retreat(self, positions: Positions, ids: Ids) -> Positions:
-        """Records have other offsets now: move back, wherever a group is; returns where to."""
+        """Move all positions back after a loss in Kafka; return the new shared positions."""
         for behind in self._behind():
             behind.retreat(positions, ids)
         return self.tracker.retreat(positions, ids)
 
     def forget_other_topics(self) -> frozenset[str] | None:
-        """Forget the positions of topics that are not followed; returns the others' if known."""
+        """Drop the positions of topics without a subscription; return the subscribed topics.
+
+        Returns None, and drops nothing, if the topics of a group are not known.
+        """
         several = [group.topics for group in self._groups if group.begun]
         known = [topics for topics in several if topics is not None]
         if len(known) < len(several):
@@ -191,10 +200,10 @@ class SubscriptionSet:
         self.tracker.retain(topics)
         return topics
 
-    # What the application may keep.
+    # Checkpoints for the application.
 
     def checkpoint(self, topics: frozenset[str] | None = None) -> Checkpoint:
-        """The positions up to which everything of every group has come."""
+        """Return the lowest positions over all groups: all records up to them have come."""
         positions = self.tracker.positions()
         ids = self.tracker.ids()
         for behind in self._behind():
@@ -206,7 +215,7 @@ class SubscriptionSet:
         return Checkpoint(positions, ids, self.is_split, topics)
 
     def checkpoint_at(self, message: Message) -> Checkpoint:
-        """The same in the message's partition only."""
+        """Return the same for the partition of `message` only."""
         topic, partition = message.topic, message.partition
         several = (self.tracker, *self._behind())
         offsets = [one.offset(topic, partition) for one in several if one.has(topic, partition)]
@@ -218,12 +227,12 @@ class SubscriptionSet:
         return list(several.values())
 
     def see_split(self) -> None:
-        """Groups have moved behind the others, or to them."""
+        """Update `is_split` after a change of the groups."""
         self.is_split = any(group.behind is not None for group in self._groups)
 
 
 def _options(group: Group) -> object:
-    """Equal for groups that one command can begin or resume."""
+    """Return a key that is equal for groups that one command can begin or resume."""
     one = group.subscription
     tokens = sorted(one.tokens) if one.topics or one.bundles else []
     beginning = None if group.begun else one.beginning()

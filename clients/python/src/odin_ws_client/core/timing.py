@@ -1,4 +1,4 @@
-"""The seconds after which the client does something."""
+"""The time limits of the client."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ __all__ = ["Timing"]
 
 @attrs.frozen
 class Timing:
-    """Seconds; docs/client.md says under the same names what each is for."""
+    """Time limits in seconds; the options of `open_client`."""
 
     connect: float
+    """The limit for dialling and handshake together, and for the token function."""
     silence: float
+    """The time without a byte before a heartbeat, and then before the end of the connection."""
     backoff_base: float
+    """Upper bound of the first wait."""
     backoff_cap: float
+    """Upper bound of every wait."""
 
     def backoff(self, rng: random.Random) -> Backoff:
-        """One that has not waited yet."""
+        """Return a back-off at its first wait."""
         return Backoff(self.backoff_base, self.backoff_cap, rng)

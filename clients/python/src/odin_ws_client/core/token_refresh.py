@@ -1,4 +1,4 @@
-"""When to fetch another token on a live connection, before the current one expires."""
+"""Schedules calls of the token function on a live connection, before the token expires."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from odin_ws_client.core.session import ProtocolSession
 
 __all__ = ["TokenRefresh"]
 
-# The wait between two attempts. With less than two of them left before the expiry the client
-# reconnects and resumes instead.
+# The least wait between two attempts. With less than twice this time left before the expiry the
+# client reconnects and resumes instead.
 _LEAST_SECONDS: Final = 1.0
 
 
 class TokenRefresh:
-    """Says when the function that returns tokens is to be called, for one connection.
+    """The schedule of the calls of the token function for one connection.
 
-    An attempt is made within half of the time that is left: all tokens of a crowd may end together,
-    and where it fails there is time for others. If none succeeds the server closes, and nothing is
-    lost by that.
+    Each attempt is at a random time in the first half of the remaining time: tokens of many clients
+    may expire together, and a failed attempt leaves time for another. If no attempt succeeds, the
+    server closes the connection, and the client resumes without a loss.
     """
 
     def __init__(self, credentials: Credentials, rng: random.Random) -> None:
@@ -32,7 +32,7 @@ class TokenRefresh:
         self._busy = False
 
     def begins(self, session: ProtocolSession) -> bool:
-        """Read what the server has said about tokens; whether attempts have to begin."""
+        """Apply the token messages of `session`; return whether attempts have to begin."""
         if session.token_taken:
             session.token_taken = False
             self._credentials.taken()
@@ -44,20 +44,20 @@ class TokenRefresh:
         return True
 
     def pause(self, now: float) -> float | None:
-        """Seconds until the next attempt; None if there is no time for another."""
+        """Return the seconds until the next attempt; None without time for another attempt."""
         left = self._end - now
         if left <= 2 * _LEAST_SECONDS:
             self._busy = False
             return None
         pause = self._rng.uniform(0, left / 2)
         if self._retry_in is not None and self._retry_in < left:
-            # The server knows when it can verify the token, and has spread its clients.
+            # The server's `retry_ms` is when it can verify the token, spread over its clients.
             pause = self._retry_in
         self._retry_in = None
         return max(_LEAST_SECONDS, pause)
 
     def offer(self, token: object) -> str | None:
-        """The token to send; None if it would only be told to be ending again."""
+        """Return `token` to be sent; None if it is invalid, or the current token, which expires."""
         try:
             another = self._credentials.offer(token)
         except InvalidCredential:

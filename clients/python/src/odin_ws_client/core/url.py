@@ -14,23 +14,32 @@ __all__ = ["ServerAddress", "read_url"]
 
 _PORTS: Final = {"ws": 80, "wss": 443}
 
-# What may stand in a request line and a Host header.
+# The characters allowed in a request target and a Host header.
 _VISIBLE: Final = re.compile(r"[\x21-\x7e]+")
 
 
 @attrs.frozen
 class ServerAddress:
-    """A URL's parts: where to dial, and what to ask for there."""
+    """The parts of a WebSocket URL."""
 
     host: str
+    """The host to connect to."""
     port: int
+    """The TCP port to connect to."""
     secure: bool
+    """Whether to use TLS (wss:)."""
     authority: str
+    """The value of the Host header: host and port as in the URL."""
     target: str
+    """The request target: path and query."""
 
 
 def read_url(url: str) -> ServerAddress:
-    """The parts of a URL with ws: or wss:. Raises InvalidUrl."""
+    """Parse a WebSocket URL and return its parts.
+
+    Raises:
+        InvalidUrl: if `url` is not a ws: or wss: URL, or has characters to be percent-encoded.
+    """
     try:
         parts = urlsplit(url)
         port = parts.port

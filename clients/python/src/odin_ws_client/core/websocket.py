@@ -32,28 +32,28 @@ from odin_ws_client.core.url import ServerAddress
 
 __all__ = ["WebSocket"]
 
-# The server's own limit on a record can be set to 16 MiB; an envelope comes on top.
+# Twice the largest record limit of the server (16 MiB), with room for the fields around a value.
 _MAX_MESSAGE_BYTES: Final = 32 << 20
 
 _REJECTION_BYTES: Final = 200
 
-# RFC 6455, 5.5: a control frame has 125 bytes at the most, two of which are the close code.
+# RFC 6455, 5.5: a control frame has at most 125 bytes; the close code takes 2 of them.
 _REASON_BYTES: Final = 123
 
 _UNSUPPORTED_DATA: Final = 1003
 _TOO_BIG: Final = 1009
 
-# The library writes headers into its log at the level DEBUG, the token among them. A logger of
-# the usual kind would be within reach of the application's configuration.
+# The library logs headers, and so the token, at the level DEBUG. The application's logging
+# configuration does not apply to a logger that is not from getLogger.
 _SILENT: Final = logging.Logger("silent", logging.CRITICAL + 1)  # noqa: LOG001 -- for that
 
 
 class WebSocket:
-    """The client's side of one connection, from the handshake on.
+    """The client's side of one WebSocket connection, from the handshake on.
 
     Args:
-        address: what is asked for.
-        token: sent as `Authorization: Bearer`, where there is one.
+        address: the parts of the server's URL.
+        token: the JWT for `Authorization: Bearer`; None for no such header.
     """
 
     def __init__(self, address: ServerAddress, token: str | None) -> None:
@@ -67,8 +67,8 @@ class WebSocket:
             request.headers["Authorization"] = f"Bearer {token}"
         self._protocol.send_request(request)
         self._parts: list[Text] = []
-        # How the connection ended, or the attempt at one.
         self.end: Ended | Unacceptable | ConnectFailed | None = None
+        """The reason for the end of the connection or handshake; None while it is open."""
 
     @property
     def is_upgraded(self) -> bool:
@@ -78,11 +78,11 @@ class WebSocket:
 
     @property
     def awaits_close(self) -> bool:
-        """Whether we have sent a close frame that the server has not answered."""
+        """Whether the client has sent a close frame that the server has not answered."""
         return self._protocol.state is State.CLOSING and self._protocol.close_rcvd is None
 
     def receive(self, data: Text) -> list[Text]:
-        """Read what came, b"" at the end of the stream; returns the messages that are complete."""
+        """Read received bytes, b"" at the end of the stream; return the completed messages."""
         if data:
             self._protocol.receive_data(data)
         else:
@@ -96,16 +96,16 @@ class WebSocket:
         return messages
 
     def data_to_send(self) -> bytes:
-        """The bytes to write next; none if there is nothing to say."""
+        """Return the bytes to write next; empty without output."""
         return b"".join(self._protocol.data_to_send())
 
     def send(self, text: str) -> None:
-        """Have a message sent, unless one side has begun to close."""
+        """Queue a text message, unless one side has begun to close."""
         if self._protocol.state is State.OPEN:
             self._protocol.send_text(text.encode())
 
     def close(self, code: int, reason: str) -> None:
-        """Have a close frame sent, unless one side has begun to close."""
+        """Queue a close frame, unless one side has begun to close."""
         if self._protocol.state is State.OPEN:
             fitting = reason.encode()[:_REASON_BYTES].decode(errors="ignore")
             self._protocol.send_close(code, fitting)
@@ -169,14 +169,14 @@ def _connection_fault(error: Exception) -> Ended | Unacceptable:
 
 
 class _Inflate(PerMessageDeflate):
-    """Compresses nothing: commands are short, and the server has to inflate them."""
+    """permessage-deflate for received messages only: sent commands are too short to compress."""
 
     def encode(self, frame: Frame) -> Frame:
         return frame
 
 
 class _InflateFactory(ClientPerMessageDeflateFactory):
-    """Offers that the server compresses each message by itself: nothing is kept between two."""
+    """Offers permessage-deflate without context takeover: no window memory between messages."""
 
     def __init__(self) -> None:
         super().__init__(

@@ -30,14 +30,14 @@ __all__ = ["Client", "open_client"]
 
 
 class Client(BaseClient):
-    """Iterate over it for every Item, or over `messages()`; get it from `open_client`.
+    """An async iterator over the Items of a connection that reconnects; made by `open_client`.
 
-    The iteration ends where the client will not come back; with a ClientError if that is not as it
-    should be. Waiting can be cancelled, nothing is lost by that.
+    `messages()` iterates over the messages only. The iteration ends when the client will not
+    reconnect, and raises a ClientError if the cause is a failure. A cancelled wait loses no item.
     """
 
 
-def open_client(  # noqa: PLR0913 -- each has its usual value
+def open_client(  # noqa: PLR0913 -- each has a default
     url: str,
     subscriptions: Subscription | Iterable[Subscription],
     *,
@@ -53,17 +53,17 @@ def open_client(  # noqa: PLR0913 -- each has its usual value
     tls: ssl.SSLContext | None = None,
     rng: random.Random | None = None,
 ) -> AbstractAsyncContextManager[Client]:
-    """Follow `subscriptions` at `url` (ws: or wss:) for the length of the block.
+    """Return a context manager: a client of `url` with `subscriptions`, which runs in its block.
 
-    docs/client.md has what each option does. Raises InvalidUrl, InvalidCredential.
+    docs/client.md describes each option.
 
     Args:
-        url: the server's URL.
-        subscriptions: one or several subscriptions; `Client.subscribe` adds others.
-        token: the JWT for a server with authentication; or an async function that returns one, and
-            raises OSError or ConnectFailed if it has none at the moment.
-        positions: where to resume: an earlier value of `Client.positions`.
-        ids: the value of `Client.ids` at the same time.
+        url: the server's URL (ws: or wss:).
+        subscriptions: the first subscriptions; `Client.subscribe` adds more.
+        token: the JWT for a server with authentication; or an async function that returns the JWT,
+            and raises OSError or ConnectFailed if no JWT can be had at the moment.
+        positions: the positions to resume from: an earlier value of `Client.positions`.
+        ids: the value of `Client.ids` at the same time as `positions`.
         reconnect: reconnect after each disconnect or failed connect that is not final.
         connect_seconds: limit for dialling and handshake together, and for `token` separately.
         silence_seconds: seconds without a byte before the client sends a heartbeat.
@@ -72,6 +72,10 @@ def open_client(  # noqa: PLR0913 -- each has its usual value
         connect: replaces dialling: an async function that returns a `trio.abc.Stream`.
         tls: the TLS context for wss:; by default Python's.
         rng: the random numbers of the jitter.
+
+    Raises:
+        InvalidUrl: if `url` is not a WebSocket URL.
+        InvalidCredential: if `token` is a string with characters that cannot be sent.
     """
     address = read_url(url)
     given = [subscriptions] if isinstance(subscriptions, Subscription) else subscriptions
@@ -93,7 +97,7 @@ def open_client(  # noqa: PLR0913 -- each has its usual value
 
 @asynccontextmanager
 async def _following(client: Client, runner: Runner) -> AsyncIterator[Client]:
-    """Run the client beside the block.
+    """Run `runner` in the background for the length of the block.
 
     The nursery does not see an exception of the block, so the exception is not wrapped in a group.
     """
@@ -104,7 +108,7 @@ async def _following(client: Client, runner: Runner) -> AsyncIterator[Client]:
             yield client
         finally:
             nursery.cancel_scope.cancel()
-            # Only a bug in the runner is raised here; it has cancelled the block, and says why.
+            # Raises only if the runner has a bug: the bug cancelled the block and is its cause.
             await stack.aclose()
 
 

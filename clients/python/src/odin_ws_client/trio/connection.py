@@ -20,17 +20,18 @@ __all__ = ["Connect", "Connection", "dial", "open_stream"]
 
 Connect = Callable[[], Awaitable[trio.abc.Stream]]
 
-# One read of a socket: some 150 messages of a usual size.
+# Bytes per read of the socket: 64 KiB, about 150 messages of 430 bytes.
 _READ_BYTES: Final = 1 << 16
 
-# How long the server may take to answer our close; after that the connection is cut.
+# Time limit for the server's close frame after the client's; then the connection is aborted.
 _CLOSE_SECONDS: Final = 2
 
 
 async def dial(address: ServerAddress, tls: ssl.SSLContext | None) -> trio.abc.Stream:
-    """A TCP connection to `address`, with TLS from the first byte where its URL says so.
+    """Open and return a TCP connection to `address`, with TLS if `address` is secure.
 
-    Raises OSError.
+    Raises:
+        OSError: if the connection or the TLS handshake fails.
     """
     if address.secure:
         return await trio.open_ssl_over_tcp_stream(
@@ -40,7 +41,11 @@ async def dial(address: ServerAddress, tls: ssl.SSLContext | None) -> trio.abc.S
 
 
 async def open_stream(connect: Connect, seconds: float) -> trio.abc.Stream:
-    """Call `connect`. Raises ConnectFailed, also after so many seconds."""
+    """Call `connect` and return its result.
+
+    Raises:
+        ConnectFailed: if `connect` fails, or has not returned after `seconds`.
+    """
     with trio.move_on_after(seconds):
         try:
             return await connect()
@@ -50,12 +55,13 @@ async def open_stream(connect: Connect, seconds: float) -> trio.abc.Stream:
 
 
 class Connection:
-    """A stream with a conversation over it; leave its `async with` to close both."""
+    """A conversation over a stream; the end of its `async with` block closes both."""
 
     def __init__(self, stream: trio.abc.Stream, conversation: Conversation) -> None:
         self._stream = stream
         self._conversation = conversation
-        # A write that did not come to its end has left half a frame: no other may follow.
+        # Whether a write was interrupted. The stream may then end within a frame, so nothing more
+        # is written.
         self._torn = False
         self._woken = False
         self._reading = trio.CancelScope()
@@ -69,10 +75,10 @@ class Connection:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Say goodbye if that is still possible, wait for the answer, but not long, and close."""
+        """Send a close frame if possible, wait up to 2 s for the server's, and disconnect."""
         with trio.move_on_after(_CLOSE_SECONDS, shield=True):
             self._conversation.close()
-            with suppress(trio.BrokenResourceError):  # that it ends is what we want
+            with suppress(trio.BrokenResourceError):  # the connection ends by that too
                 await self._write(self._conversation.data_to_send())
                 await self._until_closed()
             await self._stream.aclose()
@@ -80,7 +86,7 @@ class Connection:
         await trio.aclose_forcefully(self._stream)
 
     async def flush(self) -> None:
-        """Write what the conversation has to say."""
+        """Write the conversation's pending bytes, and wait until the kernel has them all."""
         data = self._conversation.data_to_send()
         if not data:
             return
@@ -98,9 +104,9 @@ class Connection:
         self._conversation.give_up_writing()
 
     async def receive(self) -> Sequence[Item | Checkpoint]:
-        """Wait for the next items, those of one read.
+        """Wait for one read, and return its items.
 
-        There are none where something else is due, or somebody calls `wake`.
+        Returns no items if the deadline or a call of `wake` comes first.
         """
         deadline = self._conversation.deadline(trio.current_time())
         with trio.CancelScope(deadline=deadline) as self._reading:
@@ -118,9 +124,9 @@ class Connection:
         return ()
 
     def wake(self) -> None:
-        """Have `receive` return, or do so at once when it is called: there is something to send.
+        """Make the current or the next call of `receive` return at once, so `flush` can write.
 
-        Others do not send themselves, so nobody has to wait for his turn.
+        Only the runner's task writes to the stream: other tasks call `wake`, and need no lock.
         """
         self._woken = True
         self._reading.cancel()

@@ -20,14 +20,21 @@ __all__ = ["Runner"]
 
 @attrs.define(eq=False)
 class Runner:
-    """Puts what comes into `queue`, each read of the socket as a batch."""
+    """The loop that connects and reconnects, and puts the items of each read into `queue`."""
 
     connect: Connect
+    """Opens the byte stream of a new connection."""
     reconnector: Reconnector
+    """Decides whether and when to connect again."""
     queue: BatchQueue
+    """The batches of items for the consumer."""
 
     async def run(self) -> None:
-        """Until coming back makes no sense. Raises ClientError where that is not as it should."""
+        """Connect and reconnect; return when the client will not reconnect.
+
+        Raises:
+            ClientError: if the client will not reconnect because of a failure.
+        """
         while True:
             departure = await self._connect_once()
             await self.queue.put((departure.disconnected,))
@@ -38,12 +45,16 @@ class Runner:
             await trio.sleep(departure.disconnected.retry_in)
 
     def close(self, error: ClientError | None) -> None:
-        """Nothing will come any more; `error`: if that is not as it should be."""
+        """Close the queue, and reject the requests without an answer.
+
+        Args:
+            error: the failure that ended the client, if any.
+        """
         self.queue.close()
         self.reconnector.requests.close(error)
 
     async def _connect_once(self) -> Departure:
-        """One connection, from the attempt to its end."""
+        """Connect, serve the connection to its end, and return its outcome."""
         reconnector, seconds = self.reconnector, self.reconnector.timing.connect
         try:
             token = await current_token(reconnector.credentials, seconds)
@@ -62,7 +73,7 @@ class Runner:
     async def _follow(
         self, conversation: Conversation, connection: Connection, nursery: trio.Nursery
     ) -> None:
-        """Until the conversation ends."""
+        """Run `conversation` over `connection` to its end, with the application's requests."""
 
         def send_requests() -> None:
             conversation.send_requests(trio.current_time())
@@ -78,8 +89,8 @@ class Runner:
         while True:
             await connection.flush()
             if items:
-                # It waits while the consumer has enough: then nothing is read, and the server
-                # notices.
+                # Back-pressure: while the queue is full nothing is read, so the TCP window closes
+                # and the server's send queue for this client grows.
                 await self.queue.put(items)
             if conversation.end is not None:
                 return

@@ -1,4 +1,4 @@
-"""Calls the function that returns tokens, with a bound on its time."""
+"""Calls the application's token function with a timeout."""
 
 from __future__ import annotations
 
@@ -11,14 +11,19 @@ __all__ = ["current_token", "fetch_token"]
 
 
 async def current_token(credentials: Credentials, seconds: float) -> str | None:
-    """The token for a new connection. Raises ConnectFailed, also after so many seconds."""
+    """Return the token for a new connection; None if the client has no credentials.
+
+    Raises:
+        ConnectFailed: if the token function fails, or has not returned after `seconds`; as
+            InvalidCredential if the token has characters that cannot be sent.
+    """
     if credentials.source is not None:
         credentials.hold(await _call(credentials.source, seconds))
     return credentials.current
 
 
 async def fetch_token(credentials: Credentials, seconds: float) -> object:
-    """Return the function's token; None if it has none at the moment."""
+    """Call the token function; return its token, or None if the call fails or times out."""
     assert credentials.source is not None
     try:
         return await _call(credentials.source, seconds)
