@@ -22,10 +22,15 @@ class Backoff:
         least: float | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        """`least`: the shortest wait, by default half of `first`. `rng`: the source of jitter.
+        """Start with a short wait.
 
-        `maximum` may be a setting that is shorter than `first`: then `maximum` bounds each wait.
-        Raises ValueError unless both are above 0.
+        Args:
+            first: the ceiling of the first wait, seconds.
+            maximum: the highest ceiling; may be below `first` if it is a setting.
+            least: the shortest wait, by default half of `first`.
+            rng: the source of jitter.
+
+        Raises ValueError unless `first` and `maximum` are above 0.
         """
         if first <= 0 or maximum <= 0:
             raise ValueError(f"seconds must be above 0, not {first} and {maximum}")

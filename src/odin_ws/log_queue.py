@@ -91,10 +91,10 @@ class LogQueue(QueueHandler):
         self.queue.put_nowait(record.message)
 
     def _write_next(self, line: str) -> None:
-        """In the thread: write a line, and possibly one about dropped lines."""
+        """Write a line, and possibly one about dropped lines. Runs in the thread."""
         if not self._could_write(line):
             self._failed += 1
-        # At half of the limit: earlier, the line would be one of many.
+        # Only below half of the limit: otherwise more lines would be dropped soon.
         elif (
             self._taken_lines - self._done_lines <= self._max_lines // 2
             and self._taken_bytes - self._done_bytes <= self._max_bytes // 2
@@ -133,7 +133,7 @@ class _Listener(QueueListener):
         self._write = write
 
     def handle(self, record: Any) -> None:
-        """In the thread, for each item of the queue."""
+        """Call the function for an item of the queue. Runs in the thread."""
         self._write(record)
 
 

@@ -22,11 +22,7 @@ __all__ = ["Service"]
 
 @attrs.define(eq=False)
 class Service:
-    """One running service.
-
-    `certificate`: None without TLS. `address`: for subscribers, with
-    the bound port; None before the server listens.
-    """
+    """One running service."""
 
     settings: Settings
     source_status: SourceStatus
@@ -36,10 +32,13 @@ class Service:
     read_scheduler: ReadScheduler
     lifecycle: Lifecycle
     certificate: Certificate | None = None
+    """None without TLS."""
     dead_letters: DeadLetterStats = attrs.field(factory=DeadLetterStats)
     canary: CanaryStats = attrs.field(factory=CanaryStats)
     address: Address | None = None
+    """The address for subscribers, with the bound port; None before the server listens."""
     started_at: float = attrs.field(factory=trio.current_time)
+    """Trio's clock, seconds."""
 
     @property
     def kafka_is_live(self) -> bool:

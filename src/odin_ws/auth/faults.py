@@ -26,7 +26,7 @@ class JwtFault(StrEnum):
     OTHER_USER = "other_user"
 
 
-# What the client may know. A forger learns nothing about why a JWT failed: times are checked after
+# The texts for clients. A forger learns nothing about why a JWT failed: times are checked after
 # the signature.
 _SENTENCES: Final = {
     JwtFault.EXPIRED: "the token has expired",

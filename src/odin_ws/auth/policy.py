@@ -22,7 +22,7 @@ class PolicyError(ValueError):
 
 
 class Subject(StrEnum):
-    """Who may read a category without a `channels` claim."""
+    """The users that may read a category without a `channels` claim."""
 
     EVERYONE = "everyone"
     GRANTED = "granted"
@@ -31,7 +31,7 @@ class Subject(StrEnum):
 
 @attrs.frozen
 class Rule:
-    """Who may read: everyone; nobody without `channels`; or owners, by their `claim`."""
+    """A rule: everyone may read, nobody without `channels`, or owners by their `claim`."""
 
     who: Subject
     claim: str = "sub"

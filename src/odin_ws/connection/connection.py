@@ -87,10 +87,10 @@ class Reader(Protocol):
 
 
 class Connection:
-    """A WebSocket or an event stream. `closing`: its disconnect reason, set with the state.
+    """A WebSocket or an event stream.
 
-    `hub` writes its pending messages, and is notified whenever the send queue becomes empty.
-    `grant`: what the client may read, until a new JWT replaces it.
+    The hub writes the connection's pending messages, and is notified whenever the send queue
+    becomes empty.
     """
 
     __slots__ = (
@@ -128,8 +128,10 @@ class Connection:
         self.peer = peer
         self.framing = framing
         self.grant = grant
+        """What the client may read, until a new JWT replaces the grant."""
         self.state = ConnectionState.HANDSHAKE
         self.closing: DisconnectReason | None = None
+        """The disconnect reason, set together with the state."""
         self.opened_at = self.last_received_at = trio.current_time()
         self.bytes_received = 0
         self.send_queue = SendQueue(

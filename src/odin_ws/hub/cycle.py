@@ -30,7 +30,7 @@ class Cycle:
 
 
 class Queue:
-    """The items from the source that were not taken yet: in `left`, then in the channel."""
+    """The items of the source that the hub has not taken: in `left`, then in the channel."""
 
     __slots__ = ("_inbox", "left")
 

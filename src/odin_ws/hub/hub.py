@@ -31,10 +31,13 @@ __all__ = ["Hub"]
 class Hub:
     """Subscriptions, positions, and the messages of each subscriber.
 
-    `interval`: seconds between the starts of two cycles, on average; 0 for none.
-    `cycle_bytes`: limit of one cycle's records with subscribers, exceeded by at most one record. A
-    subscriber to everything gets them as one write; the rest waits in the hub, in the channel and
-    in Kafka. `max_filters`: limit of distinct filters of all subscriptions.
+    Args:
+        ingest: takes the records; has the stream, the history and the snapshots.
+        interval: seconds between the starts of two cycles, on average; 0 for none.
+        cycle_bytes: limit of one cycle's records with subscribers, exceeded by at most one record.
+            A subscriber to everything gets them in one write; further records wait in the hub, in
+            the channel and in Kafka.
+        max_filters: limit of distinct filters of all subscriptions.
     """
 
     def __init__(

@@ -91,7 +91,7 @@ class CycleEncoder:
         return encoded
 
     def is_written_alone(self, pending: Due, form: WireFormat) -> bool:
-        """Whether one subscriber gets this uncompressed: then nothing is shared."""
+        """Return whether one subscriber gets the messages uncompressed: nothing is shared."""
         return pending.receivers == 1 and (
             form.window_bits == NO_WINDOW
             or sum(len(message.value) for message in pending) < _LEAST_BYTES_FOR_FEW

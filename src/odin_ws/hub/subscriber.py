@@ -83,20 +83,7 @@ class Merger:
 
 
 class Subscriber:
-    """A receiver of messages: its patterns, its sequence number, and its send queue.
-
-    `deliver` takes whole frames, never waits and never raises: it is the connection's send queue.
-    `form`: the wire format of its messages.
-    `pending`: the messages of the running dispatch cycle that are not written yet; shared with
-    other subscribers, so it is replaced, never changed. `conflation`: for `delivery: "latest"`.
-    `resend_from`: the hub order since which its numbers have no gap under the same patterns, so
-    that sent messages can be found again. `wants_positions`: it gets positions periodically.
-    `live_from`: by pattern, the positions from which on it was sent everything. `categories`: how
-    many of its patterns end in each category, or in `*`, so that its topics are found without
-    looking at a thousand patterns. `options`: by pattern, of subscriptions with options; None
-    without any.
-    `paces`: by rate, the messages at that rate; None without such subscriptions.
-    """
+    """A receiver of messages: its patterns, its sequence number, and its send queue."""
 
     __slots__ = (
         "categories",
@@ -115,18 +102,31 @@ class Subscriber:
 
     def __init__(self, deliver: Callable[[bytes], None], form: WireFormat | None = None) -> None:
         self.deliver = deliver
+        """Sends whole frames, never waits and never raises: the connection's send queue."""
         self.form = form or wire_format()
+        """The wire format of the messages."""
         self.patterns: set[str] = set()
         self.categories: dict[str, int] = {}
+        """The number of patterns by category, or `*`: finds the topics of a thousand patterns."""
         self.seq = 0
+        """The sequence number of the last message."""
         self.pending: Due | None = None
+        """The messages of the running dispatch cycle that are not written yet. The list is shared
+        with other subscribers, so it is replaced, never changed."""
         self.conflation: Conflation | None = None
+        """The held messages of a client with `delivery: "latest"`."""
         self.resend_from = 0
+        """The hub order since which sequence numbers have no gap and patterns have not changed:
+        sent messages can be found again from there on."""
         self.wants_positions = False
+        """Whether the client gets positions periodically."""
         self.live_from: dict[str, LiveFrom] = {}
+        """By pattern the positions from which on all its messages were sent."""
         self.options: dict[str, SubscriptionOptions] | None = None
+        """By pattern the options of subscriptions that have some; None without any."""
         self.paces: dict[float, Pace] | None = None
+        """By rate the messages at that rate; None without such subscriptions."""
 
     def options_of(self, pattern: str) -> SubscriptionOptions:
-        """Return the options of its subscription to a pattern."""
+        """Return the options of the subscription to a pattern."""
         return PLAIN if self.options is None else self.options.get(pattern, PLAIN)

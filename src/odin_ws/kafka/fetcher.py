@@ -186,7 +186,7 @@ class Fetcher:
         self._ready.wake()
 
     def record_epoch(self, key: TopicPartition) -> int:
-        """The leader epoch of the last record read of a partition; NO_EPOCH if it is not known."""
+        """Return the leader epoch of the last record read of a partition; NO_EPOCH if unknown."""
         partition = self.partitions.get(key)
         return NO_EPOCH if partition is None else partition.record_epoch
 

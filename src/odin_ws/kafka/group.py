@@ -373,7 +373,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
         return found, failed
 
     def _is_same_log(self, key: TopicPartition, mark: LogMark) -> bool:
-        """Whether a stored position is of the log that the topic has now."""
+        """Return whether a committed position is of the topic's present log."""
         topic_id = self._layout.topic_ids.get(key.topic)
         is_same = topic_id is None or mark.topic_id in {None, topic_id}
         if not is_same:

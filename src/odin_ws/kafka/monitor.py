@@ -49,12 +49,9 @@ _THROTTLED: Final = "a quota of the broker delays the fetches"
 class Monitor:
     """Requests layout and lag, and publishes the status from them and the fetcher's problems.
 
-    `interval`: seconds between two requests, and for which a problem may last before it is shown.
-    `positions`: by partition the offset after the records of the hub, for the lag; they advance.
-    `started_ms`: when the layout was first known, epoch ms. `layout_changed` is set, and replaced,
-    when partitions appear. `history_ended` is set by the source: nothing is live before.
-    `without_start_offset`: partitions with unknown start offset, and `own_problem`: what keeps the
-    source as a whole from reading; the source and the group set both.
+    Args:
+        interval: seconds between two requests, and for which a problem may last unshown.
+        positions: by partition the offset after the records of the hub, for the lag; it advances.
     """
 
     _source_status: SourceStatus
@@ -64,11 +61,17 @@ class Monitor:
     _interval: float
     _positions: Mapping[TopicPartition, int]
     started_ms: int | None = None
+    """When the layout was first known, epoch ms."""
     layout_changed: trio.Event = attrs.field(factory=trio.Event)
+    """Set, and replaced, when partitions appear."""
     history_ended: trio.Event = attrs.field(factory=trio.Event)
+    """Set by the source; the status is not live before."""
     leaders: dict[TopicPartition, int | None] = attrs.field(factory=dict)
+    """By partition the node id of its leader; None without one."""
     without_start_offset: dict[TopicPartition, Problem] = attrs.field(factory=dict)
+    """Partitions whose start offset is unknown; the source and the group set it."""
     own_problem: Problem | None = None
+    """What keeps the source as a whole from reading; the source and the group set it."""
     _cluster_problem: Problem | None = None
     _topic_problems: dict[str, Problem] = attrs.field(factory=dict)
     _held: dict[TopicPartition, Problem] = attrs.field(factory=dict)

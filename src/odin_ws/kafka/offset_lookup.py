@@ -97,7 +97,7 @@ def resolve(
         return error_text(error)
     first_offset = 0 if first is None else first.offset
     if partition.lookup is GapReason.RECREATED:
-        # Everything in the new log is new.
+        # No record of the new log was read.
         return OffsetReset(first_offset, GapReason.RECREATED)
     at = partition.position
     knows_epoch = epoch_end.epoch != NO_EPOCH
@@ -108,7 +108,7 @@ def resolve(
         epoch = epoch_end.epoch if offset == epoch_end.offset else NO_EPOCH
         return OffsetReset(offset, GapReason.TRUNCATED, epoch)
     if end is not None and at > end.offset and not knows_epoch:
-        # Never back to the beginning: the records there were delivered, as far as known.
+        # Not at the beginning: the records there were delivered, as far as known.
         return OffsetReset(end.offset, GapReason.TRUNCATED)
     return None
 

@@ -59,47 +59,47 @@ class OffsetReset:
 
 @attrs.define(eq=False)
 class Partition:
-    """One partition.
-
-    Positions are offsets of the next record; epochs are the leader's, -1 if unknown.
-
-    `position`: of the next fetch; buffered records are before it.
-    `record_epoch`: of the last record read.
-    `validated_epoch`: of the leader whose log is known to have everything before `position`.
-    `has_answered`: whether a fetch has ever succeeded.
-    `seen_at`: when a fetch or metadata last showed that its topic was not recreated.
-    `doubted_at`: since when its topic may have been recreated; None once that was ruled out.
-    `truncated`: the last look-up's result, if it was a truncation that is not confirmed yet.
-    `high_watermark`, `last_stable`: as the leader last reported; -1 before.
-    `out_of_range_at`, `corrupt_at`: the position of one such failure; a second one confirms it.
-    `fetch_bytes`: the size of the next fetch, if a batch is larger than a usual fetch.
-    """
+    """One fetched partition. Leader epochs are -1 if unknown; times are Trio's clock, seconds."""
 
     key: TopicPartition
     position: int
+    """The offset of the next fetch; buffered records are before it."""
     leader: int | None = None
+    """The node id of the leader; None without one."""
     leader_epoch: int = NO_EPOCH
     record_epoch: int = NO_EPOCH
+    """The leader epoch of the last record read."""
     validated_epoch: int = NO_EPOCH
+    """The epoch of the last leader whose log is known to have everything before `position`."""
     state: PartitionState = PartitionState.READING
     retry_at: float = 0.0
+    """The end of the back-off."""
     problem: Problem | None = None
     has_answered: bool = False
+    """Whether a fetch has ever succeeded."""
     seen_at: float = -math.inf
+    """When a fetch or metadata last showed that the topic was not recreated."""
     doubted_at: float | None = None
+    """Since when the topic may have been recreated; None once that was ruled out."""
     truncated: OffsetReset | None = None
+    """The last look-up's result, if it was a truncation that is not confirmed yet."""
     high_watermark: int = -1
+    """The log's end as the leader last reported it; -1 before."""
     last_stable: int = -1
+    """The last stable offset as the leader last reported it; -1 before."""
     out_of_range_at: int | None = None
+    """The position at which one fetch was out of range; a second one confirms it."""
     corrupt_at: int | None = None
+    """The position at which one fetch had a corrupt batch; a second one confirms it."""
     fetch_bytes: int | None = None
-    # The reason for an offset lookup; None to find it out from the log.
+    """The size of the next fetch, if a batch is larger than a usual fetch."""
     lookup: GapReason | None = None
-    # Whether a fetch has shown that the position is out of range.
+    """The reason for an offset lookup; None to determine it from the log."""
     is_out_of_range: bool = False
+    """Whether a fetch has shown that the position is out of range."""
     buffered_bytes: int = 0
-    # Whether the partition is in the fetcher's queue of partitions to take from.
     ready: bool = False
+    """Whether the partition is in the fetcher's queue of partitions to take from."""
     _fetch_from: FetchFrom = _NOWHERE
     _buffer: deque[tuple[list[Record], int] | OffsetReset] = attrs.field(factory=deque)
     _backoff: Backoff = attrs.field(

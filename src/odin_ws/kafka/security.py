@@ -246,7 +246,10 @@ class _RecordedTokens(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka 
 
 
 def _is_about_ours(error: ssl.SSLError) -> bool:
-    """Whether the broker sent a TLS alert: with TLS 1.3 it comes after the handshake."""
+    """Return whether the broker rejected our certificate by a TLS alert.
+
+    With TLS 1.3 the alert comes after the handshake.
+    """
     reason = error.reason or ""
     return "_ALERT_" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason)
 

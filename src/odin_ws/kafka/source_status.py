@@ -46,28 +46,26 @@ class SourceProblem:
 
 @attrs.define(eq=False)
 class SourceStatus:
-    """The status of a source.
-
-    `state` can be waited on. `since`: when it changed (Trio's clock, seconds).
-    `lag`: by topic the records of the broker that were not read yet, at the last probe.
-    `problems`: topics or partitions that are not read while the rest is live. `stalled_topics`:
-    topics with partitions whose problem has lasted, sent to subscribers; can be waited on.
-    `held_partitions`: partitions whose newest records an open transaction holds back.
-    """
+    """The status of a source. Tasks can wait for a change of `state` or `stalled_topics`."""
 
     state: AsyncValue[SourceState] = attrs.field(factory=lambda: AsyncValue(SourceState.STARTING))
     since: float = attrs.field(factory=trio.current_time)
+    """When the state last changed: Trio's clock, seconds."""
     reason: str = "not connected yet"
     paced: bool = False
     lag: Mapping[str, int] = attrs.field(factory=dict)
+    """By topic the number of the broker's records that were not read yet, at the last probe."""
     missing_topics: frozenset[str] = frozenset()
     problems: Sequence[SourceProblem] = ()
+    """Topics or partitions that are not read while the others are live."""
     stalled_topics: AsyncValue[frozenset[str]] = attrs.field(
         factory=lambda: AsyncValue(frozenset[str]())
     )
+    """Topics with partitions whose problem has lasted; subscribers get a notice."""
     _reported: frozenset[str] = frozenset()
     lost_records: int = 0
     held_partitions: int = 0
+    """The number of partitions whose newest records an open transaction holds back."""
 
     def transition(self, state: SourceState, reason: str = "") -> None:
         """Change the state; logs a change once, a repetition only updates the reason."""

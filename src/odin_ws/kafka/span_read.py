@@ -161,7 +161,7 @@ class SpanRead(AsyncIterator[Sequence[Record]]):
         self._see(self._left)
 
     def _is_another(self, name: str, topic: TopicLayout) -> bool:
-        """Whether the topic was recreated after the caller's offsets or after the first request."""
+        """Return whether the topic's id differs from the caller's, or from the first response's."""
         if topic.topic_id is None:
             return False
         return self._topic_ids.setdefault(name, topic.topic_id) != topic.topic_id

@@ -27,17 +27,18 @@ _FIRST_RETRY_SECONDS: Final = 0.2
 
 @attrs.frozen
 class StartOffsets:
-    """`starts`: by partition the first offset to read. `ends`: the end of history.
-
-    `failed`: by partition why the start is unknown, in words. `is_first`: the instance starts.
-    `epochs`: for partitions that start at the log's end, the leader epoch there, if known.
-    """
+    """The start offsets of some partitions, or why they are unknown."""
 
     starts: Mapping[TopicPartition, int]
+    """By partition the first offset to read."""
     ends: Mapping[TopicPartition, int]
+    """By partition the end of history: records before it are history."""
     failed: Mapping[TopicPartition, str]
+    """By partition why the start is unknown, in words."""
     is_first: bool = False
+    """Whether the instance starts with these partitions."""
     epochs: Mapping[TopicPartition, int] = attrs.field(factory=dict)
+    """For partitions that start at the log's end, the leader epoch there, if known."""
 
 
 class StartOffsetFinder:

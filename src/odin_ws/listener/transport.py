@@ -46,7 +46,7 @@ class Transport(Protocol):
         ...
 
     def unacknowledged(self) -> int:
-        """The bytes that were sent and that the peer has not confirmed yet."""
+        """Return the number of sent bytes that the peer has not acknowledged yet."""
         ...
 
     def send_eof(self) -> None:

@@ -1,4 +1,4 @@
-"""Gaps: the records between a client's positions and the log that a replay cannot bring."""
+"""Gaps: the records after a client's positions that a replay cannot send, and why."""
 
 from __future__ import annotations
 

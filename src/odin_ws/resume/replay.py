@@ -143,7 +143,7 @@ class Replay:
             await self._deliver()
 
     def _enter(self, state: ReplayState) -> None:
-        """Go on to the next state."""
+        """Advance to the next state."""
         assert state == self._state + 1, f"{state.name} after {self._state.name}"
         self._state = state
 
@@ -237,7 +237,7 @@ class Replay:
         # From here on the deadline moves with the progress of the scan.
         self._patience.deadline = math.inf
         try:
-            # A changed log is not read further before `wait_until_reached` has looked at it.
+            # If the log has changed, `wait_until_reached` runs before the next read.
             while cursor.ended is None and not self._finder.is_outdated:
                 await self._follow(cursor)
         finally:

@@ -28,7 +28,7 @@ _SCAN_BYTES: Final = 16 << 20
 _LEAST_BYTES: Final = 16 << 10
 
 # The time for which a scan keeps the event loop, and the number of records (4 us each) or of
-# clients woken (50 us each) after which it looks at the clock.
+# clients woken (50 us each) after which the scan checks the clock.
 _SLICE_SECONDS: Final = 0.002
 _SLICE_RECORDS: Final = 32
 _SLICE_CLIENTS: Final = 32

@@ -51,20 +51,18 @@ Names = dict[str, Sequence[str]]
 
 @attrs.frozen
 class SubscriptionLimits:
-    """The limits of one client.
-
-    `patterns`: their number. `threshold_bytes`: with more unsent bytes, a connection with
-    `delivery: "latest"` gets no more; with more than `held_bytes` of held messages in addition it
-    is slow.
-    `grace`: seconds that the oldest byte of another connection may wait; `stuck`: seconds for which
-    one with `delivery: "latest"` may read nothing at all.
-    """
+    """The limits of one client."""
 
     patterns: int
+    """Number of patterns."""
     threshold_bytes: int
+    """Unsent bytes from which on a client with `delivery: "latest"` gets no further messages."""
     held_bytes: int
+    """Bytes of held messages beyond which a client with `delivery: "latest"` is slow."""
     grace: float
+    """Seconds that the oldest unsent byte of other clients may wait."""
     stuck: float
+    """Seconds for which a client with `delivery: "latest"` may read nothing."""
     pattern_bytes: int = 64 << 10
     """Total length of the patterns, in UTF-8."""
     filters: int = 10

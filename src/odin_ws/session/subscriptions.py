@@ -122,7 +122,7 @@ class Subscriptions:
     async def _settled(self) -> None:
         """Wait while a waiting command is executed.
 
-        Its subscriptions are neither live nor replaying yet.
+        The command's subscriptions are neither live nor replaying yet.
         """
         while self._prepared is not None:
             await self._prepared.wait()
@@ -151,7 +151,7 @@ class Subscriptions:
         return gone, rejected
 
     def _has_any(self, patterns: Collection[str]) -> bool:
-        """Whether one of these is live or replaying."""
+        """Return whether one of these patterns is live or replaying."""
         if not self._subscriber.patterns.isdisjoint(patterns):
             return True
         coming = () if self._replay is None else self._replay.patterns
@@ -242,13 +242,13 @@ class Subscriptions:
     # ---- immediate work
 
     def _can_tell(self, command: Subscribe) -> bool:
-        """Whether the positions are known, if the client requests them."""
+        """Return whether the ack can have positions, if the client requests them."""
         return not command.positions or self._hub.stream.history_loaded.is_set()
 
     def _subscribe(
         self, command: Subscribe, admitted: Admitted, options: SubscriptionOptions
     ) -> None:
-        """Make names live together, and respond before their first message."""
+        """Make all admitted names live, and send the ack before their first message."""
         subscriber, hub = self._subscriber, self._hub
         names = admitted.names
         patterns = patterns_in(names)

@@ -14,7 +14,7 @@ __all__ = ["ORDERS", "all_of", "among", "any_of", "exists", "has_prefix", "negat
 
 
 def all_of(tests: Sequence[Test]) -> Test:
-    """All conditions."""
+    """Return a test that all conditions are met."""
 
     def matches(fields: Fields) -> bool:
         for test in tests:  # noqa: SIM110 -- a generator for each record would take twice as long
@@ -26,7 +26,7 @@ def all_of(tests: Sequence[Test]) -> Test:
 
 
 def any_of(tests: Sequence[Test]) -> Test:
-    """At least one condition."""
+    """Return a test that at least one condition is met."""
 
     def matches(fields: Fields) -> bool:
         for test in tests:  # noqa: SIM110 -- as above
@@ -38,7 +38,7 @@ def any_of(tests: Sequence[Test]) -> Test:
 
 
 def negated(test: Test) -> Test:
-    """The opposite of a condition."""
+    """Return a test that a condition is not met."""
 
     def matches(fields: Fields) -> bool:
         return not test(fields)
@@ -56,7 +56,7 @@ def exists(name: str) -> Test:
 
 
 def has_prefix(name: str, prefix: str) -> Test:
-    """The field is a string with this prefix, also if the string is written as a number."""
+    """Return a test that the field is a string with this prefix, even one with a number."""
 
     def matches(fields: Fields) -> bool:
         value = fields[name]
@@ -68,7 +68,7 @@ def has_prefix(name: str, prefix: str) -> Test:
 def among(
     name: str, constants: AbstractSet[Number | str], literals: AbstractSet[bool | None]
 ) -> Test:
-    """The field is one of these: numbers by value, strings, and true, false or null."""
+    """Return a test that the field is one of these: numbers by value, strings, literals."""
 
     def matches(fields: Fields) -> bool:
         number = fields.numbers[name]
@@ -120,7 +120,5 @@ ORDERS: Final[dict[str, Callable[[str, Number | str], Test]]] = {
     "gt": _gt,
     "gte": _gte,
 }
-"""The field is before or after a constant: numbers by value, other strings by code points.
-
-A number and a string that is none are not compared: no such condition is met.
-"""
+"""Return tests that the field is before or after a constant: numbers by value, other strings by
+code points. A number and a string that is not written as one have no order: no test is met."""

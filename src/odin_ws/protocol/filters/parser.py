@@ -116,7 +116,7 @@ def _read_group(kind: str, value: Any, place: str, depth: int) -> _Part:
 
 
 def _joined(kind: str, parts: Sequence[_Part]) -> _Part:
-    """Parts joined by `and` or `or`, each once."""
+    """Return the parts joined by `and` or `or`, without duplicates."""
     distinct = {part.key: part for part in parts}
     if len(distinct) == 1:
         (one,) = distinct.values()
@@ -207,7 +207,7 @@ def _among(name: str, constants: Collection[_Constant]) -> _Part:
 
 
 def _read_constant(value: Any, place: str) -> _Constant:
-    """A constant; a string that is written as a number is that number."""
+    """Return a constant; a string that is written as a number becomes that number."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
