@@ -1,9 +1,9 @@
-// Several messages in one frame: docs/protocol.md, Batches.
+// Splits batches, frames with several messages: docs/protocol.md, Batches.
 
 /** @import { Message } from "../types/index.d.ts" */
 
 /**
- * The messages of a batch, each as if it had come in a frame of its own.
+ * Yields the messages of a batch, each with the fields of a message in its own frame.
  * @param {{ seq: number, skipped?: number, replay?: true, ahead?: true, messages: object[] }} batch
  * @returns {Generator<Message>}
  */

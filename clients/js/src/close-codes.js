@@ -1,19 +1,19 @@
-// Which ends of a connection are final: docs/protocol.md, Closes.
+// Close codes, and which of them are final: docs/protocol.md, Closes.
 
-/** The client closed, or has to stop: the URL or the subscription was rejected. */
+/** The client closed the feed, or the URL or the subscription was rejected. */
 export const NORMAL = 1000;
-/** The server sent something that is not the protocol. */
+/** The server sent a frame that violates the protocol. */
 export const VIOLATION = 1002;
 /** No close frame came. */
 export const ABNORMAL = 1006;
-/** Messages are missing; the client leaves the connection and resumes. Never sent. */
+/** Messages are missing: the client closes the connection and resumes. Never sent. */
 export const GAP = 4000;
-/** The server rejected the subscription, and may accept it later. */
+/** The server rejected the subscription for now. */
 export const TRY_AGAIN_LATER = 1013;
 
 /** The token has expired, or is not valid. */
 export const TOKEN_EXPIRED = 4401;
-/** Access is not granted, or not any more. */
+/** Access is not granted, or was revoked. */
 export const REVOKED = 4403;
 
 const POLICY = 1008;
@@ -21,11 +21,11 @@ const POLICY = 1008;
 // Another connection would end with the same code.
 const FINAL = new Set([NORMAL, VIOLATION, 1003, 1007, 1009, 1010, TOKEN_EXPIRED, REVOKED]);
 
-// One of the three reasons of 1008; a slow client may come back, this one sends bad commands.
+// 1008 has three reasons. A slow or flooding client may reconnect; this reason is final.
 const BAD_COMMANDS = "too many bad messages";
 
 /**
- * Whether a client must not reconnect after this close.
+ * Returns whether a client must not reconnect after this close.
  * @param {number} code
  * @param {string} reason
  * @param {boolean} renewable whether the client can fetch another token
@@ -36,7 +36,7 @@ export function isFinal(code, reason, renewable) {
 }
 
 /**
- * Whether the server closed because of this client: the back-off then goes on.
+ * Returns whether the close is for a fault of this client, and so does not reset the back-off.
  * @param {number} code
  */
 export function isFailure(code) {

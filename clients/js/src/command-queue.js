@@ -1,4 +1,4 @@
-// The commands of a client, one after the other: what resumes, then what the application asks for.
+// The command sequence of a connection: first the resumes, then the requests of the application.
 
 import { unsubscribe } from "./commands.js";
 import { filterNames, namesOf } from "./names.js";
@@ -10,7 +10,7 @@ import { newGroup, stepText } from "./subscription-set.js";
 /** @import { Step, SubscriptionSet } from "./subscription-set.js" */
 
 /**
- * What the application asks for, until it is answered.
+ * A subscribe or unsubscribe of the application; `resolve` or `reject` is called with the answer.
  * @typedef {{ kind: "subscribe" | "unsubscribe", subscription: Subscription,
  *   resolve: (answer: any) => void, reject: (error: Error) => void }} Request
  */
@@ -18,9 +18,9 @@ import { newGroup, stepText } from "./subscription-set.js";
 const NOT_SUBSCRIBED = "NOT_SUBSCRIBED";
 
 /**
- * Each command waits for the answer to the one before: the server's answer to a command above the
- * rate limit does not say which command it was. A request stays until it is answered, so a new
- * connection sends it again.
+ * The queue of a feed's commands. Each command waits for the answer to the previous command,
+ * because the server's error for a command above the rate limit does not name the command. A
+ * request stays queued until its answer, so a new connection sends an unanswered request again.
  */
 export class CommandQueue {
   #set;
@@ -31,7 +31,7 @@ export class CommandQueue {
   /** The id of the last command. */
   #id = 0;
 
-  // In flight: a step, or the end of some names; and whose request it is.
+  // The command in flight: a step, or names to unsubscribe; and its requests.
   /** @type {Step | null} */
   #step = null;
   /** @type {{ names: Names, rejected: Rejection[] } | null} */
@@ -44,21 +44,26 @@ export class CommandQueue {
     this.#set = set;
   }
 
-  /** @param {Request} request */
+  /**
+   * Queues a request.
+   * @param {Request} request
+   */
   add(request) {
     this.#requests.push(request);
   }
 
+  /** Whether a command is in flight. */
   get awaitsAnswer() {
     return this.#step !== null || this.#ending !== null;
   }
 
+  /** Whether an unsubscribe is in flight. */
   get awaitsEnd() {
     return this.#ending !== null;
   }
 
   /**
-   * Whether an error is the answer to the command in flight; above the rate limit it has no id.
+   * Returns whether an error answers the command in flight; a rate limit error has no id.
    * @param {{ id?: unknown }} error
    */
   isAnswer({ id = this.#id }) {
@@ -67,14 +72,14 @@ export class CommandQueue {
 
   // ---- a new connection
 
-  /** What is to be unsubscribed is not resumed. */
+  /** Plans a new connection; answers pending unsubscribes, whose names are not resumed. */
   begin() {
     [this.#step, this.#ending, this.#answering, this.#id] = [null, null, [], 0];
     while (this.#requests[0]?.kind === "unsubscribe") this.#endAtOnce(this.#requests[0]);
     this.#plan = this.#set.plan();
   }
 
-  /** The same for a stream: one request has everything that is asked for. */
+  /** Plans a new stream: one HTTP request for all subscriptions, with those still requested. */
   beginStream() {
     [this.#step, this.#ending, this.#answering, this.#id] = [null, null, [], 0];
     this.#plan = [];
@@ -119,8 +124,8 @@ export class CommandQueue {
   // ---- commands
 
   /**
-   * The next command, if none is in flight. The server carries out what begins something after a
-   * replay; what ends something, at once.
+   * Returns the next command; null if a command is in flight or none is pending. During a replay
+   * the server defers subscribe and resume, so only an unsubscribe is returned.
    * @param {boolean} isReplaying
    */
   next(isReplaying) {
@@ -133,7 +138,7 @@ export class CommandQueue {
     return this.text();
   }
 
-  /** The command in flight. */
+  /** Returns the text of the command in flight. */
   text() {
     if (this.#step !== null) return stepText(this.#step, this.#id);
     return unsubscribe(this.#id, this.#ending?.names ?? {});
@@ -165,7 +170,7 @@ export class CommandQueue {
   }
 
   /**
-   * What of it is subscribed; without anything the request is rejected.
+   * Returns the subscribed names of a request; rejects a request without any, and returns null.
    * @param {Request} request
    * @returns {{ names: Names, rejected: Rejection[] } | null}
    */
@@ -183,8 +188,8 @@ export class CommandQueue {
   // ---- answers
 
   /**
-   * The step in flight has taken effect. Returns it, and the positions that its replay moves if it
-   * runs beside live messages.
+   * Completes the step in flight, which has taken effect. Returns the step, and the tracker that
+   * its replay advances if the replay runs beside live messages.
    * @param {any} ack
    * @param {boolean} isStream
    * @returns {{ step: Step, behind: OffsetTracker | null }}
@@ -233,7 +238,7 @@ export class CommandQueue {
   }
 
   /**
-   * The names in flight have ended.
+   * Completes the unsubscribe in flight.
    * @param {any} ack
    */
   unsubscribed(ack) {
@@ -241,7 +246,7 @@ export class CommandQueue {
     const [request] = this.#answering;
     [this.#ending, this.#answering] = [null, []];
     if (ending === null || request === undefined) return;
-    // Also what the server has ended before, because a token did not grant it.
+    // Includes names that the server has ended before, because a new token did not grant them.
     this.#set.end(ending.names);
     this.#set.forgetOthers();
     const rejected = [...(ack.rejected ?? []), ...ending.rejected];
@@ -251,8 +256,8 @@ export class CommandQueue {
   }
 
   /**
-   * What is in flight was rejected: whoever asked for it is told. Returns false if nothing else is
-   * followed, and the feed has to end.
+   * Rejects the requests of the command in flight. Returns false if a resume of all subscriptions
+   * was rejected, so the feed has to end.
    * @param {SubscriptionError} error
    */
   rejected(error) {
@@ -265,7 +270,7 @@ export class CommandQueue {
   }
 
   /**
-   * The feed has ended.
+   * Rejects all requests, because the feed has ended.
    * @param {SubscriptionError} error
    */
   close(error) {

@@ -1,14 +1,14 @@
-// What the client sends: docs/protocol.md, Commands.
+// The text of the client's commands: docs/protocol.md, Commands.
 
 /** @import { Ids, Names, Positions, Subscription } from "../types/index.d.ts" */
 
 export const HEARTBEAT = '{"type":"heartbeat"}';
 
-// Messages of one write come in one frame: fewer bytes, and one parse for all of them.
+// The server sends the messages of one write in one frame: fewer bytes, and one JSON parse.
 const FRAMES = { frames: "batch" };
 
 /**
- * Begin a subscription, with a snapshot or at a time if it asks for one.
+ * Returns a subscribe, with the subscription's `snapshot` or `since_ms`.
  * @param {number} id
  * @param {Subscription} subscription
  */
@@ -18,7 +18,7 @@ export function subscribe(id, subscription) {
 }
 
 /**
- * Continue a subscription behind `positions`.
+ * Returns a resume of a subscription behind `positions`.
  * @param {number} id
  * @param {Subscription} subscription
  * @param {{ positions: Positions, ids: Ids, snapshot: boolean }} from
@@ -36,7 +36,7 @@ export function resume(id, subscription, { positions, ids, snapshot }) {
 }
 
 /**
- * End a subscription.
+ * Returns an unsubscribe.
  * @param {number} id
  * @param {Names} names
  */
@@ -45,7 +45,7 @@ export function unsubscribe(id, { channels, topics, bundles, tokens }) {
 }
 
 /**
- * Continue a live connection with another token.
+ * Returns the command that replaces the token of a live connection.
  * @param {string} token
  */
 export function auth(token) {

@@ -1,17 +1,18 @@
-// Where a stream of Server-Sent Events resumes: docs/design/2026-11-30-event-ids.md.
+// Event ids, from which Server-Sent Events resume: docs/design/2026-11-30-event-ids.md.
 
 /** @import { Ids, Positions } from "../types/index.d.ts" */
 
-// An offset + 1 in digits of 5 bits; the last one is of another alphabet.
+// Digits of 5 bits for an offset + 1; the last digit is from an alphabet of its own, so it ends a
+// number.
 const DIGITS = "0123456789abcdefghijklmnopqrstuv";
 const LAST_DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZwxyz_-";
 const BASE = 32;
 
 /**
- * The id of the event behind which a client is.
+ * Returns the event id for a client at `positions`.
  * @param {Positions} positions
  * @param {Ids} ids
- * @param {boolean} inSnapshot whether its snapshot has not come whole
+ * @param {boolean} inSnapshot whether the snapshot is not complete
  */
 export function eventId(positions, ids, inSnapshot) {
   const topics = Object.entries(positions).map(([topic, offsets]) => {
@@ -25,9 +26,12 @@ export function eventId(positions, ids, inSnapshot) {
   return (inSnapshot ? "1s" : "1") + topics.join("");
 }
 
-/** @param {number} offset */
+/**
+ * Returns an offset in the digits of an event id.
+ * @param {number} offset
+ */
 function writtenOffset(offset) {
-  // Not with bit operators, which have 32 bits.
+  // Division, because bit operators have 32 bits.
   let value = offset + 1;
   let text = LAST_DIGITS.charAt(value % BASE);
   for (value = Math.floor(value / BASE); value; value = Math.floor(value / BASE))

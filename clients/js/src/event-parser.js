@@ -1,8 +1,8 @@
-// Server-Sent Events: section 9.2 of the HTML standard (html.spec.whatwg.org).
+// Parses Server-Sent Events: section 9.2 of the HTML standard (html.spec.whatwg.org).
 
 const LINE_END = /\r\n|\n|\r/;
 
-/** Parses a stream in whatever pieces it comes. An event that is not whole is never seen. */
+/** A parser of a stream in chunks of any size; an incomplete event is never returned. */
 export class EventParser {
   #decoder = new TextDecoder();
   #rest = "";
@@ -10,14 +10,14 @@ export class EventParser {
   #data = [];
 
   /**
-   * The data of the events that are whole with these bytes. Here names and ids are of no use: both
-   * are in the data.
+   * Yields the data of the events that are complete with these bytes. Event names and ids are
+   * ignored, because the data contains both.
    * @param {Uint8Array} bytes
    * @returns {Generator<string>}
    */
   *feed(bytes) {
     this.#rest += this.#decoder.decode(bytes, { stream: true });
-    // A CR at the end may be half of a line end.
+    // A final CR may be the first half of CR LF.
     const isHalf = this.#rest.endsWith("\r");
     const lines = (isHalf ? this.#rest.slice(0, -1) : this.#rest).split(LINE_END);
     this.#rest = lines.pop() + (isHalf ? "\r" : "");

@@ -1,20 +1,20 @@
-// A subscription as Server-Sent Events behind the interface of a WebSocket: docs/sse.md.
+// Server-Sent Events with the interface of a WebSocket: docs/sse.md.
 
 import { ABNORMAL, REVOKED, TOKEN_EXPIRED } from "./close-codes.js";
 import { eventId } from "./event-id.js";
 import { EventParser } from "./event-parser.js";
 
-// The server sends a comment every 30 seconds unless its settings say otherwise.
+// Two and a half times the server's default interval between comments, which is 30 s.
 const LONGEST_SILENCE_MS = 75_000;
 
 const PONG = '{"type":"pong"}';
 
-// Some of what a proxy says may be a page.
+// Characters of a response body in the reason: a proxy's body may be a whole page.
 const LONGEST_REASON = 200;
 
 /**
- * Fetches a stream for the first command that it is to send; the others it answers itself, as far
- * as it can.
+ * A stream of Server-Sent Events. A subscribe or resume fetches the stream; heartbeats are answered
+ * locally, and an `auth` ends the stream.
  */
 export class EventSocket {
   /** @type {(() => void) | null} */
@@ -23,7 +23,7 @@ export class EventSocket {
   onmessage = null;
   /** @type {((event: { code: number, reason: string }) => void) | null} */
   onclose = null;
-  /** @type {(() => void) | null} never called: `onclose` says more */
+  /** @type {(() => void) | null} never called: `onclose` has the code and reason */
   onerror = null;
 
   #url;
@@ -48,7 +48,7 @@ export class EventSocket {
   send(text) {
     const { type, data } = JSON.parse(text);
     if (type === "subscribe" || type === "resume") this.#follow(data);
-    // A request says nothing more. Comments show that the server is there.
+    // The stream carries no commands, so a recently received comment replaces the server's pong.
     else if (type === "heartbeat" && performance.now() - this.#heardAt < LONGEST_SILENCE_MS)
       this.onmessage?.({ data: PONG });
     else if (type === "auth") this.#end(TOKEN_EXPIRED, "a stream begins anew with another token");
@@ -117,7 +117,7 @@ export class EventSocket {
 }
 
 /**
- * The query of a subscribe or resume.
+ * Returns the URL query for the fields of a subscribe or resume.
  * @param {Record<string, any>} data
  */
 function queryOf({ positions, ids = {}, snapshot, ...fields }) {
@@ -127,7 +127,7 @@ function queryOf({ positions, ids = {}, snapshot, ...fields }) {
     return `${name}=${texts.map(encodeURIComponent).join(",")}`;
   });
   if (snapshot) query.push("snapshot=true");
-  // A subscribe asks for positions, a resume has them.
+  // `positions` is true in a subscribe, and an object in a resume.
   if (typeof positions === "object") {
     const id = eventId(positions, ids, Boolean(snapshot));
     query.push(`last_event_id=${encodeURIComponent(id)}`);

@@ -1,4 +1,4 @@
-// The session with a WebSocket, a clock and a timer: what applications use.
+// The public class: a session with a WebSocket, a clock and a timer.
 
 import { ABNORMAL } from "./close-codes.js";
 import { EventSocket } from "./event-socket.js";
@@ -8,10 +8,10 @@ import { TransportChoice, fitsStream, streamUrl } from "./transport-choice.js";
 /** @import { FeedOptions, Message, Names, Notice, Subscription, SubscriptionAck, UnsubscriptionAck } from "../types/index.d.ts" */
 /** @import { Actions } from "./session.js" */
 
-// A longer one would fire at once.
+// setTimeout fires at once for a longer delay.
 const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
 
-/** Follows an odin-ws server, and resumes after every break where it was. */
+/** A client of an odin-ws server that reconnects, and resumes behind the last record. */
 export class OdinFeed {
   /**
    * Called with each message.
@@ -19,7 +19,7 @@ export class OdinFeed {
    */
   onmessage = () => {};
   /**
-   * Called with everything else that happens, by its `type`.
+   * Called with each ack, server message and disconnect; `type` tells which.
    * @type {(notice: Notice) => void}
    */
   onnotice = () => {};
@@ -54,7 +54,7 @@ export class OdinFeed {
     this.#url = url;
     this.#WebSocket = Given;
     this.#token = isFunction ? token : undefined;
-    // A browser's fetch has to be called on its window.
+    // A browser's fetch must be called with the window as `this`.
     this.#fetchStream = fetch?.bind(globalThis);
     this.#streamUrl = fetch === undefined ? null : streamUrl(url, fallback);
     this.#choice = new TransportChoice(this.#streamUrl !== null, isStream);
@@ -66,7 +66,7 @@ export class OdinFeed {
     if (isStream && (this.#streamUrl === null || !fitsStream(this.#session.set))) {
       throw new TypeError("there is no stream for this URL, or these subscriptions need several");
     }
-    // Without a function the socket is made now, and what is wrong with the URL is an error here.
+    // Without a token function the socket is made now, so a wrong URL throws from the constructor.
     for (const action of this.#session.start(performance.now())) {
       if (action.do === "connect") this.#connect(action.token);
       if (action.do === "fetch") this.#fetch();
@@ -84,13 +84,13 @@ export class OdinFeed {
     return this.#session.set.ids;
   }
 
-  /** What is followed at the moment. */
+  /** The current subscriptions. */
   get subscriptions() {
     return this.#session.set.subscriptions;
   }
 
   /**
-   * Follow more; the server's answer, or a SubscriptionError.
+   * Subscribes to more; resolves with the server's answer, or rejects with a SubscriptionError.
    * @param {Subscription} subscription
    * @returns {Promise<SubscriptionAck>}
    */
@@ -99,7 +99,8 @@ export class OdinFeed {
   }
 
   /**
-   * Follow less, by the names that were subscribed; the answer, or a SubscriptionError.
+   * Unsubscribes from names as subscribed; resolves with the server's answer, or rejects with a
+   * SubscriptionError.
    * @param {Names} names
    * @returns {Promise<UnsubscriptionAck>}
    */
@@ -107,17 +108,17 @@ export class OdinFeed {
     return this.#request("unsubscribe", names);
   }
 
-  /** What carries the current connection, or carried the last one. */
+  /** The transport of the current connection, or of the last connection. */
   get transport() {
     return this.#choice.current;
   }
 
-  /** How many messages were dropped because they had come before. */
+  /** The number of messages dropped because the client had received them before. */
   get duplicates() {
     return this.#session.duplicates;
   }
 
-  /** End it. Nothing is called after that. */
+  /** Ends the feed. No callback is called after that. */
   close() {
     this.#session.close();
     this.#disconnect();
@@ -210,7 +211,7 @@ export class OdinFeed {
     this.#socket = null;
     this.#choice.ended();
     socket.onopen = socket.onmessage = socket.onclose = socket.onerror = null;
-    socket.close(); // its end may take a while, and nobody waits for it
+    socket.close(); // without waiting for the close handshake
   }
 
   async #fetch() {
@@ -227,7 +228,10 @@ export class OdinFeed {
     if (session.generation === generation) this.#run(outcome(performance.now()));
   }
 
-  /** One timer, which is only set anew if it would come too late: messages move the deadline. */
+  /**
+   * Sets the timer for the deadline. A timer that fires earlier is kept, because each message moves
+   * the deadline to later.
+   */
   #setAlarm() {
     const { deadline } = this.#session;
     if (deadline !== null && this.#alarm !== null && this.#alarm <= deadline) return;
@@ -244,7 +248,8 @@ export class OdinFeed {
 }
 
 /**
- * Run a callback of the application; what it throws is reported, and stops no other message.
+ * Runs a callback of the application; an exception is reported as uncaught, and does not stop the
+ * messages after it.
  * @param {() => void} callback
  */
 function report(callback) {

@@ -1,11 +1,11 @@
-// The names of a subscription, and how two of them differ.
+// The names and options of subscriptions: filter, difference, merge.
 
 /** @import { Names, Subscription } from "../types/index.d.ts" */
 
 const FIELDS = /** @type {const} */ (["channels", "topics", "bundles"]);
 
 /**
- * All names.
+ * Returns all names of a subscription.
  * @param {Names} subscription
  */
 export function namesOf({ channels = [], topics = [], bundles = [] }) {
@@ -13,7 +13,7 @@ export function namesOf({ channels = [], topics = [], bundles = [] }) {
 }
 
 /**
- * What is left with the names that pass; null if none does.
+ * Returns the subscription with the names that pass; null if no name passes.
  * @template {Names} N
  * @param {N} subscription
  * @param {(name: string, field: string) => boolean} passes
@@ -32,8 +32,8 @@ export function filterNames(subscription, passes) {
 }
 
 /**
- * What is left without the names of `other`. A topic or bundle is the same name only with the same
- * tokens.
+ * Returns the subscription without the names of `other`; null if no name is left. Topics and
+ * bundles are equal names only with equal tokens.
  * @template {Names} N
  * @param {N} subscription
  * @param {Names} other
@@ -47,7 +47,7 @@ export function without(subscription, other) {
 }
 
 /**
- * Several subscriptions with the same options as one.
+ * Returns one subscription for several with equal options.
  * @param {readonly Subscription[]} several
  * @returns {Subscription}
  */
@@ -64,7 +64,7 @@ export function merged(several) {
 }
 
 /**
- * Equal for subscriptions that one command can begin or resume.
+ * Returns a key that is equal for subscriptions that one command can begin or resume.
  * @param {Subscription} subscription
  */
 export function optionsOf({ max_rate, where, tokens, topics, bundles }) {

@@ -1,19 +1,20 @@
-// Where a client is in each partition: docs/protocol.md, Keeping positions.
+// The positions of a client: docs/protocol.md, Keeping positions.
 
 /** @import { Ids, Lost, Message, Positions } from "../types/index.d.ts" */
 
 /** @typedef {{ type: string, ids?: Ids, positions?: Positions }} Item */
 
+/** The offset of the last record of each partition, and the ids of the topics. */
 export class OffsetTracker {
-  /** The offset of the last record by topic and partition; -1 stands before the first one. */
+  /** The offset of the last record by topic and partition; -1 is before the first record. */
   positions;
-  /** The id of each topic; another id is another topic, whose offsets begin at 0. */
+  /** The id of each topic; a recreated topic has a new id, and its offsets begin at 0. */
   ids;
   /** @type {Record<string, string>} the topic of each category */
   #categories = {};
   /**
-   * The offsets that came ahead of one that is held back, by topic and partition: the position is
-   * before them, so a resume brings them again.
+   * By topic and partition, the offsets received ahead of a record that the server holds back. The
+   * position is before these offsets, so a resume replays them.
    * @type {Map<string, Set<number>>}
    */
   #ahead = new Map();
@@ -28,13 +29,13 @@ export class OffsetTracker {
     this.ids = { ...ids };
   }
 
-  /** Whether there is nothing to resume from. */
+  /** Whether there are no positions to resume from. */
   get isEmpty() {
     return Object.keys(this.positions).length === 0;
   }
 
   /**
-   * Follow the categories of an ack too; none at the start of a connection.
+   * Adds the categories of an ack; without an argument, at the start of a connection, clears them.
    * @param {Record<string, string> | undefined} categories
    */
   follow(categories) {
@@ -42,12 +43,12 @@ export class OffsetTracker {
   }
 
   /**
-   * Move to the ids and positions of an ack or a notice.
+   * Applies the ids and positions of an ack or a notice.
    * @param {Item} item
    */
   apply({ type, ids = {}, positions = {} }) {
-    // Feed notices go to every client: about topics that this one does not follow, and amid a
-    // replay, which a position must not overtake.
+    // Feed notices go to every client: other topics are ignored, and positions only move back,
+    // because a position must not overtake a running replay.
     const isFeed = type === "feed";
     const followed = new Set(Object.values(this.#categories));
     /** @param {string} topic */
@@ -67,14 +68,14 @@ export class OffsetTracker {
       for (const [partition, offset] of Object.entries(offsets)) {
         const before = own[partition] ?? offset;
         own[partition] = isFeed ? Math.min(offset, before) : offset;
-        // Where it goes back, other records have the offsets that came ahead.
+        // After a step back, other records have the offsets received ahead.
         this.#forgetAhead(`${topic} ${partition}`, own[partition] < before ? Infinity : offset);
       }
     }
   }
 
   /**
-   * Move behind what is lost, unless the answer says where to go on.
+   * Moves the positions behind lost ranges, or to the positions of the answer.
    * @param {{ lost?: Lost, positions?: Positions }} answer
    */
   passLost({ lost = {}, positions }) {
@@ -88,7 +89,7 @@ export class OffsetTracker {
   }
 
   /**
-   * Move to a message; returns false if the position was there already.
+   * Advances the position to a message; returns false if the message came before.
    * @param {Message} message
    */
   advance(message) {
@@ -107,7 +108,7 @@ export class OffsetTracker {
   }
 
   /**
-   * Know a message when it comes again, without a move: it is beyond what is to come.
+   * Remembers the offset of a message, to detect a duplicate, without moving the position.
    * @param {Message} message
    */
   note(message) {
@@ -118,7 +119,7 @@ export class OffsetTracker {
   }
 
   /**
-   * Move to where both are: what the other was behind with has come.
+   * Merges a tracker whose replay has ended: takes the higher offset per partition.
    * @param {OffsetTracker} other
    */
   join({ positions, ids }) {
@@ -133,7 +134,7 @@ export class OffsetTracker {
   }
 
   /**
-   * Forget all other topics.
+   * Drops the positions and ids of all topics that are not in `topics`.
    * @param {Set<string>} topics
    */
   retain(topics) {
@@ -144,14 +145,14 @@ export class OffsetTracker {
       if (!topics.has(key.slice(0, key.lastIndexOf(" ")))) this.#ahead.delete(key);
   }
 
-  /** One without positions, for messages of the same categories. */
+  /** Returns a tracker without positions, with the same categories. */
   fresh() {
     const tracker = new OffsetTracker({}, {});
     tracker.#categories = { ...this.#categories };
     return tracker;
   }
 
-  /** Another one at the same place. */
+  /** Returns a tracker with the same positions, ids and categories. */
   copy() {
     const copied = new OffsetTracker(this.positions, this.ids);
     copied.#categories = { ...this.#categories };

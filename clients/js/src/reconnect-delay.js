@@ -1,12 +1,12 @@
-// How long a client waits before the next attempt: docs/protocol.md, Closes.
+// The wait before a reconnect: docs/protocol.md, Closes.
 
 import { isFailure } from "./close-codes.js";
 
 /**
- * Back-off with full jitter, and the server's advice.
+ * Exponential back-off with full jitter, and the server's advice.
  *
- * A connection that held for the longest wait resets the back-off, unless the server closed it
- * because of this client.
+ * A connection with a live subscription for the longest wait resets the back-off, unless the server
+ * closed the connection for a fault of this client.
  */
 export class ReconnectDelay {
   #first;
@@ -26,7 +26,7 @@ export class ReconnectDelay {
   }
 
   /**
-   * The milliseconds until the next attempt.
+   * Returns the milliseconds until the next attempt.
    * @param {number} code of the close
    * @param {number} held how long the subscription was live, ms
    * @param {number | null} advice after_ms or retry_ms of the server
@@ -35,8 +35,8 @@ export class ReconnectDelay {
     if (held >= this.#longest && !isFailure(code)) [this.#attempts, this.#wasAdvised] = [0, false];
     const ceiling = Math.min(this.#longest, this.#first * 2 ** this.#attempts++);
     const jittered = this.#random() * ceiling;
-    // A server advises each client once. Advice that comes again before a connection has held is
-    // the least of the back-off: a server that always says 1 ms is not asked every millisecond.
+    // The server's advice replaces the back-off once. Until a connection has held, later advice is
+    // only the least wait: a server that always advises 1 ms is not dialled every millisecond.
     const delay = this.#wasAdvised ? Math.max(advice ?? 0, jittered) : (advice ?? jittered);
     if (advice !== null) this.#wasAdvised = true;
     return delay;

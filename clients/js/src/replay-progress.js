@@ -1,19 +1,19 @@
-// How much of a replay is still to come, and the positions that it moves.
+// The state of a replay: the number of messages still to come, and the positions it advances.
 
 /** @import { Message } from "../types/index.d.ts" */
 /** @import { OffsetTracker } from "./offset-tracker.js" */
 /** @import { Step, SubscriptionSet } from "./subscription-set.js" */
 
-/** The replays of one connection, one after the other. */
+/** The current replay of a connection; the server runs replays one by one. */
 export class ReplayProgress {
   #set;
-  /** @type {Step | null} the command that it belongs to */
+  /** @type {Step | null} the command of the replay */
   #step = null;
-  /** @type {number | null} messages that are still to come, null for an unknown number */
+  /** @type {number | null} messages still to come; null for an unknown number */
   #left = 0;
-  /** @type {OffsetTracker | null} positions of its own, if it runs beside live messages */
+  /** @type {OffsetTracker | null} its own positions, if it runs beside live messages */
   #behind = null;
-  /** Whether replayed messages before the positions are handed on. */
+  /** Whether replayed messages before the positions are delivered: a snapshot has some. */
   #withSnapshot = false;
 
   /** @param {SubscriptionSet} set */
@@ -21,17 +21,18 @@ export class ReplayProgress {
     this.#set = set;
   }
 
+  /** Whether replayed messages are still to come. */
   get isRunning() {
     return this.#left !== 0;
   }
 
-  /** The positions that it moves. */
+  /** The tracker that the replay advances. */
   get tracker() {
     return this.#behind ?? this.#set.tracker;
   }
 
   /**
-   * An ack says what follows.
+   * Begins the replay that an ack announces, if any.
    * @param {Step} step
    * @param {number | null | undefined} replayed
    * @param {OffsetTracker | null} behind
@@ -44,7 +45,7 @@ export class ReplayProgress {
   }
 
   /**
-   * Move to a message; returns whether to hand it on.
+   * Advances the positions to a message; returns whether to deliver the message.
    * @param {Message} message
    */
   advance(message) {
@@ -53,7 +54,7 @@ export class ReplayProgress {
     return isNew || Boolean(message.replay && this.#withSnapshot);
   }
 
-  /** All of it has come. */
+  /** Ends the replay: all replayed messages have come. */
   end() {
     this.#left = 0;
     for (const group of this.#step?.groups ?? []) group.snapshotDue = false;

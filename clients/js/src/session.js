@@ -1,4 +1,4 @@
-// The client without its I/O: what happens to it goes in, what it does comes out.
+// The client without I/O: events go in as method calls, actions come out.
 
 import { unpack } from "./batches.js";
 import { ABNORMAL, GAP, NORMAL, TRY_AGAIN_LATER, VIOLATION, isFinal } from "./close-codes.js";
@@ -15,8 +15,8 @@ import { TokenRefresh, checkedToken } from "./token-refresh.js";
 /** @import { Request } from "./command-queue.js" */
 
 /**
- * What the shell has to do. `fetch`: call the token function, and report with `fetched` or
- * `fetchFailed`. `disconnect`: close the socket, and forget what it still brings.
+ * An action for OdinFeed. `fetch`: call the token function, and then `fetched` or `fetchFailed`.
+ * `disconnect`: close the socket, and ignore its further events.
  * @typedef {{ do: "connect", token: string | undefined } | { do: "fetch" } | { do: "disconnect" }
  *   | { do: "send", text: string } | { do: "message", message: Message }
  *   | { do: "notice", notice: Notice }} Action
@@ -25,25 +25,26 @@ import { TokenRefresh, checkedToken } from "./token-refresh.js";
 /** @typedef {Generator<Action, void, void>} Actions */
 
 /**
- * Waits for the next attempt, for a token, for the handshake; is connected; has ended.
+ * The session waits to reconnect, waits for a token, waits for the handshake, is connected, or has
+ * ended.
  * @typedef {"waiting" | "fetching" | "connecting" | "connected" | "ended"} State
  */
 
-// Until a command is sent again, if the server does not say when.
+// The wait before a rejected command is sent again, if the error has no `retry_ms`.
 const LATER_MS = 1000;
 
 /**
- * Times are milliseconds of any clock that does not go back. The methods that are generators are
- * run to their end; while they run, positions stand exactly behind the message they yield.
+ * The state of a client across its connections. Times are milliseconds of a monotonic clock. The
+ * caller runs each generator to its end; positions are exactly behind the last message yielded.
  */
 export class Session {
   /** @type {State} */
   state = "waiting";
-  /** Counts connections and attempts; what belongs to an earlier one comes too late. */
+  /** The number of ended connections and attempts; tells a late event of an earlier connection. */
   generation = 0;
-  /** How many messages were dropped because they had come before. */
+  /** The number of messages dropped because the client had received them before. */
   duplicates = 0;
-  /** What is followed, and where each part of it is. */
+  /** The subscriptions and their positions. */
   set;
 
   #commands;
@@ -54,13 +55,13 @@ export class Session {
   #refresh;
   /** @type {number | null} when to connect again */
   #reconnectDue = null;
-  /** @type {number | null} when the silence has been too long */
+  /** @type {number | null} when to send a heartbeat, or give up the connection */
   #silenceDue = null;
-  #wasAsked = false; // for a sign of life
-  /** @type {number | null} when to send a command again, or begin a stream anew */
+  #wasAsked = false; // whether a pong, a handshake or the token function is awaited
+  /** @type {number | null} when to send a command again, or restart the stream */
   #commandDue = null;
 
-  // Of the current connection.
+  // The state of the current connection.
   #subscribed = false;
   #subscribedAt = 0;
   #seq = 0;
@@ -92,17 +93,17 @@ export class Session {
     this.#refresh = new TokenRefresh(random);
   }
 
-  /** When to call `expire` at the latest; null while there is nothing to wait for. */
+  /** The time to call `expire`; null without a timer. */
   get deadline() {
     const due = [this.#reconnectDue, this.#silenceDue, this.#refresh.due, this.#commandDue];
     const times = due.filter((time) => time !== null);
     return times.length ? Math.min(...times) : null;
   }
 
-  // ---- what happens
+  // ---- events
 
   /**
-   * Connect, or fetch the token to connect with.
+   * Connects, or first fetches a token.
    * @param {number} now
    * @returns {Actions}
    */
@@ -118,7 +119,7 @@ export class Session {
   }
 
   /**
-   * The token function returned.
+   * Handles the result of the token function.
    * @param {unknown} token
    * @param {number} now
    * @returns {Actions}
@@ -137,7 +138,7 @@ export class Session {
   }
 
   /**
-   * The token function threw.
+   * Handles an exception of the token function.
    * @param {unknown} error
    * @param {number} now
    * @returns {Actions}
@@ -148,7 +149,7 @@ export class Session {
   }
 
   /**
-   * The WebSocket is open, or a stream can be requested.
+   * Handles an open WebSocket, or a stream that is ready for its request.
    * @param {number} now
    * @param {boolean} [isStream]
    * @returns {Actions}
@@ -163,7 +164,7 @@ export class Session {
   }
 
   /**
-   * The application subscribes to more, or unsubscribes.
+   * Handles a subscribe or unsubscribe of the application.
    * @param {Request} request
    * @param {number} now
    * @returns {Actions}
@@ -172,13 +173,13 @@ export class Session {
     if (this.state === "ended") return request.reject(ended());
     this.#commands.add(request);
     if (this.state !== "connected") return;
-    // A stream begins anew with all that is asked for at the same time.
+    // The stream restarts at the next `expire`, once for all requests of this moment.
     if (this.#isStream) this.#commandDue = now;
     else yield* this.#sendNext();
   }
 
   /**
-   * The WebSocket cannot be opened, and never will be: its URL is wrong.
+   * Handles an exception of the WebSocket constructor: the URL is wrong, so the feed ends.
    * @param {unknown} error
    * @param {number} now
    */
@@ -187,7 +188,7 @@ export class Session {
   }
 
   /**
-   * A frame came.
+   * Handles a received frame.
    * @param {string} text
    * @param {number} now
    * @returns {Actions}
@@ -201,19 +202,19 @@ export class Session {
       if (item.type === "batch") {
         for (const message of unpack(item)) {
           yield* this.#message(message, now);
-          if (this.generation !== generation) return; // the client left, or was closed
+          if (this.generation !== generation) return; // disconnected, or closed by the application
         }
       } else if (item.type === "message") yield* this.#message(item, now);
       else yield* this.#notice(item, now);
     } catch (error) {
-      // Whatever has another shape than it should have shows as one of these.
+      // A frame with missing fields or wrong types throws one of these errors.
       if (!(error instanceof TypeError || error instanceof SyntaxError)) throw error;
       yield* this.closed(VIOLATION, `not the protocol: ${error.message}`, now);
     }
   }
 
   /**
-   * The connection has ended, or did not come about, or the client leaves it.
+   * Ends the connection or the attempt to connect, by a close of either side.
    * @param {number} code
    * @param {string} reason
    * @param {number} now
@@ -231,7 +232,7 @@ export class Session {
   }
 
   /**
-   * The deadline has come.
+   * Acts on the timers that have expired.
    * @param {number} now
    * @returns {Actions}
    */
@@ -255,13 +256,13 @@ export class Session {
     }
   }
 
-  /** The application ends it. */
+  /** Ends the session for the application. */
   close() {
     this.#leave();
     this.#end();
   }
 
-  // ---- what it means
+  // ---- transitions
 
   /**
    * @param {string | undefined} token
@@ -271,12 +272,12 @@ export class Session {
   #connect(token, now) {
     this.state = "connecting";
     this.#refresh.begin(token);
-    this.#expectLife(now); // the handshake has a silence of its own
+    this.#expectLife(now); // the handshake has to finish within `silence`
     return { do: "connect", token };
   }
 
   /**
-   * A stream begins anew at once, with other names.
+   * Restarts a stream at once, with other names.
    * @param {number} now
    * @returns {Actions}
    */
@@ -323,7 +324,7 @@ export class Session {
     const { seq, skipped = 0 } = message;
     const { generation } = this;
     if (seq !== this.#seq + 1 + skipped) {
-      // A position behind it would hide what is missing. A resume brings it.
+      // This message would move the position past the missing messages; a resume replays them.
       return yield* this.closed(GAP, `gap before message ${seq}`, now);
     }
     this.#seq = seq;
@@ -375,7 +376,7 @@ export class Session {
         this.#refresh.schedule(now, item.data.retry_ms);
         break;
       case "error":
-        // It does not say which command was ignored: an `auth`, perhaps.
+        // The error does not name the ignored command, so it may have been an `auth`.
         if (item.code === "RATE_LIMIT_EXCEEDED") this.#refresh.schedule(now, item.retry_ms);
         break;
     }
@@ -401,7 +402,7 @@ export class Session {
   }
 
   /**
-   * The command in flight was rejected, or is to be sent again.
+   * Handles the rejection of the command in flight: final, or for now with `retry`.
    * @param {{ code: string, message: string, retry?: boolean, retry_ms?: number }} why
    * @param {any} answer
    * @param {number} now
@@ -409,7 +410,7 @@ export class Session {
    */
   *#refuse({ code, message, retry, retry_ms }, answer, now) {
     if (retry && this.#subscribed) {
-      // It does not say which command was ignored: an `auth`, perhaps.
+      // The error does not name the ignored command, so it may have been an `auth`.
       if (code === "RATE_LIMIT_EXCEEDED") this.#refresh.schedule(now, retry_ms);
       this.#commandDue = now + (retry_ms ?? LATER_MS);
       return;

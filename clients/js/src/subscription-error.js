@@ -1,7 +1,8 @@
-// Why a subscribe or unsubscribe did not take effect.
+// The error of a subscribe or unsubscribe.
 
 /** @import { Rejection } from "../types/index.d.ts" */
 
+/** The rejection of a subscribe or unsubscribe. */
 export class SubscriptionError extends Error {
   name = "SubscriptionError";
   code;
@@ -10,7 +11,7 @@ export class SubscriptionError extends Error {
   /**
    * @param {string} code
    * @param {string} message
-   * @param {Rejection[]} [rejected] name by name
+   * @param {Rejection[]} [rejected] the cause for each name
    */
   constructor(code, message, rejected = []) {
     super(message);
@@ -19,7 +20,7 @@ export class SubscriptionError extends Error {
   }
 }
 
-/** Why nothing can be subscribed any more. */
+/** Returns the error for requests of a feed that has ended. */
 export function ended() {
   return new SubscriptionError("CLOSED", "the feed has ended");
 }

@@ -1,4 +1,4 @@
-// What a client follows, and the positions from which each part resumes.
+// The subscriptions of a client, and the positions and commands to begin or resume them.
 
 import { resume, subscribe } from "./commands.js";
 import { merged, optionsOf, without } from "./names.js";
@@ -7,21 +7,24 @@ import { OffsetTracker } from "./offset-tracker.js";
 /** @import { Ids, Message, Names, Positions, Subscription } from "../types/index.d.ts" */
 
 /**
- * One subscription. `begun`: it has taken effect, so it is resumed after a break. `behind`: its own
- * positions while its replay runs beside live messages of others. `topics`: of its names, as far as
- * the server has said.
+ * A subscription and its state. `begun`: the subscription has taken effect, so a new connection
+ * resumes it. `snapshotDue`: the snapshot is still to come. `behind`: the group's own positions
+ * while its replay runs beside live messages of other groups. `topics`: the topics of the names;
+ * null before the server's ack.
  * @typedef {{ subscription: Subscription, begun: boolean, snapshotDue: boolean,
  *   behind: OffsetTracker | null, topics: string[] | null }} Group
  */
 
 /**
- * One command that begins or resumes groups, which have all options in common.
+ * A command that begins or resumes groups with equal options. `tracker`: the positions to resume
+ * from; null for a subscribe.
  * @typedef {{ groups: Group[], subscription: Subscription, tracker: OffsetTracker | null,
  *   withSnapshot: boolean }} Step
  */
 
 /**
- * All groups share the positions of `tracker`, except those behind it.
+ * The subscriptions of a client, across all its connections. All groups share `tracker`, except
+ * groups whose replay runs beside live messages: such a group has positions of its own (`behind`).
  */
 export class SubscriptionSet {
   tracker;
@@ -30,7 +33,7 @@ export class SubscriptionSet {
 
   /**
    * @param {readonly Subscription[]} subscriptions
-   * @param {OffsetTracker} tracker where they are; if it has positions, they are resumed
+   * @param {OffsetTracker} tracker if it has positions, the subscriptions are resumed
    */
   constructor(subscriptions, tracker) {
     this.tracker = tracker;
@@ -38,16 +41,17 @@ export class SubscriptionSet {
     this.#groups = subscriptions.map((one) => newGroup(one, begun));
   }
 
+  /** The current subscriptions. */
   get subscriptions() {
     return this.#groups.map(({ subscription }) => subscription);
   }
 
-  /** Whether some group is behind the others. */
+  /** Whether a group has positions of its own. */
   get isSplit() {
     return this.#groups.some(({ behind }) => behind !== null);
   }
 
-  /** The positions up to which everything of every group has come. */
+  /** The lowest positions over all groups: all records up to them have come. */
   get positions() {
     if (!this.isSplit) return this.tracker.positions;
     const positions = structuredClone(this.tracker.positions);
@@ -60,7 +64,10 @@ export class SubscriptionSet {
     return positions;
   }
 
-  /** @returns {Ids} */
+  /**
+   * The ids of the topics of all groups.
+   * @returns {Ids}
+   */
   get ids() {
     const several = this.#behind().map(({ ids }) => ids);
     return several.length ? Object.assign({}, ...several, this.tracker.ids) : this.tracker.ids;
@@ -69,9 +76,9 @@ export class SubscriptionSet {
   // ---- a new connection
 
   /**
-   * The commands with which a connection begins: what has begun is resumed first. The server
-   * replays one after the other, and live messages come meanwhile, so only the first leaves its
-   * groups at the common positions.
+   * Returns the commands of a new connection: resumes first, then subscribes. The server runs the
+   * replays one by one, while live messages of the first are sent already. So only the groups of
+   * the first resume keep the shared positions; the others get copies.
    * @returns {Step[]}
    */
   plan() {
@@ -102,8 +109,8 @@ export class SubscriptionSet {
   }
 
   /**
-   * One command for all groups, as a stream needs it; null if there are none. What is behind makes
-   * the others begin there too: some of their messages come again.
+   * Returns the one command of a stream, for all groups; null without groups. All groups resume
+   * from the lowest positions, so messages of some groups are sent again.
    * @returns {Step | null}
    */
   planStream() {
@@ -116,7 +123,7 @@ export class SubscriptionSet {
   }
 
   /**
-   * Whether one command can begin or resume all groups, and this one too.
+   * Returns whether one command can begin or resume all groups, and `another` subscription.
    * @param {Subscription} [another]
    */
   hasSameOptions(another) {
@@ -131,7 +138,7 @@ export class SubscriptionSet {
    */
   #step(groups, tracker) {
     const subscription = merged(groups.map((group) => group.subscription));
-    // They are the whole connection's, so the last one that said something counts.
+    // Both apply to the whole connection: the last subscription with a value decides.
     for (const field of /** @type {const} */ (["delivery", "frames"])) {
       const said = this.subscriptions.map((one) => one[field]).filter(Boolean).pop();
       if (said) Object.assign(subscription, { [field]: said });
@@ -140,10 +147,10 @@ export class SubscriptionSet {
     return { groups: [...groups], subscription, tracker, withSnapshot };
   }
 
-  // ---- what the server says
+  // ---- answers and messages of the server
 
   /**
-   * Whether others than these have taken effect.
+   * Returns whether groups other than `groups` have taken effect.
    * @param {Group[]} groups
    */
   hasOthers(groups) {
@@ -151,7 +158,7 @@ export class SubscriptionSet {
   }
 
   /**
-   * A subscription of the application takes effect; it replaces the options of equal names.
+   * Adds a group that has taken effect; its options replace those of equal names.
    * @param {Group} group
    */
   add(group) {
@@ -160,7 +167,7 @@ export class SubscriptionSet {
   }
 
   /**
-   * Names are not followed any more.
+   * Removes names from all groups.
    * @param {Names} names
    */
   end(names) {
@@ -172,7 +179,7 @@ export class SubscriptionSet {
   }
 
   /**
-   * The part of `names` that is not followed under the same names; null if all of it is.
+   * Returns the names that no group has; null if groups have all of them.
    * @param {Names} names
    */
   unknown(names) {
@@ -183,7 +190,7 @@ export class SubscriptionSet {
   }
 
   /**
-   * A replay has ended: its groups are where the others are.
+   * Merges the positions of a replay that has ended into the shared positions.
    * @param {OffsetTracker} behind
    */
   caughtUp(behind) {
@@ -192,7 +199,7 @@ export class SubscriptionSet {
   }
 
   /**
-   * No group is at these positions any more.
+   * Moves the groups at these positions to the shared positions.
    * @param {OffsetTracker | null} behind
    */
   leave(behind) {
@@ -200,9 +207,9 @@ export class SubscriptionSet {
   }
 
   /**
-   * Move to a message; returns false if it came before.
+   * Advances the positions to a message; returns false if the message came before.
    * @param {Message} message
-   * @param {OffsetTracker | null} replaying the positions that the replay moves
+   * @param {OffsetTracker | null} replaying the tracker that the replay advances
    */
   advance(message, replaying) {
     if (message.replay && replaying) return replaying.advance(message);
@@ -211,7 +218,7 @@ export class SubscriptionSet {
   }
 
   /**
-   * Follow the categories of an ack; none at the start of a connection.
+   * Adds the categories of an ack; undefined, at the start of a connection, clears them.
    * @param {Record<string, string> | undefined} categories
    */
   follow(categories) {
@@ -219,7 +226,7 @@ export class SubscriptionSet {
   }
 
   /**
-   * A feed notice moves every group back.
+   * Applies an ack or a notice; a feed notice applies to the positions of every group.
    * @param {import("./offset-tracker.js").Item} item
    */
   apply(item) {
@@ -228,7 +235,8 @@ export class SubscriptionSet {
   }
 
   /**
-   * A stream resumes; what it says is lost of a topic that it begins with is from before that.
+   * Removes the losses of new topics from the ack of a stream. A stream sends new names in a
+   * resume, so the server reports the records before the subscription as lost.
    * @param {any} ack
    */
   withoutNewTopics(ack) {
@@ -237,7 +245,7 @@ export class SubscriptionSet {
     if (!ack.lost || this.tracker.isEmpty) return ack;
     const lost = Object.entries(ack.lost).filter(isKnown);
     if (lost.length) return { ...ack, lost: Object.fromEntries(lost) };
-    // The positions that end what is lost are those at which the new topics begin.
+    // The new topics begin at the ends of these ranges.
     const { lost: all, reason: _reason, ...rest } = ack;
     const ends = new OffsetTracker({}, {});
     ends.apply(ack);
@@ -245,7 +253,7 @@ export class SubscriptionSet {
     return { ...rest, positions: ends.positions, recovered: true };
   }
 
-  /** Forget the positions of topics that are not followed, if all topics are known. */
+  /** Drops the positions of topics without a subscription, if all groups' topics are known. */
   forgetOthers() {
     const begun = this.#groups.filter((group) => group.begun);
     const known = begun.map(({ topics }) => topics);
@@ -259,7 +267,7 @@ export class SubscriptionSet {
 }
 
 /**
- * A group that has not caught up with anything.
+ * Returns a new group at the shared positions.
  * @param {Subscription} subscription
  * @param {boolean} begun
  * @returns {Group}
@@ -270,7 +278,7 @@ export function newGroup(subscription, begun) {
 }
 
 /**
- * The command of a step.
+ * Returns the text of a step's command.
  * @param {Step} step
  * @param {number} id
  */

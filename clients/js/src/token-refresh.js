@@ -1,10 +1,12 @@
-// When the client fetches another token for a live connection.
+// Schedules calls of the token function on a live connection, before the token expires.
 
-// Between two attempts. With less than two of it left a client rather reconnects and resumes.
+// The least wait between two attempts. With less than twice this time left before the expiry the
+// client reconnects and resumes instead.
 const LEAST_MS = 1000;
 
 /**
- * Check a token before it goes into a subprotocol: the browser's own error would show it.
+ * Returns the token, or throws a TypeError if a subprotocol cannot carry it: the browser's own
+ * error would show the token.
  * @param {unknown} token
  * @returns {string}
  */
@@ -13,15 +15,15 @@ export function checkedToken(token) {
   throw new TypeError("token: letters, digits and -._~+ are allowed");
 }
 
-/** The token of one connection, and the time of the next attempt to fetch another. */
+/** The token of a connection, and the time of the next call of the token function. */
 export class TokenRefresh {
-  /** @type {number | null} when to fetch a token; null: not at all */
+  /** @type {number | null} when to call the token function; null for no call */
   due = null;
-  /** @type {number | null} when the current token expires, if the server said so */
+  /** @type {number | null} when the current token expires; null before the server's warning */
   #expires = null;
   /** @type {string | undefined} */
   #current;
-  /** @type {string | undefined} sent and not yet accepted; it may be sent again until then */
+  /** @type {string | undefined} the token sent last, until the server accepts it */
   #offered;
   #random;
 
@@ -31,7 +33,7 @@ export class TokenRefresh {
   }
 
   /**
-   * A connection begins with this token.
+   * Sets the token of a new connection.
    * @param {string | undefined} token
    */
   begin(token) {
@@ -39,7 +41,7 @@ export class TokenRefresh {
   }
 
   /**
-   * The server says when the token expires.
+   * Handles the server's warning before the token expires.
    * @param {number} expires
    * @param {number} now
    */
@@ -49,8 +51,8 @@ export class TokenRefresh {
   }
 
   /**
-   * Fetch a token after `retry_ms`, else at a random moment in the first half of what is left: if
-   * that attempt fails there is time for another one, and clients do not all ask at once.
+   * Schedules a call after `retry_ms`, else at a random time in the first half of the remaining
+   * time: a failed call leaves time for another, and the calls of many clients are spread.
    * @param {number} now
    * @param {number} [retry_ms]
    */
@@ -64,7 +66,7 @@ export class TokenRefresh {
   }
 
   /**
-   * Whether to send this token; the current one would expire at the same time.
+   * Returns whether to send this token: not the current token, which expires at the same time.
    * @param {string} token
    */
   offer(token) {
@@ -73,7 +75,7 @@ export class TokenRefresh {
     return true;
   }
 
-  /** The server accepted the token that was sent last. */
+  /** Makes the token sent last the current token, because the server accepted it. */
   accepted() {
     [this.due, this.#expires, this.#current] = [null, null, this.#offered];
   }

@@ -1,17 +1,18 @@
-// WebSocket, or Server-Sent Events where something in between refuses upgrades: docs/client-js.md.
+// Chooses WebSocket, or Server-Sent Events if a proxy rejects upgrades: docs/client-js.md.
 
 import { namesOf } from "./names.js";
 
 /** @import { SubscriptionSet } from "./subscription-set.js" */
 
-// So many WebSockets in a row that brought nothing.
+// WebSockets in a row without a received frame, before the first stream.
 const FAILURES = 3;
 
-// A page that has moved to another network gets its WebSocket back when it next reconnects.
+// Ten minutes after the last WebSocket a reconnect tries one again: the network may be another.
 const RETRY_WEBSOCKET_MS = 600_000;
 
+/** The transport of each new connection, by the outcome of earlier connections. */
 export class TransportChoice {
-  /** @type {"websocket" | "sse"} of the current connection, or of the last one */
+  /** @type {"websocket" | "sse"} of the current or the last connection */
   current = "websocket";
 
   #hasFallback;
@@ -24,7 +25,7 @@ export class TransportChoice {
 
   /**
    * @param {boolean} hasFallback
-   * @param {boolean} [isFixed] whether there are only streams
+   * @param {boolean} [isFixed] whether to use streams only
    */
   constructor(hasFallback, isFixed = false) {
     this.#hasFallback = hasFallback;
@@ -32,9 +33,9 @@ export class TransportChoice {
   }
 
   /**
-   * Choose for a new connection.
+   * Returns the transport for a new connection.
    * @param {number} now
-   * @param {boolean} [fits] whether a stream can carry what is followed
+   * @param {boolean} [fits] whether a stream can carry all subscriptions
    */
   next(now, fits = true) {
     const isDue = now - this.#webSocketAt >= RETRY_WEBSOCKET_MS;
@@ -45,18 +46,18 @@ export class TransportChoice {
     return this.current;
   }
 
-  /** The connection brings what it is for. */
+  /** Notes that the connection works: a frame other than an error came. */
   works() {
     this.#worked = true;
   }
 
-  /** The connection has ended, or did not come about. */
+  /** Notes the end of the connection, or of the attempt to connect. */
   ended() {
     if (!this.#isOpen) return;
     this.#isOpen = false;
     if (this.current === "sse") {
       this.#streamWorked = this.#worked;
-      // Neither works: the server may be away, and a WebSocket is as good.
+      // Neither transport works, so the server may be down: the next attempt is a WebSocket.
       if (!this.#worked) this.#failures = FAILURES - 1;
     } else if (this.#worked) [this.#failures, this.#streamWorked] = [0, false];
     else this.#failures++;
@@ -64,8 +65,8 @@ export class TransportChoice {
 }
 
 /**
- * Whether a stream can carry what is followed: its query has one set of options, and commas between
- * names.
+ * Returns whether a stream can carry all subscriptions: the query of a stream has one set of
+ * options, and commas separate its names.
  * @param {SubscriptionSet} set
  */
 export function fitsStream(set) {
@@ -74,7 +75,7 @@ export function fitsStream(set) {
 }
 
 /**
- * Where the streams are of a server with this WebSocket; null if there are none.
+ * Returns the URL of the streams of a server with this WebSocket; null for no streams.
  * @param {string | URL} url of the WebSocket
  * @param {boolean | string | URL} fallback as in the options
  */
@@ -85,7 +86,7 @@ export function streamUrl(url, fallback) {
   try {
     found = new URL(url, globalThis.location?.href);
   } catch {
-    return null; // the WebSocket says what is wrong with it
+    return null; // the WebSocket constructor throws the error
   }
   if (fallback !== true) return new URL(fallback, found);
   if (!found.pathname.endsWith("/ws") || found.searchParams.get("v") === "0") return null;

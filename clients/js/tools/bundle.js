@@ -11,7 +11,7 @@ const modules = new Map();
 /** @param {string} name */
 async function add(name) {
   if (modules.has(name)) return;
-  modules.set(name, ""); // in its place when what it imports stands before it
+  modules.set(name, ""); // against cycles; set again below, behind the imported modules
   const text = await readFile(new URL(name, source), "utf-8");
   for (const [, imported] of text.matchAll(IMPORT)) await add(imported.slice("./".length));
   modules.delete(name);

@@ -1,40 +1,40 @@
-// What applications see. tests/types holds it against the sources.
+// The public types. test/types checks them against the sources.
 
-/** The offset of the last record, by topic and partition; -1 stands before the first one. */
+/** The offset of the last record, by topic and partition; -1 is before the first record. */
 export type Positions = Record<string, Record<string, number>>;
 
-/** The id of each topic; a topic that was deleted and created again has another one. */
+/** The id of each topic; a topic that was deleted and created again has a new id. */
 export type Ids = Record<string, string>;
 
-/** The first and the last offset that cannot be had, by topic and partition. */
+/** The first and the last lost offset, by topic and partition. */
 export type Lost = Record<string, Record<string, [first: number, last: number]>>;
 
-/** At least one channel, topic or bundle. */
+/** The names of a command: at least one channel, topic or bundle. */
 export interface Names {
   readonly channels?: readonly string[];
   readonly topics?: readonly string[];
   readonly bundles?: readonly string[];
-  /** Narrows topics and bundles to these tokens. */
+  /** Limits topics and bundles to these tokens. */
   readonly tokens?: readonly string[];
 }
 
-/** What to follow: the fields of `subscribe`. */
+/** Names and options: the fields of `subscribe`. */
 export interface Subscription extends Names {
-  /** "latest": while the client is behind it gets only the newest message of each channel. */
+  /** With "latest" a slow client gets only the newest message of each channel. Default: "all". */
   readonly delivery?: "all" | "latest";
-  /** At most so many messages per second of each channel, always the newest: 0.1 to 20. */
+  /** The most messages per second of each channel, always the newest: 0.1 to 20. */
   readonly max_rate?: number;
-  /** Only records whose value meets it. */
+  /** The server sends only records whose value meets this filter. */
   readonly where?: Filter;
   /** A feed without positions begins with the last message of each channel. */
   readonly snapshot?: boolean;
   /** A feed without positions begins with the records of this time (epoch ms) or later. */
   readonly since_ms?: number;
-  /** Whether messages of one write come in one frame. Default: "batch". */
+  /** With "batch" the messages of one write come in one frame. Default: "batch". */
   readonly frames?: "single" | "batch";
 }
 
-/** A number with more digits than a double has is written as a string. */
+/** A constant of a filter. Numbers with more digits than a double are written as strings. */
 export type Constant = number | string | boolean | null;
 
 /** A condition on the JSON fields of a record's value. */
@@ -43,7 +43,7 @@ export type Filter =
   | { readonly or: readonly Filter[] }
   | { readonly not: Filter }
   | {
-      /** The names on the way to the field, joined by dots. */
+      /** The path of the field in the value, joined by dots. */
       readonly field: string;
       readonly eq?: Constant;
       readonly ne?: Constant;
@@ -69,11 +69,11 @@ export interface Message<Data = unknown> {
   pos: string;
   /** The record's value. */
   data: Data;
-  /** The record was published before the client asked. */
+  /** The record was published before the subscription was live. */
   replay?: true;
-  /** How many numbers before this one the server left out. */
+  /** The messages replaced by newer ones between the previous message and this message. */
   skipped?: number;
-  /** An older record of the partition is held back by `max_rate`. */
+  /** The server holds back an older record of the partition for `max_rate`. */
   ahead?: true;
   /** The record headers that the server passes on. */
   headers?: Record<string, string | { base64: string } | null>;
@@ -112,7 +112,7 @@ export interface SubscriptionAck extends Ack {
   type: "subscription_ack";
 }
 
-/** A resumed subscription is live; unless it is `recovered`, `lost` is missing. */
+/** A resumed subscription is live. If `recovered` is false, records are lost: see `lost`. */
 export interface ResumeAck extends Ack {
   type: "resume_ack";
   recovered: boolean;
@@ -132,7 +132,7 @@ export interface ReplayIncomplete {
   reason: LossReason;
 }
 
-/** The server is without Kafka, or has it again; `topics`: only these. */
+/** The server has lost or regained Kafka, for all topics or only for `topics`. */
 export interface FeedStatus {
   type: "feed";
   status: "stalled" | "live";
@@ -150,7 +150,7 @@ export interface FeedLost {
   ids?: Ids;
 }
 
-/** Everything up to there has come. */
+/** All records up to these positions have come. */
 export interface PositionsNotice {
   type: "positions";
   positions: Positions;
@@ -173,7 +173,7 @@ export interface AuthError {
   data: { code: string; message: string; retry_ms?: number };
 }
 
-/** These names were unsubscribed; `forced`: a new token does not grant them. */
+/** Names were unsubscribed; `forced`: by the server, because a new token does not grant them. */
 export interface UnsubscriptionAck {
   type: "unsubscription_ack";
   unsubscribed: string[];
@@ -182,7 +182,7 @@ export interface UnsubscriptionAck {
   forced?: true;
 }
 
-/** The server is about to close the connection, and says when to come back. */
+/** The server is about to close the connection, and advises when to reconnect. */
 export interface ReconnectAdvice {
   type: "reconnect";
   data: { after_ms: number; reason: string };
@@ -196,7 +196,7 @@ export interface ServerError {
   retry_ms?: number;
 }
 
-/** A connection has ended, or did not come about. Without `retry_ms` the feed has ended. */
+/** A connection, or an attempt to connect, has ended. If `retry_ms` is null, the feed has ended. */
 export interface Disconnected {
   type: "disconnected";
   code: number;
@@ -204,7 +204,10 @@ export interface Disconnected {
   retry_ms: number | null;
 }
 
-/** Newer servers may send others: a `switch` over `type` needs a default that ignores them. */
+/**
+ * An argument of `onnotice`. Newer servers may send other types: a `switch` over `type` needs a
+ * default that ignores them.
+ */
 export type Notice =
   | SubscriptionAck
   | ResumeAck
@@ -222,30 +225,30 @@ export type Notice =
   | Disconnected;
 
 export interface FeedOptions {
-  /** Where to go on: the `positions` of an earlier feed. */
+  /** The positions to resume from: the `positions` of an earlier feed. */
   readonly positions?: Positions;
-  /** The `ids` of that feed. */
+  /** The `ids` of the same feed. */
   readonly ids?: Ids;
-  /** A token, or a function that is called for each connection and before a token expires. */
+  /** A JWT, or a function that returns one for each connection and before a token expires. */
   readonly token?: string | (() => string | Promise<string>);
-  /** The first and the longest wait before a new connection, ms. Default: [200, 15000]. */
+  /** Upper bounds of the first and of every wait before a reconnect, ms. Default: [200, 15000]. */
   readonly backoff?: readonly [first: number, longest: number];
-  /** After so long without a frame the server is asked for one, ms. Default: 10000. */
+  /** The time without a frame before the client sends a heartbeat, ms. Default: 10000. */
   readonly silence?: number;
   /**
-   * Server-Sent Events after three WebSockets in a row that brought nothing: `true` for `/sse`
-   * beside `/ws`, or where they are, or `false` for none. Default: true.
+   * Server-Sent Events after three WebSockets in a row without a frame: `true` for `/sse` beside
+   * `/ws`, the URL of the streams, or `false` for none. Default: true.
    */
   readonly fallback?: boolean | string | URL;
   /** "sse": only Server-Sent Events, no WebSocket. Default: a WebSocket, and then `fallback`. */
   readonly transport?: "sse";
-  /** What to fetch them with. Default: the global one. */
+  /** The `fetch` for Server-Sent Events. Default: the global `fetch`. */
   readonly fetch?: typeof globalThis.fetch;
-  /** What to connect with, where there is no global one. */
+  /** The WebSocket class. Default: the global `WebSocket`. */
   readonly WebSocket?: new (url: string | URL, protocols?: string[]) => WebSocket;
 }
 
-/** Follows an odin-ws server, and resumes after every break where it was. */
+/** A client of an odin-ws server that reconnects, and resumes behind the last record. */
 export class OdinFeed<Data = unknown> {
   constructor(
     url: string | URL,
@@ -254,33 +257,38 @@ export class OdinFeed<Data = unknown> {
   );
   /** Called with each message. */
   onmessage: (message: Message<Data>) => void;
-  /** Called with everything else that happens, by its `type`. */
+  /** Called with each ack, server message and disconnect; `type` tells which. */
   onnotice: (notice: Notice) => void;
   /** The offset of the last record that `onmessage` got, by topic and partition. */
   get positions(): Positions;
   /** The ids of the topics of `positions`. */
   get ids(): Ids;
-  /** What is followed at the moment: for a later feed, with `positions` and `ids`. */
+  /** The current subscriptions, for a later feed with `positions` and `ids`. */
   get subscriptions(): readonly Subscription[];
   /**
-   * Follow more. If a name is followed already, its options are replaced. A SubscriptionError if
-   * the server rejects every name; names that it rejects among others are in `rejected`.
+   * Subscribes to more; resolves with the server's answer, whose `rejected` has the rejected names.
+   * The options of a name that is subscribed already are replaced. Rejects with a SubscriptionError
+   * if the server rejects every name.
    */
   subscribe(subscription: Subscription): Promise<SubscriptionAck>;
-  /** Follow less, by the names that were subscribed. A SubscriptionError if none of them is. */
+  /**
+   * Unsubscribes from names as subscribed; resolves with the server's answer. Rejects with a
+   * SubscriptionError if no name is subscribed.
+   */
   unsubscribe(names: Names): Promise<UnsubscriptionAck>;
-  /** What carries the current connection, or carried the last one. */
+  /** The transport of the current connection, or of the last connection. */
   get transport(): "websocket" | "sse";
-  /** How many messages were dropped because they had come before. */
+  /** The number of messages dropped because the client had received them before. */
   get duplicates(): number;
-  /** End it. Nothing is called after that. */
+  /** Ends the feed. No callback is called after that. */
   close(): void;
 }
 
-/** Why a subscribe or unsubscribe had no effect. */
+/** The rejection of a subscribe or unsubscribe. */
 export class SubscriptionError extends Error {
   constructor(code: string, message: string, rejected?: Rejection[]);
-  /** As in docs/protocol.md, or "CLOSED" if the feed has ended. */
+  /** An error code of docs/protocol.md, or "CLOSED" if the feed has ended. */
   readonly code: string;
+  /** The rejected names. */
   readonly rejected: Rejection[];
 }

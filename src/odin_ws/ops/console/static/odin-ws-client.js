@@ -1,21 +1,21 @@
 // odin-ws-client 0.1.0, made from clients/js/src by tools/bundle.js.
 
-// Which ends of a connection are final: docs/protocol.md, Closes.
+// Close codes, and which of them are final: docs/protocol.md, Closes.
 
-/** The client closed, or has to stop: the URL or the subscription was rejected. */
+/** The client closed the feed, or the URL or the subscription was rejected. */
 const NORMAL = 1000;
-/** The server sent something that is not the protocol. */
+/** The server sent a frame that violates the protocol. */
 const VIOLATION = 1002;
 /** No close frame came. */
 const ABNORMAL = 1006;
-/** Messages are missing; the client leaves the connection and resumes. Never sent. */
+/** Messages are missing: the client closes the connection and resumes. Never sent. */
 const GAP = 4000;
-/** The server rejected the subscription, and may accept it later. */
+/** The server rejected the subscription for now. */
 const TRY_AGAIN_LATER = 1013;
 
 /** The token has expired, or is not valid. */
 const TOKEN_EXPIRED = 4401;
-/** Access is not granted, or not any more. */
+/** Access is not granted, or was revoked. */
 const REVOKED = 4403;
 
 const POLICY = 1008;
@@ -23,11 +23,11 @@ const POLICY = 1008;
 // Another connection would end with the same code.
 const FINAL = new Set([NORMAL, VIOLATION, 1003, 1007, 1009, 1010, TOKEN_EXPIRED, REVOKED]);
 
-// One of the three reasons of 1008; a slow client may come back, this one sends bad commands.
+// 1008 has three reasons. A slow or flooding client may reconnect; this reason is final.
 const BAD_COMMANDS = "too many bad messages";
 
 /**
- * Whether a client must not reconnect after this close.
+ * Returns whether a client must not reconnect after this close.
  * @param {number} code
  * @param {string} reason
  * @param {boolean} renewable whether the client can fetch another token
@@ -38,27 +38,28 @@ function isFinal(code, reason, renewable) {
 }
 
 /**
- * Whether the server closed because of this client: the back-off then goes on.
+ * Returns whether the close is for a fault of this client, and so does not reset the back-off.
  * @param {number} code
  */
 function isFailure(code) {
   return code === POLICY || code === REVOKED;
 }
 
-// Where a stream of Server-Sent Events resumes: docs/design/2026-11-30-event-ids.md.
+// Event ids, from which Server-Sent Events resume: docs/design/2026-11-30-event-ids.md.
 
 /** @import { Ids, Positions } from "../types/index.d.ts" */
 
-// An offset + 1 in digits of 5 bits; the last one is of another alphabet.
+// Digits of 5 bits for an offset + 1; the last digit is from an alphabet of its own, so it ends a
+// number.
 const DIGITS = "0123456789abcdefghijklmnopqrstuv";
 const LAST_DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZwxyz_-";
 const BASE = 32;
 
 /**
- * The id of the event behind which a client is.
+ * Returns the event id for a client at `positions`.
  * @param {Positions} positions
  * @param {Ids} ids
- * @param {boolean} inSnapshot whether its snapshot has not come whole
+ * @param {boolean} inSnapshot whether the snapshot is not complete
  */
 function eventId(positions, ids, inSnapshot) {
   const topics = Object.entries(positions).map(([topic, offsets]) => {
@@ -72,9 +73,12 @@ function eventId(positions, ids, inSnapshot) {
   return (inSnapshot ? "1s" : "1") + topics.join("");
 }
 
-/** @param {number} offset */
+/**
+ * Returns an offset in the digits of an event id.
+ * @param {number} offset
+ */
 function writtenOffset(offset) {
-  // Not with bit operators, which have 32 bits.
+  // Division, because bit operators have 32 bits.
   let value = offset + 1;
   let text = LAST_DIGITS.charAt(value % BASE);
   for (value = Math.floor(value / BASE); value; value = Math.floor(value / BASE))
@@ -82,11 +86,11 @@ function writtenOffset(offset) {
   return text;
 }
 
-// Server-Sent Events: section 9.2 of the HTML standard (html.spec.whatwg.org).
+// Parses Server-Sent Events: section 9.2 of the HTML standard (html.spec.whatwg.org).
 
 const LINE_END = /\r\n|\n|\r/;
 
-/** Parses a stream in whatever pieces it comes. An event that is not whole is never seen. */
+/** A parser of a stream in chunks of any size; an incomplete event is never returned. */
 class EventParser {
   #decoder = new TextDecoder();
   #rest = "";
@@ -94,14 +98,14 @@ class EventParser {
   #data = [];
 
   /**
-   * The data of the events that are whole with these bytes. Here names and ids are of no use: both
-   * are in the data.
+   * Yields the data of the events that are complete with these bytes. Event names and ids are
+   * ignored, because the data contains both.
    * @param {Uint8Array} bytes
    * @returns {Generator<string>}
    */
   *feed(bytes) {
     this.#rest += this.#decoder.decode(bytes, { stream: true });
-    // A CR at the end may be half of a line end.
+    // A final CR may be the first half of CR LF.
     const isHalf = this.#rest.endsWith("\r");
     const lines = (isHalf ? this.#rest.slice(0, -1) : this.#rest).split(LINE_END);
     this.#rest = lines.pop() + (isHalf ? "\r" : "");
@@ -115,20 +119,20 @@ class EventParser {
   }
 }
 
-// A subscription as Server-Sent Events behind the interface of a WebSocket: docs/sse.md.
+// Server-Sent Events with the interface of a WebSocket: docs/sse.md.
 
 
-// The server sends a comment every 30 seconds unless its settings say otherwise.
+// Two and a half times the server's default interval between comments, which is 30 s.
 const LONGEST_SILENCE_MS = 75_000;
 
 const PONG = '{"type":"pong"}';
 
-// Some of what a proxy says may be a page.
+// Characters of a response body in the reason: a proxy's body may be a whole page.
 const LONGEST_REASON = 200;
 
 /**
- * Fetches a stream for the first command that it is to send; the others it answers itself, as far
- * as it can.
+ * A stream of Server-Sent Events. A subscribe or resume fetches the stream; heartbeats are answered
+ * locally, and an `auth` ends the stream.
  */
 class EventSocket {
   /** @type {(() => void) | null} */
@@ -137,7 +141,7 @@ class EventSocket {
   onmessage = null;
   /** @type {((event: { code: number, reason: string }) => void) | null} */
   onclose = null;
-  /** @type {(() => void) | null} never called: `onclose` says more */
+  /** @type {(() => void) | null} never called: `onclose` has the code and reason */
   onerror = null;
 
   #url;
@@ -162,7 +166,7 @@ class EventSocket {
   send(text) {
     const { type, data } = JSON.parse(text);
     if (type === "subscribe" || type === "resume") this.#follow(data);
-    // A request says nothing more. Comments show that the server is there.
+    // The stream carries no commands, so a recently received comment replaces the server's pong.
     else if (type === "heartbeat" && performance.now() - this.#heardAt < LONGEST_SILENCE_MS)
       this.onmessage?.({ data: PONG });
     else if (type === "auth") this.#end(TOKEN_EXPIRED, "a stream begins anew with another token");
@@ -231,7 +235,7 @@ class EventSocket {
 }
 
 /**
- * The query of a subscribe or resume.
+ * Returns the URL query for the fields of a subscribe or resume.
  * @param {Record<string, any>} data
  */
 function queryOf({ positions, ids = {}, snapshot, ...fields }) {
@@ -241,7 +245,7 @@ function queryOf({ positions, ids = {}, snapshot, ...fields }) {
     return `${name}=${texts.map(encodeURIComponent).join(",")}`;
   });
   if (snapshot) query.push("snapshot=true");
-  // A subscribe asks for positions, a resume has them.
+  // `positions` is true in a subscribe, and an object in a resume.
   if (typeof positions === "object") {
     const id = eventId(positions, ids, Boolean(snapshot));
     query.push(`last_event_id=${encodeURIComponent(id)}`);
@@ -249,12 +253,12 @@ function queryOf({ positions, ids = {}, snapshot, ...fields }) {
   return query.join("&");
 }
 
-// Several messages in one frame: docs/protocol.md, Batches.
+// Splits batches, frames with several messages: docs/protocol.md, Batches.
 
 /** @import { Message } from "../types/index.d.ts" */
 
 /**
- * The messages of a batch, each as if it had come in a frame of its own.
+ * Yields the messages of a batch, each with the fields of a message in its own frame.
  * @param {{ seq: number, skipped?: number, replay?: true, ahead?: true, messages: object[] }} batch
  * @returns {Generator<Message>}
  */
@@ -272,17 +276,17 @@ function* unpack({ seq, skipped, replay, ahead, messages }) {
   }
 }
 
-// What the client sends: docs/protocol.md, Commands.
+// The text of the client's commands: docs/protocol.md, Commands.
 
 /** @import { Ids, Names, Positions, Subscription } from "../types/index.d.ts" */
 
 const HEARTBEAT = '{"type":"heartbeat"}';
 
-// Messages of one write come in one frame: fewer bytes, and one parse for all of them.
+// The server sends the messages of one write in one frame: fewer bytes, and one JSON parse.
 const FRAMES = { frames: "batch" };
 
 /**
- * Begin a subscription, with a snapshot or at a time if it asks for one.
+ * Returns a subscribe, with the subscription's `snapshot` or `since_ms`.
  * @param {number} id
  * @param {Subscription} subscription
  */
@@ -292,7 +296,7 @@ function subscribe(id, subscription) {
 }
 
 /**
- * Continue a subscription behind `positions`.
+ * Returns a resume of a subscription behind `positions`.
  * @param {number} id
  * @param {Subscription} subscription
  * @param {{ positions: Positions, ids: Ids, snapshot: boolean }} from
@@ -310,7 +314,7 @@ function resume(id, subscription, { positions, ids, snapshot }) {
 }
 
 /**
- * End a subscription.
+ * Returns an unsubscribe.
  * @param {number} id
  * @param {Names} names
  */
@@ -319,21 +323,21 @@ function unsubscribe(id, { channels, topics, bundles, tokens }) {
 }
 
 /**
- * Continue a live connection with another token.
+ * Returns the command that replaces the token of a live connection.
  * @param {string} token
  */
 function auth(token) {
   return JSON.stringify({ type: "auth", data: { token } });
 }
 
-// The names of a subscription, and how two of them differ.
+// The names and options of subscriptions: filter, difference, merge.
 
 /** @import { Names, Subscription } from "../types/index.d.ts" */
 
 const FIELDS = /** @type {const} */ (["channels", "topics", "bundles"]);
 
 /**
- * All names.
+ * Returns all names of a subscription.
  * @param {Names} subscription
  */
 function namesOf({ channels = [], topics = [], bundles = [] }) {
@@ -341,7 +345,7 @@ function namesOf({ channels = [], topics = [], bundles = [] }) {
 }
 
 /**
- * What is left with the names that pass; null if none does.
+ * Returns the subscription with the names that pass; null if no name passes.
  * @template {Names} N
  * @param {N} subscription
  * @param {(name: string, field: string) => boolean} passes
@@ -360,8 +364,8 @@ function filterNames(subscription, passes) {
 }
 
 /**
- * What is left without the names of `other`. A topic or bundle is the same name only with the same
- * tokens.
+ * Returns the subscription without the names of `other`; null if no name is left. Topics and
+ * bundles are equal names only with equal tokens.
  * @template {Names} N
  * @param {N} subscription
  * @param {Names} other
@@ -375,7 +379,7 @@ function without(subscription, other) {
 }
 
 /**
- * Several subscriptions with the same options as one.
+ * Returns one subscription for several with equal options.
  * @param {readonly Subscription[]} several
  * @returns {Subscription}
  */
@@ -392,7 +396,7 @@ function merged(several) {
 }
 
 /**
- * Equal for subscriptions that one command can begin or resume.
+ * Returns a key that is equal for subscriptions that one command can begin or resume.
  * @param {Subscription} subscription
  */
 function optionsOf({ max_rate, where, tokens, topics, bundles }) {
@@ -405,10 +409,11 @@ function sorted(names = []) {
   return JSON.stringify([...names].sort());
 }
 
-// Why a subscribe or unsubscribe did not take effect.
+// The error of a subscribe or unsubscribe.
 
 /** @import { Rejection } from "../types/index.d.ts" */
 
+/** The rejection of a subscribe or unsubscribe. */
 class SubscriptionError extends Error {
   name = "SubscriptionError";
   code;
@@ -417,7 +422,7 @@ class SubscriptionError extends Error {
   /**
    * @param {string} code
    * @param {string} message
-   * @param {Rejection[]} [rejected] name by name
+   * @param {Rejection[]} [rejected] the cause for each name
    */
   constructor(code, message, rejected = []) {
     super(message);
@@ -426,27 +431,28 @@ class SubscriptionError extends Error {
   }
 }
 
-/** Why nothing can be subscribed any more. */
+/** Returns the error for requests of a feed that has ended. */
 function ended() {
   return new SubscriptionError("CLOSED", "the feed has ended");
 }
 
-// Where a client is in each partition: docs/protocol.md, Keeping positions.
+// The positions of a client: docs/protocol.md, Keeping positions.
 
 /** @import { Ids, Lost, Message, Positions } from "../types/index.d.ts" */
 
 /** @typedef {{ type: string, ids?: Ids, positions?: Positions }} Item */
 
+/** The offset of the last record of each partition, and the ids of the topics. */
 class OffsetTracker {
-  /** The offset of the last record by topic and partition; -1 stands before the first one. */
+  /** The offset of the last record by topic and partition; -1 is before the first record. */
   positions;
-  /** The id of each topic; another id is another topic, whose offsets begin at 0. */
+  /** The id of each topic; a recreated topic has a new id, and its offsets begin at 0. */
   ids;
   /** @type {Record<string, string>} the topic of each category */
   #categories = {};
   /**
-   * The offsets that came ahead of one that is held back, by topic and partition: the position is
-   * before them, so a resume brings them again.
+   * By topic and partition, the offsets received ahead of a record that the server holds back. The
+   * position is before these offsets, so a resume replays them.
    * @type {Map<string, Set<number>>}
    */
   #ahead = new Map();
@@ -461,13 +467,13 @@ class OffsetTracker {
     this.ids = { ...ids };
   }
 
-  /** Whether there is nothing to resume from. */
+  /** Whether there are no positions to resume from. */
   get isEmpty() {
     return Object.keys(this.positions).length === 0;
   }
 
   /**
-   * Follow the categories of an ack too; none at the start of a connection.
+   * Adds the categories of an ack; without an argument, at the start of a connection, clears them.
    * @param {Record<string, string> | undefined} categories
    */
   follow(categories) {
@@ -475,12 +481,12 @@ class OffsetTracker {
   }
 
   /**
-   * Move to the ids and positions of an ack or a notice.
+   * Applies the ids and positions of an ack or a notice.
    * @param {Item} item
    */
   apply({ type, ids = {}, positions = {} }) {
-    // Feed notices go to every client: about topics that this one does not follow, and amid a
-    // replay, which a position must not overtake.
+    // Feed notices go to every client: other topics are ignored, and positions only move back,
+    // because a position must not overtake a running replay.
     const isFeed = type === "feed";
     const followed = new Set(Object.values(this.#categories));
     /** @param {string} topic */
@@ -500,14 +506,14 @@ class OffsetTracker {
       for (const [partition, offset] of Object.entries(offsets)) {
         const before = own[partition] ?? offset;
         own[partition] = isFeed ? Math.min(offset, before) : offset;
-        // Where it goes back, other records have the offsets that came ahead.
+        // After a step back, other records have the offsets received ahead.
         this.#forgetAhead(`${topic} ${partition}`, own[partition] < before ? Infinity : offset);
       }
     }
   }
 
   /**
-   * Move behind what is lost, unless the answer says where to go on.
+   * Moves the positions behind lost ranges, or to the positions of the answer.
    * @param {{ lost?: Lost, positions?: Positions }} answer
    */
   passLost({ lost = {}, positions }) {
@@ -521,7 +527,7 @@ class OffsetTracker {
   }
 
   /**
-   * Move to a message; returns false if the position was there already.
+   * Advances the position to a message; returns false if the message came before.
    * @param {Message} message
    */
   advance(message) {
@@ -540,7 +546,7 @@ class OffsetTracker {
   }
 
   /**
-   * Know a message when it comes again, without a move: it is beyond what is to come.
+   * Remembers the offset of a message, to detect a duplicate, without moving the position.
    * @param {Message} message
    */
   note(message) {
@@ -551,7 +557,7 @@ class OffsetTracker {
   }
 
   /**
-   * Move to where both are: what the other was behind with has come.
+   * Merges a tracker whose replay has ended: takes the higher offset per partition.
    * @param {OffsetTracker} other
    */
   join({ positions, ids }) {
@@ -566,7 +572,7 @@ class OffsetTracker {
   }
 
   /**
-   * Forget all other topics.
+   * Drops the positions and ids of all topics that are not in `topics`.
    * @param {Set<string>} topics
    */
   retain(topics) {
@@ -577,14 +583,14 @@ class OffsetTracker {
       if (!topics.has(key.slice(0, key.lastIndexOf(" ")))) this.#ahead.delete(key);
   }
 
-  /** One without positions, for messages of the same categories. */
+  /** Returns a tracker without positions, with the same categories. */
   fresh() {
     const tracker = new OffsetTracker({}, {});
     tracker.#categories = { ...this.#categories };
     return tracker;
   }
 
-  /** Another one at the same place. */
+  /** Returns a tracker with the same positions, ids and categories. */
   copy() {
     const copied = new OffsetTracker(this.positions, this.ids);
     copied.#categories = { ...this.#categories };
@@ -619,27 +625,30 @@ class OffsetTracker {
   }
 }
 
-// What a client follows, and the positions from which each part resumes.
+// The subscriptions of a client, and the positions and commands to begin or resume them.
 
 
 /** @import { Ids, Message, Names, Positions, Subscription } from "../types/index.d.ts" */
 
 /**
- * One subscription. `begun`: it has taken effect, so it is resumed after a break. `behind`: its own
- * positions while its replay runs beside live messages of others. `topics`: of its names, as far as
- * the server has said.
+ * A subscription and its state. `begun`: the subscription has taken effect, so a new connection
+ * resumes it. `snapshotDue`: the snapshot is still to come. `behind`: the group's own positions
+ * while its replay runs beside live messages of other groups. `topics`: the topics of the names;
+ * null before the server's ack.
  * @typedef {{ subscription: Subscription, begun: boolean, snapshotDue: boolean,
  *   behind: OffsetTracker | null, topics: string[] | null }} Group
  */
 
 /**
- * One command that begins or resumes groups, which have all options in common.
+ * A command that begins or resumes groups with equal options. `tracker`: the positions to resume
+ * from; null for a subscribe.
  * @typedef {{ groups: Group[], subscription: Subscription, tracker: OffsetTracker | null,
  *   withSnapshot: boolean }} Step
  */
 
 /**
- * All groups share the positions of `tracker`, except those behind it.
+ * The subscriptions of a client, across all its connections. All groups share `tracker`, except
+ * groups whose replay runs beside live messages: such a group has positions of its own (`behind`).
  */
 class SubscriptionSet {
   tracker;
@@ -648,7 +657,7 @@ class SubscriptionSet {
 
   /**
    * @param {readonly Subscription[]} subscriptions
-   * @param {OffsetTracker} tracker where they are; if it has positions, they are resumed
+   * @param {OffsetTracker} tracker if it has positions, the subscriptions are resumed
    */
   constructor(subscriptions, tracker) {
     this.tracker = tracker;
@@ -656,16 +665,17 @@ class SubscriptionSet {
     this.#groups = subscriptions.map((one) => newGroup(one, begun));
   }
 
+  /** The current subscriptions. */
   get subscriptions() {
     return this.#groups.map(({ subscription }) => subscription);
   }
 
-  /** Whether some group is behind the others. */
+  /** Whether a group has positions of its own. */
   get isSplit() {
     return this.#groups.some(({ behind }) => behind !== null);
   }
 
-  /** The positions up to which everything of every group has come. */
+  /** The lowest positions over all groups: all records up to them have come. */
   get positions() {
     if (!this.isSplit) return this.tracker.positions;
     const positions = structuredClone(this.tracker.positions);
@@ -678,7 +688,10 @@ class SubscriptionSet {
     return positions;
   }
 
-  /** @returns {Ids} */
+  /**
+   * The ids of the topics of all groups.
+   * @returns {Ids}
+   */
   get ids() {
     const several = this.#behind().map(({ ids }) => ids);
     return several.length ? Object.assign({}, ...several, this.tracker.ids) : this.tracker.ids;
@@ -687,9 +700,9 @@ class SubscriptionSet {
   // ---- a new connection
 
   /**
-   * The commands with which a connection begins: what has begun is resumed first. The server
-   * replays one after the other, and live messages come meanwhile, so only the first leaves its
-   * groups at the common positions.
+   * Returns the commands of a new connection: resumes first, then subscribes. The server runs the
+   * replays one by one, while live messages of the first are sent already. So only the groups of
+   * the first resume keep the shared positions; the others get copies.
    * @returns {Step[]}
    */
   plan() {
@@ -720,8 +733,8 @@ class SubscriptionSet {
   }
 
   /**
-   * One command for all groups, as a stream needs it; null if there are none. What is behind makes
-   * the others begin there too: some of their messages come again.
+   * Returns the one command of a stream, for all groups; null without groups. All groups resume
+   * from the lowest positions, so messages of some groups are sent again.
    * @returns {Step | null}
    */
   planStream() {
@@ -734,7 +747,7 @@ class SubscriptionSet {
   }
 
   /**
-   * Whether one command can begin or resume all groups, and this one too.
+   * Returns whether one command can begin or resume all groups, and `another` subscription.
    * @param {Subscription} [another]
    */
   hasSameOptions(another) {
@@ -749,7 +762,7 @@ class SubscriptionSet {
    */
   #step(groups, tracker) {
     const subscription = merged(groups.map((group) => group.subscription));
-    // They are the whole connection's, so the last one that said something counts.
+    // Both apply to the whole connection: the last subscription with a value decides.
     for (const field of /** @type {const} */ (["delivery", "frames"])) {
       const said = this.subscriptions.map((one) => one[field]).filter(Boolean).pop();
       if (said) Object.assign(subscription, { [field]: said });
@@ -758,10 +771,10 @@ class SubscriptionSet {
     return { groups: [...groups], subscription, tracker, withSnapshot };
   }
 
-  // ---- what the server says
+  // ---- answers and messages of the server
 
   /**
-   * Whether others than these have taken effect.
+   * Returns whether groups other than `groups` have taken effect.
    * @param {Group[]} groups
    */
   hasOthers(groups) {
@@ -769,7 +782,7 @@ class SubscriptionSet {
   }
 
   /**
-   * A subscription of the application takes effect; it replaces the options of equal names.
+   * Adds a group that has taken effect; its options replace those of equal names.
    * @param {Group} group
    */
   add(group) {
@@ -778,7 +791,7 @@ class SubscriptionSet {
   }
 
   /**
-   * Names are not followed any more.
+   * Removes names from all groups.
    * @param {Names} names
    */
   end(names) {
@@ -790,7 +803,7 @@ class SubscriptionSet {
   }
 
   /**
-   * The part of `names` that is not followed under the same names; null if all of it is.
+   * Returns the names that no group has; null if groups have all of them.
    * @param {Names} names
    */
   unknown(names) {
@@ -801,7 +814,7 @@ class SubscriptionSet {
   }
 
   /**
-   * A replay has ended: its groups are where the others are.
+   * Merges the positions of a replay that has ended into the shared positions.
    * @param {OffsetTracker} behind
    */
   caughtUp(behind) {
@@ -810,7 +823,7 @@ class SubscriptionSet {
   }
 
   /**
-   * No group is at these positions any more.
+   * Moves the groups at these positions to the shared positions.
    * @param {OffsetTracker | null} behind
    */
   leave(behind) {
@@ -818,9 +831,9 @@ class SubscriptionSet {
   }
 
   /**
-   * Move to a message; returns false if it came before.
+   * Advances the positions to a message; returns false if the message came before.
    * @param {Message} message
-   * @param {OffsetTracker | null} replaying the positions that the replay moves
+   * @param {OffsetTracker | null} replaying the tracker that the replay advances
    */
   advance(message, replaying) {
     if (message.replay && replaying) return replaying.advance(message);
@@ -829,7 +842,7 @@ class SubscriptionSet {
   }
 
   /**
-   * Follow the categories of an ack; none at the start of a connection.
+   * Adds the categories of an ack; undefined, at the start of a connection, clears them.
    * @param {Record<string, string> | undefined} categories
    */
   follow(categories) {
@@ -837,7 +850,7 @@ class SubscriptionSet {
   }
 
   /**
-   * A feed notice moves every group back.
+   * Applies an ack or a notice; a feed notice applies to the positions of every group.
    * @param {import("./offset-tracker.js").Item} item
    */
   apply(item) {
@@ -846,7 +859,8 @@ class SubscriptionSet {
   }
 
   /**
-   * A stream resumes; what it says is lost of a topic that it begins with is from before that.
+   * Removes the losses of new topics from the ack of a stream. A stream sends new names in a
+   * resume, so the server reports the records before the subscription as lost.
    * @param {any} ack
    */
   withoutNewTopics(ack) {
@@ -855,7 +869,7 @@ class SubscriptionSet {
     if (!ack.lost || this.tracker.isEmpty) return ack;
     const lost = Object.entries(ack.lost).filter(isKnown);
     if (lost.length) return { ...ack, lost: Object.fromEntries(lost) };
-    // The positions that end what is lost are those at which the new topics begin.
+    // The new topics begin at the ends of these ranges.
     const { lost: all, reason: _reason, ...rest } = ack;
     const ends = new OffsetTracker({}, {});
     ends.apply(ack);
@@ -863,7 +877,7 @@ class SubscriptionSet {
     return { ...rest, positions: ends.positions, recovered: true };
   }
 
-  /** Forget the positions of topics that are not followed, if all topics are known. */
+  /** Drops the positions of topics without a subscription, if all groups' topics are known. */
   forgetOthers() {
     const begun = this.#groups.filter((group) => group.begun);
     const known = begun.map(({ topics }) => topics);
@@ -877,7 +891,7 @@ class SubscriptionSet {
 }
 
 /**
- * A group that has not caught up with anything.
+ * Returns a new group at the shared positions.
  * @param {Subscription} subscription
  * @param {boolean} begun
  * @returns {Group}
@@ -888,7 +902,7 @@ function newGroup(subscription, begun) {
 }
 
 /**
- * The command of a step.
+ * Returns the text of a step's command.
  * @param {Step} step
  * @param {number} id
  */
@@ -899,7 +913,7 @@ function stepText({ subscription, tracker, withSnapshot }, id) {
   return resume(id, subscription, { positions, ids, snapshot: withSnapshot });
 }
 
-// The commands of a client, one after the other: what resumes, then what the application asks for.
+// The command sequence of a connection: first the resumes, then the requests of the application.
 
 
 /** @import { Names, Rejection, Subscription } from "../types/index.d.ts" */
@@ -907,7 +921,7 @@ function stepText({ subscription, tracker, withSnapshot }, id) {
 /** @import { Step, SubscriptionSet } from "./subscription-set.js" */
 
 /**
- * What the application asks for, until it is answered.
+ * A subscribe or unsubscribe of the application; `resolve` or `reject` is called with the answer.
  * @typedef {{ kind: "subscribe" | "unsubscribe", subscription: Subscription,
  *   resolve: (answer: any) => void, reject: (error: Error) => void }} Request
  */
@@ -915,9 +929,9 @@ function stepText({ subscription, tracker, withSnapshot }, id) {
 const NOT_SUBSCRIBED = "NOT_SUBSCRIBED";
 
 /**
- * Each command waits for the answer to the one before: the server's answer to a command above the
- * rate limit does not say which command it was. A request stays until it is answered, so a new
- * connection sends it again.
+ * The queue of a feed's commands. Each command waits for the answer to the previous command,
+ * because the server's error for a command above the rate limit does not name the command. A
+ * request stays queued until its answer, so a new connection sends an unanswered request again.
  */
 class CommandQueue {
   #set;
@@ -928,7 +942,7 @@ class CommandQueue {
   /** The id of the last command. */
   #id = 0;
 
-  // In flight: a step, or the end of some names; and whose request it is.
+  // The command in flight: a step, or names to unsubscribe; and its requests.
   /** @type {Step | null} */
   #step = null;
   /** @type {{ names: Names, rejected: Rejection[] } | null} */
@@ -941,21 +955,26 @@ class CommandQueue {
     this.#set = set;
   }
 
-  /** @param {Request} request */
+  /**
+   * Queues a request.
+   * @param {Request} request
+   */
   add(request) {
     this.#requests.push(request);
   }
 
+  /** Whether a command is in flight. */
   get awaitsAnswer() {
     return this.#step !== null || this.#ending !== null;
   }
 
+  /** Whether an unsubscribe is in flight. */
   get awaitsEnd() {
     return this.#ending !== null;
   }
 
   /**
-   * Whether an error is the answer to the command in flight; above the rate limit it has no id.
+   * Returns whether an error answers the command in flight; a rate limit error has no id.
    * @param {{ id?: unknown }} error
    */
   isAnswer({ id = this.#id }) {
@@ -964,14 +983,14 @@ class CommandQueue {
 
   // ---- a new connection
 
-  /** What is to be unsubscribed is not resumed. */
+  /** Plans a new connection; answers pending unsubscribes, whose names are not resumed. */
   begin() {
     [this.#step, this.#ending, this.#answering, this.#id] = [null, null, [], 0];
     while (this.#requests[0]?.kind === "unsubscribe") this.#endAtOnce(this.#requests[0]);
     this.#plan = this.#set.plan();
   }
 
-  /** The same for a stream: one request has everything that is asked for. */
+  /** Plans a new stream: one HTTP request for all subscriptions, with those still requested. */
   beginStream() {
     [this.#step, this.#ending, this.#answering, this.#id] = [null, null, [], 0];
     this.#plan = [];
@@ -1016,8 +1035,8 @@ class CommandQueue {
   // ---- commands
 
   /**
-   * The next command, if none is in flight. The server carries out what begins something after a
-   * replay; what ends something, at once.
+   * Returns the next command; null if a command is in flight or none is pending. During a replay
+   * the server defers subscribe and resume, so only an unsubscribe is returned.
    * @param {boolean} isReplaying
    */
   next(isReplaying) {
@@ -1030,7 +1049,7 @@ class CommandQueue {
     return this.text();
   }
 
-  /** The command in flight. */
+  /** Returns the text of the command in flight. */
   text() {
     if (this.#step !== null) return stepText(this.#step, this.#id);
     return unsubscribe(this.#id, this.#ending?.names ?? {});
@@ -1062,7 +1081,7 @@ class CommandQueue {
   }
 
   /**
-   * What of it is subscribed; without anything the request is rejected.
+   * Returns the subscribed names of a request; rejects a request without any, and returns null.
    * @param {Request} request
    * @returns {{ names: Names, rejected: Rejection[] } | null}
    */
@@ -1080,8 +1099,8 @@ class CommandQueue {
   // ---- answers
 
   /**
-   * The step in flight has taken effect. Returns it, and the positions that its replay moves if it
-   * runs beside live messages.
+   * Completes the step in flight, which has taken effect. Returns the step, and the tracker that
+   * its replay advances if the replay runs beside live messages.
    * @param {any} ack
    * @param {boolean} isStream
    * @returns {{ step: Step, behind: OffsetTracker | null }}
@@ -1130,7 +1149,7 @@ class CommandQueue {
   }
 
   /**
-   * The names in flight have ended.
+   * Completes the unsubscribe in flight.
    * @param {any} ack
    */
   unsubscribed(ack) {
@@ -1138,7 +1157,7 @@ class CommandQueue {
     const [request] = this.#answering;
     [this.#ending, this.#answering] = [null, []];
     if (ending === null || request === undefined) return;
-    // Also what the server has ended before, because a token did not grant it.
+    // Includes names that the server has ended before, because a new token did not grant them.
     this.#set.end(ending.names);
     this.#set.forgetOthers();
     const rejected = [...(ack.rejected ?? []), ...ending.rejected];
@@ -1148,8 +1167,8 @@ class CommandQueue {
   }
 
   /**
-   * What is in flight was rejected: whoever asked for it is told. Returns false if nothing else is
-   * followed, and the feed has to end.
+   * Rejects the requests of the command in flight. Returns false if a resume of all subscriptions
+   * was rejected, so the feed has to end.
    * @param {SubscriptionError} error
    */
   rejected(error) {
@@ -1162,7 +1181,7 @@ class CommandQueue {
   }
 
   /**
-   * The feed has ended.
+   * Rejects all requests, because the feed has ended.
    * @param {SubscriptionError} error
    */
   close(error) {
@@ -1176,14 +1195,14 @@ class CommandQueue {
   }
 }
 
-// How long a client waits before the next attempt: docs/protocol.md, Closes.
+// The wait before a reconnect: docs/protocol.md, Closes.
 
 
 /**
- * Back-off with full jitter, and the server's advice.
+ * Exponential back-off with full jitter, and the server's advice.
  *
- * A connection that held for the longest wait resets the back-off, unless the server closed it
- * because of this client.
+ * A connection with a live subscription for the longest wait resets the back-off, unless the server
+ * closed the connection for a fault of this client.
  */
 class ReconnectDelay {
   #first;
@@ -1203,7 +1222,7 @@ class ReconnectDelay {
   }
 
   /**
-   * The milliseconds until the next attempt.
+   * Returns the milliseconds until the next attempt.
    * @param {number} code of the close
    * @param {number} held how long the subscription was live, ms
    * @param {number | null} advice after_ms or retry_ms of the server
@@ -1212,30 +1231,30 @@ class ReconnectDelay {
     if (held >= this.#longest && !isFailure(code)) [this.#attempts, this.#wasAdvised] = [0, false];
     const ceiling = Math.min(this.#longest, this.#first * 2 ** this.#attempts++);
     const jittered = this.#random() * ceiling;
-    // A server advises each client once. Advice that comes again before a connection has held is
-    // the least of the back-off: a server that always says 1 ms is not asked every millisecond.
+    // The server's advice replaces the back-off once. Until a connection has held, later advice is
+    // only the least wait: a server that always advises 1 ms is not dialled every millisecond.
     const delay = this.#wasAdvised ? Math.max(advice ?? 0, jittered) : (advice ?? jittered);
     if (advice !== null) this.#wasAdvised = true;
     return delay;
   }
 }
 
-// How much of a replay is still to come, and the positions that it moves.
+// The state of a replay: the number of messages still to come, and the positions it advances.
 
 /** @import { Message } from "../types/index.d.ts" */
 /** @import { OffsetTracker } from "./offset-tracker.js" */
 /** @import { Step, SubscriptionSet } from "./subscription-set.js" */
 
-/** The replays of one connection, one after the other. */
+/** The current replay of a connection; the server runs replays one by one. */
 class ReplayProgress {
   #set;
-  /** @type {Step | null} the command that it belongs to */
+  /** @type {Step | null} the command of the replay */
   #step = null;
-  /** @type {number | null} messages that are still to come, null for an unknown number */
+  /** @type {number | null} messages still to come; null for an unknown number */
   #left = 0;
-  /** @type {OffsetTracker | null} positions of its own, if it runs beside live messages */
+  /** @type {OffsetTracker | null} its own positions, if it runs beside live messages */
   #behind = null;
-  /** Whether replayed messages before the positions are handed on. */
+  /** Whether replayed messages before the positions are delivered: a snapshot has some. */
   #withSnapshot = false;
 
   /** @param {SubscriptionSet} set */
@@ -1243,17 +1262,18 @@ class ReplayProgress {
     this.#set = set;
   }
 
+  /** Whether replayed messages are still to come. */
   get isRunning() {
     return this.#left !== 0;
   }
 
-  /** The positions that it moves. */
+  /** The tracker that the replay advances. */
   get tracker() {
     return this.#behind ?? this.#set.tracker;
   }
 
   /**
-   * An ack says what follows.
+   * Begins the replay that an ack announces, if any.
    * @param {Step} step
    * @param {number | null | undefined} replayed
    * @param {OffsetTracker | null} behind
@@ -1266,7 +1286,7 @@ class ReplayProgress {
   }
 
   /**
-   * Move to a message; returns whether to hand it on.
+   * Advances the positions to a message; returns whether to deliver the message.
    * @param {Message} message
    */
   advance(message) {
@@ -1275,7 +1295,7 @@ class ReplayProgress {
     return isNew || Boolean(message.replay && this.#withSnapshot);
   }
 
-  /** All of it has come. */
+  /** Ends the replay: all replayed messages have come. */
   end() {
     this.#left = 0;
     for (const group of this.#step?.groups ?? []) group.snapshotDue = false;
@@ -1284,13 +1304,15 @@ class ReplayProgress {
   }
 }
 
-// When the client fetches another token for a live connection.
+// Schedules calls of the token function on a live connection, before the token expires.
 
-// Between two attempts. With less than two of it left a client rather reconnects and resumes.
+// The least wait between two attempts. With less than twice this time left before the expiry the
+// client reconnects and resumes instead.
 const LEAST_MS = 1000;
 
 /**
- * Check a token before it goes into a subprotocol: the browser's own error would show it.
+ * Returns the token, or throws a TypeError if a subprotocol cannot carry it: the browser's own
+ * error would show the token.
  * @param {unknown} token
  * @returns {string}
  */
@@ -1299,15 +1321,15 @@ function checkedToken(token) {
   throw new TypeError("token: letters, digits and -._~+ are allowed");
 }
 
-/** The token of one connection, and the time of the next attempt to fetch another. */
+/** The token of a connection, and the time of the next call of the token function. */
 class TokenRefresh {
-  /** @type {number | null} when to fetch a token; null: not at all */
+  /** @type {number | null} when to call the token function; null for no call */
   due = null;
-  /** @type {number | null} when the current token expires, if the server said so */
+  /** @type {number | null} when the current token expires; null before the server's warning */
   #expires = null;
   /** @type {string | undefined} */
   #current;
-  /** @type {string | undefined} sent and not yet accepted; it may be sent again until then */
+  /** @type {string | undefined} the token sent last, until the server accepts it */
   #offered;
   #random;
 
@@ -1317,7 +1339,7 @@ class TokenRefresh {
   }
 
   /**
-   * A connection begins with this token.
+   * Sets the token of a new connection.
    * @param {string | undefined} token
    */
   begin(token) {
@@ -1325,7 +1347,7 @@ class TokenRefresh {
   }
 
   /**
-   * The server says when the token expires.
+   * Handles the server's warning before the token expires.
    * @param {number} expires
    * @param {number} now
    */
@@ -1335,8 +1357,8 @@ class TokenRefresh {
   }
 
   /**
-   * Fetch a token after `retry_ms`, else at a random moment in the first half of what is left: if
-   * that attempt fails there is time for another one, and clients do not all ask at once.
+   * Schedules a call after `retry_ms`, else at a random time in the first half of the remaining
+   * time: a failed call leaves time for another, and the calls of many clients are spread.
    * @param {number} now
    * @param {number} [retry_ms]
    */
@@ -1350,7 +1372,7 @@ class TokenRefresh {
   }
 
   /**
-   * Whether to send this token; the current one would expire at the same time.
+   * Returns whether to send this token: not the current token, which expires at the same time.
    * @param {string} token
    */
   offer(token) {
@@ -1359,21 +1381,21 @@ class TokenRefresh {
     return true;
   }
 
-  /** The server accepted the token that was sent last. */
+  /** Makes the token sent last the current token, because the server accepted it. */
   accepted() {
     [this.due, this.#expires, this.#current] = [null, null, this.#offered];
   }
 }
 
-// The client without its I/O: what happens to it goes in, what it does comes out.
+// The client without I/O: events go in as method calls, actions come out.
 
 
 /** @import { Ids, Message, Notice, Positions, Subscription } from "../types/index.d.ts" */
 /** @import { Request } from "./command-queue.js" */
 
 /**
- * What the shell has to do. `fetch`: call the token function, and report with `fetched` or
- * `fetchFailed`. `disconnect`: close the socket, and forget what it still brings.
+ * An action for OdinFeed. `fetch`: call the token function, and then `fetched` or `fetchFailed`.
+ * `disconnect`: close the socket, and ignore its further events.
  * @typedef {{ do: "connect", token: string | undefined } | { do: "fetch" } | { do: "disconnect" }
  *   | { do: "send", text: string } | { do: "message", message: Message }
  *   | { do: "notice", notice: Notice }} Action
@@ -1382,25 +1404,26 @@ class TokenRefresh {
 /** @typedef {Generator<Action, void, void>} Actions */
 
 /**
- * Waits for the next attempt, for a token, for the handshake; is connected; has ended.
+ * The session waits to reconnect, waits for a token, waits for the handshake, is connected, or has
+ * ended.
  * @typedef {"waiting" | "fetching" | "connecting" | "connected" | "ended"} State
  */
 
-// Until a command is sent again, if the server does not say when.
+// The wait before a rejected command is sent again, if the error has no `retry_ms`.
 const LATER_MS = 1000;
 
 /**
- * Times are milliseconds of any clock that does not go back. The methods that are generators are
- * run to their end; while they run, positions stand exactly behind the message they yield.
+ * The state of a client across its connections. Times are milliseconds of a monotonic clock. The
+ * caller runs each generator to its end; positions are exactly behind the last message yielded.
  */
 class Session {
   /** @type {State} */
   state = "waiting";
-  /** Counts connections and attempts; what belongs to an earlier one comes too late. */
+  /** The number of ended connections and attempts; tells a late event of an earlier connection. */
   generation = 0;
-  /** How many messages were dropped because they had come before. */
+  /** The number of messages dropped because the client had received them before. */
   duplicates = 0;
-  /** What is followed, and where each part of it is. */
+  /** The subscriptions and their positions. */
   set;
 
   #commands;
@@ -1411,13 +1434,13 @@ class Session {
   #refresh;
   /** @type {number | null} when to connect again */
   #reconnectDue = null;
-  /** @type {number | null} when the silence has been too long */
+  /** @type {number | null} when to send a heartbeat, or give up the connection */
   #silenceDue = null;
-  #wasAsked = false; // for a sign of life
-  /** @type {number | null} when to send a command again, or begin a stream anew */
+  #wasAsked = false; // whether a pong, a handshake or the token function is awaited
+  /** @type {number | null} when to send a command again, or restart the stream */
   #commandDue = null;
 
-  // Of the current connection.
+  // The state of the current connection.
   #subscribed = false;
   #subscribedAt = 0;
   #seq = 0;
@@ -1449,17 +1472,17 @@ class Session {
     this.#refresh = new TokenRefresh(random);
   }
 
-  /** When to call `expire` at the latest; null while there is nothing to wait for. */
+  /** The time to call `expire`; null without a timer. */
   get deadline() {
     const due = [this.#reconnectDue, this.#silenceDue, this.#refresh.due, this.#commandDue];
     const times = due.filter((time) => time !== null);
     return times.length ? Math.min(...times) : null;
   }
 
-  // ---- what happens
+  // ---- events
 
   /**
-   * Connect, or fetch the token to connect with.
+   * Connects, or first fetches a token.
    * @param {number} now
    * @returns {Actions}
    */
@@ -1475,7 +1498,7 @@ class Session {
   }
 
   /**
-   * The token function returned.
+   * Handles the result of the token function.
    * @param {unknown} token
    * @param {number} now
    * @returns {Actions}
@@ -1494,7 +1517,7 @@ class Session {
   }
 
   /**
-   * The token function threw.
+   * Handles an exception of the token function.
    * @param {unknown} error
    * @param {number} now
    * @returns {Actions}
@@ -1505,7 +1528,7 @@ class Session {
   }
 
   /**
-   * The WebSocket is open, or a stream can be requested.
+   * Handles an open WebSocket, or a stream that is ready for its request.
    * @param {number} now
    * @param {boolean} [isStream]
    * @returns {Actions}
@@ -1520,7 +1543,7 @@ class Session {
   }
 
   /**
-   * The application subscribes to more, or unsubscribes.
+   * Handles a subscribe or unsubscribe of the application.
    * @param {Request} request
    * @param {number} now
    * @returns {Actions}
@@ -1529,13 +1552,13 @@ class Session {
     if (this.state === "ended") return request.reject(ended());
     this.#commands.add(request);
     if (this.state !== "connected") return;
-    // A stream begins anew with all that is asked for at the same time.
+    // The stream restarts at the next `expire`, once for all requests of this moment.
     if (this.#isStream) this.#commandDue = now;
     else yield* this.#sendNext();
   }
 
   /**
-   * The WebSocket cannot be opened, and never will be: its URL is wrong.
+   * Handles an exception of the WebSocket constructor: the URL is wrong, so the feed ends.
    * @param {unknown} error
    * @param {number} now
    */
@@ -1544,7 +1567,7 @@ class Session {
   }
 
   /**
-   * A frame came.
+   * Handles a received frame.
    * @param {string} text
    * @param {number} now
    * @returns {Actions}
@@ -1558,19 +1581,19 @@ class Session {
       if (item.type === "batch") {
         for (const message of unpack(item)) {
           yield* this.#message(message, now);
-          if (this.generation !== generation) return; // the client left, or was closed
+          if (this.generation !== generation) return; // disconnected, or closed by the application
         }
       } else if (item.type === "message") yield* this.#message(item, now);
       else yield* this.#notice(item, now);
     } catch (error) {
-      // Whatever has another shape than it should have shows as one of these.
+      // A frame with missing fields or wrong types throws one of these errors.
       if (!(error instanceof TypeError || error instanceof SyntaxError)) throw error;
       yield* this.closed(VIOLATION, `not the protocol: ${error.message}`, now);
     }
   }
 
   /**
-   * The connection has ended, or did not come about, or the client leaves it.
+   * Ends the connection or the attempt to connect, by a close of either side.
    * @param {number} code
    * @param {string} reason
    * @param {number} now
@@ -1588,7 +1611,7 @@ class Session {
   }
 
   /**
-   * The deadline has come.
+   * Acts on the timers that have expired.
    * @param {number} now
    * @returns {Actions}
    */
@@ -1612,13 +1635,13 @@ class Session {
     }
   }
 
-  /** The application ends it. */
+  /** Ends the session for the application. */
   close() {
     this.#leave();
     this.#end();
   }
 
-  // ---- what it means
+  // ---- transitions
 
   /**
    * @param {string | undefined} token
@@ -1628,12 +1651,12 @@ class Session {
   #connect(token, now) {
     this.state = "connecting";
     this.#refresh.begin(token);
-    this.#expectLife(now); // the handshake has a silence of its own
+    this.#expectLife(now); // the handshake has to finish within `silence`
     return { do: "connect", token };
   }
 
   /**
-   * A stream begins anew at once, with other names.
+   * Restarts a stream at once, with other names.
    * @param {number} now
    * @returns {Actions}
    */
@@ -1680,7 +1703,7 @@ class Session {
     const { seq, skipped = 0 } = message;
     const { generation } = this;
     if (seq !== this.#seq + 1 + skipped) {
-      // A position behind it would hide what is missing. A resume brings it.
+      // This message would move the position past the missing messages; a resume replays them.
       return yield* this.closed(GAP, `gap before message ${seq}`, now);
     }
     this.#seq = seq;
@@ -1732,7 +1755,7 @@ class Session {
         this.#refresh.schedule(now, item.data.retry_ms);
         break;
       case "error":
-        // It does not say which command was ignored: an `auth`, perhaps.
+        // The error does not name the ignored command, so it may have been an `auth`.
         if (item.code === "RATE_LIMIT_EXCEEDED") this.#refresh.schedule(now, item.retry_ms);
         break;
     }
@@ -1758,7 +1781,7 @@ class Session {
   }
 
   /**
-   * The command in flight was rejected, or is to be sent again.
+   * Handles the rejection of the command in flight: final, or for now with `retry`.
    * @param {{ code: string, message: string, retry?: boolean, retry_ms?: number }} why
    * @param {any} answer
    * @param {number} now
@@ -1766,7 +1789,7 @@ class Session {
    */
   *#refuse({ code, message, retry, retry_ms }, answer, now) {
     if (retry && this.#subscribed) {
-      // It does not say which command was ignored: an `auth`, perhaps.
+      // The error does not name the ignored command, so it may have been an `auth`.
       if (code === "RATE_LIMIT_EXCEEDED") this.#refresh.schedule(now, retry_ms);
       this.#commandDue = now + (retry_ms ?? LATER_MS);
       return;
@@ -1781,19 +1804,20 @@ class Session {
   }
 }
 
-// WebSocket, or Server-Sent Events where something in between refuses upgrades: docs/client-js.md.
+// Chooses WebSocket, or Server-Sent Events if a proxy rejects upgrades: docs/client-js.md.
 
 
 /** @import { SubscriptionSet } from "./subscription-set.js" */
 
-// So many WebSockets in a row that brought nothing.
+// WebSockets in a row without a received frame, before the first stream.
 const FAILURES = 3;
 
-// A page that has moved to another network gets its WebSocket back when it next reconnects.
+// Ten minutes after the last WebSocket a reconnect tries one again: the network may be another.
 const RETRY_WEBSOCKET_MS = 600_000;
 
+/** The transport of each new connection, by the outcome of earlier connections. */
 class TransportChoice {
-  /** @type {"websocket" | "sse"} of the current connection, or of the last one */
+  /** @type {"websocket" | "sse"} of the current or the last connection */
   current = "websocket";
 
   #hasFallback;
@@ -1806,7 +1830,7 @@ class TransportChoice {
 
   /**
    * @param {boolean} hasFallback
-   * @param {boolean} [isFixed] whether there are only streams
+   * @param {boolean} [isFixed] whether to use streams only
    */
   constructor(hasFallback, isFixed = false) {
     this.#hasFallback = hasFallback;
@@ -1814,9 +1838,9 @@ class TransportChoice {
   }
 
   /**
-   * Choose for a new connection.
+   * Returns the transport for a new connection.
    * @param {number} now
-   * @param {boolean} [fits] whether a stream can carry what is followed
+   * @param {boolean} [fits] whether a stream can carry all subscriptions
    */
   next(now, fits = true) {
     const isDue = now - this.#webSocketAt >= RETRY_WEBSOCKET_MS;
@@ -1827,18 +1851,18 @@ class TransportChoice {
     return this.current;
   }
 
-  /** The connection brings what it is for. */
+  /** Notes that the connection works: a frame other than an error came. */
   works() {
     this.#worked = true;
   }
 
-  /** The connection has ended, or did not come about. */
+  /** Notes the end of the connection, or of the attempt to connect. */
   ended() {
     if (!this.#isOpen) return;
     this.#isOpen = false;
     if (this.current === "sse") {
       this.#streamWorked = this.#worked;
-      // Neither works: the server may be away, and a WebSocket is as good.
+      // Neither transport works, so the server may be down: the next attempt is a WebSocket.
       if (!this.#worked) this.#failures = FAILURES - 1;
     } else if (this.#worked) [this.#failures, this.#streamWorked] = [0, false];
     else this.#failures++;
@@ -1846,8 +1870,8 @@ class TransportChoice {
 }
 
 /**
- * Whether a stream can carry what is followed: its query has one set of options, and commas between
- * names.
+ * Returns whether a stream can carry all subscriptions: the query of a stream has one set of
+ * options, and commas separate its names.
  * @param {SubscriptionSet} set
  */
 function fitsStream(set) {
@@ -1856,7 +1880,7 @@ function fitsStream(set) {
 }
 
 /**
- * Where the streams are of a server with this WebSocket; null if there are none.
+ * Returns the URL of the streams of a server with this WebSocket; null for no streams.
  * @param {string | URL} url of the WebSocket
  * @param {boolean | string | URL} fallback as in the options
  */
@@ -1867,7 +1891,7 @@ function streamUrl(url, fallback) {
   try {
     found = new URL(url, globalThis.location?.href);
   } catch {
-    return null; // the WebSocket says what is wrong with it
+    return null; // the WebSocket constructor throws the error
   }
   if (fallback !== true) return new URL(fallback, found);
   if (!found.pathname.endsWith("/ws") || found.searchParams.get("v") === "0") return null;
@@ -1878,16 +1902,16 @@ function streamUrl(url, fallback) {
   return found;
 }
 
-// The session with a WebSocket, a clock and a timer: what applications use.
+// The public class: a session with a WebSocket, a clock and a timer.
 
 
 /** @import { FeedOptions, Message, Names, Notice, Subscription, SubscriptionAck, UnsubscriptionAck } from "../types/index.d.ts" */
 /** @import { Actions } from "./session.js" */
 
-// A longer one would fire at once.
+// setTimeout fires at once for a longer delay.
 const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
 
-/** Follows an odin-ws server, and resumes after every break where it was. */
+/** A client of an odin-ws server that reconnects, and resumes behind the last record. */
 class OdinFeed {
   /**
    * Called with each message.
@@ -1895,7 +1919,7 @@ class OdinFeed {
    */
   onmessage = () => {};
   /**
-   * Called with everything else that happens, by its `type`.
+   * Called with each ack, server message and disconnect; `type` tells which.
    * @type {(notice: Notice) => void}
    */
   onnotice = () => {};
@@ -1930,7 +1954,7 @@ class OdinFeed {
     this.#url = url;
     this.#WebSocket = Given;
     this.#token = isFunction ? token : undefined;
-    // A browser's fetch has to be called on its window.
+    // A browser's fetch must be called with the window as `this`.
     this.#fetchStream = fetch?.bind(globalThis);
     this.#streamUrl = fetch === undefined ? null : streamUrl(url, fallback);
     this.#choice = new TransportChoice(this.#streamUrl !== null, isStream);
@@ -1942,7 +1966,7 @@ class OdinFeed {
     if (isStream && (this.#streamUrl === null || !fitsStream(this.#session.set))) {
       throw new TypeError("there is no stream for this URL, or these subscriptions need several");
     }
-    // Without a function the socket is made now, and what is wrong with the URL is an error here.
+    // Without a token function the socket is made now, so a wrong URL throws from the constructor.
     for (const action of this.#session.start(performance.now())) {
       if (action.do === "connect") this.#connect(action.token);
       if (action.do === "fetch") this.#fetch();
@@ -1960,13 +1984,13 @@ class OdinFeed {
     return this.#session.set.ids;
   }
 
-  /** What is followed at the moment. */
+  /** The current subscriptions. */
   get subscriptions() {
     return this.#session.set.subscriptions;
   }
 
   /**
-   * Follow more; the server's answer, or a SubscriptionError.
+   * Subscribes to more; resolves with the server's answer, or rejects with a SubscriptionError.
    * @param {Subscription} subscription
    * @returns {Promise<SubscriptionAck>}
    */
@@ -1975,7 +1999,8 @@ class OdinFeed {
   }
 
   /**
-   * Follow less, by the names that were subscribed; the answer, or a SubscriptionError.
+   * Unsubscribes from names as subscribed; resolves with the server's answer, or rejects with a
+   * SubscriptionError.
    * @param {Names} names
    * @returns {Promise<UnsubscriptionAck>}
    */
@@ -1983,17 +2008,17 @@ class OdinFeed {
     return this.#request("unsubscribe", names);
   }
 
-  /** What carries the current connection, or carried the last one. */
+  /** The transport of the current connection, or of the last connection. */
   get transport() {
     return this.#choice.current;
   }
 
-  /** How many messages were dropped because they had come before. */
+  /** The number of messages dropped because the client had received them before. */
   get duplicates() {
     return this.#session.duplicates;
   }
 
-  /** End it. Nothing is called after that. */
+  /** Ends the feed. No callback is called after that. */
   close() {
     this.#session.close();
     this.#disconnect();
@@ -2086,7 +2111,7 @@ class OdinFeed {
     this.#socket = null;
     this.#choice.ended();
     socket.onopen = socket.onmessage = socket.onclose = socket.onerror = null;
-    socket.close(); // its end may take a while, and nobody waits for it
+    socket.close(); // without waiting for the close handshake
   }
 
   async #fetch() {
@@ -2103,7 +2128,10 @@ class OdinFeed {
     if (session.generation === generation) this.#run(outcome(performance.now()));
   }
 
-  /** One timer, which is only set anew if it would come too late: messages move the deadline. */
+  /**
+   * Sets the timer for the deadline. A timer that fires earlier is kept, because each message moves
+   * the deadline to later.
+   */
   #setAlarm() {
     const { deadline } = this.#session;
     if (deadline !== null && this.#alarm !== null && this.#alarm <= deadline) return;
@@ -2120,7 +2148,8 @@ class OdinFeed {
 }
 
 /**
- * Run a callback of the application; what it throws is reported, and stops no other message.
+ * Runs a callback of the application; an exception is reported as uncaught, and does not stop the
+ * messages after it.
  * @param {() => void} callback
  */
 function report(callback) {
