@@ -1,4 +1,4 @@
-// A session without a network: what it does, and at which time.
+// Drives a session without a network, with a clock set by the test.
 import { Session } from "../src/session.js";
 
 export const TRADES = { channels: ["*.trade"] };
@@ -11,7 +11,7 @@ export class Driver {
     this.session = new Session(subscription, { random: () => 1, ...options });
   }
 
-  // What the session does when this happens to it; commands are parsed.
+  // Calls a method of the session; returns its actions with parsed commands.
   do(event, ...given) {
     return this.take(this.session[event](...given, this.now) ?? []);
   }
@@ -26,7 +26,7 @@ export class Driver {
     return this.do("received", JSON.stringify(item));
   }
 
-  // The positions of each message at the moment it is handed on.
+  // Receives `item`; returns pos and the session's positions at the delivery of each message.
   places(item) {
     const places = [];
     for (const action of this.session.received(JSON.stringify(item), this.now))
@@ -35,19 +35,19 @@ export class Driver {
     return places;
   }
 
-  // Go on to the deadline.
+  // Advances the clock to the deadline; returns the actions.
   wait() {
     this.now = this.session.deadline;
     return this.do("expire");
   }
 
-  // Connect and subscribe; returns the command.
+  // Starts the session, connects and subscribes; returns the command.
   begin(ack = {}) {
     this.do("start");
     return this.join(ack);
   }
 
-  // The WebSocket opens, and the command is answered; returns the command.
+  // Opens the WebSocket, and answers the command; returns the command.
   join(ack = {}) {
     const [{ command }] = this.do("opened");
     const type = command.type === "resume" ? "resume_ack" : "subscription_ack";

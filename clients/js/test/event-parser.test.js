@@ -1,4 +1,4 @@
-// Server-Sent Events in pieces.
+// Parses Server-Sent Events in chunks of each size.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
@@ -6,7 +6,7 @@ import { EventParser } from "../src/event-parser.js";
 
 const TEXT = "retry:3\n\n:\n\nid:1\ndata:{\"a\":1}\n\nevent:feed\r\ndata: {\rdata: \"é\":2}\n\r\ndata:torn";
 
-test("a stream in any pieces brings the same events", () => {
+test("a stream in chunks of any size yields the same events", () => {
   const bytes = new TextEncoder().encode(TEXT);
   for (let size = 1; size <= bytes.length; size++) {
     const parser = new EventParser();

@@ -7,14 +7,14 @@ const BTC = { channels: ["BTC.trade"] };
 const START = { "odin.trades": { 0: 4 } };
 const CATEGORIES = { trade: "odin.trades", balances: "odin.balances" };
 
-// A driver whose subscription is live.
+// Returns a driver with a live subscription.
 function live(subscriptions = BTC, options = {}) {
   const driver = new Driver(subscriptions, options);
   driver.begin({ positions: START });
   return driver;
 }
 
-// What the application asks for: the actions, and the answer as it settles.
+// Makes a request of the application; returns its actions, command, and answer or error.
 function ask(driver, kind, subscription) {
   const asked = { answer: undefined, error: undefined };
   const request = {
@@ -37,14 +37,14 @@ function sent(actions) {
   return actions.filter((action) => action.do === "send").map(({ command }) => command);
 }
 
-// The connection ends, and the next one opens; returns its first command.
+// Ends the connection and opens the next; returns its first command.
 function comeBack(driver, ...given) {
   driver.do("closed", 1006, "");
   driver.wait();
   return sent(driver.do("opened", ...given))[0];
 }
 
-test("a late subscription is answered, and resumed from where it began", () => {
+test("subscribe on a live feed resolves, and a reconnect resumes from its ack's positions", () => {
   const driver = live();
   const asked = ask(driver, "subscribe", { channels: ["BTC.balances"], snapshot: true });
   assert.equal(asked.command.type, "subscribe");
@@ -58,7 +58,7 @@ test("a late subscription is answered, and resumed from where it began", () => {
   assert.equal(data.snapshot, undefined);
 });
 
-test("names that are rejected are in the answer, or in its error", () => {
+test("rejected names are in the answer, and in the error if all names are rejected", () => {
   const driver = live();
   const rejected = [{ name: "BTC.foo", code: "INVALID_CHANNEL", message: "no" }];
   const some = ask(driver, "subscribe", { channels: ["BTC.foo", "ETH.trade"] });
@@ -71,7 +71,7 @@ test("names that are rejected are in the answer, or in its error", () => {
   assert.deepEqual(driver.session.set.subscriptions, [BTC, { channels: ["ETH.trade"] }]);
 });
 
-test("a command that is put off is repeated after retry_ms", () => {
+test("a rate limited command is sent again after retry_ms", () => {
   const driver = live();
   const asked = ask(driver, "subscribe", { channels: ["ETH.trade"] });
   driver.receive({ type: "error", code: "RATE_LIMIT_EXCEEDED", message: "", retry: true, retry_ms: 2500 });
@@ -81,7 +81,7 @@ test("a command that is put off is repeated after retry_ms", () => {
   assert.ok(asked.answer);
 });
 
-test("what is unsubscribed is not resumed", () => {
+test("unsubscribed names and their positions are not resumed", () => {
   const driver = live([BTC]);
   ask(driver, "subscribe", { channels: ["BTC.balances"] });
   ack(driver, ["BTC.balances"], { positions: { "odin.balances": { 0: 7 } }, categories: { balances: "odin.balances" } });
@@ -94,11 +94,11 @@ test("what is unsubscribed is not resumed", () => {
   assert.deepEqual([data.channels, data.positions], [["BTC.trade"], START]);
 });
 
-test("a break before the answer neither loses nor doubles", () => {
+test("a disconnect before the answer sends each request again exactly once", () => {
   const driver = live([BTC, { channels: ["ETH.trade"] }]);
   const ended = ask(driver, "unsubscribe", { channels: ["ETH.trade"] });
   const begun = ask(driver, "subscribe", { channels: ["RUNE.trade"] });
-  assert.equal(begun.command, undefined, "it waits for the answer to the one before");
+  assert.equal(begun.command, undefined, "the second command waits for the answer to the first");
   assert.deepEqual(comeBack(driver).data.channels, ["BTC.trade"]);
   assert.deepEqual(ended.answer.unsubscribed, ["ETH.trade"]);
   const [again] = sent(ack(driver, ["BTC.trade"], { recovered: true, replayed: 0 }));
@@ -107,7 +107,7 @@ test("a break before the answer neither loses nor doubles", () => {
   assert.ok(begun.answer);
 });
 
-test("a replay beside live messages has positions of its own", () => {
+test("a replay beside live messages has its own positions", () => {
   const driver = live();
   ask(driver, "subscribe", { channels: ["*.trade"], since_ms: 1 });
   ack(driver, ["*.trade"], { positions: { "odin.trades": { 0: 1 } }, replayed: null });
@@ -126,7 +126,7 @@ test("a replay beside live messages has positions of its own", () => {
   assert.deepEqual(driver.session.set.positions, { "odin.trades": { 0: 30 } });
 });
 
-test("subscriptions with other options resume one after the other", () => {
+test("subscriptions with different options resume by separate commands", () => {
   const slow = { channels: ["ETH.trade"], max_rate: 2 };
   const driver = new Driver([BTC, slow], { positions: START });
   driver.do("start");
@@ -138,7 +138,7 @@ test("subscriptions with other options resume one after the other", () => {
   assert.deepEqual(driver.session.set.positions, START);
 });
 
-test("over a stream a subscribe is a new request with the resume id", () => {
+test("subscribe over Server-Sent Events restarts the stream with a resume of all names", () => {
   const driver = new Driver({ channels: ["BTC.trade", "SOL.trade"] });
   driver.do("start");
   driver.take(driver.session.opened(0, true));
@@ -151,7 +151,7 @@ test("over a stream a subscribe is a new request with the resume id", () => {
   const [{ type, data }] = sent(driver.take(driver.session.opened(0, true)));
   assert.deepEqual([type, data.channels, data.positions], ["resume", ["BTC.trade", "BTC.balances"], START]);
   assert.equal(slow.error.code, "NOT_AVAILABLE");
-  // The server cannot know that the topic is new to this client.
+  // The server sees a resume without a position, and reports the new topic's records as lost.
   const lost = { "odin.balances": { 0: [0, 7] } };
   const [{ notice }] = ack(driver, ["BTC.trade", "BTC.balances"], { recovered: false, replayed: 0, lost, reason: "no_position" });
   assert.deepEqual([notice.recovered, notice.lost], [true, undefined]);
@@ -159,7 +159,7 @@ test("over a stream a subscribe is a new request with the resume id", () => {
   assert.deepEqual([first.answer.subscribed, second.answer.unsubscribed], [["BTC.balances"], ["SOL.trade"]]);
 });
 
-test("nothing can be subscribed once the feed has ended", () => {
+test("requests after close reject with CLOSED", () => {
   const driver = live();
   const waiting = ask(driver, "subscribe", { channels: ["ETH.trade"] });
   driver.session.close();

@@ -9,18 +9,18 @@ const delays = (backoff, attempts, random = 1) => {
 };
 const times = (count, attempt) => Array.from({ length: count }, () => attempt);
 
-test("the delay doubles up to the longest, and jitter takes any part of it", () => {
+test("the back-off doubles up to the longest wait, times the random jitter", () => {
   assert.deepEqual(delays([2, 10], times(5, [1006, 0, null])), [2, 4, 8, 10, 10]);
   assert.deepEqual(delays([2, 10], times(5, [1006, 0, null]), 0.5), [1, 2, 4, 5, 5]);
 });
 
-test("a connection that held for the longest wait resets it, but not after 1008", () => {
+test("a connection held for the longest wait resets the back-off, except after 1008", () => {
   const twice = times(2, [1011, 0, null]);
   assert.deepEqual(delays([2, 100], [...twice, [1011, 100, null]]), [2, 4, 2]);
   assert.deepEqual(delays([2, 100], [...twice, [1008, 100, null]]), [2, 4, 8]);
 });
 
-test("advice holds as it is once, and then is the least", () => {
+test("advice replaces the back-off once, and is then the least wait", () => {
   assert.deepEqual(delays([2, 100], times(3, [1012, 0, 1])), [1, 4, 8]);
   assert.deepEqual(delays([2, 100], [[1012, 0, 70], [1006, 0, null]]), [70, 4]);
 });

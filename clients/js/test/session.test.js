@@ -11,7 +11,7 @@ const left = (code, reason, retry_ms) => [
   { do: "notice", notice: { type: "disconnected", code, reason, retry_ms } },
 ];
 
-test("it connects, subscribes with positions and tells of the ack", () => {
+test("start connects, subscribes with positions, and yields the ack as a notice", () => {
   const driver = new Driver({ ...TRADES, since_ms: 17 });
   assert.deepEqual(driver.do("start"), [{ do: "connect", token: undefined }]);
   const data = { frames: "batch", ...TRADES, since_ms: 17, positions: true };
@@ -22,7 +22,7 @@ test("it connects, subscribes with positions and tells of the ack", () => {
   assert.deepEqual(driver.session.set.positions, START);
 });
 
-test("it resumes behind the last message, without what it began with", () => {
+test("a reconnect resumes behind the last message, without since_ms", () => {
   const driver = new Driver({ ...TRADES, since_ms: 17 });
   driver.begin({ positions: START, ids: { "odin.trades": "a" } });
   driver.receive(message(1, "1-0"));
@@ -36,7 +36,7 @@ test("it resumes behind the last message, without what it began with", () => {
   });
 });
 
-test("positions stand behind each message of a batch when it is handed on", () => {
+test("positions include each message of a batch when it is delivered", () => {
   const driver = new Driver();
   driver.begin({ positions: START });
   const messages = [5, 6].map((offset) => {
@@ -49,7 +49,7 @@ test("positions stand behind each message of a batch when it is handed on", () =
   assert.deepEqual(driver.places(message(5, "0-7")).length, 1);
 });
 
-test("messages of a batch are as if they had come alone", () => {
+test("a message of a batch equals a message in its own frame", () => {
   const driver = new Driver();
   driver.begin({ positions: START });
   const body = { channel: "BTC.trade", pos: "0-9", ts: 1, data: { n: 1 } };
@@ -58,7 +58,7 @@ test("messages of a batch are as if they had come alone", () => {
   assert.deepEqual(driver.receive(batch), [{ do: "message", message: alone }]);
 });
 
-test("a batch behind a gap is not taken, and the client leaves", () => {
+test("a batch after a sequence gap is dropped, and the client disconnects with 4000", () => {
   const driver = new Driver();
   driver.begin({ positions: START });
   const body = { channel: "BTC.trade", pos: "0-9", ts: 1, data: {} };
@@ -67,7 +67,7 @@ test("a batch behind a gap is not taken, and the client leaves", () => {
   assert.deepEqual(driver.session.set.positions, START);
 });
 
-test("a client that closes amid a batch gets no more of it", () => {
+test("close during a batch stops the delivery of its messages", () => {
   const driver = new Driver();
   driver.begin({ positions: START });
   const messages = [5, 6].map((offset) => {
@@ -84,7 +84,7 @@ test("a client that closes amid a batch gets no more of it", () => {
   assert.equal(driver.session.deadline, null);
 });
 
-test("duplicates are counted and not handed on", () => {
+test("duplicates are counted and not delivered", () => {
   const driver = new Driver(TRADES, { positions: START });
   driver.begin();
   assert.deepEqual(driver.receive(message(1, "0-4", { replay: true })), []);
@@ -92,7 +92,7 @@ test("duplicates are counted and not handed on", () => {
   assert.equal(driver.session.duplicates, 1);
 });
 
-test("a snapshot that was cut off is asked for again, and one that came is not", () => {
+test("a resume requests an incomplete snapshot again, and a complete one not", () => {
   const driver = new Driver({ ...TRADES, snapshot: true });
   driver.begin({ positions: START, replayed: 2 });
   assert.equal(driver.receive(message(1, "0-2", { replay: true })).length, 1);
@@ -106,7 +106,7 @@ test("a snapshot that was cut off is asked for again, and one that came is not",
   assert.equal(driver.join().data.snapshot, undefined);
 });
 
-test("a silent server is asked once, and then left", () => {
+test("silence sends one heartbeat, then disconnects", () => {
   const driver = new Driver(TRADES, { silence: 1000 });
   driver.begin();
   driver.now = 500;
@@ -116,7 +116,7 @@ test("a silent server is asked once, and then left", () => {
   assert.deepEqual(driver.wait(), left(1006, "nothing was received for too long", 200));
 });
 
-test("a pong is a sign of life and no notice", () => {
+test("a pong ends the silence, and is not a notice", () => {
   const driver = new Driver(TRADES, { silence: 1000 });
   driver.begin();
   driver.wait();
@@ -126,7 +126,7 @@ test("a pong is a sign of life and no notice", () => {
 });
 
 for (const text of ["no JSON", '{"type":"message","seq":1,"channel":"BTC.nope","pos":"0-1"}', "null", "[]"])
-  test(`what is not the protocol ends it: ${text}`, () => {
+  test(`a frame that violates the protocol ends the feed with 1002: ${text}`, () => {
     const driver = new Driver();
     driver.begin();
     const [, { notice }] = driver.do("received", text);
@@ -135,7 +135,7 @@ for (const text of ["no JSON", '{"type":"message","seq":1,"channel":"BTC.nope","
     assert.equal(driver.session.state, "ended");
   });
 
-test("unknown types and fields are handed on and change nothing", () => {
+test("unknown types and fields are delivered and change no state", () => {
   const driver = new Driver();
   driver.begin({ positions: START });
   const weather = { type: "weather", seq: 9 };
@@ -143,7 +143,7 @@ test("unknown types and fields are handed on and change nothing", () => {
   assert.equal(driver.receive(message(1, "0-5", { flavour: "up" })).length, 1);
 });
 
-test("a rejected subscription is the end, unless it may succeed later", () => {
+test("a rejected subscription ends the feed, unless the error has retry", () => {
   for (const retry of [false, true]) {
     const driver = new Driver();
     driver.do("start");
@@ -155,11 +155,11 @@ test("a rejected subscription is the end, unless it may succeed later", () => {
   }
 });
 
-test("a token that cannot stand in a subprotocol is an error, and not shown", () => {
+test("a token that a subprotocol cannot carry throws an error without the token", () => {
   assert.throws(() => new Session(TRADES, { token: "open sesame" }), /^TypeError: token: letters/);
 });
 
-test("it fetches a token for each connection, and another one before it expires", () => {
+test("a token function is called for each connection, and before the token expires", () => {
   const driver = new Driver(TRADES, { renewable: true });
   assert.deepEqual(driver.do("start"), [{ do: "fetch" }]);
   assert.deepEqual(driver.do("fetched", "one"), [{ do: "connect", token: "one" }]);
@@ -167,16 +167,16 @@ test("it fetches a token for each connection, and another one before it expires"
   driver.receive({ type: "auth", status: "expiring", expires_in_ms: 8000 });
   assert.deepEqual(driver.wait(), [{ do: "fetch" }]);
   assert.equal(driver.now, 4000);
-  assert.deepEqual(driver.do("fetched", "one"), []); // it would expire at the same time
+  assert.deepEqual(driver.do("fetched", "one"), []); // the same token would expire at the same time
   assert.deepEqual(driver.wait(), [{ do: "fetch" }]);
   assert.equal(driver.now, 6000);
   const command = { type: "auth", data: { token: "two" } };
   assert.deepEqual(driver.do("fetched", "two"), [{ do: "send", command }]);
   driver.receive({ type: "auth_ack", data: { exp: 1 } });
-  assert.equal(driver.session.deadline, driver.now + 10_000); // only the silence
+  assert.equal(driver.session.deadline, driver.now + 10_000); // only the silence timer is left
 });
 
-test("4401 is final for a token that is a string, and not for a function", () => {
+test("4401 is final with a fixed token, and not with a token function", () => {
   for (const renewable of [false, true]) {
     const driver = new Driver(TRADES, { renewable });
     driver.do("start");

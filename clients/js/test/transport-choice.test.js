@@ -1,4 +1,4 @@
-// When a client changes to Server-Sent Events, and back.
+// The change from WebSocket to Server-Sent Events, and back.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
@@ -13,14 +13,14 @@ function attempt(choice, now, works) {
   return found;
 }
 
-test("three WebSockets that bring nothing, then a stream", () => {
+test("three failed WebSockets in a row lead to a stream", () => {
   const choice = new TransportChoice(true);
   const found = [0, 1, 2, 3].map((now) => attempt(choice, now, now === 3));
   assert.deepEqual(found, ["websocket", "websocket", "websocket", "sse"]);
   assert.equal(choice.current, "sse");
 });
 
-test("where a stream works the next ones are streams, and after ten minutes a WebSocket is tried", () => {
+test("after a working stream streams are used, and after ten minutes a WebSocket is tried", () => {
   const choice = new TransportChoice(true);
   for (const now of [0, 1, 2, 3]) attempt(choice, now, now === 3);
   assert.equal(attempt(choice, 1000, true), "sse");
@@ -30,13 +30,13 @@ test("where a stream works the next ones are streams, and after ten minutes a We
   assert.equal(attempt(choice, 1_300_001, true), "websocket");
 });
 
-test("where neither works both are tried in turn", () => {
+test("WebSocket and stream alternate if both fail", () => {
   const choice = new TransportChoice(true);
   const found = Array.from({ length: 7 }, (_, now) => attempt(choice, now, false));
   assert.deepEqual(found.slice(3), ["sse", "websocket", "sse", "websocket"]);
 });
 
-test("one that worked begins the count anew", () => {
+test("a working WebSocket resets the failure count", () => {
   const choice = new TransportChoice(true);
   const works = [false, false, true, false, false, false, true];
   const found = works.map((one, now) => attempt(choice, now, one));
@@ -44,12 +44,12 @@ test("one that worked begins the count anew", () => {
   assert.equal(found[6], "sse");
 });
 
-test("without a fallback there are only WebSockets", () => {
+test("without a fallback only WebSockets are used", () => {
   const choice = new TransportChoice(false);
   for (let now = 0; now < 9; now++) assert.equal(attempt(choice, now, false), "websocket");
 });
 
-test("streams are beside the WebSocket", () => {
+test("the stream URL is /sse beside /ws, unless fallback is a URL", () => {
   const url = (...given) => streamUrl(...given)?.href;
   assert.equal(url("wss://a.test:8443/ws", true), "https://a.test:8443/sse");
   assert.equal(url("ws://a.test/odin/ws?frames=batch&token=x", true), "http://a.test/odin/sse?token=x");
@@ -60,7 +60,7 @@ test("streams are beside the WebSocket", () => {
   assert.equal(url("no url", true), undefined);
 });
 
-test("a stream carries one set of options, and names without commas", () => {
+test("a stream fits subscriptions with one set of options and names without commas", () => {
   const fits = (...several) => fitsStream(new SubscriptionSet(several, new OffsetTracker({}, {})));
   const btc = { channels: ["BTC.trade"], max_rate: 2 };
   assert.equal(fits(btc, { channels: ["ETH.trade"], max_rate: 2, snapshot: true }), true);

@@ -1,4 +1,4 @@
-// A strict project that uses the package; it is compiled and not run.
+// A strict TypeScript application of the package; compiled, not run.
 import { OdinFeed, SubscriptionError, type Message, type Notice, type Subscription } from "odin-ws-client";
 import { OdinFeed as Bundled } from "odin-ws-client/bundle";
 import { OdinFeed as Source } from "../../src/feed.js";
@@ -50,18 +50,18 @@ feed.close();
 
 // @ts-expect-error -- options belong to subscribe
 feed.unsubscribe({ channels: ["ETH.trade"], max_rate: 2 });
-// @ts-expect-error -- positions are the feed's
+// @ts-expect-error -- positions are read-only
 feed.positions = {};
 // @ts-expect-error -- a misspelt field
 new OdinFeed("ws://localhost/ws", { chanels: ["*.trade"] });
 // @ts-expect-error -- names are a list
 new OdinFeed("ws://localhost/ws", { channels: "*.trade" });
-// @ts-expect-error -- the first wait and the longest
+// @ts-expect-error -- backoff is a pair: the first and the longest wait
 new OdinFeed("ws://localhost/ws", subscription, { backoff: 100 });
-// @ts-expect-error -- without a type of data it is unknown
+// @ts-expect-error -- data is unknown without a type argument
 new OdinFeed("ws://localhost/ws", subscription).onmessage = ({ data }) => data.price;
 
-// The declared class is the one of the sources, and has all of its members.
+// The declared class matches the class of the sources, and has all of its members.
 const declared: typeof OdinFeed = Source;
 const members = {} as Record<keyof OdinFeed, 0> satisfies Record<keyof Source, 0>;
 export { Bundled, declared, members, more, stored };
