@@ -76,7 +76,7 @@ class Connection:
     ) -> None:
         """Send a close frame if possible, wait up to 2 s for the server's, and disconnect."""
         try:
-            # An OSError or a timeout (TimeoutError is one) ends the connection too.
+            # An OSError, also as TimeoutError, means that the server is not to be waited for.
             with suppress(OSError):
                 async with asyncio.timeout(_CLOSE_SECONDS):
                     self._conversation.close()

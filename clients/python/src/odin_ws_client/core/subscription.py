@@ -1,4 +1,4 @@
-"""What a client subscribes to: channels, topics, bundles, delivery, rate, filter, start."""
+"""The names and options of a subscription: channels, topics, bundles, rate, filter, start."""
 
 from __future__ import annotations
 
