@@ -14,10 +14,10 @@ from odin_ws.settings import Secret
 
 __all__ = ["CANARY_HEADER", "CanaryCredential", "derive_secret", "new_secret"]
 
-# In lower case, as request heads are kept.
+# Lower case, like all header names of a parsed request.
 CANARY_HEADER: Final = "x-odin-canary"
 
-# A canary of a server that listens on every interface connects here.
+# The canary's destination if the server listens on every interface.
 _LOOPBACK: Final = "127.0.0.1"
 
 _PURPOSE: Final = b"odin-ws canary"
@@ -28,15 +28,18 @@ class CanaryCredential:
     """The credential of a canary, valid only for connections from this machine."""
 
     secret: Secret
-    """256 random bits, which no other process is given but the workers of one port."""
+    """256 random bits, shared only by the workers of one port."""
     address: Address
-    """Where the canary connects to."""
+    """The host and port that the canary connects to."""
     addresses: frozenset[str]
-    """The addresses that a canary comes from; the credential of anybody else is not looked at."""
+    """Client addresses from which the server accepts the credential."""
 
     @classmethod
     def of(cls, secret: Secret, listening: Address) -> CanaryCredential:
-        """The credential for a server that listens there; an empty host is every interface."""
+        """Return the credential for a server that listens on `listening`.
+
+        An empty host stands for every interface.
+        """
         host = listening.host or _LOOPBACK
         return cls(secret, Address(host, listening.port), frozenset({host}))
 
@@ -47,10 +50,10 @@ class CanaryCredential:
 
 
 def new_secret() -> Secret:
-    """A secret of 256 random bits."""
+    """Return a new secret of 256 random bits."""
     return Secret(secrets.token_hex(32))
 
 
 def derive_secret(shared: Secret) -> Secret:
-    """Derive the canary's secret from another one that the processes share; not reversible."""
+    """Return the canary's secret, derived irreversibly from a secret that the processes share."""
     return Secret(hmac.digest(shared.reveal().encode(), _PURPOSE, "sha256").hex())

@@ -1,6 +1,6 @@
-"""One try of the service by an independent client: connect, subscribe, heartbeat, close.
+"""One test of the service by an independent client: connect, subscribe, heartbeat, close.
 
-The client is trio-websocket, which shares no code for frames with the server.
+The client is trio-websocket, which shares no frame code with the server.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["PROXY_LOCAL", "Target", "try_service"]
 # A PROXY header, version 2, of a proxy that connects for itself.
 PROXY_LOCAL: Final = b"\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00"
 
-# Answers are some hundreds of bytes; a message of a busy channel may come between.
+# Responses have some hundred bytes; messages of a busy channel may arrive before a response.
 _MAX_MESSAGE_BYTES: Final = 16 << 20
 
 # Length limit for unexpected responses in texts.
@@ -35,21 +35,21 @@ Stream = trio.abc.Stream
 
 @attrs.frozen
 class Target:
-    """What to try, and with which credentials."""
+    """The endpoint to test, and the credentials for it."""
 
     open_stream: Callable[[], Awaitable[Stream]]
-    """Connects; raises OSError."""
+    """Returns a connected stream; raises OSError."""
     channel: str
-    """The channel that is subscribed to."""
+    """The channel that the canary subscribes to."""
     host: str
     """The `Host` of the request."""
     path: str = "/ws"
     headers: Sequence[tuple[str, str]] = ()
-    """Beside those of the handshake."""
+    """Additional headers of the handshake request."""
     tls: ssl.SSLContext | None = None
-    """None where the port speaks plain WebSocket."""
+    """None for plain WebSocket."""
     server_name: str | None = None
-    """The name that the certificate must have, if the context checks one."""
+    """The certificate's required name, if the context checks one."""
 
 
 @attrs.define
@@ -76,7 +76,7 @@ class _Clock:
             raise StepFailed(step, _closed(error)) from error
         ended = self.now()
         if ended > self.deadline:
-            # The loop was kept by something else: time has passed that no deadline has seen.
+            # Another task blocked the event loop: Trio's deadlines do not count that time.
             raise StepFailed(step, self._late(begun))
         self.times[step] = ended - begun
 
@@ -94,13 +94,13 @@ async def try_service(
     """Connect, subscribe, send a heartbeat, and close.
 
     Args:
-        target: what to try.
+        target: the endpoint and its credentials.
         result: receives the result of each successful step.
         seconds: timeout for all steps together.
         now: the clock; the default also counts time in which the event loop was blocked.
 
     Raises:
-        StepFailed: the step that failed.
+        StepFailed: a step failed; the message names the step.
     """
     clock = _Clock(result.times, now() + seconds, now, seconds)
     failures: list[StepFailed] = []
@@ -140,7 +140,7 @@ async def _try_in(nursery: trio.Nursery, target: Target, clock: _Clock, result: 
         with clock.step(Step.CLOSE):
             await websocket.aclose()
     finally:
-        # Closed or not: nothing is waited for.
+        # Closes without waiting, whether or not the close handshake has finished.
         await trio.aclose_forcefully(stream)
 
 
@@ -172,26 +172,26 @@ async def _upgrade(
                 max_message_size=_MAX_MESSAGE_BYTES,
             )
     finally:
-        # If the time is over the stream is closed, and that is no failure of its own.
+        # At the deadline the stream is closed; that end is not reported as a failure of its own.
         wire.waiting = False
 
 
 class _UpgradingStream(trio.abc.Stream):
-    """A stream whose end before the upgrade is a failure: the library would wait for ever."""
+    """A stream whose end before the upgrade raises StepFailed: the library would wait forever."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self.waiting = True
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Wait for bytes; empty at the end. Raises StepFailed."""
+        """Wait for bytes and return them; empty at the end. Raises StepFailed."""
         data = await self._stream.receive_some(max_bytes)
         if not data and self.waiting:
             raise StepFailed(Step.UPGRADE, "the connection was closed")
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send all of it."""
+        """Send all of `data`."""
         await self._stream.send_all(data)
 
     async def wait_send_all_might_not_block(self) -> None:
@@ -199,12 +199,12 @@ class _UpgradingStream(trio.abc.Stream):
         await self._stream.wait_send_all_might_not_block()
 
     async def aclose(self) -> None:
-        """Close it."""
+        """Close the stream."""
         await self._stream.aclose()
 
 
 def _expiry(tls: trio.SSLStream[Stream]) -> float | None:
-    """When the peer's certificate expires, in Unix time; None if it was not checked."""
+    """Return when the peer's certificate expires, in Unix time; None if it was not checked."""
     certificate = tls.getpeercert()
     return ssl.cert_time_to_seconds(certificate["notAfter"]) if certificate else None
 
@@ -212,7 +212,7 @@ def _expiry(tls: trio.SSLStream[Stream]) -> float | None:
 async def _ask(
     websocket: trio_websocket.WebSocketConnection, kind: str, answer: str, data: Mapping[str, Any]
 ) -> Mapping[str, Any]:
-    """Send a command and wait for its response. Raises StepFailed for an error."""
+    """Send a command and return its response. Raises StepFailed for an error response."""
     step = Step.SUBSCRIBE if kind == "subscribe" else Step.HEARTBEAT
     await websocket.send_message(json.dumps({"type": kind, "id": kind, "data": data}))
     while True:
@@ -220,7 +220,7 @@ async def _ask(
         item = _parse(text)
         if item is None:
             raise StepFailed(step, _shortened(f"no JSON object: {text!r}"))
-        # Messages and notices may come before it.
+        # Messages and notices may arrive before the response.
         if item.get("type") == answer and item.get("id") == kind:
             return item
         if item.get("type") == "error" and item.get("id") == kind:

@@ -1,4 +1,4 @@
-"""The canary of a running service: tries it at an interval and keeps the results."""
+"""The canary of a running service: tests it at an interval and keeps the results."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["TRY_SECONDS", "run_canary"]
 
 log = structlog.get_logger("odin_ws.canary")
 
-# A try takes some milliseconds, and a second while thousands of clients reconnect. Most clients
-# have a timeout of 10 s.
+# A test takes some milliseconds, and 1 s while thousands of clients reconnect. Most clients have
+# a timeout of 10 s.
 TRY_SECONDS: Final = 10.0
 
-# After a failure the next try comes so soon, that health recovers with the service.
+# Interval after a failure: short, so that `/health` recovers soon after the service.
 _AGAIN_SECONDS: Final = 5.0
 
 
@@ -30,7 +30,7 @@ async def run_canary(
     stats: CanaryStats,
     now: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Try the service every `interval` seconds until cancelled; calls `target` before each try."""
+    """Test the service every `interval` seconds until cancelled; calls `target` before each."""
     while True:
         begun = trio.current_time()
         failure = await _failure(target(), stats.seconds, now)
@@ -40,7 +40,7 @@ async def run_canary(
         stats.failure = failure
         stats.tries += 1
         wait = interval if failure is None else min(interval, _AGAIN_SECONDS)
-        # `interval` is from start to start; after a slow try there is a pause all the same.
+        # `interval` is from start to start; a pause follows even a slow test.
         await trio.sleep_until(max(begun + wait, trio.current_time() + min(wait, 1.0)))
 
 

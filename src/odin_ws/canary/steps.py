@@ -1,4 +1,4 @@
-"""The steps of a try, why one failed, and the results of all tries."""
+"""The steps of a canary test, the error of a failed step, and the results of all tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["CanaryStats", "Step", "StepFailed", "TryResult"]
 
 
 class Step(StrEnum):
-    """The steps, in order."""
+    """The steps of a test, in order."""
 
     CONNECT = "connect"
     """A TCP connection."""
@@ -38,25 +38,25 @@ class StepFailed(Exception):
 
 @attrs.define
 class TryResult:
-    """The results of one try so far."""
+    """The results of one test so far."""
 
     times: dict[Step, float] = attrs.field(factory=dict)
-    """Seconds of each step that succeeded."""
+    """Seconds of each successful step, by step."""
     certificate_expires: float | None = None
-    """When the server's certificate does, in Unix time; None without TLS."""
+    """When the server's certificate expires, in Unix time; None without TLS."""
     server_ms: int | None = None
-    """The server's clock in its heartbeat response, milliseconds of Unix time."""
+    """The server's clock in its heartbeat response, in milliseconds of Unix time."""
 
 
 @attrs.define(eq=False)
 class CanaryStats:
-    """The results of all tries since the start."""
+    """The results of all tests since the start."""
 
     tries: int = 0
-    """The number of finished tries."""
+    """The number of finished tests."""
     failures: Counter[Step] = attrs.field(factory=Counter)
-    """Failed tries, by the step in which they ended."""
+    """The number of failed tests, by the failed step."""
     seconds: dict[Step, float] = attrs.field(factory=dict)
-    """The time that each step took when it succeeded last."""
+    """Seconds of each step when it last succeeded."""
     failure: StepFailed | None = None
-    """Why the last try failed; None if it did not, or if there was none yet."""
+    """The error of the last test; None after a success, and before the first test."""

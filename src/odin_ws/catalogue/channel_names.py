@@ -65,7 +65,7 @@ def is_token(text: str) -> bool:
 
 
 def check_token(text: str, name: str) -> str:
-    """Return `text` if it is a valid token. Otherwise raises InvalidName for `name`."""
+    """Return `text` if it is a valid token. Raises InvalidName, which names the field `name`."""
     if is_token(text):
         return text
     if not text:

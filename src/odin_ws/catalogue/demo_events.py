@@ -24,7 +24,7 @@ _MAX_WEIGHT: Final = 1000
 # Decimals of generated numbers.
 _DIGITS: Final = 3
 
-# The field that the generator itself adds to each event's data: the publish time.
+# The generator adds this field to each event's data: the publish time.
 _RESERVED: Final = "pub_us"
 
 _ALLOWED: Final = (
@@ -37,7 +37,7 @@ class FieldRule(Protocol):
     """How the value of one field of an event is generated."""
 
     def next(self, previous: Scalar | None, random: Random) -> Scalar:
-        """Return a value; `previous` is the last one of the same field and token, or None."""
+        """Return a value; `previous` is the last value of the same field and token, or None."""
 
 
 @attrs.frozen
@@ -113,15 +113,14 @@ _EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
 
 @attrs.frozen
 class DemoEvents:
-    """The section `[demo]`; empty without one.
-
-    `tokens`: the tokens of generated events. `weights`: how often an event type occurs in one round
-    of all types, if not once. `data`: the fields of an event type's data.
-    """
+    """The section `[demo]` of a catalogue file; empty without the section."""
 
     tokens: tuple[str, ...] = ()
+    """The tokens of generated events."""
     weights: Mapping[str, int] = _EMPTY
+    """Occurrences of an event type in one round of all types; 1 if an event type is missing."""
     data: Mapping[str, Mapping[str, FieldRule]] = _EMPTY
+    """The rules for the fields of each event type's data, by event type and field."""
 
 
 def read_demo_events(value: Any, event_types: set[str]) -> DemoEvents:

@@ -1,4 +1,4 @@
-"""The error of an invalid catalogue file, and the line that it is about."""
+"""The error of an invalid catalogue file, and the line at which the file is invalid."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from typing import Final
 
 __all__ = ["CatalogueError", "line_of"]
 
-# topics[0].key, bundles.ALL, demo.data.GOAL.minute; what follows a space is for people.
+# topics[0].key, bundles.ALL, demo.data.GOAL.minute; text after a space is an explanation.
 _PLACE: Final = re.compile(r"(?P<table>\w+)(?:\[(?P<index>\d+)\])?(?:\.(?P<rest>\S+))?")
 _HEADER: Final = re.compile(r"\s*\[+\s*(?P<name>[^\]]+?)\s*\]")
 _KEY: Final = re.compile(r"\s*(?P<key>\"[^\"]*\"|'[^']*'|[\w-]+)\s*=")
 
 
 class CatalogueError(ValueError):
-    """A catalogue file that cannot be served.
+    """An invalid catalogue file.
 
-    `place`: the field, such as `topics[0].key`, empty for the whole file. `line`: its line in the
-    file, from 1, or None if the field is missing or written in another form than the examples.
+    Attributes:
+        place: the field, such as `topics[0].key`; empty for the whole file.
+        line: the field's line in the file, from 1; None if the field is missing, or written in
+            another form than in the examples.
     """
 
     def __init__(self, place: str, problem: str, line: int | None = None) -> None:
@@ -29,14 +31,14 @@ class CatalogueError(ValueError):
 def line_of(text: str, place: str) -> int | None:
     """Return the line of a field of a TOML file, else that of its table's header, else None.
 
-    Finds tables that have a header and fields that have a line of their own.
+    Finds only tables with a header, and fields on a line of their own.
     """
     found = _PLACE.match(place)
     if found is None:
         return None
     names = [found["table"], *(found["rest"] or "").split(".")]
     lines = text.splitlines()
-    # The longest name that has a header: demo.data.GOAL, else demo.data, else demo.
+    # The most specific table with a header: demo.data.GOAL, else demo.data, else demo.
     for count in range(len(names), 0, -1):
         header = _header(lines, ".".join(filter(None, names[:count])), int(found["index"] or 0))
         if header is not None:

@@ -24,7 +24,7 @@ _Format = TypeVar("_Format", bound=StrEnum)
 
 
 def read_format(value: Any, formats: type[_Format], place: str) -> _Format:
-    """Return the format that `value` names."""
+    """Return the format named by `value`."""
     if isinstance(value, str) and value in list(formats):
         return formats(value)
     raise CatalogueError(place, f"{value!r} is none of {', '.join(formats)}")
@@ -48,7 +48,7 @@ def read_table(value: Any, place: str) -> dict[str, Any]:
 
 
 def read_text(value: Any, place: str) -> str:
-    """Return `value` if it is a text that is not empty."""
+    """Return `value` if it is a non-empty text."""
     if value is None:
         raise CatalogueError(place, "is missing: must be a text")
     if not isinstance(value, str) or not value:
@@ -57,7 +57,7 @@ def read_text(value: Any, place: str) -> str:
 
 
 def read_word(value: Any, place: str) -> str:
-    """Return a category or bundle: what follows the last dot of a channel, so it has none."""
+    """Return `value` if it is a name of a category or bundle: without a dot, which ends a token."""
     word = read_text(value, place)
     if "." in word or ANY in word:
         raise CatalogueError(place, f"{word!r} may hold neither a dot nor a *")
@@ -72,7 +72,7 @@ def read_texts(value: Any, place: str) -> tuple[str, ...]:
 
 
 def check_unique(names: Iterable[tuple[str, str]], what: str) -> None:
-    """Raise CatalogueError at the place of the first name that was given before.
+    """Raise CatalogueError at the place of the first repeated name.
 
     `names`: pairs of a place and the name there.
     """

@@ -23,7 +23,7 @@ from odin_ws.catalogue.model import Catalogue, KeyFormat, Topic, ValueFormat
 
 __all__ = ["default_catalogue", "load_catalogue"]
 
-# Which names a broker accepts; a topic of another name can never be read.
+# The topic names that a Kafka broker accepts.
 _TOPIC_NAME: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
 
 

@@ -1,7 +1,4 @@
-"""The catalogue: topics, and the patterns that channels, topics and bundles expand to.
-
-Names of bundles and topics, and `BTC.TRADING`, expand to patterns here.
-"""
+"""The catalogue: topics, and the patterns that channels, topics and bundles expand to."""
 
 from __future__ import annotations
 
@@ -46,21 +43,21 @@ class ValueFormat(StrEnum):
 
 @attrs.frozen
 class Topic:
-    """One Kafka topic: its category and the event types that its publishers send.
-
-    `key` and `value`: the formats of its records.
-    """
+    """One Kafka topic: its category, its event types, and the formats of its records."""
 
     name: str
     category: str
     events: tuple[str, ...]
+    """The event types that publishers send to the topic."""
     key: KeyFormat = KeyFormat.TEXT
+    """The format of record keys."""
     value: ValueFormat = ValueFormat.JSON
+    """The format of record values."""
 
 
 @attrs.frozen
 class Catalogue:
-    """Everything that can be subscribed to. Created by `load_catalogue`, which validates it."""
+    """All topics and bundles of a domain. Created by `load_catalogue`, which validates the file."""
 
     topics: Mapping[str, Topic]
     bundles: Mapping[str, tuple[str, ...]]

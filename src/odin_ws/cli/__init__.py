@@ -13,7 +13,7 @@ from odin_ws.cli.failures import InvalidConfiguration
 
 __all__ = ["main"]
 
-# In the order of `odin-ws --help`. Each name is a module here that has a command of that name.
+# In the order of `odin-ws --help`. Each module of this name has a command of the same name.
 _COMMANDS: Final = (
     "serve",
     "check",
@@ -47,7 +47,10 @@ class _LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; an error names similar ones, of which click knows only loaded ones."""
+        """Return the command, or raise an error that names similar commands.
+
+        click's own error names only loaded commands.
+        """
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
@@ -59,14 +62,14 @@ class _LazyGroup(click.Group):
             ) from error
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
-        """Parse the options before the command; an invalid one is one line."""
+        """Return the context of the parsed options; an invalid option raises a one-line error."""
         try:
             return super().make_context(*args, **extra)
         except click.UsageError as error:
             raise _in_one_line(error) from error
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Parse the command's arguments and run it; an invalid one is one line."""
+        """Parse the command's arguments and run it; an invalid argument raises a one-line error."""
         try:
             return super().invoke(ctx)
         except click.UsageError as error:

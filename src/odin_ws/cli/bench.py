@@ -24,7 +24,7 @@ from odin_ws.settings.text_file import UnreadableFile, read_text_file
 
 __all__ = ["bench"]
 
-# Packages of the extra `bench`. A server does not need them.
+# Packages of the extra `bench`, which a server does not need.
 _LIBRARIES: Final = ("numba", "numpy", "confluent_kafka", "pygal")
 
 _NUMBERS: Final = (

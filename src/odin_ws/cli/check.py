@@ -38,7 +38,7 @@ _CHECK_COLUMNS: Final = 30
 
 
 class _Url(click.ParamType[ServiceAddress]):
-    """`ws://…` or `wss://…`."""
+    """The option type of a URL `ws://…` or `wss://…`."""
 
     name = "url"
 
@@ -101,7 +101,7 @@ def check(  # noqa: PLR0913, PLR0917 -- click gives each option as an argument
 
     For a server with authentication set ODIN_WS_TOKEN, or name a file with --token-file.
     """
-    # Their lines are findings here.
+    # The warnings about settings are findings here.
     logging.disable(logging.CRITICAL)
     structlog.configure(processors=[_drop])
     findings = Findings(_ignore if as_json else _print)

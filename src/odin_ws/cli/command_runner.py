@@ -29,13 +29,13 @@ __all__ = [
 def run(command: Callable[[], Awaitable[int]]) -> int:
     """Run `command` under Trio; returns its exit status, 0 if the reader of its output is gone.
 
-    SIGINT and SIGTERM cancel the command unless it receives signals itself.
-    CommandFailed leaves the exception groups of the nurseries.
+    SIGINT and SIGTERM cancel the command unless it receives signals itself. A CommandFailed is
+    raised without the exception groups of nurseries.
     """
     failures: list[BaseException] = []
     status = 0
     early_exit.when = "while it was starting or ending"
-    gc.enable()  # disabled while modules were imported
+    gc.enable()  # was disabled while modules were imported
     try:
         status = trio.run(_until_signalled, command, clock=PauseClock())
     except* CommandFailed as group:

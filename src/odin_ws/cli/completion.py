@@ -28,6 +28,6 @@ _VARIABLE = "_ODIN_WS_COMPLETE"
 def completion(shell: str) -> None:
     """Print the script with which SHELL completes commands, options and file names."""
     script = get_completion_class(shell)
-    assert script is not None  # click has these three
+    assert script is not None  # the shells that click supports
     context = click.get_current_context().find_root()
     click.echo(script(context.command, {}, "odin-ws", _VARIABLE).source())

@@ -9,7 +9,7 @@ from typing import Final
 
 __all__ = ["print_crash"]
 
-# Above the depth of nested nurseries: a group each, and one more for each of trio-asyncio's.
+# Above the depth of nested nurseries: one exception group each, two for each of trio-asyncio's.
 _MAX_GROUP_DEPTH: Final = 100
 
 

@@ -48,7 +48,7 @@ __all__ = ["demo"]
 
 _PARTITIONS: Final = 12
 
-# The embedded broker delays each fetch response by the longest wait, even if records arrive.
+# The embedded broker delays each fetch response by the maximum wait, even if records arrive.
 _FETCH_WAIT_SECONDS: Final = 0.02
 
 # 50 events per second to one client: collecting messages into one write would save nothing.
@@ -57,7 +57,7 @@ _BROADCAST_RATE: Final = {"WS_MAX_BROADCAST_RATE": "0"}
 # From the start of the service to the first broker response: 0.1 s on an idle machine.
 _LIVE_SECONDS: Final = 30
 
-# Limit on the delay of the last messages from the broker to the client.
+# Timeout for the last messages from the broker to the client.
 _ARRIVE_SECONDS: Final = 5
 
 
@@ -127,7 +127,7 @@ def demo(  # noqa: PLR0913, PLR0917 -- click gives each option as an argument
         kafka_fetch_max_wait_seconds=_FETCH_WAIT_SECONDS,
         ws_addr=Address(LOOPBACK, port),
         ws_ops_addr=Address(LOOPBACK, ops_port),
-        ws_max_kafka_rate=0,  # --rate is the only limit
+        ws_max_kafka_rate=0,  # only --rate limits the events
         ws_drain_delay_seconds=0,  # there is no load balancer to wait for
     )
     catalogue = read_event_catalogue(settings)

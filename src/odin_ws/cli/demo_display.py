@@ -18,7 +18,7 @@ from odin_ws.protocol.json_text import dump_json
 
 __all__ = ["Display", "open_display"]
 
-# Time between two updates. A person watches a terminal; a log is read later.
+# Seconds between two updates: a person watches a terminal, a log is read later.
 _LIVE_SECONDS: Final = 0.5
 _PLAIN_SECONDS: Final = 1.0
 
@@ -77,7 +77,7 @@ class _Plain:
 
 
 class _Json:
-    """One object a line; `type` says which."""
+    """The display in JSON Lines: one object per line, whose `type` names its kind."""
 
     interval = _PLAIN_SECONDS
 

@@ -15,10 +15,10 @@ __all__ = ["DescriptorPlan", "TooFewDescriptors", "plan_descriptors", "raise_des
 # Reserved for Kafka connections (one per broker for each consumer), 100 ops connections, files.
 _RESERVE: Final = 256
 
-# Stands for an unlimited hard limit; a plan uses no more than the settings need.
+# Used instead of an unlimited hard limit; a plan takes only what the settings need.
 _UNLIMITED: Final = 1 << 30
 
-# Python, the listening sockets and one broker take about 30; below 64 nothing useful is left.
+# Python, the listening sockets and one broker take about 30; below 64 too few are left to serve.
 _MIN_DESCRIPTORS: Final = 64
 
 

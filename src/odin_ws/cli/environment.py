@@ -26,7 +26,8 @@ __all__ = [
     "read_settings",
 ]
 
-# Requests with a wrong token are not rate limited: 16 random characters cannot be guessed.
+# Minimum length of the ops token. Requests with a wrong token have no rate limit; 16 random
+# characters cannot be guessed.
 MIN_OPS_TOKEN_LENGTH: Final = 16
 
 
@@ -56,7 +57,7 @@ def read_settings(
 
 
 def read_kafka_security(settings: Settings) -> KafkaSecurity:
-    """Read the Kafka connection settings and the certificates that they name."""
+    """Return the Kafka connection settings with the certificates that they name."""
     try:
         return KafkaSecurity.of(settings)
     except SettingsError as error:
@@ -64,11 +65,11 @@ def read_kafka_security(settings: Settings) -> KafkaSecurity:
 
 
 def read_catalogue(settings: Settings) -> Catalogue:
-    """Read the catalogue of WS_CATALOGUE; KAFKA_DEAD_LETTER_TOPIC must not be one of its topics."""
+    """Return the catalogue of WS_CATALOGUE; checks that KAFKA_DEAD_LETTER_TOPIC is not in it."""
     catalogue = _read_catalogue(settings)
     dead = settings.kafka_dead_letter_topic
     if dead in catalogue.topics:
-        # The server would read each dead letter as a record and reject it again.
+        # The server would read each dead letter as a record and reject that record again.
         exit_with_usage_error(
             f"KAFKA_DEAD_LETTER_TOPIC={dead}: must not be a topic of the catalogue"
         )
@@ -76,7 +77,7 @@ def read_catalogue(settings: Settings) -> Catalogue:
 
 
 def read_event_catalogue(settings: Settings) -> Catalogue:
-    """Read a catalogue for generated events: at least one topic must have event types."""
+    """Return a catalogue for generated events: at least one topic must have event types."""
     catalogue = read_catalogue(settings)
     if not catalogue.event_types:
         exit_with_usage_error(
@@ -86,7 +87,7 @@ def read_event_catalogue(settings: Settings) -> Catalogue:
 
 
 def catalogue_of(settings: Settings) -> Catalogue:
-    """Load the catalogue of WS_CATALOGUE. Raises CatalogueError, UnreadableFile."""
+    """Return the catalogue of WS_CATALOGUE. Raises CatalogueError, UnreadableFile."""
     if settings.ws_catalogue is None:
         return default_catalogue()
     return load_catalogue(read_text_file(settings.ws_catalogue))

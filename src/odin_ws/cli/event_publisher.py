@@ -16,7 +16,7 @@ from odin_ws.testing.events import Event, EventGenerator, token_names
 
 __all__ = ["Pace", "Sink", "TokenCount", "choose_tokens", "publish_events"]
 
-# Above 100 events per second one wake-up sends several: nobody sees 10 ms.
+# Seconds between two wake-ups. Above 100 events per second one wake-up sends several events.
 _SLICE_SECONDS: Final = 0.01
 
 # Events per call when the publisher catches up: a few milliseconds of work.
@@ -36,7 +36,7 @@ class TokenCount(click.ParamType[int | tuple[str, ...]]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | tuple[str, ...]:
-        """Return number or names; fails if a name is invalid or the number is out of range."""
+        """Return the number or the names; fails if one is invalid or the number is out of range."""
         if isinstance(value, tuple):
             return value
         text = str(value)
@@ -52,7 +52,7 @@ class TokenCount(click.ParamType[int | tuple[str, ...]]):
 
 
 def choose_tokens(given: int | tuple[str, ...] | None, catalogue: Catalogue) -> tuple[str, ...]:
-    """Return the tokens of `--tokens`; without it those of the catalogue's `[demo]`, else six."""
+    """Return the tokens of `--tokens`, else those of the catalogue's `[demo]`, else six tokens."""
     match given:
         case tuple():
             return given
@@ -65,7 +65,7 @@ def choose_tokens(given: int | tuple[str, ...] | None, catalogue: Catalogue) -> 
 
 @attrs.frozen
 class Pace:
-    """The schedule of events: `rate` per second, `total` in all (None: unlimited)."""
+    """The schedule of events: `rate` events per second, `total` events in all (None: unlimited)."""
 
     rate: float
     total: int | None

@@ -30,7 +30,7 @@ from odin_ws.testing.events import Event
 
 __all__ = ["Admin", "ExistingTopic", "Producer", "open_admin", "open_producer", "silence_aiokafka"]
 
-# A running broker responds in milliseconds, for the first request after its start in seconds.
+# A running broker responds in milliseconds, to the first request after its start in seconds.
 _RESPONSE_SECONDS: Final = 10
 
 # Creating 96 partitions takes 0.4 s on an idle machine; the rest is for a busy cluster.
@@ -39,7 +39,7 @@ _CREATE_SECONDS: Final = 30
 # Interval of checks for leaders of new topics: brokers do not announce leaders.
 _POLL_SECONDS: Final = 0.1
 
-# Closing the client cleanly is optional.
+# Timeout of a clean close, which is optional.
 _STOP_SECONDS: Final = 3
 
 # Batches records for 5 ms: fewer requests, at a latency nobody notices.
@@ -73,7 +73,7 @@ class _Client:
                 # aiokafka's NodeNotReadyError names the broker by its number only.
                 why = await why_unreachable(self._security, seconds) or str(error)
             elif isinstance(error, RequestTimedOutError):
-                # A broker gives this answer for what only the controller can do.
+                # A broker sends this error for a request that only the controller can handle.
                 why = "the cluster did not carry out the request in time: is its controller up?"
             elif isinstance(error, KafkaConnectionError):
                 why = "no broker responds there"
@@ -156,13 +156,13 @@ class Admin:
 
 @attrs.define(eq=False)
 class Producer:
-    """Publishes events. `sent`: given to aiokafka; `delivered`: acknowledged by the broker."""
+    """Publishes events. `sent`: events given to aiokafka; `delivered`: acknowledged ones."""
 
     _client: _Client
     sent: int = 0
     delivered: int = 0
     failed: int = 0
-    error: str = ""  # reason of the last failure
+    error: str = ""  # the reason of the last failure
 
     async def send(self, events: Iterable[Event]) -> None:
         """Send events in order; waits while the broker is behind."""
@@ -231,6 +231,6 @@ async def _opened(
         finally:
             # Also after a failed start: the client has tasks of its own.
             with trio.move_on_after(_STOP_SECONDS, shield=True):
-                # With the broker down `stop` raises these; there is nothing left to close.
+                # `stop` raises these errors if the broker is down; no connection is left to close.
                 with suppress(asyncio.CancelledError, KafkaError, OSError):
                     await call_aiokafka(getattr(client.client, stop))

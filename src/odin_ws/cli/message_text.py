@@ -10,7 +10,7 @@ from odin_ws_client import Disconnected, Message
 
 __all__ = ["Line", "colour", "describe", "describe_end", "printable", "time_of_day"]
 
-# Code for a connection that ended without a close frame: the reason is more useful.
+# The code of a connection that ended without a close frame: only the reason is shown.
 _ABNORMAL: Final = 1006
 
 # Colour names that both click and rich know.
@@ -43,12 +43,12 @@ class Line(NamedTuple):
 
     @property
     def category(self) -> str:
-        """The channel's category, which follows the last dot."""
+        """The channel's category: the text after the last dot."""
         return self.channel.rpartition(".")[2]
 
 
 def describe(message: Message) -> Line:
-    """Format a message; the record's value may be any JSON."""
+    """Return a message as a line; the record's value may be any JSON."""
     event, data = "", message.data
     if isinstance(data, dict):
         event = str(data.get("type", ""))
@@ -67,14 +67,14 @@ def describe(message: Message) -> Line:
 
 
 def describe_end(end: Disconnected) -> str:
-    """Describe how a connection ended, and when the next attempt is."""
+    """Return how a connection ended, and when the next attempt is."""
     code = "" if end.code == _ABNORMAL else str(end.code)
     why = " ".join(filter(None, ("disconnected:", code, printable(end.reason))))
     return why if end.retry_in is None else f"{why}; trying again in {end.retry_in:.1f} s"
 
 
 def time_of_day(timestamp: int) -> str:
-    """Format epoch ms as local time with milliseconds; timestamps may be out of range."""
+    """Return epoch ms as local time with milliseconds; timestamps may be out of range."""
     try:
         when = datetime.fromtimestamp(timestamp / 1000, UTC).astimezone()
     except (OverflowError, ValueError):
@@ -88,7 +88,7 @@ def colour(category: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Escape unprintable characters: tokens and values could contain terminal sequences."""
+    """Return `text` with escaped unprintable characters, which could be terminal sequences."""
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)

@@ -27,7 +27,7 @@ from odin_ws.testing.events import EventGenerator
 
 __all__ = ["publish"]
 
-# A bar should move often; in a log a line every 5 s is enough, and a program gets one a second.
+# Seconds between two reports: of the progress bar, of lines in a log, of JSON for a program.
 _BAR_SECONDS: Final = 0.2
 _LINE_SECONDS: Final = 5
 _JSON_SECONDS: Final = 1
@@ -128,7 +128,7 @@ async def _until_done_or_stopped(
 
 
 class _Report(Protocol):
-    """Reports what a producer has published so far, and in all."""
+    """Reports the events that a producer has published so far, and in all."""
 
     async def show_progress(self, producer: Producer) -> None:
         """Report the progress at an interval, until it is cancelled."""
@@ -139,7 +139,7 @@ class _Report(Protocol):
 
 @attrs.frozen
 class _TextReport:
-    """On standard error: a bar on a terminal, lines elsewhere."""
+    """Writes to standard error: a bar on a terminal, otherwise lines."""
 
     pace: Pace
 
@@ -182,7 +182,7 @@ class _TextReport:
 
 @attrs.frozen
 class _JsonReport:
-    """On standard output: an object every second, and the result; `type` says which."""
+    """Writes to standard output: an object every second, and the result; `type` names the kind."""
 
     pace: Pace
 

@@ -15,7 +15,7 @@ from odin_ws.cli.setting_options import catalogue_option, overrides
 
 __all__ = ["serve"]
 
-# The same interpreter and package, whatever the PATH is.
+# The same interpreter and package for workers, independent of the PATH.
 _WORKER: Final = (sys.executable, "-m", "odin_ws.cli.worker")
 
 

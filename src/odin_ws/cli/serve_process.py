@@ -65,7 +65,7 @@ def run_server(options: Mapping[str, str], worker: Sequence[str]) -> NoReturn:
             log.warning(line)
         settings = _within_descriptors(settings)
         try:
-            # Workers read it too; here an invalid certificate is reported once, before they start.
+            # Workers read the certificate too; here an invalid one is reported once.
             read_certificate(settings)
         except CertificateError as error:
             exit_with_usage_error(str(error))
@@ -78,7 +78,7 @@ def run_server(options: Mapping[str, str], worker: Sequence[str]) -> NoReturn:
 
 
 def _within_descriptors(settings: Settings) -> Settings:
-    """Lower connection limits to what the limit of file descriptors allows."""
+    """Return the settings with connection limits that fit the limit of file descriptors."""
     try:
         plan = raise_descriptor_limit(settings)
     except TooFewDescriptors as error:

@@ -26,7 +26,8 @@ async def drain_on_signals(
 ) -> None:
     """Drain on SIGINT or SIGTERM: the first signal sets `stop`, the second cancels `scope`.
 
-    It has started once it receives signals: before, a signal would end the command at once.
+    The task reports that it has started once it receives signals: an earlier signal would end the
+    command at once.
     """
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         task_status.started()

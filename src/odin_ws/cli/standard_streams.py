@@ -23,8 +23,8 @@ __all__ = ["protect_streams", "write_all"]
 _STDOUT: Final = 1
 _STDERR: Final = 2
 
-# How long a write to standard error may wait for its reader, unless that is a terminal: a stopped
-# reader must not keep a failed command from ending.
+# Maximum wait in seconds for the reader of standard error, unless the reader is a terminal: a
+# stopped reader must not keep a failed command from ending.
 _STDERR_SECONDS: Final = 1.0
 
 
@@ -56,7 +56,7 @@ class _Stdout(_Descriptor):
     _failed = False
 
     def write(self, data: ReadableBuffer) -> int:
-        """Write; returns the number of bytes. Raises OutputFailed or OutputClosed, once."""
+        """Write `data`; returns the number of bytes. Raises OutputFailed or OutputClosed, once."""
         if self._failed:
             return memoryview(data).nbytes
         try:
@@ -70,17 +70,17 @@ class _Stdout(_Descriptor):
 
 
 class _Stderr(_Descriptor):
-    """Standard error. Drops what cannot be written, or is not read within one second."""
+    """Standard error. Drops data that cannot be written, or is not read within 1 s."""
 
     def write(self, data: ReadableBuffer) -> int:
-        """Write what can be written; returns the length of `data`."""
+        """Write as much of `data` as possible; returns the length of `data`."""
         rest = memoryview(data).cast("B")
         total = rest.nbytes
         try:
             while rest and self._is_writable():
                 rest = rest[os.write(self.fileno(), rest[: select.PIPE_BUF]) :]
         except OSError:
-            pass  # there is no other stream to report it to
+            pass  # no other stream is left for the error
         return total
 
     def _is_writable(self) -> bool:

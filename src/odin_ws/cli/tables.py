@@ -15,7 +15,7 @@ __all__ = ["print_table"]
 def print_table(
     headings: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str]
 ) -> None:
-    """Print rows under headings to stdout; `styles` has rich's style for each row."""
+    """Print rows under headings to stdout; `styles` has a style of rich for each row."""
     console = Console()
     if not console.is_terminal:
         for line in _aligned([headings, *rows]):

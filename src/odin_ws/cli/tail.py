@@ -54,7 +54,7 @@ _NORMAL_CLOSE: Final = 1000
 
 _TOKEN: Final = "ODIN_WS_TOKEN"  # noqa: S105 -- the name of the variable
 
-# Columns of shorter channels and event types line up.
+# Minimum widths, so that the columns of short channels and event types are aligned.
 _CHANNEL_COLUMNS: Final = 16
 _EVENT_COLUMNS: Final = 22
 

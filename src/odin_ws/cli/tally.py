@@ -20,7 +20,7 @@ _RECENT: Final = 10
 
 @attrs.frozen
 class Window:
-    """Messages since the previous window: rates per second, median latency in ms."""
+    """Messages since the previous window: rates per second, median latency in milliseconds."""
 
     rate: float
     by_category: Mapping[str, float]
@@ -45,12 +45,12 @@ class Tally:
 
     @property
     def seen_types(self) -> int:
-        """How many of the catalogue's event types were received."""
+        """The number of the catalogue's event types received so far."""
         return len(self._known.keys() & self.event_types.keys())
 
     @property
     def known_types(self) -> int:
-        """How many event types the catalogue has."""
+        """The number of the catalogue's event types."""
         return len(self._known)
 
     def add(self, message: Message, now_us: int) -> None:

@@ -21,8 +21,8 @@ from odin_ws.kafka.security import KafkaSecurity
 
 __all__ = ["create_topics", "topics"]
 
-# The pause after which a client would still want to resume: prices are stale after seconds, names
-# are not. compose/compose.yaml has the same numbers.
+# Retention: the longest disconnection after which a client resumes. Prices are stale after seconds,
+# names are not. compose/compose.yaml has the same numbers.
 _RETENTION_MS: Final = {
     "odin.trades": 30_000,
     "odin.balances": 30_000,

@@ -62,7 +62,7 @@ async def _serve(settings: Settings, catalogue: Catalogue, ops_socket: socket.so
         nursery.start_soon(_run_supervisor_commands, stop, nursery.cancel_scope)
         with open_listening_socket(settings.ws_addr, reuse_port=True) as listening:
             upstream = kafka(settings, catalogue, KafkaSecurity.of(settings))
-            # The kernel may give this worker's canary to another one.
+            # The kernel may connect this worker's canary to another worker.
             secret = derive_secret(settings.ws_ops_token) if settings.ws_ops_token else None
             async with running(
                 settings, catalogue, upstream, listening, ops_socket, canary_secret=secret
@@ -92,7 +92,7 @@ async def _run_supervisor_commands(stop: trio.Event, scope: trio.CancelScope) ->
     async with trio.lowlevel.FdStream(os.dup(sys.stdin.fileno())) as commands:
         async for command in commands:
             if RELOAD in command:
-                # As if an operator had sent SIGHUP to this process alone.
+                # Has the effect of SIGHUP to this process.
                 signal.raise_signal(signal.SIGHUP)
             if command.strip(RELOAD):
                 stop.set()

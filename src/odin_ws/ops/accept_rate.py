@@ -1,4 +1,4 @@
-"""Rates of the ops port: which accepted connection is served in full."""
+"""Rate limits of the ops port: which accepted connections are served in full."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ from odin_ws.token_bucket import TokenBucket
 
 __all__ = ["AcceptRate"]
 
-# A rate is remembered for so many addresses; with more, the one that was quiet for longest begins
-# anew. The rate of all together still holds.
+# Maximum number of addresses with a rate of their own; beyond it, the rate of the longest idle
+# address is deleted. The common rate still applies.
 _MAX_ADDRESSES: Final = 1024
 
 
 class AcceptRate:
-    """A rate of all connections together, and one of each address.
+    """A rate limit of all connections together, and a limit of each address.
 
-    An address over its own rate uses nothing of the common one. Of IPv6 a /64 is an address.
+    A connection over its address's rate does not count in the common rate. An IPv6 /64 network is
+    one address.
 
     Args:
-        rate: connections per second of all.
+        rate: connections per second of all addresses.
         per_address: connections per second of one address.
-        burst: connections at once, of all and of each.
+        burst: connections at once, of all addresses and of each.
     """
 
     def __init__(self, rate: float, per_address: float, burst: float) -> None:
-        # It starts full, so the time does not matter.
+        # The bucket starts full, so the start time has no effect.
         self._all = TokenBucket(rate, burst, 0.0)
         self._per_address = per_address
         self._burst = burst
-        # The address that was longest not charged comes first.
+        # The longest idle address is first.
         self._addresses: OrderedDict[str, TokenBucket] = OrderedDict()
 
     def admit(self, address: str, now: float) -> bool:

@@ -31,10 +31,10 @@ def ops_app(
     stats: OpsStats | None = None,
     sampler: Sampler | None = None,
 ) -> Starlette:
-    """Build the app of `pages_app`; expensive pages are built at most once in `seconds`.
+    """Return the app of one process's ops port; builds expensive pages at most once in `seconds`.
 
-    `stats`: counters of the ops port. `sampler`: of the service; without one the console has no
-    charts.
+    `stats`: counters of the ops port. `sampler`: the service's sampler; without one the console has
+    no charts.
     """
     stats = OpsStats() if stats is None else stats
     pages = _Pages(service, seconds, stats, sampler or Sampler(service))
@@ -49,7 +49,7 @@ class _Pages(OpsPages):
         self._registry = metrics_registry(service, stats)
 
     async def ready(self, _request: Request) -> Response:
-        # Not cached: it is cheap, and load balancers must see a drain at once.
+        # Not cached: the check is cheap, and load balancers must see a drain at once.
         if (why := self._service.not_ready) is None:
             return PlainTextResponse("ready\n")
         return not_ready(why)

@@ -22,22 +22,22 @@ from odin_ws.service import Service
 
 __all__ = ["ClientsPages", "InvalidQuery", "clients_report", "read_limit"]
 
-# A screenful; and a limit that is readable, where 12,000 would be megabytes.
+# Default: a screenful. Maximum: still readable; a report of 12,000 connections has megabytes.
 _DEFAULT_LIMIT: Final = 20
 _MOST: Final = 1000
 
 
-# A few of a thousand patterns show the purpose of a client.
+# Maximum number of patterns shown per client, which may have a thousand.
 _FIRST_PATTERNS: Final = 3
 
-# A report has one of these numbers of connections, whatever the limit: two cached reports instead
-# of a thousand, and the usual one stays small.
+# Numbers of connections in a cached report: two reports serve every limit, and the usual report
+# stays small.
 _SIZES: Final = (_DEFAULT_LIMIT, _MOST)
 
 
 _TOTALS: Final = ("connections", "backlogged", "backlog_bytes", "replaying", "latest")
 
-# A quarter of a millisecond; all of 12,000 connections in one piece would be 15.
+# Connections per slice: 0.25 ms. All of 12,000 connections at once would take 15 ms.
 _SLICE: Final = 200
 
 
@@ -46,11 +46,11 @@ class InvalidQuery(ValueError):
 
 
 def read_limit(query: Mapping[str, str]) -> int:
-    """How many connections to list. Raises InvalidQuery."""
+    """Return the number of connections to list. Raises InvalidQuery."""
     if unknown := query.keys() - {"limit"}:
         raise InvalidQuery(f"unknown parameter {', '.join(sorted(unknown))}; allowed: limit")
     text = query.get("limit", str(_DEFAULT_LIMIT))
-    # Not all that is a digit to Python is one to us.
+    # Only ASCII digits: Python also accepts digits of other scripts.
     limit = int(text) if text.isascii() and text.isdecimal() and len(text) <= len(str(_MOST)) else 0
     if not 1 <= limit <= _MOST:
         raise InvalidQuery(f"limit={text}: must be an integer, 1 to {_MOST}")
@@ -59,18 +59,18 @@ def read_limit(query: Mapping[str, str]) -> int:
 
 @attrs.frozen
 class _Listed:
-    """A report, each connection of it as JSON, so that a shorter one is joined and not encoded."""
+    """A report with each connection as encoded JSON: a shorter report needs no new encoding."""
 
     totals: bytes
     clients: list[bytes]
 
 
 class ClientsPages:
-    """`/clients` for every limit, out of reports that are shared.
+    """`/clients` for every limit, from shared reports.
 
     Args:
-        report: builds a report with a number of connections at most.
-        seconds: how often at most each is built.
+        report: builds a report with a maximum number of connections.
+        seconds: minimum interval between two builds of the same report.
     """
 
     def __init__(self, report: Callable[[int], Awaitable[dict[str, Any]]], seconds: float) -> None:
@@ -78,7 +78,7 @@ class ClientsPages:
         self._pages = {size: PageCache(partial(self._build, size), seconds) for size in _SIZES}
 
     async def get(self, limit: int) -> Response:
-        """The page with `limit` connections at most."""
+        """Return the page with at most `limit` connections."""
         listed = await self._pages[next(size for size in _SIZES if limit <= size)].get()
         clients = b",".join(listed.clients[:limit])
         body = b'{"totals":%b,"clients":[%b]}' % (listed.totals, clients)
@@ -91,7 +91,7 @@ class ClientsPages:
 
 
 async def clients_report(service: Service, limit: int) -> dict[str, Any]:
-    """Totals, and the connections with the most bytes waiting; among equals the oldest first."""
+    """Return totals, and the connections with the largest backlogs, the oldest first of equals."""
     connections = list(service.server.connections)
     totals = Counter(dict.fromkeys(_TOTALS, 0))
     ranked: list[tuple[tuple[int, float], Connection]] = []

@@ -14,14 +14,14 @@ from odin_ws.service import Service
 
 __all__ = ["health_report"]
 
-# Above these shares an operator should look; nothing is rejected yet.
+# Shares of limits above which the report warns; connections are rejected only at 1.
 _WARN_PERCENT: Final = 90.0
 
 _MIB: Final = 1 << 20
 
 
 def health_report(service: Service) -> dict[str, Any]:
-    """The report. `status`: healthy; degraded, with `warnings`; or unhealthy, with `errors`."""
+    """Return the report. `status`: healthy; degraded with `warnings`; unhealthy with `errors`."""
     checks = _checks(service)
     errors = _errors(service)
     warnings = _warnings(service, checks)
@@ -126,7 +126,10 @@ def _checks(service: Service) -> dict[str, Any]:
 
 
 def _problems(service: Service) -> list[dict[str, Any]]:
-    """Return what is not read while the rest is live; whole topics have no partitions."""
+    """Return topics and partitions that are not read while the feed is live.
+
+    An unread topic is listed without partitions.
+    """
     now = trio.current_time()
     return [
         {
@@ -140,7 +143,7 @@ def _problems(service: Service) -> list[dict[str, Any]]:
 
 
 def _canary(service: Service) -> dict[str, Any]:
-    """The service as its canary finds it; `milliseconds`: the steps of the last success."""
+    """Return the canary's results; `milliseconds`: the steps of the last successful test."""
     stats = service.canary
     return {
         "tries": stats.tries,

@@ -1,4 +1,4 @@
-"""Serves one HTTP request on a stream by an ASGI app (h11)."""
+"""Serves one HTTP request on a stream with an ASGI app (h11)."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from starlette.types import ASGIApp, Message, Scope
 
 __all__ = ["BadRequest", "HttpExchange", "StreamRules"]
 
-# A request line, a token and a browser's headers are 2 KiB; h11 rejects a head of more with 431.
+# Maximum size of a head; h11 rejects a larger one with 431. A request line, a token and a browser's
+# headers have 2 KiB.
 _MAX_HEAD_BYTES: Final = 16 * 1024
 _READ_BYTES: Final = 16 * 1024
 
-# A request comes in one segment or two. A client that sends it in crumbs would wake the loop for
-# each, so it is read again only after a pause.
+# A request has one or two segments. After 3 reads the server pauses before each read: a client
+# that sends single bytes would wake the event loop for each byte.
 _PROMPT_READS: Final = 3
 _PAUSE_SECONDS: Final = 0.05
 
-# Bytes that a client may send during a stream; they are dropped, more close the connection.
+# Maximum bytes from a client during a stream: they are dropped; more close the connection.
 _STREAM_INPUT_BYTES: Final = 64 * 1024
 
-# Time for a client to close first after its response: a reset would discard the response.
+# Seconds for a client to close first after its response: a reset would discard the response.
 _LINGER_SECONDS: Final = 1.0
 _LINGER_BYTES: Final = 64 * 1024
 
@@ -39,12 +40,12 @@ class BadRequest(Exception):
 
 @attrs.frozen
 class StreamRules:
-    """What holds for a response that turns out to be a stream."""
+    """The limits of a response in several parts."""
 
     time_limit: trio.CancelScope
-    """Around the exchange; of a stream it limits each part alone."""
+    """The limit around the exchange; for a stream the deadline of each part."""
     part_seconds: float
-    """How long the client may take for a part."""
+    """Seconds in which the client must receive a part."""
     begin: Callable[[], None]
     """Called before the first part."""
 
@@ -59,8 +60,8 @@ class HttpExchange:
     Args:
         stream: the connection.
         app: the ASGI app.
-        server: the local address of the connection, if it has one.
-        rules: for a stream.
+        server: the local address of the connection, if known.
+        rules: the limits of a stream.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class HttpExchange:
         self._server = server
         self._rules = rules
         self._streaming = False
-        self._head_sent = trio.Event()  # of a stream
+        self._head_sent = trio.Event()  # set after the head of a stream
         self._has_body = True
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD_BYTES)
         self._reads = 0
@@ -99,7 +100,7 @@ class HttpExchange:
             except (h11.RemoteProtocolError, trio.BrokenResourceError):
                 raise
             except Exception:
-                # Starlette has made its response to the failure; the caller reports it.
+                # Starlette has passed its error response to `_send`; the caller logs the exception.
                 if not self._streaming:
                     await self._respond()
                 raise
@@ -109,7 +110,7 @@ class HttpExchange:
             raise BadRequest(str(error)) from error
 
     async def _next_event(self) -> h11.Event | type[h11.PAUSED]:
-        """The next event of the request. Raises h11.RemoteProtocolError."""
+        """Return the next event of the request. Raises h11.RemoteProtocolError."""
         while True:
             event = self._http.next_event()
             if event is not h11.NEED_DATA:
@@ -119,7 +120,7 @@ class HttpExchange:
             self._http.receive_data(await self._read())
 
     async def _read(self) -> bytes:
-        """Return the next bytes; after a few reads, not before a pause."""
+        """Return the next bytes; pauses before each read after the first `_PROMPT_READS` reads."""
         self._reads += 1
         if self._reads > _PROMPT_READS:
             await trio.sleep(_PAUSE_SECONDS)
@@ -143,7 +144,10 @@ class HttpExchange:
         }
 
     async def _receive(self) -> Message:
-        """See ASGI: the request's body; after it the client's end, or that of its patience."""
+        """See ASGI: return the request's body, and after the body wait for the disconnection.
+
+        The wait also ends if the client sends more than is dropped during a stream.
+        """
         event = None if self._whole else await self._next_event()
         if isinstance(event, h11.Data):
             return {"type": "http.request", "body": bytes(event.data), "more_body": True}
@@ -153,12 +157,12 @@ class HttpExchange:
         if self._has_body:
             await self._disconnected()
         else:
-            # HEAD ends after the head, also for a stream.
+            # A HEAD request ends after the head, also for a stream.
             await self._head_sent.wait()
         return {"type": "http.disconnect"}
 
     async def _disconnected(self) -> None:
-        """Wait until the client leaves, or has sent more than is dropped."""
+        """Wait until the client disconnects, or exceeds the bytes dropped during a stream."""
         left = _STREAM_INPUT_BYTES
         try:
             while left > 0 and (data := await self._read()):
@@ -167,7 +171,7 @@ class HttpExchange:
             return
 
     async def _send(self, message: Message) -> None:
-        """See ASGI: the response. Raises trio.BrokenResourceError for a stream."""
+        """See ASGI: send the response. Raises trio.BrokenResourceError for a stream."""
         if message["type"] == "http.response.start":
             self._start, self._body = message, b""
         elif self._streaming or message.get("more_body", False):
@@ -176,7 +180,7 @@ class HttpExchange:
             self._body = message.get("body", b"")
 
     async def _send_part(self, body: bytes) -> None:
-        """Send a part of a stream, before the first one the head; waits until it is taken."""
+        """Send a part of a stream, with the head before the first; waits until it is written."""
         events: list[Any] = []
         if not self._streaming and self._start is not None:
             self._streaming = True
@@ -190,7 +194,7 @@ class HttpExchange:
         self._rules.time_limit.deadline = math.inf
 
     def _limit_part(self) -> None:
-        """From now on the client has `part_seconds`."""
+        """Set the deadline of a part to `part_seconds` from now."""
         self._rules.time_limit.deadline = trio.current_time() + self._rules.part_seconds
 
     async def _respond(self) -> None:

@@ -22,7 +22,7 @@ def counter(name: str, text: str, value: float) -> CounterMetricFamily:
 
 
 def gauge(name: str, text: str, value: float | None) -> GaugeMetricFamily:
-    """A gauge; without a sample if its value is unknown."""
+    """Return a gauge; without a sample if its value is unknown."""
     return GaugeMetricFamily(name, text, value=value)
 
 

@@ -1,7 +1,7 @@
 """/metrics: names, help and values of all Prometheus metrics.
 
-The hot path counts in plain integers and does not import the metrics library. Names are the
-original server's if they still apply.
+The hot path counts in plain integers and does not import the metrics library. Metrics of the
+original server keep their names.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = ["build_info", "log_lines", "metrics_registry", "metrics_text", "ops_r
 
 
 def metrics_registry(service: Service, ops: OpsStats) -> CollectorRegistry:
-    """A registry of everything there is to know about one service."""
+    """Return a registry of all metrics of one service."""
     registry = CollectorRegistry()
     registry.register(_ServiceCollector(service, ops))
     registry.register(StreamCollector(service))
@@ -47,12 +47,12 @@ def metrics_registry(service: Service, ops: OpsStats) -> CollectorRegistry:
 
 
 def metrics_text(registry: CollectorRegistry) -> bytes:
-    """The metrics in Prometheus' text format."""
+    """Return the metrics in Prometheus' text format."""
     return generate_latest(registry)
 
 
 def build_info() -> Metric:
-    """What runs: during a rolling update the instances differ in it."""
+    """Return the version metric: during a rolling update the instances differ in its labels."""
     family = GaugeMetricFamily(
         "odin_ws_build_info", "Always 1; the labels say what runs", labels=["version", "python"]
     )
@@ -61,7 +61,7 @@ def build_info() -> Metric:
 
 
 def ops_rejections(stats: OpsStats) -> Metric:
-    """The requests that an ops port has rejected."""
+    """Return the counter of requests that an ops port has rejected."""
     return labelled_counter(
         "ws_ops_requests_rejected",
         "Requests and connections that the ops port rejected",
@@ -147,7 +147,7 @@ class _ServiceCollector(Collector):
             "ws_connections_failed",
             "Handshakes rejected",
             "reason",
-            # Each label exists from the start: an alert on its rate needs a first zero.
+            # Each label exists from the start: an alert on its rate needs an initial zero.
             dict.fromkeys(
                 (
                     *REQUEST_REJECTIONS,
@@ -184,7 +184,7 @@ class _ServiceCollector(Collector):
 
     def _tls(self) -> Iterator[Metric]:
         certificate = self._service.certificate
-        # Without one there is nothing to be alerted of, which a 0 would do.
+        # No sample without a certificate: a 0 would raise the alert on expiry.
         if certificate is not None and certificate.expires is not None:
             yield gauge(
                 "ws_tls_certificate_expires_timestamp_seconds",
@@ -254,7 +254,7 @@ class _ServiceCollector(Collector):
             "reason",
             dict.fromkeys(CAPACITY_REJECTIONS, 0) | service.server.admission.capacity_rejections,
         )
-        # A figure that is unknown has no sample: an old one or a 0 would be believed.
+        # An unknown value has no sample: an old value or a 0 would be wrong.
         yield gauge("ws_memory_bytes", "Memory of the container", resources.memory_bytes)
         yield gauge(
             "ws_memory_reusable_bytes",

@@ -1,6 +1,6 @@
-"""Connections over the rate of the ops port: probes are answered, everything else gets 429.
+"""Ops connections over the rate: probes get a response, all other requests get 429.
 
-Nothing here waits: a flood costs the system calls, and some bytes that were made once.
+No function here waits: a connection costs some system calls, and the responses are constant.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 __all__ = ["Probe", "answer_live", "answer_too_many", "read_probe"]
 
-# A request line and some headers; the rest of a head is not looked at.
+# Bytes read of a request: its line and some headers. The rest of the head is ignored.
 _PEEK_BYTES: Final = 1024
 _DRAIN_BYTES: Final = 16 * 1024
 
@@ -30,7 +30,7 @@ _TOO_MANY_ANSWER: Final = b"HTTP/1.1 429 Too Many Requests\r\n%bretry-after: 1\r
 
 
 class Probe(Enum):
-    """What a client over the rate asks for."""
+    """The kind of a request over the rate."""
 
     LIVE = b"/health/live"
     READY = b"/health/ready"
@@ -38,10 +38,9 @@ class Probe(Enum):
 
 
 def read_probe(accepted: socket.socket) -> tuple[Probe, bool] | None:
-    """Look at a request line, which stays unread.
+    """Return the kind of request and whether it is a HEAD; None if the line is incomplete.
 
-    Returns what it asks for and whether by HEAD; None if it has not come whole yet. Raises OSError
-    if the connection is gone.
+    Leaves the request unread. Raises OSError if the connection is gone.
     """
     try:
         line = accepted.recv(_PEEK_BYTES, socket.MSG_PEEK)
@@ -57,19 +56,19 @@ def read_probe(accepted: socket.socket) -> tuple[Probe, bool] | None:
 
 
 def answer_live(accepted: socket.socket, *, head: bool) -> None:
-    """Answer `/health/live` and close. Raises OSError if the connection is gone."""
+    """Respond to `/health/live` and close the connection. Raises OSError if it is gone."""
     _answer(accepted, _LIVE_ANSWER if head else _LIVE_ANSWER + _LIVE)
 
 
 def answer_too_many(accepted: socket.socket) -> None:
-    """Answer 429 and close. Raises OSError if the connection is gone."""
+    """Respond with 429 and close the connection. Raises OSError if it is gone."""
     _answer(accepted, _TOO_MANY_ANSWER)
 
 
 def _answer(accepted: socket.socket, answer: bytes) -> None:
     with accepted:
-        # What was not read would reset the connection at its close.
+        # Unread bytes would reset the connection at its close.
         with contextlib.suppress(BlockingIOError):
             accepted.recv(_DRAIN_BYTES)
-        # A new connection has room for these bytes.
+        # The send buffer of a new connection has room for the response.
         accepted.send(answer)

@@ -11,16 +11,16 @@ __all__ = ["PAGE_SECONDS", "PageCache"]
 
 T = TypeVar("T")
 
-# Prometheus and people ask every few seconds at most; a build takes milliseconds of the loop that
-# serves subscribers.
+# Prometheus and people request a page every few seconds; a build takes milliseconds of the event
+# loop that serves subscribers.
 PAGE_SECONDS: Final = 1.0
 
 
 class PageCache(Generic[T]):
-    """Builds a page when a request finds none that is younger than `seconds`.
+    """Builds a page if a request finds none that is younger than `seconds`.
 
-    Requests that come during a build wait for its result. `seconds` of 0 builds for every request,
-    one after the other.
+    Requests that arrive during a build wait for its result. With `seconds` of 0 each request builds
+    the page, one request after the other.
     """
 
     def __init__(self, build: Callable[[], Awaitable[T]], seconds: float = PAGE_SECONDS) -> None:
@@ -30,7 +30,7 @@ class PageCache(Generic[T]):
         self._built: tuple[float, T] | None = None
 
     async def get(self) -> T:
-        """Return the page, built now if the last one is too old.
+        """Return the page; builds it if the cached one is too old.
 
         If a build is cancelled or fails, the next request builds again.
         """

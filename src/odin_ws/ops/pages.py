@@ -37,7 +37,7 @@ odin-ws {__version__}, Python {platform.python_version()}
 
 
 class OpsPages(ABC):
-    """The pages of an instance. Expensive ones are built at most once in `seconds`."""
+    """The pages of an instance; builds expensive pages at most once in `seconds`."""
 
     def __init__(self, seconds: float, subscribers: SubscribersPort, workers: int = 0) -> None:
         self._health = PageCache(self._build_health, seconds)
@@ -47,39 +47,39 @@ class OpsPages(ABC):
         self._console = ConsoleEvents(self.console_report, workers, seconds, subscribers.origins)
 
     async def index(self, request: Request) -> Response:
-        """The console for browsers; otherwise the version and the list of pages."""
+        """Return the console to a browser, otherwise the version and the list of pages."""
         if wants_html(request.headers):
             return console_page(request, self._subscribers.host)
         return PlainTextResponse(_INDEX)
 
     async def console_file(self, request: Request) -> Response:
-        """A file that the console's page needs."""
+        """Return a file of the console's page."""
         return static_file(request)
 
     async def console_json(self, request: Request) -> Response:
-        """The console's data, once."""
+        """Return the console's data, once."""
         return await self._console.report(request)
 
     async def console_events(self, request: Request) -> Response:
-        """The console's data, as a stream."""
+        """Return the console's data as a stream."""
         return await self._console.stream(request)
 
     @abstractmethod
     async def console_report(
         self, parts: Collection[str], after: int, worker: int | None
     ) -> dict[str, Any]:
-        """Build the console's data, of all workers together if `worker` is None."""
+        """Return the console's data of a worker, or of all workers if `worker` is None."""
 
     async def live(self, _request: Request) -> Response:
-        """The process responds."""
+        """Respond with 200: the process runs."""
         return PlainTextResponse("live\n")
 
     @abstractmethod
     async def ready(self, request: Request) -> Response:
-        """Whether new connections should come here."""
+        """Respond with 200 if the instance takes new connections, otherwise with 503."""
 
     async def health(self, _request: Request) -> Response:
-        """The report of every check."""
+        """Return the report of all checks."""
         return await self._health.get()
 
     async def _build_health(self) -> Response:
@@ -89,10 +89,10 @@ class OpsPages(ABC):
 
     @abstractmethod
     async def health_report(self) -> dict[str, Any]:
-        """Build the content of `/health`."""
+        """Return the content of `/health`."""
 
     async def metrics(self, _request: Request) -> Response:
-        """Metrics in the text format of Prometheus."""
+        """Return the metrics in the text format of Prometheus."""
         return await self._metrics.get()
 
     async def _build_metrics(self) -> Response:
@@ -100,10 +100,10 @@ class OpsPages(ABC):
 
     @abstractmethod
     async def metrics_text(self) -> bytes:
-        """Build the content of `/metrics`."""
+        """Return the content of `/metrics`."""
 
     async def clients(self, request: Request) -> Response:
-        """The connections with the largest backlog."""
+        """Return the connections with the largest backlog."""
         try:
             limit = read_limit(request.query_params)
         except InvalidQuery as problem:
@@ -112,7 +112,7 @@ class OpsPages(ABC):
 
     @abstractmethod
     async def clients_report(self, limit: int) -> dict[str, Any]:
-        """Build the content of `/clients` with `limit` connections at most."""
+        """Return the content of `/clients` with at most `limit` connections."""
 
     @abstractmethod
     async def revocations(self, request: Request) -> Response:

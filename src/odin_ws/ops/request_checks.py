@@ -19,11 +19,11 @@ from odin_ws.settings import Secret, Settings
 
 __all__ = ["OpsAuth", "protection", "wants_html"]
 
-# The page of the console; its files are the same everywhere, so a token is not needed for them.
+# The console's page and its files need no token: they are the same in each installation.
 _INDEX: Final = "/"
 
-# Probes of orchestrators and load balancers send no token and use any name; these two pages have
-# one word.
+# Probes of orchestrators and load balancers send no token and any Host; the two pages contain one
+# word.
 _OPEN: Final = frozenset({"/health/live", "/health/ready"})
 
 _SCHEME: Final = "bearer "
@@ -31,10 +31,10 @@ _SCHEME: Final = "bearer "
 # WS_OPS_HOSTS=* allows every name.
 _ANY: Final = "*"
 
-# Accepted values of Sec-Fetch-Site: a page of this port, or a typed address.
+# Accepted values of Sec-Fetch-Site: a request of a page of this port, or of a typed address.
 _OWN_SITES: Final = frozenset({"same-origin", "none"})
 
-# Answers of the pages themselves that are rejections, by status; 503 is a page's content.
+# Rejections by the pages themselves, by status; a 503 is no rejection but a page's content.
 _REASONS: Final = {
     HTTPStatus.BAD_REQUEST: "bad_request",
     HTTPStatus.FORBIDDEN: "revocation",
@@ -47,14 +47,14 @@ _REASONS: Final = {
 
 @attrs.frozen
 class OpsAuth:
-    """Which requests the ops port accepts."""
+    """The rules by which the ops port accepts requests."""
 
     hosts: frozenset[str] = frozenset()
-    """Allowed names and addresses in a Host header, besides loopback and the connection's local
-    address; lower case."""
+    """Allowed names and addresses in a Host header, in lower case, besides loopback and the
+    connection's local address."""
     token: Secret | None = None
-    """The bearer token. With a token any Host is accepted: a page that reaches this port by DNS
-    rebinding has no token, and browsers do not add one."""
+    """The bearer token. With a token any Host is accepted: browsers do not send the token with
+    requests of a page that reaches this port by DNS rebinding."""
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -72,7 +72,7 @@ def protection(ops_auth: OpsAuth, stats: OpsStats) -> list[Middleware]:
 
 
 class Guard:
-    """Rejects requests that must not reach the pages, and counts every rejection."""
+    """Rejects requests that the rules do not accept, and counts every rejection."""
 
     def __init__(self, app: ASGIApp, ops_auth: OpsAuth, stats: OpsStats) -> None:
         self._app = app
@@ -117,27 +117,27 @@ class Guard:
         if _ANY in hosts:
             return True
         name = host_name(headers.get("host", ""))
-        # DNS rebinding needs a name, so the address that the connection arrived at is safe.
+        # DNS rebinding needs a name, so the connection's local address is safe.
         arrived = read_address(scope["server"][0]) if scope["server"] else None
         return bool(name) and (is_loopback(name) or name in hosts or name == arrived)
 
 
 def wants_html(headers: Headers) -> bool:
-    """Whether a browser requests a page."""
+    """Return whether the request is a browser's for a page."""
     return "text/html" in headers.get("accept", "")
 
 
 def _is_navigation(headers: Headers) -> bool:
-    """Whether it follows a link of another site, which cannot read the response."""
+    """Return whether the request follows a link of another site, which cannot read the response."""
     return headers.get("sec-fetch-mode", "") == "navigate" and "origin" not in headers
 
 
 def _is_cross_site(headers: Headers) -> bool:
-    """Whether a page of another origin sent the request, according to the browser."""
+    """Return whether a page of another origin sent the request, according to the browser."""
     if headers.get("sec-fetch-site", "none").lower() not in _OWN_SITES:
         return True
     origin = headers.get("origin")
-    # Only the scheme may differ: TLS may end in front of us.
+    # Only the scheme may differ: a proxy may terminate TLS.
     return origin is not None and (
         origin.lower().partition("://")[2] != headers.get("host", "").lower()
     )
@@ -147,5 +147,5 @@ def _has_token(headers: Headers, token: bytes) -> bool:
     given = headers.get("authorization", "")
     if not given.lower().startswith(_SCHEME):
         return False
-    # Starlette reads headers as latin-1. Takes as long whatever is wrong.
+    # Starlette decodes headers as latin-1. The comparison takes constant time.
     return hmac.compare_digest(given[len(_SCHEME) :].strip().encode("latin-1"), token)

@@ -19,17 +19,17 @@ __all__ = ["read_body", "revocation_disabled", "revoke"]
 
 log = structlog.get_logger("odin_ws.ops")
 
-# Two names and a number.
+# Maximum size of a body: two names and a number.
 _MAX_BYTES: Final = 4096
 
-# The last second that every JSON parser preserves.
+# The largest `until` in epoch seconds: every JSON parser preserves integers up to 2^53.
 _LATEST: Final = 1 << 53
 
 _FIELDS: Final = {"user", "token_id", "until"}
 
 
 class _BadRequest(ValueError):
-    """The body is not a valid revocation; the message says what one is."""
+    """The body is not a valid revocation; the message says what a valid one has."""
 
 
 @attrs.frozen
@@ -77,7 +77,7 @@ async def read_body(request: Request) -> bytes:
     """Return the body, or its beginning if it is larger than a revocation."""
     body = b""
     async for chunk in request.stream():
-        # To its end, as HTTP wants it, but not kept.
+        # HTTP requires reading the body to its end; the excess is dropped.
         body = (body + chunk)[: _MAX_BYTES + 1]
     return body
 

@@ -1,6 +1,6 @@
 """The HTTP server of the ops port, with limits on connections, time and rate.
 
-Connections, their time, and the rate at which they are accepted are bounded, and a connection
+The server bounds the number of connections, the time of each, and the rate of accepts. A connection
 serves one request.
 """
 
@@ -31,69 +31,74 @@ __all__ = ["OpsLimits", "OpsServer", "serve_ops"]
 
 log = structlog.get_logger("odin_ws.ops")
 
-# At the end of the service a request in flight gets this long.
+# Seconds for requests in flight when the service ends.
 _FAREWELL_SECONDS: Final = 1.0
 
 # Connections accepted per pass of the event loop: a pass of a busy loop takes milliseconds.
 _AT_ONCE: Final = 32
 
-# Beyond the rate a probe gets this long to say what it is.
+# Beyond the rate: seconds for the first bytes of a request, and for the rest of the request line.
 _OVER_RATE_SECONDS: Final = 2.0
 _LINE_SECONDS: Final = 0.05
 
-# It keeps its place for so long, whoever comes; accepting waits, and looks again after a moment.
+# If all places over the rate are taken by connections younger than 0.25 s, the server accepts no
+# connection, and checks again every 20 ms.
 _REQUEST_SECONDS: Final = 0.25
 _CROWDED_SECONDS: Final = 0.02
 
-# A connection that is served in full keeps its place for so long.
+# If all places are taken by connections younger than 1 s, a new connection counts as over the rate.
 _PLACE_SECONDS: Final = 1.0
 
 # Out of descriptors or buffers: retrying at once would only spin.
 _EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _EXHAUSTED_SECONDS: Final = 0.25
 
-# Linux: after how many milliseconds without an acknowledgement a connection is lost.
+# Linux: milliseconds without an acknowledgement after which the kernel closes a connection.
 _USER_TIMEOUT: Final[int | None] = getattr(socket, "TCP_USER_TIMEOUT", None)
 
-# The kernel forgets unsent bytes at close and resets the connection.
+# SO_LINGER: at close the kernel drops unsent bytes and resets the connection.
 _ABORT: Final = struct.pack("ii", 1, 0)
 
 
 @attrs.frozen
 class OpsLimits:
-    """What all clients of an ops port have together.
+    """The limits for all clients of an ops port together.
 
-    The rate bounds their CPU: a request takes half a millisecond, so 200 a second are a tenth of a
-    core. A probe, a scrape and an operator make a few requests a second.
+    The rate bounds the CPU time: a request takes half a millisecond, so 200 requests per second
+    take a tenth of a core. Probes, a scrape and an operator send a few requests per second.
     """
 
     connections: int = 64
-    """Open connections; one more closes the oldest of the address that has most of them."""
+    """Maximum number of open connections. A further connection closes the oldest connection of the
+    address with most connections."""
     seconds: float = 10.0
-    """Timeout of a connection, from accept to the last byte of the response; of a stream, to its
-    first byte, and then for each part."""
+    """Timeout in seconds from accept to the last byte of the response; for a stream to its first
+    byte, and then for each part."""
     streams: int = 16
-    """Limit of streams; one more ends the oldest stream of the address with most of them, so that
-    forgotten consoles do not lock out an operator."""
+    """Maximum number of streams. A further stream ends the oldest stream of the address with most
+    streams, so that forgotten consoles do not lock out an operator."""
     rate: float = 200.0
-    """Connections served per second; of those beyond it only probes are answered."""
+    """Connections fully served per second; connections beyond the rate get a response only to
+    probes."""
     rate_per_address: float = 100.0
-    """Those of one address, so that a flood from one leaves the others their part."""
+    """Connections fully served per second and address: a flood from one address leaves half of the
+    rate to others."""
     burst: float = 32.0
-    """Connections served at once, of all and of each address: half of the places, so that a burst
-    takes no place from a connection whose request is on its way."""
+    """Connections served at once, of all addresses and of each: half of the places, so that a burst
+    does not close connections whose request is about to arrive."""
     accepts: float = 1000.0
-    """Connections accepted per second; the others wait in the kernel's queue. To look at one and to
-    answer it a few bytes takes a twentieth of a millisecond."""
+    """Connections accepted per second; others wait in the kernel's queue. Accepting a connection
+    and sending a short response takes 0.05 ms."""
     ready_rate: float = 20.0
-    """Readiness probes per second that are answered beyond the rate: they are built by the app."""
+    """Responses per second to readiness probes beyond the rate; the app builds these responses."""
     over_rate: int = 128
-    """Connections beyond the rate whose request has not come yet; one more closes the oldest of the
-    address with most, or waits in the kernel's queue until that has had a quarter of a second."""
+    """Maximum number of connections beyond the rate whose request has not arrived. A further
+    connection closes the oldest of the address with most of these connections; it waits in the
+    kernel's queue while all of them are younger than 0.25 s."""
     queue: int = 512
-    """Connections that wait in the kernel's queue; the kernel lets the others try again, after a
-    second. It is emptied in half a second, so a probe is not behind thousands that say nothing; and
-    it holds what a flood of 500 a second brings while the process does not run."""
+    """Length of the kernel's queue of connections to accept; clients beyond it retry after 1 s. The
+    server empties a full queue in 0.5 s, which bounds the delay of a probe. The queue holds 1 s
+    of a flood of 500 connections per second while the process does not run."""
 
 
 class OpsServer:
@@ -103,15 +108,15 @@ class OpsServer:
         self._app = app
         self._stats = stats
         self._limits = limits or OpsLimits()
-        # In the order of their accept, each with the address it came from.
+        # The client address of each open connection, in the order of accepts.
         self._open: dict[trio.CancelScope, str] = {}
-        # When each of those came.
+        # The accept time of each open connection, by Trio's clock.
         self._opened: dict[trio.CancelScope, float] = {}
-        # The connections with a stream, oldest stream first.
+        # The client address of each connection with a stream, oldest stream first.
         self._streams: dict[trio.CancelScope, str] = {}
-        # Connections beyond the rate, as in `_open`.
+        # The client address of each connection beyond the rate, in the order of accepts.
         self._over_rate: dict[trio.CancelScope, str] = {}
-        # When each of those came.
+        # The accept time of each connection beyond the rate, by Trio's clock.
         self._since: dict[trio.CancelScope, float] = {}
         now, limits = trio.current_time(), self._limits
         self._rate = AcceptRate(limits.rate, limits.rate_per_address, limits.burst)
@@ -119,13 +124,13 @@ class OpsServer:
 
     @property
     def connections(self) -> int:
-        """How many connections are open."""
+        """The number of open connections."""
         return len(self._open)
 
     async def accept(self, listening: socket.socket, nursery: trio.Nursery) -> None:
         """Accept connections until cancelled; each is served in a task of `nursery`."""
         limits = self._limits
-        # A worker's pages are asked by its supervisor alone, which waits for them.
+        # Only the supervisor sends requests to a worker's Unix socket: `accepts` is not needed.
         trusted = listening.family is socket.AF_UNIX
         rate = limits.rate if trusted else limits.accepts
         bucket = TokenBucket(rate, limits.burst, trio.current_time())
@@ -159,23 +164,28 @@ class OpsServer:
                 await trio.sleep(_EXHAUSTED_SECONDS)
 
     def _has_place(self, now: float) -> bool:
-        """Whether a newcomer takes no place of a connection that has had no time for its request.
+        """Return whether a new connection can be fully served.
 
-        Beyond that it is over the rate: a probe is answered without a place.
+        False if all places are taken and the oldest connection is younger than `_PLACE_SECONDS`:
+        the new connection then counts as over the rate, and probes get a response without a place.
         """
         if len(self._open) < self._limits.connections:
             return True
         return now - next(iter(self._opened.values())) >= _PLACE_SECONDS
 
     def _is_crowded(self, now: float) -> bool:
-        """Whether a newcomer would take the place of one that has had no time for its request."""
+        """Return whether a further connection over the rate has to wait in the kernel's queue.
+
+        True if all places over the rate are taken and the oldest connection is younger than
+        `_REQUEST_SECONDS`.
+        """
         if len(self._over_rate) < self._limits.over_rate:
             return False
         return now - next(iter(self._since.values())) < _REQUEST_SECONDS
 
     def _answer_over_rate(self, accepted: socket.socket, peer: str, nursery: trio.Nursery) -> None:
-        """Answer a connection beyond the rate at once, if its request is there."""
-        with contextlib.suppress(OSError):  # it is gone
+        """Respond to a connection beyond the rate; without a request start a task that waits."""
+        with contextlib.suppress(OSError):  # the connection is gone
             found = read_probe(accepted)
             if found is None:
                 nursery.start_soon(self._wait_over_rate, accepted, peer, nursery)
@@ -196,15 +206,15 @@ class OpsServer:
     async def _wait_over_rate(
         self, accepted: socket.socket, peer: str, nursery: trio.Nursery
     ) -> None:
-        """Wait a little for the request of a connection beyond the rate."""
+        """Wait up to `_OVER_RATE_SECONDS` for the request of a connection beyond the rate."""
         there = False
         with contextlib.ExitStack() as stack:
             stack.callback(accepted.close)
             with self._place_over_rate(peer), trio.move_on_after(_OVER_RATE_SECONDS):
                 await trio.lowlevel.wait_readable(accepted)
-                with contextlib.suppress(OSError):  # it is gone, which the next look finds too
+                with contextlib.suppress(OSError):  # the connection is gone
                     if read_probe(accepted) is None:
-                        # The rest of a request line; of a client that sends it in crumbs no more.
+                        # Waits once for the rest of a request line.
                         await trio.sleep(_LINE_SECONDS)
                     there = read_probe(accepted) is not None
             if there:
@@ -217,15 +227,15 @@ class OpsServer:
         async with trio.SocketStream(accepted) as stream:
             try:
                 server = _address(accepted.getsockname())
-                # A client that vanished while it was sent a stream: the kernel would try for long.
+                # Without the option the kernel retransmits to a vanished client for many minutes.
                 if _USER_TIMEOUT is not None and accepted.family != socket.AF_UNIX:
                     accepted.setsockopt(
                         socket.IPPROTO_TCP, _USER_TIMEOUT, round(self._limits.seconds * 1000)
                     )
-            except OSError:  # it is gone already
+            except OSError:  # the connection is already gone
                 return
             if not await self.serve(stream, peer, server):
-                # The client may never read what is in the kernel's buffer.
+                # The client may never read the bytes in the kernel's buffer.
                 accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
 
     async def serve(
@@ -234,12 +244,12 @@ class OpsServer:
         peer: str,
         server: tuple[str, int | None] | None = None,
     ) -> bool:
-        """Serve the one request of a connection; returns whether it had the time and place for it.
+        """Serve the request of a connection; returns False after a timeout or if it lost its place.
 
         Args:
             stream: the connection, which the caller closes.
-            peer: the address it came from.
-            server: the address it arrived at.
+            peer: the client's address.
+            server: the connection's local address.
         """
         with self._place(peer) as place, trio.move_on_after(self._limits.seconds) as time_limit:
             begin_stream = partial(self._begin_stream, place, peer)
@@ -258,7 +268,7 @@ class OpsServer:
             log.debug("bad request", problem=str(problem))
         except trio.BrokenResourceError:
             log.debug("ops connection lost before the response")
-        except Exception:  # the boundary: one page's bug must not end others
+        except Exception:  # an error in one page must not end other connections
             self._stats.rejected["error"] += 1
             log.exception("ops request failed")
 
@@ -266,9 +276,9 @@ class OpsServer:
     def _place(self, peer: str) -> Iterator[trio.CancelScope]:
         """Hold a place during the block, which is cancelled if the place is lost.
 
-        When all places are taken, the address with most connections loses its oldest one: probes
-        are served within milliseconds, silent connections get old, and a crowd from one address
-        does not displace others.
+        If all places are taken, the address with most connections loses its oldest connection.
+        Probes finish within milliseconds, so silent connections are the oldest, and many
+        connections from one address do not displace those of others.
         """
         if len(self._open) >= self._limits.connections:
             _end_oldest(self._open)
@@ -284,7 +294,7 @@ class OpsServer:
 
     @contextmanager
     def _place_over_rate(self, peer: str) -> Iterator[None]:
-        """Hold a place among the connections beyond the rate, as `_place` does."""
+        """Hold a place among the connections beyond the rate, like `_place`."""
         if len(self._over_rate) >= self._limits.over_rate:
             _end_oldest(self._over_rate)
         with trio.CancelScope() as scope:
@@ -303,13 +313,13 @@ class OpsServer:
         self._streams[place] = peer
 
     def end_streams(self) -> None:
-        """End all streams: unlike a page, a stream has no end to wait for."""
+        """End all streams, which have no end of their own."""
         for place in self._streams:
             place.cancel()
 
 
 def _accept_some(listening: socket.socket, maximum: int) -> Iterator[tuple[socket.socket, str]]:
-    """Accept connections that wait, each with its address. Raises OSError."""
+    """Accept waiting connections; returns each with its address. Raises OSError."""
     for _ in range(maximum):
         try:
             accepted, name = listening.accept()
@@ -321,7 +331,7 @@ def _accept_some(listening: socket.socket, maximum: int) -> Iterator[tuple[socke
 
 
 def _end_oldest(places: dict[trio.CancelScope, str]) -> None:
-    """Take a place from the address that has most of them, from its oldest connection."""
+    """Cancel the oldest connection of the address with most connections."""
     counts = Counter(places.values())
     crowded = max(counts, key=counts.__getitem__)
     oldest = next(scope for scope, address in places.items() if address == crowded)
@@ -330,7 +340,7 @@ def _end_oldest(places: dict[trio.CancelScope, str]) -> None:
 
 
 def _address(name: object) -> tuple[str, int | None]:
-    """Host and port of a socket's name; a Unix socket has neither."""
+    """Return host and port of a socket's name; a Unix socket has neither."""
     return (name[0], name[1]) if isinstance(name, tuple) else ("", None)
 
 
@@ -341,7 +351,7 @@ async def serve_ops(
     """Serve an app on a listening socket for the length of the block."""
     listening.setblocking(False)  # noqa: FBT003 -- the standard library's signature
     limits = limits or OpsLimits()
-    # It listens already, with a queue as long as the subscribers' port has.
+    # The socket already listens, with the queue length of the subscribers' port.
     listening.listen(limits.queue)
     server = OpsServer(app, stats, limits)
     async with trio.open_nursery() as connections:

@@ -9,7 +9,7 @@ import attrs
 
 __all__ = ["OPS_REJECTIONS", "OpsStats"]
 
-# Every reason there is; the metrics show each from the start.
+# All reasons; each has a sample from the start.
 OPS_REJECTIONS: Final = (
     "bad_host",
     "bad_method",
@@ -28,7 +28,7 @@ OPS_REJECTIONS: Final = (
 
 @attrs.define(eq=False)
 class OpsStats:
-    """Counts of one ops port since the start."""
+    """Counters of one ops port since the start."""
 
     rejected: Counter[str] = attrs.field(factory=Counter)
     """Rejected requests and connections, by reason."""

@@ -36,7 +36,7 @@ _NOT_AVAILABLE: Final = "not_available"
 
 
 class StreamCollector(Collector):
-    """Collects what the hub, the source and the replays of a service count."""
+    """Collects the counters of a service's hub, source and replays."""
 
     def __init__(self, service: Service) -> None:
         self._service = service

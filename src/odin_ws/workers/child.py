@@ -39,21 +39,21 @@ __all__ = [
     "open_child",
 ]
 
-# Commands to a worker; the end of its input means that the supervisor is gone. One byte each, so
-# that none is split.
+# Commands to a worker, of one byte each, so that a read never splits one. The end of the input
+# means that the supervisor has exited.
 DRAIN: Final = b"d"
 STOP: Final = b"s"
 RELOAD: Final = b"r"
 
-# Time for a last close frame to every client, and for Python's exit.
+# Seconds for a close frame to each client, and for the exit of Python.
 _STOP_SECONDS: Final = 5.0
 
-# errno values that mean a limit of this process or machine, not a failure of the worker.
+# errno values of limits of this process or machine; other values are failures of the worker.
 _OWN_LIMITS: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class CannotStart(Exception):
-    """The system rejects a new process; the message says why."""
+    """The system cannot start a process; the message says why."""
 
 
 class NoResponse(Exception):
@@ -61,7 +61,7 @@ class NoResponse(Exception):
 
 
 class RequestNotSent(NoResponse):
-    """This process lacks descriptors or memory for the request: says nothing about the worker."""
+    """This process lacks descriptors or memory for the request, whatever the worker's state."""
 
 
 @attrs.frozen
@@ -73,9 +73,9 @@ class WorkerResponse:
 
 
 class Child(Protocol):
-    """A running worker.
+    """A running worker process.
 
-    A protocol because tests of the supervisor run without processes.
+    A protocol, because tests of the supervisor run without processes.
     """
 
     @property
@@ -84,26 +84,28 @@ class Child(Protocol):
         ...
 
     async def request(self, path: str, body: bytes | None = None) -> WorkerResponse:
-        """Get a page of the worker's ops port, or post `body`; without timeout.
+        """Return a page of the worker's ops port, or the response to `body`; has no timeout.
 
-        Raises NoResponse, or RequestNotSent if the worker is not the reason.
+        Raises:
+            NoResponse: the worker did not respond.
+            RequestNotSent: a limit of this process or the machine prevented the request.
         """
         ...
 
     async def send_command(self, command: bytes) -> None:
-        """Send DRAIN, STOP or RELOAD (its certificate); does nothing if it has exited."""
+        """Send DRAIN, STOP or RELOAD (of its certificate); does nothing after the worker's exit."""
         ...
 
     async def wait(self) -> int:
-        """Wait for its exit; returns its exit status, -N after signal N."""
+        """Wait for the process to exit; returns its exit status, -N after signal N."""
         ...
 
     def kill(self) -> None:
-        """Kill it."""
+        """Kill the process with SIGKILL."""
         ...
 
 
-# Starts the worker with this number, or raises CannotStart; stops it at the end of the block.
+# Starts the worker with this number and stops it at the end of the block. Raises CannotStart.
 OpenChild = Callable[[int], AbstractAsyncContextManager[Child]]
 
 
@@ -149,10 +151,13 @@ async def open_child(
     *,
     ops_token: Secret | None = None,
 ) -> AsyncIterator[Child]:
-    """Run `command --number N --ops-fd FD` until it exits; stop it at the end of the block.
+    """Run `command --number N --ops-fd FD` until it exits; stops it at the end of the block.
 
-    Its ops socket listens before the process starts, so that requests wait for the worker.
-    `ops_token`: the token of its pages. Raises CannotStart.
+    The worker's ops socket listens before the process starts, so that requests wait for the worker.
+    `ops_token`: the bearer token of the worker's pages.
+
+    Raises:
+        CannotStart: the system cannot start the process.
     """
     name = f"\0odin-ws-{secrets.token_hex(16)}"
     try:
@@ -181,7 +186,7 @@ async def _start(command: Sequence[str], environ: Mapping[str, str], name: str) 
             stdin=subprocess.PIPE,
             env=environ,
             pass_fds=(descriptor,),
-            # The supervisor handles Ctrl-C of a terminal and passes it on.
+            # The supervisor receives Ctrl-C of a terminal and drains the workers.
             process_group=0,
         )
 
@@ -191,7 +196,7 @@ def _client(name: str, ops_token: Secret | None) -> httpx.AsyncClient:
         uds=name,
         # The ops port serves one request per connection.
         limits=httpx.Limits(max_keepalive_connections=0),
-        # Without TLS: the default would read certificate authorities for each worker.
+        # No TLS: by default httpx would load certificate authorities for each worker.
         verify=False,
     )
     return httpx.AsyncClient(
@@ -203,18 +208,18 @@ def _client(name: str, ops_token: Secret | None) -> httpx.AsyncClient:
 
 
 def _is_own_limit(error: BaseException) -> bool:
-    """Whether an error comes from a limit of this process or the machine."""
+    """Return whether the cause of an error is a limit of this process or the machine."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError):
             return cause.errno in _OWN_LIMITS
-        # httpcore removes the cause; the context stays.
+        # httpcore removes `__cause__`, not `__context__`.
         cause = cause.__cause__ or cause.__context__
     return False
 
 
 async def _end(child: _Process) -> None:
-    """Stop it with a last close frame to each client, or kill it."""
+    """Stop a worker, which first sends each client a close frame; kill it after `_STOP_SECONDS`."""
     with trio.move_on_after(_STOP_SECONDS):
         await child.send_command(STOP)
         await child.wait()

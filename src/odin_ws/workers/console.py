@@ -1,4 +1,4 @@
-"""The console of several workers: requests and merges their reports, keeps their charts."""
+"""The console of several workers: requests and merges their reports, stores their samples."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from odin_ws.workers.supervisor import Supervisor
 
 __all__ = ["WorkersConsole"]
 
-# Interval without a console. A worker's samples since the last request are lost if it crashes.
+# Seconds between two requests for samples. If a worker crashes, later samples are lost.
 _LOOK_SECONDS: Final = 5.0
 
-# Interval before the first response: workers take half a second to start.
+# Seconds between requests before the first response: a worker starts in half a second.
 _AGAIN_SECONDS: Final = 0.5
 
 Answers = dict[int, dict[str, Any]]
 
 
 class WorkersConsole:
-    """The reports of each worker, and of all together.
+    """The reports of each worker, and of all workers together.
 
-    Keeps the samples of each worker, also after it was replaced.
+    Stores the samples of each worker, also after its replacement.
 
     Args:
-        supervisor: of the workers.
-        stats: of the ops port.
-        subscribers: the port that the workers share.
-        seconds: for how long responses are cached.
+        supervisor: the supervisor of the workers.
+        stats: counters of the ops port.
+        subscribers: the port shared by the workers.
+        seconds: seconds for which responses are cached.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class WorkersConsole:
         }
 
     async def run(self) -> None:
-        """Get the samples of all workers now and then until cancelled."""
+        """Request the samples of all workers at an interval until cancelled."""
         while True:
             await trio.sleep(_LOOK_SECONDS)
             await self._looks.get()
@@ -75,7 +75,7 @@ class WorkersConsole:
         worker: int | None,
         why_missing: Callable[[int], str],
     ) -> dict[str, Any]:
-        """Build parts of one worker or of all; `why_missing`: why a worker did not respond."""
+        """Return parts of one worker or of all; `why_missing` returns why a worker is missing."""
         report: dict[str, Any] = {}
         if "setup" in parts:
             report["setup"] = merge_setup(await self._setups(worker))
@@ -94,13 +94,16 @@ class WorkersConsole:
         return report
 
     async def _setups(self, worker: int | None) -> list[dict[str, Any]]:
-        """Wait for the first response of a worker; the ops port bounds the time of the request."""
+        """Return the setups, after the first response of a worker.
+
+        Has no timeout of its own: the ops port bounds the time of the request.
+        """
         while not (setups := await self._of("setup", worker)):  # noqa: ASYNC110 -- other processes
             await trio.sleep(_AGAIN_SECONDS)
         return list(setups.values())
 
     async def health(self) -> Answers:
-        """Return the health reports of workers that respond, by number."""
+        """Return the health reports of the responding workers, by number."""
         states = await self._of("state", None)
         return {number: state["health"] for number, state in states.items()}
 
@@ -109,12 +112,12 @@ class WorkersConsole:
         return {number: one for number, one in answers.items() if worker in {None, number}}
 
     async def _ask(self, part: str) -> Answers:
-        """Request a part from each worker; returns the responses."""
+        """Request a part from each worker; returns the responses by number."""
         answers = await self._supervisor.request(f"/console/report?parts={part}")
         return {number: json.loads(one.text)[part] for number, one in answers.items() if one}
 
     async def _look(self) -> None:
-        """Get what each worker has sampled since the last time."""
+        """Store the samples of each worker since the previous request."""
         after = min(series.last for series in self._series.values())
         answers = await self._supervisor.request(f"/console/report?parts=samples&after={after}")
         for number, one in answers.items():

@@ -15,13 +15,13 @@ __all__ = ["merge_samples", "merge_setup", "merge_state", "merge_tables"]
 Report = dict[str, Any]
 Rule = Callable[[Iterable[float]], float]
 
-# Gauges that are not sums: every worker reads everything, so the worst one counts.
+# Gauges merged by maximum instead of sum: every worker reads all partitions.
 _WORST: Final = ("age_", "cpu_", "lag:", "loop_", "paced", "records_in:")
 
-# A worker that has been silent for longer has no value; a second may be left out.
+# A worker's value is used for less than 3 s, so a worker may miss a second or two.
 _STALE_SECONDS: Final = 3
 
-# The first that a worker has is that of all.
+# The merged value is the first of these values that a worker has.
 _STATES: Final = ("serving", "draining", "closing", "starting", "stopped")
 _TOPIC_STATUS: Final = ("stopped", "starting", "stalled", "missing", "trouble", "live")
 _FEED_STATUS: Final = ("stopped", "starting", "stalled", "live")
@@ -31,7 +31,7 @@ def merge_samples(workers: Sequence[Report], after: int) -> Report:
     """Merge samples after a time into one series, up to the last time of all running workers.
 
     Args:
-        workers: the samples of each, in the form of `Series.after`.
+        workers: the samples of each worker, in the form of `Series.after`.
         after: epoch seconds.
     """
     told = [one for one in workers if one["t"]]
@@ -50,7 +50,11 @@ def merge_samples(workers: Sequence[Report], after: int) -> Report:
 def _merged_columns(
     workers: Sequence[Report], kind: str, times: Sequence[int], stale: int
 ) -> dict[str, list[float | None]]:
-    """Each series of a kind; of a worker the last value before it is `stale` seconds old."""
+    """Return the merged series of a kind.
+
+    A worker without a value at a time counts with its previous value, if younger than `stale`
+    seconds.
+    """
     places = [_places(one["t"], times, stale) for one in workers]
     merged = {}
     for name in dict.fromkeys(name for one in workers for name in one[kind]):
@@ -65,7 +69,10 @@ def _merged_columns(
 
 
 def _places(own: Sequence[int], times: Sequence[int], stale: int) -> list[int | None]:
-    """Per time the index of the last own one that is not `stale` seconds older; None without."""
+    """Return for each time the index of the last own time less than `stale` seconds before.
+
+    The index is None without such a time.
+    """
     found = ((bisect_right(own, at) - 1, at) for at in times)
     return [index if index >= 0 and at - own[index] < stale else None for index, at in found]
 
@@ -76,7 +83,7 @@ def _combined(rule: Rule, row: Iterable[float | None]) -> float | None:
 
 
 def merge_setup(setups: Sequence[Report]) -> Report:
-    """What all have in common; limits of each add up."""
+    """Return the values common to all workers, and the sums of their limits."""
     first = setups[0]
     tokens = dict.fromkeys(token for setup in setups for token in setup["tokens"])
     added = {
@@ -95,7 +102,7 @@ def merge_state(states: Mapping[int, Report], missing: Mapping[int, str]) -> Rep
     """Merge states into one of the same form.
 
     Args:
-        states: by the worker's number.
+        states: the state of each worker, by number.
         missing: the reason for each missing state.
     """
     health = merge_health({number: one["health"] for number, one in states.items()}, missing)
@@ -121,7 +128,7 @@ def _topics(states: Sequence[Report]) -> list[list[Report]]:
 
 
 def _not_ready(states: Mapping[int, Report]) -> str | None:
-    """None while one is ready."""
+    """Return why no worker is ready; None if one is ready."""
     why = [f"worker {number}: {one['not_ready']}" for number, one in states.items()]
     ready = any(one["not_ready"] is None for one in states.values())
     return None if ready else "; ".join(why) or "no worker answers"
@@ -145,7 +152,7 @@ def _merge_topic(rows: Sequence[Report]) -> Report:
 
 
 def _first_of(order: Sequence[str], found: Sequence[str]) -> str:
-    """The first of these in an order; the first of all without any."""
+    """Return the first value of `order` that is in `found`; the first of `order` if none is."""
     return next((one for one in order if one in found), order[0])
 
 
@@ -184,7 +191,7 @@ def _merge_patterns(found: Sequence[Report], rows: int) -> list[Report]:
 
 
 def _added(counts: Sequence[Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
-    """Counts by label, added up within each kind."""
+    """Return counts by label, added up within each kind."""
     added: dict[str, Counter[str]] = {}
     for one in counts:
         for kind, by_label in one.items():

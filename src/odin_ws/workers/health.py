@@ -15,18 +15,18 @@ Report = dict[str, Any]
 
 
 def _same(values: Sequence[Any]) -> Any:
-    """The value of a setting, which is the same everywhere."""
+    """Return the value of a setting, which is equal in all workers."""
     return values[0]
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    """The mean of known values; None without any."""
+    """Return the mean of known values; None without known values."""
     known = [value for value in values if value is not None]
     return round(fmean(known), 1) if known else None
 
 
 def _sum(values: Sequence[float | None]) -> float | None:
-    """The sum; None if one value is unknown."""
+    """Return the sum; None if one value is unknown."""
     known = [value for value in values if value is not None]
     return sum(known) if len(known) == len(values) else None
 
@@ -36,12 +36,12 @@ def _worst(*worst_first: str) -> Callable[[Sequence[str]], str]:
 
 
 def _longest(values: Sequence[list[Any]]) -> list[Any]:
-    """The longest list: workers read the same partitions, a new one may not know all yet."""
+    """Return the longest list: a new worker may not know all partitions yet."""
     return max(values, key=len)
 
 
-# How to merge each value, by its path; `*` stands for any name. Quantiles cannot be added: the
-# highest one counts.
+# The merge rule of each value, by its path; `*` stands for any name. Quantiles cannot be added: the
+# rule is the maximum.
 RULES: Final[Mapping[str, Callable[[Sequence[Any]], Any]]] = {
     "checks.kafka.status": _worst("stopped", "running"),
     "checks.kafka.healthy": all,
@@ -84,7 +84,7 @@ def merge_health(reports: Mapping[int, Report], missing: Mapping[int, str]) -> R
     """Merge reports into one of the same form.
 
     Args:
-        reports: by the worker's number.
+        reports: the report of each worker, by number.
         missing: the reason for each missing report.
     """
     errors = _labelled(reports, "errors")
@@ -92,7 +92,7 @@ def merge_health(reports: Mapping[int, Report], missing: Mapping[int, str]) -> R
     if not reports:
         errors = [f"worker {number}: {why}" for number, why in missing.items()]
     else:
-        # The worker's clients have reconnected to others.
+        # The clients of a missing worker have reconnected to other workers.
         warnings += [f"worker {number}: {why}" for number, why in missing.items()]
     merged: Report = {
         "status": "unhealthy" if errors else "degraded" if warnings else "healthy",

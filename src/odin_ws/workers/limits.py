@@ -12,7 +12,8 @@ __all__ = ["max_worker_connections", "worker_settings"]
 def worker_settings(settings: Settings, number: int) -> Settings:
     """Return the settings of worker `number`, from 1 on, with its share of the connection limits.
 
-    The connect rate is divided too; CPU and memory limits are divided where they are measured.
+    The settings also have the worker's share of the connect rate. CPU and memory limits are divided
+    where they are measured.
     """
     each, more = divmod(settings.ws_max_connections, settings.ws_workers)
     return attrs.evolve(

@@ -12,9 +12,9 @@ __all__ = ["GAUGES", "MergedMetrics", "merge_families"]
 
 Rule = Callable[[Sequence[float]], float]
 
-# How to merge gauges. Counters and histograms are always summed.
+# The merge rule of each gauge. Counters and histograms are summed.
 GAUGES: Final[Mapping[str, Rule]] = {
-    # Parts of a whole.
+    # Each worker has a part of the total.
     "ws_connections_active": sum,
     "ws_connections_max": sum,
     "ws_connections_pending": sum,
@@ -35,18 +35,18 @@ GAUGES: Final[Mapping[str, Rule]] = {
     "ws_scan_clients": sum,
     "ws_scan_clients_waiting": sum,
     "ws_scans_active": sum,
-    # A pattern counts once in each worker that has a subscriber for it.
+    # A pattern counts once in each worker with a subscriber to the pattern.
     "ws_subscribed_patterns": sum,
-    # The same holds for a filter.
+    # A filter counts once in each worker with a subscriber that uses the filter.
     "ws_filters": sum,
-    # Shares of equal parts.
+    # Shares of limits that are equal in all workers.
     "ws_capacity_headroom_percent": fmean,
-    # Relative to one core: a mean would hide a worker at its limit.
+    # Relative to one core: a mean would hide a worker whose core is full.
     "ws_cpu_usage_percent": max,
     "odin_ws_build_info": max,
-    # Every worker reads everything and has the same history: the worst one counts.
+    # Every worker reads all partitions and has the same history: the worst value counts.
     "ws_kafka_connected": min,
-    # Each worker probes the shared port.
+    # Each worker's canary tests the shared port.
     "ws_canary_up": min,
     "ws_canary_step_seconds": max,
     "ws_jwt_keys": min,
@@ -91,7 +91,8 @@ def merge_families(parts: Iterable[Iterable[Metric]]) -> list[Metric]:
 class MergedMetrics:
     """The metrics of all workers since the start; counters never decrease when one is replaced.
 
-    Workers are identified by their number. What one counted after its last report is lost.
+    A worker is identified by its number. The counts of a worker after its last report are lost when
+    the worker exits.
     """
 
     def __init__(self) -> None:
@@ -115,6 +116,6 @@ class MergedMetrics:
         return merge_families([*self._last.values(), self._ended, *others])
 
     def of(self, worker: int, name: str) -> float:
-        """Return a gauge of one worker, 0 before its first report."""
+        """Return a gauge of one worker, 0 before the worker's first report."""
         families = (one for one in self._last.get(worker, ()) if one.name == name)
         return sum(sample.value for family in families for sample in family.samples)

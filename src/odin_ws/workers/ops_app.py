@@ -63,9 +63,9 @@ class _Pages(OpsPages):
         self._own = own
 
     async def ready(self, _request: Request) -> Response:
-        """Ready once all workers have been ready, then as long as one of them is."""
+        """Respond with 200 once all workers have been ready, and then while at least one is."""
         if self._supervisor.draining:
-            # At once: WS_DRAIN_DELAY_SECONDS is short, and load balancers must notice.
+            # Not cached: load balancers must see the drain within WS_DRAIN_DELAY_SECONDS.
             return not_ready("draining")
         return await self._ready.get()
 
@@ -118,9 +118,9 @@ class _Pages(OpsPages):
         return report
 
     async def revocations(self, request: Request) -> Response:
-        """Send a revocation to every worker; asks to post again if one did not respond."""
+        """Send a revocation to each worker; without a response of one, request another post."""
         if not self._may_revoke:
-            # Rejected here: a flood of posts must not reach the workers.
+            # Rejected by the supervisor: a flood of posts must not reach the workers.
             return revocation_disabled()
         answers = await self._supervisor.request("/revocations", await read_body(request))
         for number, one in answers.items():
@@ -133,7 +133,7 @@ class _Pages(OpsPages):
         return JSONResponse({**told[0], "closed": sum(one["closed"] for one in told)})
 
     def _workers(self, reports: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
-        """Return the state of each worker; `reports`: health of workers that respond."""
+        """Return the state of each worker; `reports`: the health reports of responding workers."""
         return {
             str(worker.number): self._worker(worker.number, reports)
             for worker in self._supervisor.workers

@@ -1,4 +1,4 @@
-"""Runs the supervisor, the shared port and the ops pages of workers."""
+"""Runs the supervisor, the shared port, and the ops pages of all workers."""
 
 from __future__ import annotations
 
@@ -28,21 +28,24 @@ __all__ = ["serve_with_workers"]
 
 log = structlog.get_logger("odin_ws.workers")
 
-# Beyond the drain: Kafka consumers have 5 s to leave, and Python has to exit.
+# Seconds in addition to the drain: a Kafka consumer leaves its group within 5 s, and Python exits.
 _DRAIN_GRACE: Final = 15.0
 
 
 async def serve_with_workers(settings: Settings, command: Sequence[str], stop: trio.Event) -> bool:
     """Run `settings.ws_workers` processes of `command` on one port until `stop`, then drain all.
 
-    Returns whether all drained in time. Cancellation stops all at once. Raises CannotListen and
-    WorkerFailed, in groups.
+    Returns whether all workers drained in time. Cancellation stops all workers at once.
+
+    Raises:
+        CannotListen: a port is in use or not permitted; in an exception group.
+        WorkerFailed: a worker exited before its first response; in an exception group.
     """
     with (
         reserve_port(settings.ws_addr) as subscribers,
         open_listening_socket(settings.ws_ops_addr) as ops_socket,
     ):
-        # The token is known only to this process: others must use the supervisor's ops port.
+        # Only this process knows the token: clients use the supervisor's ops port.
         ops_token = Secret(secrets.token_urlsafe(32))
         environ = {
             **os.environ,
@@ -76,7 +79,7 @@ async def serve_with_workers(settings: Settings, command: Sequence[str], stop: t
 
 @asynccontextmanager
 async def _watching(console: WorkersConsole) -> AsyncIterator[None]:
-    """Record the history of the charts during the block."""
+    """Record the samples for the console's charts during the block."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(console.run)
         yield

@@ -28,27 +28,28 @@ __all__ = ["WRONG_SETTINGS", "Supervisor", "Worker", "WorkerFailed"]
 
 log = structlog.get_logger("odin_ws.workers")
 
-# Timeout of a page for the workers' responses: below the usual 5 or 10 s of its client.
+# Seconds that a page waits for the workers: below the usual timeouts of 5 or 10 s of its clients.
 _ANSWER_SECONDS: Final = 2.0
 
-# Interval of health checks. What a worker counts after the last one is lost if it crashes.
+# Seconds between two health checks. A crash loses the worker's counts since the last check.
 _LOOK_SECONDS: Final = 5.0
 
-# A worker responds within two seconds when 12,000 clients reconnect at once.
+# The supervisor kills a worker after 30 s without a response. A worker responds within 2 s while
+# 12,000 clients reconnect at once.
 _HUNG_SECONDS: Final = 30.0
 
-# After an attempt that failed at once; long enough not to flood the log.
+# Pause after a request without a response; long enough not to flood the log.
 _AGAIN_SECONDS: Final = 1.0
 
-# Seconds, with full jitter. The first restart comes at once, for the clients; a worker that crashes
-# at each start costs a start (one second of CPU) every 15 s on average.
+# Seconds before a restart, with full jitter. The first restart has no delay. A worker that crashes
+# at each start costs one second of CPU every 15 s on average.
 _BACKOFF: Final = (0.25, 30.0)
 
-# After this time a crash is no failed start any more.
+# A worker that crashes after this time was healthy: the back-off starts again.
 _STEADY_SECONDS: Final = 60.0
 
 
-# The exit status of a worker with invalid settings, which it has logged.
+# The exit status of a worker with invalid settings; the worker has logged the error.
 WRONG_SETTINGS: Final = 2
 
 
@@ -57,7 +58,7 @@ _SIGNALLED: Final = (-signal.SIGTERM, -signal.SIGINT)
 
 
 class WorkerFailed(Exception):
-    """A worker exited before it ever served, so another start would fail too."""
+    """A worker exited before its first response, so another start would fail too."""
 
     def __init__(self, number: int, status: int) -> None:
         super().__init__(f"worker {number} exited before it served, with {_described(status)}")
@@ -69,12 +70,12 @@ class Worker:
     """One worker and its current process.
 
     Attributes:
-        number: from 1 on.
-        child: the process, None between two.
-        served: whether it has ever responded.
-        was_ready: whether it was ever ready.
-        restarts: how often it was replaced.
-        drained: whether it exited by itself in the drain; None without a drain.
+        number: the worker's number, from 1 on.
+        child: the running process; None between two processes.
+        served: whether the worker has ever responded.
+        was_ready: whether the worker was ever ready.
+        restarts: the number of replaced processes.
+        drained: whether the process exited by itself in the drain; None without a drain.
     """
 
     number: int
@@ -88,7 +89,7 @@ class Worker:
 class Supervisor:
     """Runs `workers` processes until `stop` is set; then drains all at the same time.
 
-    `drain_seconds`: time for the drain; the rest is killed.
+    `drain_seconds`: seconds for the drain; the supervisor kills workers that take longer.
     """
 
     def __init__(
@@ -106,9 +107,10 @@ class Supervisor:
         return self._stop.is_set()
 
     async def run(self) -> bool:
-        """Run the workers; returns whether all drained in time. Cancelling it stops all at once.
+        """Run the workers; returns whether all drained in time. Cancellation stops all at once.
 
-        Raises WorkerFailed, in a group.
+        Raises:
+            WorkerFailed: a worker exited before its first response; in an exception group.
         """
         async with trio.open_nursery() as nursery:
             for worker in self.workers:
@@ -118,7 +120,7 @@ class Supervisor:
     async def request(
         self, path: str, body: bytes | None = None
     ) -> dict[int, WorkerResponse | None]:
-        """Return a page of each worker, or its response to `body`; None if not in time."""
+        """Return each worker's page, or its response to `body`; None for a silent worker."""
         answers: dict[int, WorkerResponse | None] = dict.fromkeys(
             one.number for one in self.workers
         )
@@ -142,13 +144,13 @@ class Supervisor:
         answers = await self.request("/metrics")
         for worker in self.workers:
             answer = answers[worker.number]
-            # A worker that has exited meanwhile is in the totals already.
+            # The totals already include a worker that has exited meanwhile.
             if answer is not None and worker.child is children[worker.number]:
                 self._saw(worker, answer)
         return {number: answer is not None for number, answer in answers.items()}
 
     async def reload_certificates(self) -> None:
-        """Have the workers reload their certificate; a starting one reads it anyway."""
+        """Send RELOAD to each worker; a starting worker reads the certificate anyway."""
         for worker in self.workers:
             if worker.child is not None and worker.served:
                 await worker.child.send_command(RELOAD)
@@ -159,12 +161,12 @@ class Supervisor:
             began = trio.current_time()
             status = await self._run_once(worker)
             if self.draining:
-                # A worker that never served had no clients to close.
+                # A worker that never served had no clients.
                 worker.drained = status == 0 or not worker.served
                 log.info("worker exited", worker=worker.number, end=_described(status))
                 return
-            # A worker that a signal ended before it served: a drain of all may follow, if the
-            # signal went to every process.
+            # If a signal ended a worker before it served, the signal may have gone to every
+            # process: a drain of all may follow.
             if not worker.served and status not in _SIGNALLED:
                 raise WorkerFailed(worker.number, status)
             if trio.current_time() - began >= _STEADY_SECONDS:
@@ -207,7 +209,7 @@ class Supervisor:
         return status
 
     async def _watch(self, worker: Worker, child: Child) -> None:
-        """Check it periodically; kill it if it does not respond."""
+        """Check a worker at an interval; kill it after `_HUNG_SECONDS` without a response."""
         while True:
             with trio.move_on_after(_HUNG_SECONDS) as patience:
                 await _until_alive(worker, child, patience)
@@ -232,7 +234,7 @@ class Supervisor:
 
 
 async def _until_alive(worker: Worker, child: Child, patience: trio.CancelScope) -> None:
-    """Wait for the first response; time without a sent request does not count."""
+    """Wait for a response; extends the deadline while a request cannot be sent."""
     told = False
     while True:
         try:

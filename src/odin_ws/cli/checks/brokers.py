@@ -32,10 +32,10 @@ from odin_ws.settings import Settings
 
 __all__ = ["check_kafka"]
 
-# For a broker to accept a connection, and for each response.
+# Timeout of a connection to a broker, and of each response.
 _ANSWER_SECONDS: Final = 5.0
 
-# Kafka's codes.
+# Kafka's error codes.
 _UNKNOWN_TOPIC: Final = 3
 _TOPIC_DENIED: Final = 29
 _NO_COORDINATOR: Final = {14, 15, 16}
@@ -48,14 +48,14 @@ _ACLS: Final = "kafka-acls --add --allow-principal User:… --operation"
 _RETENTION: Final = "retention.ms"
 _POLICY: Final = "cleanup.policy"
 
-# A publisher's clock may differ from this one by that much without anybody noticing it.
+# Allowed difference in seconds between a publisher's clock and this machine's.
 _CLOCK_SECONDS: Final = 2.0
 
 
 async def check_kafka(
     findings: Findings, settings: Settings, catalogue: Catalogue, security: KafkaSecurity
 ) -> None:
-    """Check everything that the server needs of Kafka; nothing is changed there."""
+    """Check brokers, topics, permissions, retention and clock; changes nothing in Kafka."""
     if not await _check_addresses(findings, security):
         return
     client = KafkaClient(security, _ANSWER_SECONDS)
@@ -63,7 +63,7 @@ async def check_kafka(
         try:
             await client.metadata([])
         except KafkaUnavailable as failure:
-            # It responded a moment ago, and does not now.
+            # The broker responded a moment ago, and does not respond now.
             findings.fail("Kafka", str(failure), "see docs/kafka.md, Outages")
             return
         node = await _check_brokers(findings, client)
@@ -111,7 +111,7 @@ async def _check_addresses(findings: Findings, security: KafkaSecurity) -> bool:
 
 
 async def _check_brokers(findings: Findings, client: KafkaClient) -> int | None:
-    """Check each broker at its advertised address; returns one that responds, if any."""
+    """Check each broker at its advertised address; returns a responding broker, or None."""
     failures: dict[int, str] = {}
 
     async def ask(node: int) -> None:

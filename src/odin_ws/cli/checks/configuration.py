@@ -27,7 +27,7 @@ _CORRECT: Final = "correct the setting; `odin-ws config` prints all of them"
 
 @attrs.frozen
 class Configuration:
-    """The usable parts of the settings; None for unusable ones."""
+    """The valid parts of the settings; None for an invalid part."""
 
     settings: Settings
     catalogue: Catalogue | None
@@ -37,7 +37,7 @@ class Configuration:
 def check_configuration(
     findings: Findings, environ: Mapping[str, str] = os.environ
 ) -> Configuration | None:
-    """Check what `odin-ws serve` reads before it starts; None if the settings are invalid."""
+    """Check settings and files as `odin-ws serve` reads them; None if the settings are invalid."""
     try:
         settings, unknown = load_settings(environ)
     except SettingsError as error:

@@ -17,9 +17,9 @@ class Outcome(StrEnum):
 
     OK = "ok"
     WARNING = "warning"
-    """The server runs; something is limited or will fail."""
+    """The server runs; a function is limited or will fail."""
     FAILED = "failed"
-    """The server does not start, or something is not served."""
+    """The server does not start, or a function is unavailable."""
 
 
 _WORST_FIRST: Final = (Outcome.FAILED, Outcome.WARNING, Outcome.OK)
@@ -43,7 +43,7 @@ class Finding:
 
 
 class Findings:
-    """Collects findings; calls a function with each as it comes."""
+    """Collects findings; calls a function with each new finding."""
 
     def __init__(self, report: Callable[[Finding], None]) -> None:
         self._report = report
@@ -56,7 +56,7 @@ class Findings:
         self._report(finding)
 
     def ok(self, check: str, text: str) -> None:
-        """Add a check that found nothing wrong."""
+        """Add a finding without a problem."""
         self.add(check, Outcome.OK, text)
 
     def warn(self, check: str, text: str, action: str) -> None:
@@ -69,7 +69,7 @@ class Findings:
 
     @property
     def outcome(self) -> Outcome:
-        """The worst outcome of all; ok without any."""
+        """The worst outcome of all findings; ok without findings."""
         found = {one.outcome for one in self._all}
         return next((outcome for outcome in _WORST_FIRST if outcome in found), Outcome.OK)
 

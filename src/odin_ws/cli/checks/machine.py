@@ -16,7 +16,7 @@ __all__ = ["check_machine"]
 
 _MIB: Final = 1 << 20
 
-# Python with all libraries, and the buffers of Kafka's connections.
+# Memory of Python with all libraries, and of the buffers for Kafka connections.
 _PROCESS_BYTES: Final = 128 * _MIB
 
 # Stands for no limit.
@@ -29,7 +29,7 @@ def check_machine(findings: Findings, settings: Settings) -> None:
     """Check the limits of this process; the server may run with others."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     check_descriptors(findings, settings, _UNLIMITED if hard == resource.RLIM_INFINITY else hard)
-    # Without the settings' own limits: what there is.
+    # The machine's or container's limits, without those of the settings.
     there = Resources(0, 0, own_cgroup())
     check_memory(findings, settings, there.memory_limit)
     check_cores(findings, settings, there.cpu_limit)

@@ -22,12 +22,12 @@ _PORTS: Final = {"ws": 80, "wss": 443}
 
 _DAY: Final = 86_400.0
 
-# Days before the certificate of the service expires at which it is time to renew it.
+# The check warns if the service's certificate expires within this number of days.
 _EXPIRY_DAYS: Final = 14
 
 _CLOCK_SECONDS: Final = 2.0
 
-# What to look at, by the step that failed.
+# Advice by the failed step.
 _ACTIONS: Final = {
     Step.CONNECT: "check that the server runs (`/health/live`), its WS_ADDR, firewalls, DNS",
     Step.TLS: "check the certificate, its chain and its names; SSL_CERT_FILE names an authority of "
@@ -42,7 +42,7 @@ _ACTIONS: Final = {
 
 
 class InvalidUrl(ValueError):
-    """The URL is not that of a WebSocket server; the message says what is allowed."""
+    """The URL is not of a WebSocket server; the message says what is allowed."""
 
 
 @attrs.frozen

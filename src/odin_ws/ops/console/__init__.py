@@ -1,1 +1,1 @@
-"""The console of the ops port: a page, and the stream of events that feeds it (docs/console.md)."""
+"""The console of the ops port: a page, and its stream of events (docs/console.md)."""

@@ -1,4 +1,4 @@
-"""What an operator can do about each warning and error of the health report."""
+"""Advice for an operator about each warning and error of the health report."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ __all__ = ["ADVICE", "GENERAL", "advise"]
 
 _PAGE: Final = "docs/monitoring.md#health-checks"
 
-# The default advice; a test checks that every line has its own.
+# The default advice; a test checks that each known line has advice of its own.
 GENERAL: Final = ("The log has more.", _PAGE)
 
-# The beginning of the line of partitions with a problem of their own.
+# The beginning of a line about single partitions.
 _PARTITIONS: Final = "kafka:"
 
-# By the beginning of a line of `warnings` or `errors`, after the worker's name; the first
-# match counts. Names the page of docs/ with details.
+# Advice by the beginning of a line of `warnings` or `errors`, after the worker's name; the first
+# match counts. `see` is the page of docs/ with details.
 ADVICE: Final[Sequence[tuple[str, str, str]]] = (
     (
         "kafka: starting",
@@ -104,8 +104,8 @@ _WORKER: Final = re.compile(r"worker \d+: ")
 def advise(errors: Iterable[str], warnings: Iterable[str]) -> list[dict[str, str]]:
     """Return `level`, `text`, `action` and `see` of each line.
 
-    While the whole feed has an error, its partitions are left out: they say the same, topic by
-    topic, and that the others are read.
+    Leaves out lines about partitions while the whole feed has an error: they would repeat the error
+    for each topic, and say that other partitions are read.
     """
     errors = list(errors)
     found = [{"level": "error", "text": line, **_advice(line)[1]} for line in errors]
@@ -128,7 +128,7 @@ def _kafka(line: str) -> bool:
 
 
 def _advice(line: str) -> tuple[str, dict[str, str]]:
-    """Return the beginning that matches, and `action` and `see`."""
+    """Return the matching beginning of the line, and its `action` and `see`."""
     told = line.removeprefix(_worker(line))
     for begin, action, see in ADVICE:
         if told.startswith(begin):

@@ -1,6 +1,6 @@
 """The busiest channels and the most subscribed patterns, computed on request.
 
-The hot path counts nothing for them: rates come from the newest messages of the history.
+The hot path has no counters for the tables: rates come from the newest messages of the history.
 """
 
 from __future__ import annotations
@@ -18,28 +18,29 @@ from odin_ws.protocol.envelope import ChannelMessage
 
 __all__ = ["TABLE_ROWS", "busiest_channels", "most_subscribed"]
 
-# A screenful.
+# Maximum number of rows: a screenful.
 TABLE_ROWS: Final = 20
 
-# Rates are those of the newest messages: of 10 s, and of 5,000 messages at most (some 2 ms).
+# Rates are computed from the messages of the last 10 s, at most 5,000 messages (some 2 ms).
 _WINDOW_SECONDS: Final = 10.0
 _WINDOW_MESSAGES: Final = 5000
 
-# A quarter of a millisecond; 100,000 patterns in one piece would be 12.
+# Patterns per slice: 0.25 ms. 100,000 patterns at once would take 12 ms.
 _SLICE: Final = 2000
 
-# Thousands may be kept at the same time.
+# Minimum length of the window: thousands of messages may have the same arrival time.
 _SHORTEST_SECONDS: Final = 0.001
 
 
 def busiest_channels(hub: Hub) -> dict[str, Any]:
-    """The channels with most messages a second: `seconds` of the window, its `messages`, `rows`.
+    """Return the channels with most messages: `seconds` of the window, its `messages`, `rows`.
 
-    `subscribers` counts those of all patterns that match; one with two of them counts twice.
+    `subscribers` is the sum over all matching patterns: a client with two of the patterns counts
+    twice.
     """
     now = trio.current_time()
     newest, oldest = hub.history.newest(now - _WINDOW_SECONDS, _WINDOW_MESSAGES)
-    # A full window may be shorter.
+    # A full window may cover less than 10 s.
     full = len(newest) == _WINDOW_MESSAGES
     seconds = max(_SHORTEST_SECONDS, now - oldest) if full else _WINDOW_SECONDS
     contiguous_since = hub.stream.contiguous_since
@@ -47,7 +48,7 @@ def busiest_channels(hub: Hub) -> dict[str, Any]:
     sizes: Counter[str] = Counter()
     last: dict[str, ChannelMessage] = {}
     for message in newest:
-        # Records from before the start are in the history too, as if they had just arrived.
+        # The history also has records from before the start, with the start as their arrival time.
         if message.order <= contiguous_since:
             break
         counts[message.channel] += 1
@@ -66,11 +67,11 @@ def busiest_channels(hub: Hub) -> dict[str, Any]:
 
 
 async def most_subscribed(hub: Hub) -> list[dict[str, Any]]:
-    """The patterns with most subscribers."""
+    """Return the patterns with most subscribers."""
     counts = hub.index.pattern_counts()
     found: list[tuple[str, int]] = []
     while part := list(islice(counts, _SLICE)):
         found = heapq.nlargest(TABLE_ROWS, [*found, *part], key=itemgetter(1))
         await trio.lowlevel.checkpoint()
-    # Those whose subscribers have left meanwhile have none.
+    # A pattern may have lost its last subscriber meanwhile.
     return [{"pattern": pattern, "subscribers": count} for pattern, count in found if count]

@@ -20,18 +20,18 @@ from odin_ws.settings import Settings
 
 __all__ = ["BuildReport", "ConsoleEvents", "SubscribersPort"]
 
-# Builds a report of parts, with the samples after a time, of one worker or of all (None).
+# Builds a report of parts, with the samples after a time, for one worker or for all (None).
 BuildReport = Callable[[Collection[str], int, int | None], Awaitable[dict[str, Any]]]
 
 _TICK_SECONDS: Final = 1.0
 
-# All connections are looked at for the tables: 15 ms of 12,000, in slices.
+# Interval of tables, for which all connections are read: 15 ms for 12,000, in slices.
 _TABLES_SECONDS: Final = 2.0
 
-# An origin is a scheme, a host of 253 characters and a port.
+# Maximum length of an origin: a scheme, a host of 253 characters and a port.
 _MAX_ORIGIN: Final = 300
 
-# No JSON parser has trouble with it, and no clock comes to it.
+# The largest accepted time: exact in every JSON parser, and beyond every clock.
 _MAX_TIME: Final = 1 << 53
 
 
@@ -41,16 +41,16 @@ class _InvalidQuery(ValueError):
 
 @attrs.frozen
 class SubscribersPort:
-    """The port of subscribers, for the console."""
+    """The port for subscribers, to which the console's page may connect."""
 
     host: str = ""
-    """Its host; empty for every interface."""
+    """The host of the port; empty for every interface."""
     origins: Origins = attrs.field(factory=lambda: Origins(["*"]))
-    """Of which origins web pages may connect."""
+    """Origins of web pages that may connect."""
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """As settings give it."""
+        """Return the port as configured by the settings."""
         return cls(settings.ws_addr.host, Origins(settings.ws_allowed_origins))
 
 
@@ -67,9 +67,9 @@ class ConsoleEvents:
 
     Args:
         build: builds a report.
-        workers: their number; 0 for a single process.
-        seconds: for how long a report is cached.
-        origins: of pages that may connect to the subscribers' port.
+        workers: the number of workers; 0 for a single process.
+        seconds: seconds for which a report is cached.
+        origins: origins of pages that may connect to the subscribers' port.
     """
 
     def __init__(self, build: BuildReport, workers: int, seconds: float, origins: Origins) -> None:
@@ -89,7 +89,7 @@ class ConsoleEvents:
         return Response(_json(report), media_type="application/json")
 
     async def stream(self, request: Request) -> Response:
-        """Answer with the events of `_events`."""
+        """Respond with the events of `_events`."""
         try:
             query = self._read(request.query_params)
         except _InvalidQuery as problem:
@@ -119,7 +119,7 @@ class ConsoleEvents:
             report = await self._report(parts, query)
 
     async def _report(self, parts: Collection[str], query: _Query) -> dict[str, Any]:
-        """Build parts; expensive ones come from a cached report."""
+        """Return a report with `parts`; expensive parts come from a cached report."""
         worker = query.worker
         report: dict[str, Any] = {}
         if "setup" in parts:
@@ -149,7 +149,7 @@ class ConsoleEvents:
         return report
 
     def _read(self, query: Mapping[str, str]) -> _Query:
-        """Raises _InvalidQuery."""
+        """Return the parsed query. Raises _InvalidQuery."""
         if unknown := query.keys() - {"after", "origin", "parts", "worker"}:
             names = ", ".join(sorted(unknown))
             text = f"unknown parameter {names}; allowed: after, origin, parts, worker"
@@ -170,14 +170,14 @@ class ConsoleEvents:
 
 
 def _json(report: Any) -> bytes:
-    """Reports are counted by enumerations, whose values are texts."""
+    """Return a report as JSON; its keys may be members of enumerations with text values."""
     return orjson.dumps(report, option=orjson.OPT_NON_STR_KEYS)
 
 
 def _integer(query: Mapping[str, str], name: str, least: int, most: int) -> int:
-    """A parameter, `least` without it. Raises _InvalidQuery."""
+    """Return a parameter as an integer; `least` if it is missing. Raises _InvalidQuery."""
     text = query.get(name, str(least))
-    # Not all that is a digit to Python is one to us.
+    # Only ASCII digits: Python also accepts digits of other scripts.
     is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(most))
     if not (is_number and least <= int(text) <= most):
         raise _InvalidQuery(f"{name}={text[:20]}: must be an integer, {least} to {most}")

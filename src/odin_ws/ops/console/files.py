@@ -1,4 +1,4 @@
-"""The files of the console's page: our own and uPlot, from the package, with a strict policy."""
+"""The files of the console's page: its own and uPlot's, from the package, with a strict policy."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ _TYPES: Final = {
 
 _INDEX: Final = "index.html"
 
-# Paths that a page needs before it can send a token; the files have nothing confidential.
+# Paths that need no token: a page loads them before it can send one. No file is confidential.
 CONSOLE_PATHS: Final = frozenset(
     f"/console/{path.relative_to(_FOLDER).as_posix()}"
     for path in _FOLDER.rglob("*")
     if path.suffix in _TYPES and path.name != _INDEX
 )
 
-# A name or an IPv4 address: the forms that a policy can contain.
+# A name or an IPv4 address: a policy cannot contain other forms.
 _HOST: Final = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", re.ASCII)
 
 _HEADERS: Final = {
-    # Asked for again each time: a new version of the server brings new files.
+    # Browsers request each file again: a new version of the server has new files.
     "Cache-Control": "no-cache",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -51,7 +51,7 @@ _HEADERS: Final = {
 
 @attrs.frozen
 class StaticFile:
-    """A file in memory. `etag`: of its content."""
+    """A file in memory. `etag`: the entity tag, computed from the content."""
 
     content: bytes
     media_type: str
@@ -66,15 +66,16 @@ def _read(name: str) -> StaticFile:
 
 
 def content_security_policy(host: str, subscribers_host: str) -> str:
-    """The policy of the page: files of this port, no inline code, no other host.
+    """Return the policy of the page: files of this port, no inline code, no other host.
 
     Args:
-        host: of the request's Host header, as `host_name` has it. The page may connect to any port
-            of it, for the subscribers' port may be forwarded to any.
-        subscribers_host: where the subscribers' port listens; empty for everywhere.
+        host: the host of the request's Host header, as returned by `host_name`. The page may
+            connect to any port of this host, because the subscribers' port may be forwarded to any
+            port.
+        subscribers_host: the host of the subscribers' port; empty for every interface.
     """
     hosts = sorted({host, subscribers_host} - {""})
-    # An IPv6 address cannot be named in a policy; a page there may connect anywhere.
+    # A policy cannot contain an IPv6 address; a page of such a host may connect anywhere.
     nameable = all(_HOST.fullmatch(name) for name in hosts)
     schemes = ("ws", "wss")
     ports = [f"{scheme}://{name}:*" for name in hosts for scheme in schemes]
@@ -97,7 +98,7 @@ def content_security_policy(host: str, subscribers_host: str) -> str:
 
 
 def console_page(request: Request, subscribers_host: str) -> Response:
-    """The console's page."""
+    """Return the console's page."""
     policy = content_security_policy(
         host_name(request.headers.get("host", "")), host_name(subscribers_host)
     )
@@ -105,7 +106,7 @@ def console_page(request: Request, subscribers_host: str) -> Response:
 
 
 def static_file(request: Request) -> Response:
-    """A file that the page needs; the caller has checked that it is one of CONSOLE_PATHS."""
+    """Return a file of the page; the caller has checked that the path is one of CONSOLE_PATHS."""
     name = request.url.path.removeprefix("/console/")
     return _answer(request, name, {"Content-Security-Policy": "default-src 'none'"})
 

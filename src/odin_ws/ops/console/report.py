@@ -24,7 +24,7 @@ __all__ = ["PARTS", "ConsoleReport"]
 # The parts of a report.
 PARTS: Final = ("setup", "state", "samples", "tables")
 
-# What names are completed from, in the channels that changed last.
+# The console completes names from the channels with the latest changes, at most this number.
 _CHANNELS: Final = 1000
 
 
@@ -37,7 +37,7 @@ class ConsoleReport:
         self._stats = stats
 
     async def build(self, parts: Collection[str], after: int) -> dict[str, Any]:
-        """Build the requested parts; samples after a time (epoch seconds)."""
+        """Return the requested parts, with the samples after a time (epoch seconds)."""
         report: dict[str, Any] = {}
         if "setup" in parts:
             report["setup"] = self._setup()
@@ -50,7 +50,7 @@ class ConsoleReport:
         return report
 
     def _setup(self) -> dict[str, Any]:
-        """What does not change while the process runs, and the tokens there are."""
+        """Return the values that are constant while the process runs, and the known tokens."""
         service = self._service
         settings, catalogue = service.settings, service.hub.stream.catalogue
         address = service.address or settings.ws_addr
@@ -80,7 +80,7 @@ class ConsoleReport:
         }
 
     def _state(self) -> dict[str, Any]:
-        """How the service is now."""
+        """Return the current state of the service."""
         service, status = self._service, self._service.source_status
         health = health_report(service)
         return {
@@ -100,7 +100,7 @@ class ConsoleReport:
         }
 
     def _drain(self) -> dict[str, Any] | None:
-        """How far a drain is; None before."""
+        """Return the progress of a drain; None before a drain."""
         begun_with = self._sampler.drained_from
         if begun_with is None:
             return None
@@ -164,5 +164,5 @@ class ConsoleReport:
 
 
 def _by_label(counts: Mapping[Any, int]) -> dict[str, int]:
-    """Counts with plain texts as keys, of enumerations too."""
+    """Return counts with plain texts as keys, also for keys of an enumeration."""
     return {str(label): count for label, count in counts.items()}

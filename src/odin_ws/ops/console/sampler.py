@@ -17,12 +17,13 @@ from odin_ws.service import Service
 
 __all__ = ["SAMPLE_SECONDS", "Sampler"]
 
-# It reads counters only, and no connection: 0.1 ms whatever is connected.
+# Seconds between two samples. A sample reads counters and no connection: 0.1 ms, independent of
+# the number of connections.
 SAMPLE_SECONDS: Final = 1.0
 
 _MS: Final = 1000.0
 
-# JSON of rates and times needs no more digits.
+# Decimals of rates and times in JSON.
 _DIGITS: Final = 3
 
 
@@ -90,7 +91,7 @@ class Sampler:
         now = _Counts.of(self._service)
         seconds = now.at - self._before.at
         self._notice_drain(now.at)
-        # Woken twice within a second, or before the clock has moved: the next one has it all.
+        # A second wake-up within a second, or a clock set back: the next sample includes this one.
         at = int(self._clock())
         if seconds <= 0 or at <= self.series.last:
             return
@@ -154,9 +155,9 @@ def _since(now: Sequence[int], before: Sequence[int]) -> list[int]:
 
 
 def quantile(bounds: Sequence[float], counts: Sequence[int], share: float) -> float | None:
-    """A quantile of counts by bucket, interpolated within its bucket; None without values.
+    """Return a quantile of counts by bucket, interpolated within its bucket; None without values.
 
-    In the last bucket, which has no upper bound, it is the highest bound.
+    For the last bucket, which has no upper bound, returns the highest bound.
     """
     rank = share * sum(counts)
     if not rank:
@@ -170,7 +171,10 @@ def quantile(bounds: Sequence[float], counts: Sequence[int], share: float) -> fl
 
 
 def _highest(values: Distribution, counts: Sequence[int]) -> float | None:
-    """The upper bound of the highest bucket with a value; of the last one, the maximum ever."""
+    """Return the upper bound of the highest bucket with a value; None without values.
+
+    For the last bucket, which has no upper bound, returns the maximum since the start.
+    """
     filled = [index for index, count in enumerate(counts) if count]
     if not filled:
         return None

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 __all__ = ["SERIES_SAMPLES", "Series"]
 
-# A sample a second for 15 minutes: a series takes 7 KiB, and a process has some 50.
+# A sample per second for 15 minutes: a series takes 7 KiB, and a process has some 50 series.
 SERIES_SAMPLES: Final = 900
 
-# The oldest samples are deleted together, so that a list of 900 is rarely moved.
+# The oldest samples are deleted together: each deletion moves a list of 900.
 _TRIM: Final = 60
 
 
@@ -27,7 +27,7 @@ class Series:
         self._samples = samples
         self._times = array("q")
         self._columns: dict[str, array[float]] = {}
-        # By series, the value of a sample that has none: 0 of a count, NaN of a gauge.
+        # By series, the value for a missing one: 0 in a count, NaN in a gauge.
         self._missing: dict[str, float] = {}
 
     @property
@@ -38,12 +38,12 @@ class Series:
     def append(
         self, at: int, gauges: Mapping[str, float | None], counts: Mapping[str, float]
     ) -> None:
-        """Add a sample, unless it is not newer than the last one: a clock may be set back.
+        """Add a sample, unless the clock was set back to the last sample's time or before.
 
         Args:
             at: epoch seconds.
-            gauges: values; None and a name that is missing are unknown.
-            counts: what happened since the last sample; a name that is missing is 0.
+            gauges: values by name; a missing name or None means unknown.
+            counts: increases since the last sample by name; a missing name means 0.
         """
         if at <= self.last:
             return
@@ -57,7 +57,7 @@ class Series:
             self._trim()
 
     def _add_columns(self, names: Iterable[str], missing: float) -> None:
-        """Make the series that are new, with `missing` as the values of all earlier samples."""
+        """Add the new series, with `missing` as the value of all earlier samples."""
         for name in names:
             if name not in self._columns:
                 self._columns[name] = array("d", [missing]) * len(self._times)
@@ -72,7 +72,7 @@ class Series:
                 del self._columns[name], self._missing[name]
 
     def extend(self, samples: Mapping[str, Any]) -> None:
-        """Add what `after` of another process has returned; None is unknown."""
+        """Add the samples that `after` of another process has returned; None means unknown."""
         gauges, counts = samples["gauges"], samples["counts"]
         for index, at in enumerate(samples["t"]):
             self.append(at, _row(gauges, index), _row(counts, index))
