@@ -53,21 +53,21 @@ RecordHeaders = tuple[tuple[str, bytes | None], ...]
 
 @attrs.define(eq=False)
 class Record:
-    """One Kafka record as received, not decoded.
-
-    `offset`: in its partition. `timestamp`: the broker's epoch milliseconds, -1 for none.
-    `invalid`: why the bytes are no record; `offset` is then the last offset that the bytes take up,
-    and `value` has the beginning of the bytes. `headers`: the headers that messages carry.
-    """
+    """One Kafka record as received, not decoded."""
 
     topic: str
     partition: int
     offset: int
+    """The offset in the partition."""
     timestamp: int
+    """The broker's epoch milliseconds; -1 for none."""
     key: bytes | None
     value: bytes | None
     invalid: InvalidBatch | None = None
+    """Why the bytes are no record; None for a valid record. With a reason, `offset` is the last
+    offset that the bytes take up, and `value` has their beginning."""
     headers: RecordHeaders = ()
+    """The headers that messages carry."""
 
 
 @attrs.frozen
@@ -98,23 +98,22 @@ class GapReason(StrEnum):
 
 @attrs.frozen
 class Assignment:
-    """The partitions that a source reads from now on.
-
-    `positions`: for each the offset of the last record *before* the first one that will be
-    delivered (-1 if that is offset 0). `partial`: other instances serve the rest. `history`: for
-    partitions with history, the offset before its first record: records up to `positions` are
-    remembered, not delivered. They may come between newer ones; a HistoryEnd follows the last.
-
-    `topic_ids`: the id of each topic (Kafka's UUID as 32 hexadecimal digits) if brokers have ids.
-    `gaps`: the partitions that do not continue after their last record, and why; the new position
-    is in `positions`.
-    """
+    """The partitions that a source reads from now on."""
 
     positions: Mapping[TopicPartition, int]
+    """By partition the offset of the last record *before* the first one that will be delivered; -1
+    if that is offset 0."""
     partial: bool = False
+    """Whether other instances serve the remaining partitions."""
     history: Mapping[TopicPartition, int] = attrs.field(factory=dict)
+    """For partitions with history, the offset before its first record. Records up to `positions`
+    are remembered, not delivered; they may come between newer ones. A HistoryEnd follows the
+    last."""
     topic_ids: Mapping[str, str] = attrs.field(factory=dict)
+    """The id of each topic (Kafka's UUID as 32 hexadecimal digits) if brokers have ids."""
     gaps: Mapping[TopicPartition, GapReason] = attrs.field(factory=dict)
+    """The partitions that do not continue after their last record, and why; `positions` has the new
+    position."""
 
 
 @attrs.frozen

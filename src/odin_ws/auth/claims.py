@@ -31,18 +31,20 @@ class InvalidClaims(ValueError):
 
 @attrs.frozen
 class Claims:
-    """`user` is `sub`, `token_id` is `jti`, `expires_at` is `exp` (epoch seconds).
-
-    `channels`: the granted names, None if the token has no such claim. `all`: every claim, for
-    policies that use claims of the issuer.
-    """
+    """The claims of a verified JWT."""
 
     user: str
+    """The claim `sub`."""
     expires_at: float
+    """The claim `exp`, epoch seconds."""
     token_id: str | None
+    """The claim `jti`; None without one."""
     channels: tuple[str, ...] | None
+    """The granted names; None if the JWT has no such claim."""
     max_subscriptions: int | None
+    """The user's own limit of subscriptions; None without one."""
     all: Mapping[str, Any]
+    """Every claim, for policies that use claims of the issuer."""
 
 
 def parse_claims(text: bytes) -> Mapping[str, Any]:

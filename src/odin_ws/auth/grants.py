@@ -20,18 +20,18 @@ _NONE: Final[frozenset[str]] = frozenset()
 
 @attrs.frozen
 class Grant:
-    """The permissions of one JWT.
-
-    `allowed`: per category the tokens whose channels may be read, `*` for all; a missing category
-    is not granted at all. `user` is None without authentication. `expires_at`: epoch seconds, None
-    for never. `max_subscriptions`: the user's own limit, within the server's.
-    """
+    """The permissions of one JWT."""
 
     allowed: Mapping[str, frozenset[str]]
+    """By category the tokens whose channels may be read, `*` for all. A missing category is not
+    granted at all."""
     user: str | None = None
+    """None without authentication."""
     token_id: str | None = None
     expires_at: float | None = None
+    """Epoch seconds; None for never."""
     max_subscriptions: int | None = None
+    """The user's own limit, within the server's; None without one."""
 
     def covers(self, pattern: str) -> bool:
         """Return whether all channels of a pattern are granted, of those in the catalogue."""

@@ -27,17 +27,18 @@ class Initiator(StrEnum):
 
 @attrs.frozen(slots=False)
 class Disconnect:
-    """One disconnect reason. `label`: in metrics and logs; `text`: the close frame's reason.
-
-    `advice`: what the client should do. `flush`: queued messages are sent first.
-    """
+    """One disconnect reason."""
 
     code: int
     label: str
+    """The name in metrics and logs."""
     by: Initiator
     text: str
+    """The reason in the close frame."""
     advice: str
+    """What the client should do."""
     flush: bool = True
+    """Whether queued messages are sent first."""
 
     @cached_property
     def frame(self) -> bytes:

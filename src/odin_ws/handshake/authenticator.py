@@ -51,15 +51,15 @@ _UNCOUNTED: Final = nullcontext()
 
 @attrs.frozen
 class AuthPolicy:
-    """`anonymous_grant`: for all clients with WS_AUTH=none. `max_per_user`: 0 for no limit.
-
-    `token_in_query`: accept a JWT in the URL.
-    """
+    """The rules of authentication, from the settings."""
 
     anonymous_grant: Grant
+    """The grant of every client with WS_AUTH=none."""
     origins: Origins
     max_per_user: int
+    """Limit of one user's connections; 0 for none."""
     token_in_query: bool
+    """Whether a JWT in the URL is accepted."""
 
 
 class Authenticator:

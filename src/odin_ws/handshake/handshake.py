@@ -37,35 +37,33 @@ _MOST_ANSWERED: Final = 64
 
 @attrs.frozen
 class HandshakeLimits:
-    """Limits of handshakes. `timeout_seconds`: for the request, and for TLS and PROXY before it.
-
-    `proxy_protocol`: whether each connection begins with a PROXY header, from a trusted proxy.
-    """
+    """Limits of handshakes."""
 
     max_pending: int
     max_header_bytes: int
     timeout_seconds: float
+    """Seconds for the request, and as long for TLS and the PROXY header before it."""
     trusted_proxies: TrustedProxies
     proxy_protocol: bool
+    """Whether each connection begins with a PROXY header, from a trusted proxy."""
 
 
 @attrs.define(eq=False)
 class IncomingConnection:
-    """A connection in the handshake. `client_address`: its address, as far as known.
-
-    `reply_transport`: where a response can be sent; None before TLS is established.
-    """
+    """A connection in the handshake."""
 
     wire: Transport
     transport: Transport
     client_address: ClientAddress
+    """The client's address, as far as known."""
     reply_transport: Transport | None
+    """The transport for a response; None before TLS is established."""
     may_be_canary: bool = False
-    """It comes from the canary's address; its rate is checked after its credential was read."""
+    """Whether it comes from the canary's address: then its rate is checked after its credential."""
     is_canary: bool = False
-    """It has shown the credential of our own canary."""
+    """Whether its request has the credential of our own canary."""
     request: HandshakeRequest | None = None
-    """The request, as soon as it was read: also that of a client that is rejected."""
+    """The request, once it was read; set for rejected clients too."""
 
     @property
     def peer(self) -> str:

@@ -11,8 +11,8 @@ __all__ = ["HandshakeLimiter", "Waiting"]
 class Waiting:
     """A pending handshake.
 
-    `scope`: the cancel scope in which it waits, if any. `evicted`: whether it was closed to make
-    room.
+    `scope`: the cancel scope in which the handshake waits, if any. `evicted`: whether the handshake
+    was dropped to make room.
     """
 
     __slots__ = ("evicted", "scope")

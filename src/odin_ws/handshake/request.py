@@ -63,18 +63,18 @@ class HTTPRejection(Exception):
 
 @attrs.frozen
 class HandshakeRequest:
-    """A request head. `rest`: the bytes that arrived after it.
-
-    `headers`: those that the server reads, with lower-case names; the values of a repeated header
-    are joined by commas. `version`: of HTTP, `1.0` or `1.1`.
-    """
+    """A request head."""
 
     method: str
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
+    """The headers that the server reads, by lower-case name; values of a repeated header are joined
+    by commas."""
     rest: bytes = b""
+    """The bytes that arrived after the head."""
     version: str = "1.1"
+    """The HTTP version, `1.0` or `1.1`."""
 
 
 @attrs.frozen

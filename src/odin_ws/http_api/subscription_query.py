@@ -44,16 +44,15 @@ _MAX_DIGITS: Final = 16
 
 @attrs.frozen
 class EventQuery:
-    """The subscription of a request for /sse.
-
-    `command`: the text of the subscribe or resume. `start`: the positions of a resume, None for a
-    new subscription. `snapshot`: whether the last message of each channel comes first.
-    """
+    """The subscription of a request for /sse."""
 
     command: str
+    """The text of the subscribe or resume."""
     frames: Frames
     start: EventId | None
+    """The positions of a resume; None for a new subscription."""
     snapshot: bool
+    """Whether the last message of each channel comes first."""
 
 
 def read_event_query(request: HandshakeRequest, catalogue: Catalogue) -> EventQuery:

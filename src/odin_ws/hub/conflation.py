@@ -12,9 +12,12 @@ __all__ = ["Conflation"]
 class Conflation:
     """The newest pending message of each channel, for a subscriber that is behind.
 
-    `behind`: returns whether the subscriber has more unsent bytes than allowed. `max_bytes`: limit
-    of the held messages; above it `overflow` is called, which must not wait. `skipped`: how many
-    messages newer ones have replaced.
+    `skipped`: the number of messages that newer ones have replaced.
+
+    Args:
+        behind: returns whether the subscriber has more unsent bytes than allowed.
+        max_bytes: limit of the held messages.
+        overflow: called above that limit; must not wait.
     """
 
     __slots__ = ("_behind", "_bytes", "_max_bytes", "_overflow", "_waiting", "skipped")

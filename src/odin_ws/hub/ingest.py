@@ -31,9 +31,10 @@ _REPORT_SECONDS = 30.0
 class Ingest:
     """Takes records from the source, adds them to history, and advances the stream's positions.
 
-    `before_assignment`: called before positions change other than by records. `on_offset_gaps`:
-    called if they do not continue. `on_invalid_record`: called with a new record that cannot be
-    delivered.
+    Args:
+        before_assignment: called before positions change other than by records.
+        on_offset_gaps: called with partitions that do not continue after their last record.
+        on_invalid_record: called with a new record that cannot be delivered, and the reason.
     """
 
     def __init__(  # noqa: PLR0913 -- its parts, and three callbacks

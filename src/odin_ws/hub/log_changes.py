@@ -25,17 +25,16 @@ _NONE = -2
 
 @attrs.frozen
 class OffsetGaps:
-    """Partitions that do not continue after their last record.
-
-    `spans`: by reason, the offsets to report. EXPIRED: records that the log deleted before they
-    were read. RECREATED: offsets of the new topic before the first delivered record, `[0, -1]` for
-    none. TRUNCATED: delivered records that are gone from the log.
-    `positions`: where recreated and truncated partitions continue. `ids`: of their topics.
-    """
+    """Partitions that do not continue after their last record."""
 
     spans: Mapping[GapReason, Mapping[TopicPartition, Span]]
+    """By reason the offsets to report. EXPIRED: records that the log deleted before they were read.
+    RECREATED: offsets of the new topic before the first delivered record, `[0, -1]` for none.
+    TRUNCATED: delivered records that are gone from the log."""
     positions: Mapping[TopicPartition, int] = attrs.field(factory=dict)
+    """The positions after which recreated and truncated partitions continue."""
     ids: Mapping[str, str] = attrs.field(factory=dict)
+    """The ids of these partitions' topics."""
 
 
 class LiveFrom:

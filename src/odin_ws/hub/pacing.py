@@ -113,7 +113,9 @@ class Pace:
 class Pacer:
     """Delays messages of subscriptions with `max_rate` until they are due.
 
-    `max_bytes`: subscribers that hold more are sent it earlier. `stats`: counts replaced messages.
+    Args:
+        max_bytes: limit of one subscriber's held messages; above it they are sent early.
+        stats: counts replaced messages.
     """
 
     def __init__(self, max_bytes: int, stats: HubStats) -> None:

@@ -20,8 +20,10 @@ UNSEEN_SECONDS: Final = 0.2
 class BrokerStates:
     """The state of each broker, by node id.
 
-    `slot`: seconds between two fetches from a broker. `throttled`: brokers that delay fetches
-    because of a quota, and since when (Trio's clock).
+    `throttled`: brokers that delay fetches because of a quota, and since when (Trio's clock).
+
+    Args:
+        slot: seconds between two fetches from a broker.
     """
 
     def __init__(self, slot: float) -> None:

@@ -63,11 +63,13 @@ _LARGEST_REQUEST: Final = 32 << 20
 
 @attrs.define(eq=False)
 class DeadLetterStats:
-    """Counts since the start. `dropped`: the queue was full; `failed`: Kafka rejected it."""
+    """Counts of dead letters since the start."""
 
     written: int = 0
     dropped: int = 0
+    """Dead letters for which the queue was full."""
     failed: int = 0
+    """Dead letters that Kafka did not accept."""
 
 
 @attrs.frozen

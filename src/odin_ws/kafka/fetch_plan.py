@@ -56,24 +56,24 @@ _NO_WAIT: Final = FetchWait(0, 0)
 
 @attrs.frozen
 class FetchPlan:
-    """`wanted`: the offset to fetch each partition from. `retry_at`: when the next back-off ends.
-
-    `moved`: the partitions whose offset may differ from the last plan's; None: any of them.
-    `max_bytes`: of the whole response.
-    `is_held_back`: a partition is left out for lack of buffer space; it is fetched again soon.
-    `has_lookup`: a back-off has ended at a position that has to be looked up.
-    `in_question`: the wanted partitions that may be unreadable, until a fetch succeeds.
-    `is_in_doubt`: a partition is left out until metadata shows that its topic was not recreated.
-    """
+    """The plan of the next fetch from one broker."""
 
     wanted: MutableMapping[TopicPartition, FetchFrom]
+    """The offset to fetch each partition from."""
     retry_at: float = math.inf
+    """When the next back-off ends: Trio's clock, seconds."""
     moved: Sequence[TopicPartition] | None = None
+    """The partitions whose offset may differ from the last plan's; None: any of them."""
     max_bytes: int = FETCH_BYTES
+    """Limit of the whole response."""
     is_held_back: bool = False
+    """Whether a partition is left out for lack of buffer space; it is fetched again soon."""
     has_lookup: bool = False
+    """Whether a back-off has ended at a position that must be looked up."""
     in_question: Sequence[TopicPartition] = ()
+    """The wanted partitions that may be unreadable, until a fetch succeeds."""
     is_in_doubt: bool = False
+    """Whether a partition is left out until metadata shows that its topic was not recreated."""
 
     def wait(self, now: float, slot: float, max_wait: float, *, has_backlog: bool) -> FetchWait:
         """Return how long the broker may wait before it responds."""

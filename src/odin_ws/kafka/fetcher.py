@@ -52,12 +52,13 @@ _LAST_RETRY_SECONDS: Final = 1.0
 class Fetcher:
     """Fetches the assigned partitions and buffers their records until they are taken.
 
-    `max_wait`: seconds a broker may wait for records before it responds. `slot`: seconds between
-    two fetches from a broker while records come (see FetchPace).
-
     `metadata_requested` is set when the cluster's layout may have changed, `troubled` when a
-    problem began or ended; tasks that wait for them replace them. `changed` is set and replaced
-    whenever the fetch tasks may have something else to do.
+    problem began or ended; the task that waits for such an event replaces it. `changed` is set and
+    replaced whenever a fetch task may have to change its plan.
+
+    Args:
+        max_wait: seconds a broker may wait for records before it responds.
+        slot: seconds between two fetches from a broker while records come (see FetchPace).
     """
 
     def __init__(

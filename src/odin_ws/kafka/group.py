@@ -73,8 +73,9 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
     a member that continues there notices a truncated or recreated log, even if no member was
     running when that happened.
 
-    `positions`: the source's next offsets, which advance as the hub takes records. `record_epoch`:
-    returns the leader epoch of the last record read of a partition.
+    Args:
+        positions: the source's next offsets, which advance as the hub takes records.
+        record_epoch: returns the leader epoch of the last record read of a partition.
     """
 
     _group: str
@@ -89,7 +90,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
     epochs: dict[TopicPartition, int] = attrs.field(factory=dict)
     # Whether the group has assigned partitions and their start offsets are known.
     _is_placed: AsyncValue[bool] = attrs.field(factory=lambda: AsyncValue(value=False))
-    # The assigned partitions, and those of them that can be read.
+    # The assigned partitions, and the readable ones among them.
     _assigned: frozenset[TopicPartition] = frozenset()
     _ours: frozenset[TopicPartition] = frozenset()
     # Counts rebalances: responses about an old assignment are discarded.

@@ -20,14 +20,14 @@ _DENIED = "not authorized to see the topic (DESCRIBE)"
 
 @attrs.frozen
 class Offsets:
-    """`found`: offsets by partition. `failed`: by partition the reason, in words.
-
-    `epochs`: by partition the leader epoch at the offset, -1 if the broker does not know it.
-    """
+    """The result of an offset query."""
 
     found: dict[TopicPartition, int] = attrs.field(factory=dict)
+    """Offsets by partition."""
     epochs: dict[TopicPartition, int] = attrs.field(factory=dict)
+    """By partition the leader epoch at the offset; -1 if the broker does not know it."""
     failed: dict[TopicPartition, str] = attrs.field(factory=dict)
+    """By partition the reason why the offset is unknown, in words."""
 
 
 async def list_offsets(

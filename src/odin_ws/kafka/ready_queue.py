@@ -16,16 +16,16 @@ __all__ = ["FetchedRecords", "ReadyQueue"]
 
 @attrs.frozen
 class FetchedRecords:
-    """The fetched records: in offset order per partition, then offset resets.
-
-    `cut_off`: more records are buffered. `passed`: by partition the offset after all of it, which
-    includes offsets without records: transaction markers and records removed by compaction.
-    """
+    """Fetched records, and offset resets after them."""
 
     records: Sequence[Record]
+    """In offset order per partition."""
     cut_off: bool
+    """Whether more records are buffered."""
     resets: Mapping[TopicPartition, OffsetReset]
     passed: Mapping[TopicPartition, int]
+    """By partition the offset after all taken records. Includes offsets without records:
+    transaction markers and records removed by compaction."""
 
 
 class ReadyQueue:

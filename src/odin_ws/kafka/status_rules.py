@@ -22,34 +22,35 @@ _LEAST_PATIENCE: Final = 2.0
 
 @attrs.frozen
 class KnownProblems:
-    """Problems other than failed fetches.
-
-    `up_since`: when the feed last recovered as a whole (Trio's clock): remaining problems count
-    from then. `shown`: partitions whose problem was shown before the feed went down, and continues.
-    `without_start_offset`: partitions whose start offset is unknown. `held`: partitions that
-    are read late, because of an open transaction or a quota. `topics`: problems of whole topics.
-    """
+    """Problems other than failed fetches."""
 
     without_start_offset: Mapping[TopicPartition, Problem]
+    """Partitions whose start offset is unknown."""
     held: Mapping[TopicPartition, Problem]
+    """Partitions that are read late, because of an open transaction or a quota."""
     topics: Mapping[str, Problem]
+    """Problems of whole topics."""
     up_since: float = -math.inf
+    """When the feed last recovered as a whole (Trio's clock): remaining problems count from
+    then."""
     shown: frozenset[TopicPartition] = frozenset()
+    """Partitions whose problem was shown before the feed went down, and continues."""
 
 
 @attrs.frozen
 class Evaluation:
-    """`problems`: those to show. `lasting`: the partitions whose problem has lasted.
-
-    `stalled_topics`: the topics of these. `all_down`: the reason if no partition is read any more.
-    `all_begun`: whether each partition is read, or has a problem that has lasted.
-    """
+    """The result of the status rules."""
 
     problems: tuple[SourceProblem, ...]
+    """The problems to show."""
     lasting: frozenset[TopicPartition]
+    """The partitions whose problem has lasted."""
     stalled_topics: frozenset[str]
+    """The topics of the partitions in `lasting`."""
     all_down: str | None
+    """The reason if no partition is read any more; None otherwise."""
     all_begun: bool
+    """Whether each partition is read, or has a problem that has lasted."""
 
 
 def evaluate(

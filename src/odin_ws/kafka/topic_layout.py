@@ -23,10 +23,12 @@ _DENIED: Final = "not authorized to see the topic (DESCRIBE)"
 
 @attrs.frozen
 class LayoutChange:
-    """`appeared`: new partitions. `recreated`: partitions of another log."""
+    """The difference between two metadata responses."""
 
     appeared: frozenset[TopicPartition]
+    """New partitions."""
     recreated: frozenset[TopicPartition]
+    """Partitions of recreated topics."""
 
 
 @attrs.define

@@ -39,23 +39,24 @@ class Delivery(StrEnum):
 
 @attrs.frozen
 class Subscribe:
-    """Start sending the messages of `selection`.
-
-    `positions`: report the offsets after which the subscription is live. `snapshot`: begin with the
-    last message of each channel. `since_ms`: begin with the messages from that time on (epoch ms).
-    `delivery`, `frames`: None keeps the connection's. `max_rate`: limit of messages per second and
-    channel; None for all. `where`: send only records that match this filter.
-    """
+    """Start sending the messages of `selection`."""
 
     id: CommandId
     selection: Selection
     positions: bool = False
+    """Report the offsets after which the subscription is live."""
     snapshot: bool = False
+    """Begin with the last message of each channel."""
     since_ms: int | None = None
+    """Begin with the messages from this time on, epoch ms."""
     delivery: Delivery | None = None
+    """None keeps the connection's."""
     frames: Frames | None = None
+    """None keeps the connection's."""
     max_rate: float | None = None
+    """Limit of messages per second and channel; None for all."""
     where: Filter | None = None
+    """Send only records that match this filter; None for all."""
 
     def without(self, patterns: Collection[str]) -> Subscribe:
         """Return the command without patterns that were unsubscribed while it waited."""
@@ -64,23 +65,23 @@ class Subscribe:
 
 @attrs.frozen
 class Resume:
-    """Send the messages of `selection` after `positions`.
-
-    `topics`: those in the positions, with or without partitions; `ids`: their ids then. `snapshot`:
-    also the last message of each channel that is not replayed. `max_rate`, `where`: as in
-    Subscribe.
-    """
+    """Send the messages of `selection` after `positions`."""
 
     id: CommandId
     selection: Selection
     positions: Mapping[TopicPartition, int]
     delivery: Delivery | None = None
     topics: frozenset[str] = frozenset()
+    """The topics in the positions, with or without partitions."""
     ids: Mapping[str, str] = attrs.field(factory=dict)
+    """The ids of these topics, as the client knows them."""
     snapshot: bool = False
+    """Send also the last message of each channel without replayed messages."""
     frames: Frames | None = None
     max_rate: float | None = None
+    """As in Subscribe."""
     where: Filter | None = None
+    """As in Subscribe."""
 
     def without(self, patterns: Collection[str]) -> Resume:
         """Return the command without patterns that were unsubscribed while it waited."""

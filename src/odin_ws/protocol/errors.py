@@ -38,18 +38,18 @@ class ErrorCode(StrEnum):
 
 @attrs.define
 class CommandError(Exception):
-    """A command that gets an error response.
-
-    `id` and `command` (its type) are the command's, if readable. `retry`: the same command may
-    succeed later; `retry_ms`: after this time, on the same connection.
-    """
+    """A command that gets an error response."""
 
     code: ErrorCode
     message: str
     id: str | int | None = None
+    """The command's id, if readable."""
     command: str | None = None
+    """The command's type, if readable."""
     retry: bool = False
+    """Whether the same command may succeed later."""
     retry_ms: int | None = None
+    """Milliseconds after which to send the same command again on the same connection."""
 
     def __str__(self) -> str:
         return self.message

@@ -51,15 +51,14 @@ class InvalidEventId(ValueError):
 
 @attrs.frozen
 class EventId:
-    """The content of an event id.
-
-    `positions`: by topic and partition the last sent offset. `ids`: of the topics. `in_snapshot`:
-    the snapshot of the subscription was not complete.
-    """
+    """The content of an event id."""
 
     positions: Mapping[str, Mapping[int, int]]
+    """By topic and partition the last sent offset."""
     ids: Mapping[str, str] = attrs.field(factory=dict)
+    """By topic its id."""
     in_snapshot: bool = False
+    """Whether the snapshot of the subscription was not complete."""
 
     def __str__(self) -> str:
         return EventIdWriter(self).text.decode("ascii")

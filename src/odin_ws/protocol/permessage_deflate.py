@@ -30,14 +30,12 @@ _BITS: Final = re.compile("[89]|1[0-5]")
 
 @attrs.frozen
 class Agreement:
-    """The negotiated parameters.
-
-    `answer`: the value of the server's Sec-WebSocket-Extensions. `window_bits`: one of `WINDOWS`,
-    the limit of references in what the server sends.
-    """
+    """The negotiated parameters."""
 
     answer: str
+    """The value of the server's Sec-WebSocket-Extensions."""
     window_bits: int
+    """One of `WINDOWS`: the limit of references in what the server sends."""
 
 
 @attrs.frozen

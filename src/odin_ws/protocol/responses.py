@@ -53,21 +53,21 @@ _RECONNECT_CODES: Final = {
 
 @attrs.frozen
 class Accepted:
-    """The effect of a command's names.
-
-    `names`: as the client wrote them. `count`: the connection's patterns afterwards. `positions`:
-    the offsets after which they are live. `partitions`: by topic, from an instance that serves only
-    some. `categories`: the topic of each, to assign a message's `pos` to a topic. `ids`: of the
-    topics, if brokers have ids.
-    """
+    """The effect of a command's names."""
 
     names: Sequence[str]
+    """The accepted names as the client wrote them."""
     rejected: Sequence[RejectedName]
     count: int
+    """The number of the connection's patterns afterwards."""
     positions: Positions | None = None
+    """The offsets after which the patterns are live."""
     partitions: Mapping[str, Sequence[int]] | None = None
+    """By topic the partitions of an instance that serves only some."""
     categories: Mapping[str, str] | None = None
+    """By category its topic, to assign a message's `pos` to a topic."""
     ids: TopicIds | None = None
+    """By topic its id, if brokers have ids."""
 
 
 @attrs.frozen

@@ -54,16 +54,18 @@ class _CpuSample:
 class Resources:
     """Measured use and limits.
 
-    `cpu_limit` (cores), `memory_limit` (bytes): 0 means the container's limit, otherwise the
-    machine's; nine tenths of memory.
-    `cgroup`: the directory of our control group, None without one.
-    `workers`: how many processes share all that. Figures are this one's equal part, also of the
-    container's use, so that parts add up. `max_loop_delay`: in seconds; 0 for no limit.
-    `budget` gets each measurement of memory.
-
     A figure that cannot be measured is None: out of descriptors, or the control group has gone.
     An unknown figure rejects no client. `cpu_percent`: 100 when this process uses one core or its
     limit, whichever is less, or when the container uses its limit.
+
+    Args:
+        cpu_limit: cores; 0 for the container's limit, or the machine's without one.
+        memory_limit: bytes; 0 for nine tenths of the container's limit, or of the machine's.
+        cgroup: the directory of our control group; None without one.
+        workers: the number of processes that share the limits. Figures are this process's equal
+            part, also of the container's use, so that the parts add up.
+        max_loop_delay: seconds; 0 for no limit.
+        budget: gets each measurement of memory.
     """
 
     def __init__(  # noqa: PLR0913 -- limits, and a receiver of the figures

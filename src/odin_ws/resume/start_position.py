@@ -58,20 +58,20 @@ class ReplayContext:
 
 @attrs.frozen
 class StartPosition:
-    """The patterns that become live, and their start.
-
-    `resume_cursor` has the positions. For partitions without one, `since`: the
-    messages of that time (epoch ms); `live`: new messages; `resume_topics`: see there.
-    `snapshot`: also the last message of each channel that is not replayed. `options`:
-    of the subscriptions.
-    """
+    """The patterns that become live, and their start."""
 
     resume_cursor: ResumeCursor
+    """The positions after which partitions start."""
     since: int | None = None
+    """For partitions without a position: start with the messages of this time, epoch ms."""
     live: bool = False
+    """For partitions without a position: start with new messages."""
     snapshot: bool = False
+    """Send also the last message of each channel that is not replayed."""
     resume_topics: ResumeTopics | None = None
+    """The other fields of a `resume`; None for other commands."""
     options: SubscriptionOptions = PLAIN
+    """The options of the subscriptions."""
 
     @property
     def is_live(self) -> bool:
@@ -81,14 +81,12 @@ class StartPosition:
 
 @attrs.frozen
 class ResumeTopics:
-    """The fields of a `resume` besides its positions.
-
-    `topics`: the topics in its positions, with or without partitions. `ids`: the client's topic
-    ids.
-    """
+    """The fields of a `resume` besides its positions."""
 
     topics: frozenset[str]
+    """The topics in its positions, with or without partitions."""
     ids: Mapping[str, str] = attrs.field(factory=dict)
+    """The client's topic ids."""
 
 
 class StartPositionFinder:

@@ -58,18 +58,17 @@ class SettingsError(ValueError):
 
 @attrs.frozen
 class Setting:
-    """One setting. `allowed`: the allowed values in words, for errors and docs/settings.md.
-
-    `file_name`: the variable that names a file with the value; only secrets have one.
-    """
+    """One setting."""
 
     name: str
     default: str
     unit: str
     help: str
     allowed: str
+    """The allowed values in words, for errors and docs/settings.md."""
     parse: Callable[[str], Any]
     file_name: str | None = None
+    """The variable that names a file with the value; only secrets have one."""
 
     def origin(self, environ: Mapping[str, str]) -> str:
         """Return the source of the value: environment, file, or default."""

@@ -34,22 +34,24 @@ class FetchFrom(NamedTuple):
 
 @attrs.frozen
 class FetchRequest:
-    """One fetch, with or without a session.
-
-    `wait_seconds`, `min_bytes`: the broker responds when it has that many bytes, or after the time.
-    `max_bytes`: limit of the whole response. `session`, `epoch`: see odin_ws.kafka.fetch_session.
-    `changed`: partitions to add or move. `forgotten`: partitions to remove.
-    `topic_ids`: by topic name; if one is missing, the request uses names.
-    """
+    """One fetch, with or without a session."""
 
     wait_seconds: float
+    """Seconds after which the broker responds with fewer bytes than `min_bytes`."""
     min_bytes: int
+    """The broker responds as soon as it has this many bytes."""
     max_bytes: int
+    """Limit of the whole response."""
     session: int
+    """The session id: see odin_ws.kafka.fetch_session."""
     epoch: int
+    """The session epoch."""
     changed: Mapping[TopicPartition, FetchFrom]
+    """Partitions to add or move."""
     forgotten: Iterable[TopicPartition]
+    """Partitions to remove."""
     topic_ids: Mapping[str, str | None]
+    """Ids by topic name; if one is missing, the request uses names."""
 
     @property
     def by_id(self) -> bool:
@@ -134,35 +136,34 @@ class FetchRequest:
 
 @attrs.frozen
 class FetchedPartition:
-    """The part of a fetch response for one partition.
-
-    `error`: Kafka's code. `high_watermark`: the offset after its last record; `last_stable`: the
-    same without the records of open transactions; both -1 with an error. `aborted`: (producer id,
-    first offset) of the aborted transactions in `data`. `data`: whole batches, and possibly the
-    beginning of another.
-    """
+    """The part of a fetch response for one partition."""
 
     key: TopicPartition
     error: int
+    """Kafka's code; 0 for none."""
     high_watermark: int
+    """The offset after the last record; -1 with an error."""
     last_stable: int
+    """As `high_watermark`, without the records of open transactions."""
     aborted: Sequence[tuple[int, int]]
+    """Producer id and first offset of each aborted transaction in `data`."""
     data: bytes
+    """Whole batches, and possibly the beginning of another."""
 
 
 @attrs.frozen
 class FetchResponse:
-    """`error`: Kafka's code for the whole response. `session`: 0 if the broker keeps none.
-
-    `throttle_seconds`: by a quota, the broker reads no request of this connection for that time
-    (KIP-219). `by_id`: whether topics are identified by their ids.
-    """
+    """The response to a fetch."""
 
     error: int
+    """Kafka's code for the whole response; 0 for none."""
     session: int
+    """The session id; 0 if the broker keeps none."""
     partitions: Sequence[FetchedPartition]
     throttle_seconds: float = 0.0
+    """Because of a quota the broker reads no request of this connection for this time (KIP-219)."""
     by_id: bool = True
+    """Whether topics are identified by their ids."""
 
 
 # Partition, error, high watermark, last stable offset; from version 5 on the start of the log.

@@ -26,10 +26,12 @@ _OF_GROUPS: Final = 0
 
 @attrs.frozen
 class Coordinator:
-    """`error`: Kafka's code. `node`: the broker that coordinates the group."""
+    """The response with the coordinator of a group."""
 
     error: int
+    """Kafka's code; 0 for none."""
     node: int
+    """The id of the broker that coordinates the group."""
 
 
 @attrs.frozen

@@ -31,24 +31,27 @@ class BrokerAddress(NamedTuple):
 
 @attrs.frozen
 class PartitionLayout:
-    """`leader`: node id, None without a leader. `epoch`: of the leader, -1 if unknown."""
+    """The metadata of one partition."""
 
     leader: int | None
+    """Node id; None without a leader."""
     epoch: int
+    """The leader epoch; -1 if unknown."""
     error: int
+    """Kafka's code; 0 for none."""
 
 
 @attrs.frozen
 class TopicLayout:
-    """`error`: Kafka's code. `topic_id`: 32 hexadecimal digits, None from brokers without ids.
-
-    `rights`: our permissions, if requested and returned by the broker.
-    """
+    """The metadata of one topic."""
 
     error: int
+    """Kafka's code; 0 for none."""
     topic_id: str | None
+    """32 hexadecimal digits; None from brokers without ids."""
     partitions: Mapping[int, PartitionLayout]
     rights: Rights | None = None
+    """Our permissions, if requested and returned by the broker."""
 
 
 @attrs.frozen

@@ -49,17 +49,17 @@ _READ_COMMITTED: Final = 1
 
 @attrs.frozen
 class OffsetFound:
-    """`error`: Kafka's code. `offset`: -1 if no record is that young.
-
-    `epoch`: the leader epoch of the record at `offset`, at the end of the log that of the leader;
-    -1 before version 4 and if unknown to the broker. `timestamp`: of the record at `offset`, epoch
-    ms; -1 at the beginning and at the end.
-    """
+    """The response of an offset query for one partition."""
 
     error: int
+    """Kafka's code; 0 for none."""
     offset: int
+    """-1 if no record is that young."""
     epoch: int = NO_EPOCH
+    """The leader epoch of the record at `offset`, at the end of the log that of the leader; -1
+    before version 4 and if unknown to the broker."""
     timestamp: int = -1
+    """The timestamp of the record at `offset`, epoch ms; -1 at the beginning and at the end."""
 
 
 @attrs.frozen
@@ -113,14 +113,14 @@ class ListOffsetsRequest:
 
 @attrs.frozen
 class EpochEnd:
-    """`epoch`: the highest at or below the requested one; -1 if the log knows none.
-
-    `offset`: after the last record of that epoch.
-    """
+    """The end of a leader epoch in one partition."""
 
     error: int
+    """Kafka's code; 0 for none."""
     epoch: int
+    """The highest epoch at or below the requested one; -1 if the log has none."""
     offset: int
+    """The offset after the last record of that epoch."""
 
 
 @attrs.frozen

@@ -52,10 +52,12 @@ def read_rights(bits: int) -> Rights | None:
 
 @attrs.frozen
 class TopicConfig:
-    """`error`: Kafka's code. `values`: settings by name."""
+    """The settings of one topic."""
 
     error: int
+    """Kafka's code; 0 for none."""
     values: Mapping[str, str | None]
+    """Settings by name."""
 
 
 @attrs.frozen
@@ -121,10 +123,12 @@ def _read_value(reader: Reader, version: int) -> tuple[str, str | None]:
 
 @attrs.frozen
 class GroupRights:
-    """`error`: Kafka's code. `rights`: None if the broker does not return them."""
+    """Our permissions on a consumer group."""
 
     error: int
+    """Kafka's code; 0 for none."""
     rights: Rights | None
+    """None if the broker does not return them."""
 
 
 @attrs.frozen
