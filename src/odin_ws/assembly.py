@@ -247,7 +247,7 @@ def canary_channel(catalogue: Catalogue) -> str:
 
 
 def _canary_limits(settings: Settings, catalogue: Catalogue) -> CanaryLimits:
-    # It reads only its channel; a low WS_COMMAND_RATE does not apply to it.
+    # The canary reads only its channel; a low WS_COMMAND_RATE does not apply to it.
     grant = Grant({next(iter(catalogue.categories)): frozenset({_CANARY_TOKEN})})
     subscriptions = _limits(settings, MemoryBudget()).session.subscriptions
     return CanaryLimits(grant, SessionLimits(*_CANARY_COMMANDS, subscriptions))

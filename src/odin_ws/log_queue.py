@@ -26,7 +26,7 @@ _STDERR: Final = 2
 _MAX_LINES: Final = 10_000
 _MAX_BYTES: Final = 4 << 20
 
-# How long the exit of the process waits for the reader.
+# Time for which the exit of the process waits for the reader.
 _FLUSH_SECONDS: Final = 1.0
 
 _log: Final = logging.getLogger("odin_ws.logs")
@@ -67,7 +67,7 @@ class LogQueue(QueueHandler):
 
     @property
     def dropped(self) -> int:
-        """How many lines were dropped so far."""
+        """The number of lines that were dropped so far."""
         return self._rejected + self._failed
 
     def start(self) -> None:

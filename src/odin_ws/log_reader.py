@@ -24,7 +24,7 @@ NO_IDS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Bounds(NamedTuple):
-    """A partition's log: `first` is its oldest offset, `end` that of its next record."""
+    """The bounds of a partition's log: its oldest offset, and the offset of its next record."""
 
     first: int
     end: int
@@ -79,7 +79,7 @@ class LogReader(Protocol):
     ) -> dict[TopicPartition, Bounds]:
         """Return the bounds of each partition; partitions that do not exist are left out.
 
-        Raises PartitionsUnavailable if that is known for some and not for others, and for the
+        Raises PartitionsUnavailable if the bounds of only some are known, and for the
         partitions of a topic with another id than the caller's.
         """
         ...

@@ -25,7 +25,7 @@ ANY = "*"
 
 
 class Pattern(NamedTuple):
-    """A token and a category; `*` for either stands for all of them."""
+    """A token and a category; `*` stands for all tokens or all categories."""
 
     token: str
     category: str

@@ -121,5 +121,5 @@ class HistoryEnd:
     """All of the last assignment's history was sent."""
 
 
-# What a source sends.
+# The items that a source sends.
 Item = Assignment | Batch | HistoryEnd

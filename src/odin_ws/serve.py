@@ -65,7 +65,7 @@ Accept = Callable[[Callable[[Transport, str], Awaitable[None]], trio.Nursery], A
 
 @attrs.frozen
 class Addresses:
-    """Where the service listens, with the bound ports."""
+    """The addresses at which the service listens, with the bound ports."""
 
     subscribers: Address
     ops: Address
@@ -200,8 +200,8 @@ async def subscribers(service: Service, accept: Accept) -> AsyncIterator[None]:
     """Accept and serve subscribers; at the end of the block reject new ones and close all."""
     settings, server = service.settings, service.server
     async with trio.open_nursery() as upkeep:
-        # Until the last client has left: those that wait for their close in a long drain are
-        # pinged too, and would otherwise be closed by proxies.
+        # Until the last client has left: without pings, proxies would close clients that wait for
+        # their close in a long drain.
         upkeep.start_soon(server.keepalive.run)
         upkeep.start_soon(server.authenticator.run)
         upkeep.start_soon(

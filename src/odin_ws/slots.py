@@ -19,7 +19,7 @@ class Slots:
     def __init__(self, interval: float, burst: int) -> None:
         self._interval = interval
         self._ahead = (burst - 1) * interval
-        # When the next start is due with even spacing; it may be `_ahead` earlier.
+        # The next start with even spacing; an actual start may be `_ahead` seconds earlier.
         self._due = -math.inf
 
     @property

@@ -11,7 +11,7 @@ __all__ = ["InvalidJwt", "JwtFault", "KeysUnavailable"]
 
 
 class JwtFault(StrEnum):
-    """What is wrong with a JWT: the label of the metric."""
+    """The fault of a rejected JWT: the label of the metric."""
 
     MALFORMED = "malformed"
     ALGORITHM = "algorithm"

@@ -22,8 +22,8 @@ log = structlog.get_logger("odin_ws.auth")
 # Minimum time between two fetches, whatever the reason: a client may put any key id into a token.
 _FLOOR_SECONDS: Final = 10.0
 
-# How many unknown key ids are remembered, the newest ones. An issuer has a handful; attackers with
-# more ids get no more fetches than the minimum time allows.
+# Limit of remembered unknown key ids; the oldest are dropped. An issuer has a handful; attackers
+# with more ids get no more fetches than the minimum time allows.
 _MAX_UNKNOWN: Final = 1024
 
 # A key id is a name, a UUID or a thumbprint of 43 characters; longer ones cause no fetch.

@@ -29,7 +29,7 @@ CLOSE_SECONDS: Final = 5.0
 # a socket with unread bytes resets it, and the reset overtakes the close frame.
 _LINGER_SECONDS: Final = 1.0
 
-# Fits a command; longer messages take several reads.
+# Read size. A command fits into one read; longer messages take several.
 _READ_BYTES: Final = 4096
 
 # Limit of commands, pings or pongs executed in a row: all of one read took over 4 ms.
@@ -47,7 +47,7 @@ class ConnectionState(IntEnum):
     OPEN = 1
     """Messages are sent to it, and its commands are executed."""
     CLOSING = 2
-    """It has a disconnect reason: queued messages and the close frame are sent."""
+    """The disconnect reason is set: queued messages and the close frame are sent."""
     CLOSED = 3
     """Nothing is sent or read any more."""
 

@@ -35,8 +35,8 @@ class Framing(Protocol):
     def is_received(self, sent: int, unacknowledged: Callable[[], int]) -> bool:
         """Return whether the client has received bytes since the last call, so it is alive.
 
-        `sent`: bytes that the kernel has taken so far. `unacknowledged`: returns how many of them
-        are not acknowledged yet. Always False if the client responds to pings.
+        `sent`: bytes that the kernel has taken so far. `unacknowledged`: returns how many of these
+        bytes are not acknowledged yet. Always False if the client responds to pings.
         """
         ...
 

@@ -54,7 +54,7 @@ class OpenConnections(set[Connection]):
     async def announce(self, payload: bytes, topics: AbstractSet[str] | None = None) -> None:
         """Send an announcement to all connections, in order with their messages.
 
-        `topics`: only to connections with a subscription in one of them.
+        `topics`: if given, only connections with a subscription in one of these topics get it.
         """
         for count, connection in enumerate(self._open(), 1):
             if topics is None or self._reads(connection, topics):

@@ -90,7 +90,7 @@ class SendQueue:
 
     @property
     def waiting_since(self) -> float | None:
-        """When the oldest queued write came (Trio's clock, seconds); None if the queue is empty."""
+        """The time of the oldest queued write (Trio's clock, seconds); None without one."""
         return self._waiting[0][1] if self._waiting else None
 
     def write(self, data: bytes) -> None:

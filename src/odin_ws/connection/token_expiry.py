@@ -41,7 +41,7 @@ class Expiry:
         self.now = now or _wall_clock
         self._notice = notice
         self._ends: dict[Connection, float] = {}
-        # When to send the notice, for connections that have not got it.
+        # The time of the notice, by connection that has not got one yet.
         self._notices: dict[Connection, float] = {}
 
     def __len__(self) -> int:

@@ -306,7 +306,7 @@ class Handshaker:
     ) -> None:
         """Send a long and only response, for at most `seconds`.
 
-        The caller bounds how many of them there are: others do not drop this one.
+        The caller bounds the number of long responses: other clients do not drop this one.
         """
         with trio.move_on_after(seconds):
             await _say(incoming.reply_transport or incoming.wire, answer)

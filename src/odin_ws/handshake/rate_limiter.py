@@ -28,8 +28,8 @@ RATE_LIMIT_REJECTIONS: Final = ("connect_rate", "connect_rate_per_ip", "max_conn
 # Bursts of this many seconds' worth of a rate: an office that reconnects after a power cut.
 _BURST_SECONDS: Final = 5.0
 
-# Addresses whose rate is remembered, about 5 MB. With more, those that were quiet longest start
-# anew; the rate of all together still holds.
+# Limit of addresses with a remembered rate, about 5 MB. Beyond it the rates of the addresses that
+# were quiet longest start anew; the rate of all addresses together still applies.
 _MAX_ADDRESSES: Final = 16_384
 
 # Logged once: a limit applies to a proxy that does not name its clients.
@@ -79,7 +79,7 @@ class RateLimiter:
 
     def __init__(self, limits: RateLimits) -> None:
         self._limits = limits
-        # It starts full, so the time does not matter.
+        # The bucket starts full, so the time does not matter.
         self._all = TokenBucket(limits.rate, limits.rate * _BURST_SECONDS, 0.0)
         # Least recently charged first, which is the first to be full again.
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()

@@ -57,7 +57,7 @@ class Gathered:
     lasts: Mapping[TopicPartition, int]
     """By partition the offset of its last message in `messages`."""
     is_whole: bool
-    """Whether the history has no more of them."""
+    """Whether the history has no further wanted messages."""
 
 
 class Pin:
@@ -104,7 +104,7 @@ class History:
 
     @property
     def oldest(self) -> float | None:
-        """When the oldest message was kept, by the clock of `keep`; None without messages."""
+        """The time of the oldest message, by the clock of `keep`; None without messages."""
         return self._kept[0][0] if self._kept else None
 
     def pin(self) -> Pin:

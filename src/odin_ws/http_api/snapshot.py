@@ -103,7 +103,7 @@ class Snapshots:
                 "/sse, which sends it as the client reads"
             )
             raise HTTPRejection(HTTPStatus.BAD_REQUEST, "snapshot_too_large", text)
-        # Twice: the messages as they are written, and all of them.
+        # Twice the size: the messages one by one, and the whole response.
         if not self._limits.take(2 * size):
             raise _not_now("snapshot_memory", "the server is short of memory")
 

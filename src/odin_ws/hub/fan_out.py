@@ -28,7 +28,8 @@ _TERM_BYTES: Final = 8
 class FanOut:
     """The messages of one step of a cycle. `messages`: those with subscribers.
 
-    Filled and distributed without an await in between: later subscriptions get none of it.
+    Filled and distributed without an await in between: later subscriptions get none of the
+    messages.
     """
 
     def __init__(self, index: SubscriptionIndex, pacer: Pacer, stats: HubStats) -> None:
@@ -85,8 +86,8 @@ class FanOut:
 
         Returns the subscribers that had none pending before. Messages with a rate are delayed.
 
-        Subscribers of one set share one list. Only subscribers of several sets with messages need
-        another, and those of the same combination share that too.
+        Subscribers of one set share one list. Subscribers of several sets with messages need a
+        merged list, which the subscribers of the same combination of sets share.
         """
         subscribers: list[Subscriber] = []
         merger = Merger()
@@ -109,7 +110,7 @@ class FanOut:
         return subscribers
 
     def _distribute_filtered(self, subscribers: list[Subscriber], merger: Merger) -> None:
-        """As `distribute`: filters that the same messages meet share one list too."""
+        """As `distribute`; filters with the same matching messages share one list too."""
         # By the ids of the messages, which live as long as the lists.
         shared: dict[tuple[int, ...], Due] = {}
         for subscriber_set in self._filtered:

@@ -72,8 +72,8 @@ class Hub:
     ) -> None:
         """Add patterns, live from the hub's present positions.
 
-        `replayed_from`: the start of patterns that were replayed. `options`: of all of them, also
-        of existing ones that had others.
+        `replayed_from`: the start of patterns that were replayed. `options`: the options of all
+        these patterns; they replace those of existing subscriptions.
         """
         if subscriber.paces is not None:
             self.pacer.take(subscriber, trio.current_time())
@@ -192,7 +192,7 @@ class Hub:
         if form.event_ids is None:
             data = self._replays.encode(messages, form).frames(seq)
         else:
-            # The ids are this client's alone, because its start differs from others'.
+            # Not shared: event ids depend on the client's own start.
             data = write(messages, seq, form, replay=True)
         self._deliver(subscriber, data, seq, len(messages))
 

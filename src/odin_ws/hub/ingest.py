@@ -131,7 +131,7 @@ class Ingest:
                     self._on_invalid_record(record, content)
                 continue
             message, event = content
-            # Delivered anyway: new event types must not need a new server.
+            # Unknown types are delivered: a new event type must not need a new server.
             if event not in reader.topic.events:
                 self.stats.unknown_types += 1
             stream.order += 1

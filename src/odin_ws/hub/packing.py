@@ -128,7 +128,7 @@ class _Replayed:
 
 
 class ReplayEncoder:
-    """Encodes replayed messages: a crowd gets the same chunks.
+    """Encodes replayed messages once for all clients that get the same chunk.
 
     A chunk is compressed when a second client gets it: a single one would only wait longer.
     """

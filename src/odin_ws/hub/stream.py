@@ -15,7 +15,7 @@ __all__ = ["Stream"]
 
 
 class Stream:
-    """What sessions and replays read of the live stream; only Ingest changes it."""
+    """The state of the live stream, for sessions and replays; only Ingest changes it."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue

@@ -43,8 +43,8 @@ BUGS: Final = (IllegalStateError, IllegalArgumentError, KafkaConfigurationError)
 # A clean leave is optional: a dead broker must not delay the exit of the process.
 _STOP_SECONDS: Final = 3
 
-# A name may have several addresses. One that does not answer at all takes minutes to fail: the next
-# one is tried beside it after this time (RFC 8305 recommends 0.25 s).
+# A name may have several addresses. A connect to an address without any response takes minutes to
+# fail: the next address is tried in parallel after this time (RFC 8305 recommends 0.25 s).
 _NEXT_ADDRESS_SECONDS: Final = 0.25
 
 # Length limit for texts from a broker.
@@ -103,7 +103,7 @@ async def start(client: Any) -> None:
     try:
         await call_aiokafka(client.start)
     except OSError:
-        # Some of them are also a ValueError: certificate errors.
+        # Certificate errors among these are also a ValueError, which is handled below.
         raise
     except MALFORMED_RESPONSE_ERRORS as error:
         what = f"{type(error).__name__}: {error}"[:_MOST_SHOWN]

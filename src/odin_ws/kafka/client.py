@@ -249,7 +249,7 @@ class KafkaClient:
                 if is_new:
                     reason = self._explain(error)
             except trio.Cancelled:
-                # A late response would be taken for that of the next request.
+                # A late response would be taken for the response to the next request.
                 self._forget(address, purpose, connection)
                 raise
             self._forget(address, purpose, connection)
@@ -319,7 +319,7 @@ class KafkaClient:
         connection = self._connections.pop(key, None)
         self._locks.pop(key, None)
         if connection is None:
-            # Another task may have dropped it while this one closed others.
+            # Another task may have dropped the connection while this task closed others.
             return
         with trio.move_on_after(_CLOSE_SECONDS):
             await self._call(connection.close)

@@ -197,7 +197,7 @@ class DeadLetterQueue:
 
     async def _send(self, producer: AIOKafkaProducer, dead_letters: Sequence[_Letter]) -> Any:
         """Write dead letters; returns the failures. Runs in asyncio."""
-        # Outside of the part whose errors are Kafka's: a bug here could raise the same types.
+        # Before the block whose errors are Kafka's: a bug here could raise the same types.
         prepared = [self._arguments(letter) for letter in dead_letters]
         sending = (producer.send_and_wait(**arguments) for arguments in prepared)
         results = await asyncio.gather(*sending, return_exceptions=True)

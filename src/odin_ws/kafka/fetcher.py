@@ -38,7 +38,7 @@ BATCH_RECORDS: Final = 2000
 # A response of this size is part of a backlog.
 _BACKLOG_BYTES: Final = PARTITION_BYTES // 2
 
-# How long `take` waits for a record.
+# Time for which `take` waits for a record.
 POLL_SECONDS: Final = 1.0
 
 # Other tasks run after each part of a response of this size: decoding it takes 0.3 ms.

@@ -239,7 +239,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
     # ---- called by aiokafka, in asyncio
 
     async def on_partitions_revoked(self, _revoked: Iterable[aiokafka.TopicPartition]) -> None:
-        """Stop reading and commit before others take over: they start at the committed offsets."""
+        """Stop reading and commit: the next owners start at the committed offsets."""
         await trio_as_aio(self._give_up)()
 
     async def on_partitions_assigned(self, assigned: Iterable[aiokafka.TopicPartition]) -> None:

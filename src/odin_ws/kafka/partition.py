@@ -215,7 +215,7 @@ class Partition:
 
     @property
     def is_recreated(self) -> bool:
-        """Whether the log is another one than that of the next record to take."""
+        """Whether the topic was recreated after the next record to take."""
         return self.lookup is GapReason.RECREATED or any(
             isinstance(one, OffsetReset) and one.reason is GapReason.RECREATED
             for one in self._buffer

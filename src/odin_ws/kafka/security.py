@@ -150,7 +150,7 @@ class KafkaSecurity:
         try:
             return await connect(host, port, seconds, arguments, idle_seconds)
         except CONNECT_ERRORS as error:
-            # Some of them are also a ValueError: certificate errors.
+            # Certificate errors among these are also a ValueError, which is handled below.
             if recorded is not None and recorded.failure is error:
                 if isinstance(error, AuthenticationFailed):
                     raise
@@ -219,7 +219,7 @@ class KafkaSecurity:
                     f"{self.protocol}"
                 )
             case _ if isinstance(error, MALFORMED_RESPONSE_ERRORS):
-                # Some of them are also an OSError, which is handled above.
+                # The OSErrors among these are handled above.
                 why = _unexpected_response(error)
         return why
 

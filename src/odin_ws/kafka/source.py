@@ -45,7 +45,7 @@ _PLACEMENTS = 10
 
 
 class KafkaSource:
-    """Reads every partition of the catalogue's topics, or those that the consumer group assigns.
+    """Reads all partitions of the catalogue's topics, or those assigned by the consumer group.
 
     Starts at the end offsets at the start, or with a history before them.
     """
@@ -53,7 +53,7 @@ class KafkaSource:
     def __init__(self, catalogue: Catalogue, options: KafkaOptions) -> None:
         self.status = SourceStatus()
         self._options = options
-        # These advance when the hub's channel has taken a record.
+        # Its offsets advance when the hub's channel has taken a record.
         self._offset_tracker = OffsetTracker()
         self._client = KafkaClient(options.security, options.probe)
         self._fetcher = Fetcher(self._client, options.max_wait, options.slot, options.header_names)

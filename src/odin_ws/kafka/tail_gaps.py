@@ -26,7 +26,7 @@ from odin_ws.records import TopicPartition
 
 __all__ = ["TailGaps", "is_tail_gap"]
 
-# Usually the records follow at once: a response has no room for all of them.
+# Delay of the first check. Usually the records follow at once: one response had no room for all.
 _FIRST_LOOK_SECONDS: Final = 0.5
 _LAST_LOOK_SECONDS: Final = 5.0
 

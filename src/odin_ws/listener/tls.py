@@ -102,7 +102,7 @@ class Certificate:
 
     @property
     def expires(self) -> float | None:
-        """When the first certificate of the chain expires, in Unix time; None if unknown."""
+        """The Unix time at which the first certificate of the chain expires; None if unknown."""
         return None if self.validity is None else self.validity.ends
 
     @property

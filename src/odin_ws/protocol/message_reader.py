@@ -94,8 +94,8 @@ class FrameReader:
         self._deflate = deflate
         self._max_bytes = max_bytes
         self._max_frames = max_frames
-        # Of an incomplete message; most arrive in one piece. Not a list: for a million single
-        # characters it would take a hundred times their size.
+        # The parts of an incomplete message; most arrive in one piece. Not a list, which for a
+        # million single characters would take a hundred times their size.
         self._parts: IO[Any] | None = None
         self._size = 0
         self._count = 0

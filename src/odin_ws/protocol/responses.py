@@ -262,5 +262,5 @@ def _response(kind: str, command_id: CommandId, **fields: Any) -> dict[str, Any]
 
 
 def _dump(response: Mapping[str, Any]) -> bytes:
-    # It may contain client text with lone surrogates.
+    # The response may contain client text with lone surrogates.
     return dump_json(response)

@@ -28,7 +28,7 @@ _MAX_NAMES: Final = 1024
 
 @attrs.frozen
 class Scope:
-    """What names may expand to: at most `maximum` different patterns of this catalogue."""
+    """The bounds of expansion: at most `maximum` different patterns of this catalogue."""
 
     catalogue: Catalogue
     maximum: int

@@ -38,7 +38,7 @@ class EventIds(Protocol):
 
 @attrs.frozen(eq=False)
 class WireFormat:
-    """One object for all connections with the same format."""
+    """A wire format; all connections with the same format share one object."""
 
     dialect: Dialect
     frames: Frames

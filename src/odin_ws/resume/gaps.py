@@ -21,7 +21,7 @@ __all__ = [
 
 
 class LossReason(StrEnum):
-    """Why records are lost. With several reasons the client gets the first in this order."""
+    """The reason of a loss. If several apply, the client gets the first in this order."""
 
     RECREATED = "recreated"  # the topic was deleted and created again, with another id
     UNKNOWN_POSITION = "unknown_position"  # no such partition, or no such offset yet

@@ -230,7 +230,7 @@ class Replay:
         return None if reason is None else Lost(lost_spans.by_topic(), reason)
 
     async def _read_log(self) -> None:
-        """Let a scan read what the history does not have; a failed scan loses nothing of it."""
+        """Let a scan read the records that the history lacks; a failed scan loses none of them."""
         scans = self._context.scans
         needed = self._finder.missing_from_history()
         cursor = self._cursor = scans.open(self._resume_cursor, self._progressed_at)
@@ -367,7 +367,7 @@ class Replay:
         # Not a turn for work: a shared chunk takes a part of a time slice, and a crowd that waits
         # for a whole slice per chunk falls behind the history and needs another scan.
         await self._context.scans.wait_for_chunk()
-        # After the turn: room that is reserved meanwhile would keep others waiting.
+        # After the turn: room that is reserved during the wait would block other replays.
         await self._sender.wait_for_room()
         self._slice.begin()
         self._has_unread = False

@@ -15,9 +15,9 @@ class ReplayState(IntEnum):
     """The states of a replay, in order."""
 
     STARTING = 0
-    """It finds its start and counts; the client has no answer yet."""
+    """The replay finds its start and counts its messages; the client has no response yet."""
     SENDING = 1
-    """The client has its answer, and receives messages."""
+    """The client has its response, and receives messages."""
     LIVE = 2
     """The client has all messages, and its patterns are in the subscription index."""
 

@@ -69,7 +69,7 @@ class _Share:
 
 
 class ReplayWindow:
-    """Lets replays write while fewer than `limit` bytes of all of them are unacknowledged.
+    """Lets replays write while all together have fewer than `limit` unacknowledged bytes.
 
     A replay waits before each chunk: first for the client to acknowledge enough of what it was
     sent, then in a queue for the others. A client that does not acknowledge a chunk within

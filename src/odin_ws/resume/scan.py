@@ -75,7 +75,7 @@ class Scan:
         self._is_awaited = is_awaited
         self._index: ChunkStreamIndex[ScanCursor] = ChunkStreamIndex()
         self.rewinds = 0
-        """How often the scan went back for other cursors."""
+        """The number of times that the scan went back for other cursors."""
         self._has_begun = self._is_reading = self._is_closed = False
         self._spans: Mapping[TopicPartition, Span] = {}
         # The cursors for which the scan is to go back, and the scope that then ends the reading.
@@ -260,10 +260,10 @@ class Scan:
             await trio.sleep(seconds)
 
     async def _go_back(self) -> None:
-        """Attach the cursors for which the scan goes back; the others leave out what they have."""
+        """Attach the cursors for which the scan goes back; the others skip repeated records."""
         self.rewinds += 1
         # Each cursor leaves its stream and stores its position before `positions` is lowered:
-        # otherwise it would get the same records again.
+        # otherwise the cursor would get the same records again.
         await self._change(list(self.cursors), self.take_out)
         self._is_reading = False
         await self._change(list(self._behind), self._board_behind)
@@ -379,7 +379,7 @@ class Scan:
     async def yield_control(self) -> None:
         """Let other tasks run; the scan does not queue behind its clients.
 
-        Its work for clients is progress, so their patience is not spent meanwhile.
+        The scan's work for clients counts as progress, so it does not use up their deadlines.
         """
         await trio.lowlevel.checkpoint()
         self.progressed_at = trio.current_time()

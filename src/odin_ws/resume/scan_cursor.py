@@ -26,7 +26,7 @@ CLIENT_BYTES: Final = 1 << 20
 
 
 class ScanEnd(Enum):
-    """How a scan ended for a cursor."""
+    """The end of a scan for one cursor."""
 
     REACHED = "reached"
     """The scan has reached the history, which is pinned from there on."""
@@ -43,9 +43,9 @@ class WaitingGroup:
     """Cursors that wait for the same scan. Times are Trio's, in seconds."""
 
     since: float
-    """When the first cursor came."""
+    """The time at which the first cursor joined."""
     joined_at: float
-    """When the last cursor came."""
+    """The time at which the last cursor joined."""
     backoff: Backoff | None = None
     """The back-off since the log answered last; None if it did not fail."""
     not_before: float = -math.inf

@@ -47,7 +47,7 @@ class WaitingCommands:
         return self._commands.popleft()
 
     def drop(self, patterns: Collection[str]) -> Steps[AbstractSet[str]]:
-        """Remove patterns from the commands; returns those that were in them.
+        """Remove patterns from the commands; returns the removed ones.
 
         Commands that are taken between two steps stay unchanged.
         """

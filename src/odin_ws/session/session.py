@@ -163,13 +163,13 @@ class ClientSession:
         self._limits = limits
         self._stats = stats
         self._slice = TimeSlice(context.scans.wait_for_work_slice)
-        # It starts full, so the time does not matter.
+        # The bucket starts full, so the time does not matter.
         self._bucket = TokenBucket(limits.command_rate, limits.command_burst, connection.opened_at)
         self._responder = _Answers(connection, stats, self._bucket, limits.command_burst)
         self._subscriptions = Subscriptions(
             connection, context, limits.subscriptions, self._responder
         )
-        # Of pings and pongs; created with the first.
+        # The bucket of pings and pongs; created with the first of them.
         self._control: TokenBucket | None = None
 
     def begin_time_slice(self) -> None:

@@ -223,7 +223,7 @@ class Subscriptions:
                 return self._replaying(await time_slice.run(self._replay_responses(command)))
 
     def _replaying(self, past: ReplayResponses) -> Job:
-        # It can be unsubscribed from now on, not only when its task has started.
+        # Set here, so that `unsubscribe` finds the replay even before its task has started.
         self._replay = Replay(self._context, self._client, past.start_position, past)
         return partial(self._run, self._replay, past.command)
 
@@ -330,7 +330,7 @@ def _set_delivery(
         subscriber.conflation = Conflation(
             lambda: send_queue.backlog > mark, limits.held_bytes, client.close_as_slow
         )
-        # It is not slow as long as it reads something: old messages are replaced.
+        # The client is not slow while it reads anything: old messages are replaced.
         send_queue.check_slow(limits.stuck, by_progress=True)
     elif delivery is Delivery.ALL and subscriber.conflation is not None:
         hub.flush(subscriber)

@@ -23,7 +23,7 @@ class FilterCache:
 
     def __init__(self, max_values: int = _MAX_VALUES, max_bytes: int = _MAX_BYTES) -> None:
         self.evaluations = 0
-        """How often a filter was evaluated."""
+        """The number of evaluations of filters."""
         self._max_values = max_values
         self._max_bytes = max_bytes
         # In the order of arrival. The value is kept: its id is its own while it lives.
