@@ -80,7 +80,7 @@ class JwtVerifier:
         return grant
 
     def reverify(self, token: str, before: Grant) -> Grant:
-        """As `verify`, for a JWT that replaces another one of the same user."""
+        """As `verify`, for a JWT that replaces another JWT; raises InvalidJwt for another user."""
         grant = self.verify(token)
         if grant.user != before.user:
             raise self._count(InvalidJwt(JwtFault.OTHER_USER))

@@ -47,7 +47,7 @@ class Revocations:
         return len(self._until)
 
     def add(self, revocation: Revocation, until: float, now: float) -> None:
-        """Revoke until then; a time in the past removes the revocation."""
+        """Revoke until then; a past time removes the revocation. Raises TooManyRevocations."""
         self._until = {one: end for one, end in self._until.items() if end > now}
         if until <= now:
             self._until.pop(revocation, None)

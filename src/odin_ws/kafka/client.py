@@ -140,7 +140,8 @@ class KafkaClient:
         """Request the metadata of topics without creating them; stores the brokers.
 
         Tries the brokers of the last response first, then those of KAFKA_BROKERS. So the client
-        follows a cluster that has moved to other addresses of that list.
+        follows a cluster that has moved to other addresses of that list. Raises
+        KafkaUnavailable.
         """
         failures: dict[str, None] = {}
         candidates = self._candidates()

@@ -67,7 +67,7 @@ def decode_command(
 def decode_steps(
     text: str, catalogue: Catalogue, max_patterns: int = DEFAULT_PATTERNS
 ) -> Steps[Command]:
-    """Parse one command in steps; see `decode_command`."""
+    """Parse one command in steps; see `decode_command`. Raises CommandError."""
     try:
         message = load_json(text)
     except InvalidJson as error:

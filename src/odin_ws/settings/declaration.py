@@ -101,11 +101,11 @@ def _field(declared: Setting) -> Any:
     return attrs.field(default=default, kw_only=True, metadata={Setting: declared})
 
 
-# ---- kinds of values: a parser, and the allowed values in words
+# ---- kinds of values: each is a parser, and the allowed values in words
 
 
 def integer(low: int, high: float = math.inf) -> tuple[Callable[[str], int], str]:
-    """An integer from `low` to `high`, inclusive."""
+    """Return the kind of integers from `low` to `high`, inclusive."""
 
     def parse(text: str) -> int:
         value = int(text)
@@ -117,7 +117,7 @@ def integer(low: int, high: float = math.inf) -> tuple[Callable[[str], int], str
 
 
 def number(low: float, high: float = math.inf) -> tuple[Callable[[str], float], str]:
-    """A finite number from `low` to `high`, inclusive."""
+    """Return the kind of finite numbers from `low` to `high`, inclusive."""
 
     def parse(text: str) -> float:
         value = float(text)
@@ -129,18 +129,18 @@ def number(low: float, high: float = math.inf) -> tuple[Callable[[str], float], 
 
 
 def optional(kind: tuple[Callable[[str], T], str]) -> tuple[Callable[[str], T | None], str]:
-    """A value of `kind`, or None for an empty text."""
+    """Return `kind` with None for an empty text."""
     parse, allowed = kind
     return lambda text: parse(text) if text else None, f"{allowed}; or nothing"
 
 
 def _range(low: float, high: float) -> str:
-    # Ten digits: no limit of a setting is rounded (16777216).
+    # Ten digits, so that no limit of a setting is rounded (16777216).
     return f"{low:.10g} or more" if high == math.inf else f"{low:.10g} to {high:.10g}"
 
 
 def choice(*words: str) -> tuple[Callable[[str], str], str]:
-    """One of `words`, in any case."""
+    """Return the kind of `words`, in upper or lower case."""
     known = {word.lower(): word for word in words}
 
     def parse(text: str) -> str:
