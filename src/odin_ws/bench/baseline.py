@@ -26,10 +26,10 @@ _STOP_SECONDS: Final = 5
 
 
 async def compile_baseline(directory: Path) -> Path:
-    """Compile the baseline; returns the program.
+    """Compile the baseline; returns the path of the program.
 
     Raises:
-        BenchFailed: there is no C compiler, or it rejects the source.
+        BenchFailed: there is no C compiler, or the compiler rejects the source.
     """
     compiler = shutil.which("cc")
     if compiler is None:

@@ -1,4 +1,4 @@
-"""The broker of a benchmark: a given one, Apache Kafka or the embedded one; and its topics."""
+"""The broker of a benchmark (a given one, Apache Kafka or the embedded one), and its topics."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _has_apache(libs: Path) -> bool:
     return shutil.which("java") is not None and any(libs.glob("kafka_*.jar"))
 
 
-# As in Odin's cluster.
+# The number of partitions in Odin's cluster.
 PARTITIONS: Final = 12
 
 # Creating 96 partitions takes half a second; the rest is for a busy broker.
@@ -60,7 +60,7 @@ _POLL_SECONDS: Final = 0.1
 
 
 async def create_topics(brokers: str, catalogue: Catalogue | None = None) -> None:
-    """Make those of `catalogue` (Odin's) that are missing, and return when all are led.
+    """Create the missing topics of `catalogue` (Odin's); returns when all partitions have leaders.
 
     Raises:
         BenchFailed: the broker does not respond, or a topic has too many partitions.

@@ -22,28 +22,27 @@ class Measured:
 
 @attrs.frozen
 class Figure:
-    """One figure of a case, and its limit.
-
-    `value`: computed from the case's runs, None if there was nothing to measure. `form`: its
-    format.
-    `most`, `least`: its limits, None for none.
-    """
+    """One figure of a case, and its limit."""
 
     name: str
     value: Callable[[Sequence[Measured]], float | None]
+    """Computes the figure from the case's runs; None if the runs have no value."""
     form: str
+    """The format of the figure, for `str.format`."""
     most: float | None = None
+    """The upper limit; None for none."""
     least: float | None = None
+    """The lower limit; None for none."""
 
     @property
     def limit(self) -> str:
-        """The limit in words."""
+        """The limit as text; empty without a limit."""
         if self.most is not None:
             return f"at most {self.form.format(self.most)}"
         return "" if self.least is None else f"at least {self.form.format(self.least)}"
 
     def reached(self, measured: Sequence[Measured]) -> bool | None:
-        """Return whether the limit is kept; None if there is no limit or no value."""
+        """Return whether the value is within its limit; None without a limit or a value."""
         value = self.value(measured)
         if value is None or (self.most is None and self.least is None):
             return None
@@ -54,13 +53,14 @@ class Figure:
 
 @attrs.frozen
 class Case:
-    """Runs and their figures; with `baseline` each run is between two of the baseline."""
+    """The runs of a case, and the figures computed from the runs."""
 
     name: str
     runs: tuple[Run, ...]
     figures: tuple[Figure, ...]
     baseline: bool = False
+    """Whether each run is between two runs of the baseline."""
 
     def missed(self, measured: Sequence[Measured]) -> list[str]:
-        """Return the names of the figures that are not within their limits."""
+        """Return the names of the figures that exceed their limits."""
         return [one.name for one in self.figures if one.reached(measured) is False]

@@ -1,6 +1,6 @@
 """Functions that numba compiles, so that the work per message runs at the speed of C.
 
-They are compiled at their first call and cached on disk, so only the first run waits for that.
+numba compiles a function at its first call and caches the code on disk: only the first run waits.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ class CFunction(WrapperAddressProtocol):
     def __init__(self, function: Any, signature: Any) -> None:
         self._address = ctypes.cast(function, ctypes.c_void_p).value or 0
         self._signature = signature
-        # Keeps the library loaded as long as its function exists.
+        # Keeps the library loaded while its function exists.
         self._function = function
 
     def __wrapper_address__(self) -> int:
-        """Return its address."""
+        """Return the address of the function."""
         return self._address
 
     def signature(self) -> Any:
-        """The numba signature."""
+        """The numba signature of the function."""
         return self._signature
 
 

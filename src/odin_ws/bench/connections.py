@@ -1,7 +1,7 @@
 """The connections of a load process: connecting, upgrading, subscribing, and their ends.
 
-Compiled code reads the messages (odin_ws.bench.frame_reader); this module does what
-happens once per connection.
+Compiled code reads the messages (odin_ws.bench.frame_reader); this module handles the events that
+occur once per connection.
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ _SHORT: Final = 125
 # Labels for ends without a close frame and for invalid frames.
 _NO_CLOSE: Final = 1006
 
-# Back-off after a rejection or failure; about what `Retry-After` says.
+# Seconds before a new attempt after a rejection or failure; similar to `Retry-After`.
 _RETRY_SECONDS: Final = 1.0
 
 _RECV_BYTES: Final = 65536
 
-# Each message can be inflated by itself, which odin-ws always selects.
+# No context takeover, which odin-ws always selects: each message can be inflated by itself.
 _OFFER: Final = (
     "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; "
     "client_no_context_takeover\r\n"
 )
 
-# Linux chooses the port when the socket connects: it may reuse one in TIME_WAIT, and need not find
-# one that is free for every peer (linux/in.h; not in the socket module).
+# Linux chooses the port when the socket connects: the port may be in TIME_WAIT, or in use with
+# another peer (linux/in.h; not in the socket module).
 _IP_BIND_ADDRESS_NO_PORT: Final = 24
 
-# A peer can be connected to about 28,000 times from one address.
+# One local address has ports for about 28,000 connections to the same peer.
 _PER_ADDRESS: Final = 20_000
 
 
@@ -70,7 +70,7 @@ class Phase(IntEnum):
 
 
 class Connections:
-    """All connections of this process, by number."""
+    """All connections of this process, by number from 0 on."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class Connections:
         return int((self.phases == Phase.SUBSCRIBED).sum())
 
     def connect(self, numbers: range) -> None:
-        """Connect these at the rate of the plan."""
+        """Connect these connections at the rate of the plan."""
         self._pending.extend(numbers)
         self._begun, self._started = time.monotonic(), 0
 
@@ -128,17 +128,17 @@ class Connections:
         return self._again[0][0] - now if self._again else 1.0
 
     def drop(self, numbers: range) -> None:
-        """Cut these off at once, as a lost network does, and reconnect them to resume."""
+        """Cut off these connections at once, as a lost network does; reconnect them to resume."""
         self.cut_off(numbers)
         self.reconnect()
 
     def reconnect(self) -> None:
-        """Reconnect those that were cut off, to resume."""
+        """Reconnect the connections that were cut off, to resume."""
         self.connect(range(0))
         self._pending.extend(sorted(self._returning))
 
     def cut_off(self, numbers: range) -> None:
-        """Cut these off at once, as a lost network does."""
+        """Cut off these connections at once, as a lost network does."""
         for number in numbers:
             if self.phases[number] != Phase.SUBSCRIBED:
                 continue
@@ -152,17 +152,17 @@ class Connections:
             self._returning.add(number)
 
     def stall(self, numbers: range) -> None:
-        """Stop reading from these."""
+        """Stop reading from these connections."""
         for number in numbers:
             sock = self._sockets[number]
             if sock is not None:
                 self._epoll.unregister(sock)
 
     def handle(self, descriptor: int) -> None:
-        """Do the next step for the connection of a descriptor."""
+        """Take the next step of the connection that owns a descriptor."""
         number = self._number.get(descriptor)
         if number is None:
-            return  # it has ended meanwhile
+            return  # the connection has ended meanwhile
         phase = self.phases[number]
         try:
             if phase == Phase.CONNECTING:
@@ -172,12 +172,12 @@ class Connections:
             elif self._socket(number).recv(1) == b"":
                 self._ended(number)
         except BlockingIOError:
-            pass  # nothing to read after all
+            pass  # no bytes to read
         except OSError as error:
             self._failed(number, type(error).__name__)
 
     def handle_other_frames(self) -> None:
-        """Handle frames that are no messages."""
+        """Handle the frames that are no messages."""
         text, letters = self._post.text, self._post.letters[: self._post.used[1]].tolist()
         self._post.used[:] = 0
         for number, opcode, begin, end in letters:
@@ -239,7 +239,7 @@ class Connections:
 
     def _upgraded(self, number: int) -> None:
         sock = self._socket(number)
-        # A response head has some hundred bytes and arrives whole.
+        # A response head has some hundred bytes and arrives in one segment.
         read = sock.recv(_RECV_BYTES)
         head, separator, more = read.partition(b"\r\n\r\n")
         status = head[9:12].decode(errors="replace")
@@ -249,7 +249,7 @@ class Connections:
         self._in_flight -= 1
         self.phases[number] = Phase.OPEN
         self._ready.owner[sock.fileno()] = number
-        # Writable as what `drain` reads: for another type numba would compile the reader again.
+        # Writable like the array of `drain`: for another type numba would compile again.
         self._begin(number, np.frombuffer(bytearray(more), np.uint8))
         if self._events:
             return
@@ -259,7 +259,7 @@ class Connections:
             self._subscribed(number)
 
     def _begin(self, number: int, more: Bytes) -> None:
-        """Read the bytes that came with the response."""
+        """Read the bytes that arrived after the response's head."""
         parse_all = parse_events if self._events else parse
         taken = parse_all(more, len(more), number, time.time_ns() // 1000, self._tables)
         rest = more[taken:]
@@ -314,7 +314,7 @@ class Connections:
         self._socket(number).send(head + bytes(4) + payload)
 
     def _failed(self, number: int, why: str) -> None:
-        """Retry later if the connection was not open yet; otherwise it has ended."""
+        """Retry later if the connection was not open yet; otherwise count the end."""
         if self.phases[number] >= Phase.OPEN:
             self._forget(number, f"{_NO_CLOSE} {why}")
             return

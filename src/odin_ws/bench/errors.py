@@ -1,4 +1,4 @@
-"""Why a benchmark cannot run."""
+"""The error of a benchmark that cannot run."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ __all__ = ["BenchFailed"]
 
 
 class BenchFailed(RuntimeError):
-    """The benchmark cannot run; the message says what is missing or has exited."""
+    """The benchmark cannot run; the message names what is missing or which process has exited."""

@@ -19,16 +19,15 @@ _END: Final = np.frombuffer(b"\n\n", np.uint8)
 _ID: Final = np.frombuffer(b"id:1,", np.uint8)
 _DATA: Final = np.frombuffer(b"data:", np.uint8)
 
-# Of NumPy: for a constant of Python, numba would compile what takes it once more.
+# A NumPy constant: numba would compile functions again for an argument of a Python type.
 _PACKED: Final[Any] = np.bool_(0)
 
 
 @compiled
 def parse_events(data: Bytes, end: int, connection: int, now_us: int, tables: Tables) -> int:
-    """Process the whole events of `data[:end]`; returns how many bytes they have.
+    """Process the complete events of `data[:end]`; returns the number of bytes processed.
 
-    An event longer than any of a server is no event: consumes all bytes and adds an entry with
-    TORN.
+    If an event is longer than any of a server's, consumes all bytes and adds an entry with TORN.
     """
     place = 0
     while True:
@@ -45,7 +44,7 @@ def parse_events(data: Bytes, end: int, connection: int, now_us: int, tables: Ta
 
 @compiled
 def _read_event(event: Bytes, connection: int, now_us: int, tables: Tables) -> None:
-    """Check the messages of one event; notices are for Python. Each line ends with a line feed."""
+    """Check the messages of one event; leave notices to Python. Each line ends with a line feed."""
     place = 0
     has_id = False
     while place < len(event):
@@ -58,7 +57,7 @@ def _read_event(event: Bytes, connection: int, now_us: int, tables: Tables) -> N
             # The data is the last line; the benchmark's values have no line breaks.
             _read_data(event[place + len(_DATA) : after], connection, now_us, tables)
             if is_at(event, place + len(_DATA), SEQ) or is_at(event, place + len(_DATA), BATCH):
-                # Two line feeds end the event; one of them is not in it.
+                # Two line feeds end the event; the second is not part of the event.
                 tables.volume[0] += len(event) + 1
                 if not has_id:
                     tables.problems[Problem.STRANGE] += 1

@@ -1,4 +1,4 @@
-"""Figures of a suite's cases: how measurements give them, and their limits."""
+"""The figures of a suite's cases: their computation from measurements, and their limits."""
 
 from __future__ import annotations
 
@@ -102,11 +102,11 @@ def _scan_seconds(measured: Sequence[Measured]) -> float | None:
 
 _CONNECTS_PER_SECOND: Final = 2000
 
-# Half of the CPU of a connect before 2026-11-30: 963 us beside a baseline of 51 us. 1.5 times
-# Centrifugo's 317 us of the same run is nearly the same, 9.3.
+# Half of the CPU of a connect before 2026-11-30: 963 us, with a baseline of 51 us. 1.5 times
+# Centrifugo's 317 us in the same run gives nearly the same ratio, 9.3.
 _CONNECT_RATIO: Final = 9.4
 
-# 6 s on a machine with 3,300 connects per second; as much longer as the least of connects is lower.
+# 6 s on a machine with 3,300 connects per second, scaled to the lower limit of connects.
 _STORM_SECONDS: Final = 6 * 3300 / _CONNECTS_PER_SECOND
 
 RIGHT: Final = Figure("lost, doubled, closed", _problems, "{:.0f}", most=0)
@@ -153,7 +153,7 @@ def latency_within(p50: float, p99: float) -> tuple[Figure, ...]:
 def throughput(least: float, p99: float) -> tuple[Figure, ...]:
     """Return messages per second, at least so many, and the latency's limit in milliseconds."""
     return (
-        # The window of the measurement may include a second more or less.
+        # The measurement may include the messages of one second more or less.
         Figure("delivered", of_last("delivered"), "{:,.0f}/s", least=0.98 * least),
         Figure("p99", p99_of_last, "{:.0f} ms", most=p99),
         RIGHT,
@@ -161,7 +161,7 @@ def throughput(least: float, p99: float) -> tuple[Figure, ...]:
 
 
 def many_connections(p99: float) -> tuple[Figure, ...]:
-    """Return the figures of 12,000 connections that get 20 messages a second each."""
+    """Return the figures of 12,000 connections that receive 20 messages per second each."""
     return (
         *throughput(240_000, p99),
         Figure("all connected after", of_last("connect_seconds"), "{:.1f} s", most=15),
@@ -170,7 +170,7 @@ def many_connections(p99: float) -> tuple[Figure, ...]:
 
 
 def crowd_return(seconds: float) -> tuple[Figure, ...]:
-    """Return the figures of the scenario `crowd`, all live again within some seconds."""
+    """Return the figures of the scenario `crowd`: all clients must be live again in time."""
     return (
         Figure("all live after", of_last("back_seconds"), "{:.1f} s", most=seconds),
         Figure("p99 of the others", of_last("against_calm"), "{:.2f} x", most=2),

@@ -1,4 +1,4 @@
-"""The records that meet a benchmark's filter: by number, in compiled code and for arrays."""
+"""The records that match a benchmark's filter: by number, in compiled code and for arrays."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["matched"]
 
 @compiled
 def matched(number: Any, filters: int, threshold: Any) -> Any:
-    """Return how many of the numbers from 0 to `number` meet a filter.
+    """Return how many of the numbers from 0 to `number` match a filter.
 
-    A number meets it if its remainder modulo `filters` is at least `threshold`; without filters
-    every number does. `number` and `threshold` are both integers or both arrays.
+    A number matches if its remainder modulo `filters` is at least `threshold`; without filters
+    every number matches. `number` and `threshold` are both integers or both arrays.
     """
     if not filters:
         return number + 1

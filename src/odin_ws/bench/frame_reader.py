@@ -1,6 +1,6 @@
 """Splits the bytes of a WebSocket connection into frames and checks their messages.
 
-In compiled code; `socket_drain.drain` does so for all connections of an epoll set.
+The code is compiled; `socket_drain.drain` reads all connections of an epoll set by these functions.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LONG: Final = 127
 _SHORTEST_FRAME: Final = 2
 _LONGEST_HEADER: Final = 10
 
-# Of NumPy: for a constant of Python, numba would compile what takes it once more.
+# A NumPy constant: numba would compile functions again for an argument of a Python type.
 _PACKED: Final[Any] = np.bool_(1)
 
 # RFC 1951, 3.2.4: the header of a stored block, which has the client's own head of a compressed
@@ -38,16 +38,16 @@ _STORED_BYTES: Final = 5
 
 @compiled
 def parse(data: Bytes, end: int, connection: int, now_us: int, tables: Tables) -> int:
-    """Process the whole frames of `data[:end]`; returns how many bytes they have.
+    """Process the complete frames of `data[:end]`; returns the number of bytes processed.
 
-    If the data is not a server's frames, consumes all of it and adds an entry with TORN.
+    If the data is not frames of a server, consumes all of it and adds an entry with TORN.
     """
     place = 0
     while end - place >= _SHORTEST_FRAME:
         opcode = data[place] & _OPCODE
         length = np.int64(data[place + 1])
         begin = place + _SHORTEST_FRAME
-        # Whole, unmasked frames with texts, possibly compressed: the server sends no others.
+        # The server sends only complete, unmasked text frames, possibly compressed.
         packed = data[place] == _FIN | _RSV1 | TEXT
         torn = (data[place] != _FIN | opcode and not packed) or length > _LONG
         if length in (_MEDIUM, _LONG):

@@ -1,4 +1,4 @@
-"""Latencies in logarithmic bins: under 1% of error from a microsecond to a day, in 28 KB."""
+"""Latencies in logarithmic bins: an error below 1% from a microsecond to a day, in 28 KB."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m odin_ws.bench.load`: a process that holds connections and reads what they receive.
+"""`python -m odin_ws.bench.load`: a process that opens connections and reads their messages.
 
 Standard input has the plan and then commands, standard output the results, as lines of JSON.
 """
@@ -25,15 +25,15 @@ from odin_ws.bench.workload import Transport
 
 __all__ = ["main"]
 
-# Interval of status events.
+# Seconds between two status events.
 _STATUS_SECONDS: Final = 0.5
 
-# Longest wait in compiled code while nothing is due.
+# Maximum wait in compiled code, in seconds.
 _TICK_SECONDS: Final = 0.1
 
 
 class Load:
-    """Connections, their received messages, and the commands about them."""
+    """The connections of this process, their received messages, and commands for both."""
 
     def __init__(self, plan: LoadPlan, reader: Reader) -> None:
         self._plan = plan
@@ -69,7 +69,7 @@ class Load:
         self._settle_seconds = 0.0
         self._settled = 0
         self._published = np.zeros(0, np.int64)
-        # Compiled or loaded from disk now, not at the first message and not in the measurement.
+        # Compiles the code, or loads it from disk, before the first message and the measurement.
         drain(self._ready, self._tables, 1)
         nothing = np.zeros(0, np.int64)
         matched(nothing, plan.workload.filters, nothing)
@@ -128,7 +128,7 @@ class Load:
                 self._settle_until = time.monotonic() + self._settle_seconds
 
     def _is_settled(self, now: float, until: float) -> bool:
-        """Whether everything has arrived, or nothing has for a while."""
+        """Return whether all messages have arrived, or none has arrived for a while."""
         received = int(self._tables.received.sum())
         if received != self._settled:
             self._settled, self._settle_until = received, now + self._settle_seconds
@@ -140,11 +140,11 @@ class Load:
         send_event(event="done")
 
     def _missing(self) -> int:
-        """Count, of the last record of each channel, the deliveries that are missing."""
+        """Return the number of missing deliveries of the last record of each channel."""
         tables = self._tables
         alive = self._connections.phases == Phase.SUBSCRIBED
         if self._plan.affected and not self._plan.positions:
-            alive[self._affected] = False  # stalled ones do not read
+            alive[self._affected] = False  # stalled connections do not read
         each = np.diff(tables.starts)
         counted = np.repeat(alive, each) & (tables.numbers != UNKNOWN)
         filters, thresholds = self._plan.workload.filters, np.repeat(tables.thresholds, each)

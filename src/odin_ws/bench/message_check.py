@@ -1,7 +1,7 @@
 """Checks each message of a connection against earlier ones, in compiled code.
 
-Numbers must follow each other, offsets must rise in their partition, no record of a channel may be
-missing or come again.
+Sequence numbers must be consecutive, offsets must rise in each partition, and no record of a
+channel may be missing or repeated.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from odin_ws.bench.tables import UNKNOWN, Bytes, Problem, Tables
 
 __all__ = ["BATCH", "SEQ", "check", "check_tail"]
 
-# To compare states pays for batches of this size.
+# Minimum size of a batch for comparing states: checking a smaller batch costs less.
 _LONG_BATCH: Final = 8
 
-# The fields to find: `{"seq":`, `"pos":"`, and those of our own records, `"k":`, `"n":` and
-# `"pub_us":`, in this order.
+# The fields to find, in this order: `{"seq":`, `"pos":"`, and in the benchmark's records `"k":`,
+# `"n":` and `"pub_us":`.
 SEQ: Final = np.frombuffer(b'{"seq":', np.uint8)
 BATCH: Final = np.frombuffer(b'{"type":"batch","seq":', np.uint8)
 _POS: Final = np.frombuffer(b'"pos":"', np.uint8)

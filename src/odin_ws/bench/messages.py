@@ -19,48 +19,56 @@ _READ_BYTES = 1 << 20
 
 @attrs.frozen
 class LoadPlan:
-    """The connections of one process.
-
-    `first` of `total`, `count` of them; the first `affected` of `total` are disturbed. `positions`:
-    clients keep positions, to resume. `subscribe`: False for the baseline, which takes no commands.
-    `from_start`: nothing is published before all are subscribed, so they get record 1. `frames`:
-    "single" or "batch"; `deflate`: clients offer permessage-deflate; `transport`: see Transport.
-    """
+    """The connections of one load process."""
 
     host: str
     port: int
     path: str
     total: int
+    """The number of connections of all load processes."""
     first: int
+    """The number of this process's first connection."""
     count: int
+    """The number of this process's connections."""
     affected: int
+    """The number of disturbed connections: the first ones of `total`."""
     connect_rate: float
+    """Connects per second of this process."""
     in_flight: int
+    """Maximum number of concurrent connects of this process."""
     workload: Workload
     names: Names
     partitions: int
+    """Partitions per topic."""
     subscribe: bool
+    """False for the baseline, which takes no commands."""
     positions: bool
+    """Whether clients keep positions, to resume."""
     from_start: bool
+    """Whether publishing begins after the last subscription, so that clients receive record 1."""
     frames: str
+    """"single" or "batch"."""
     deflate: bool
+    """Whether clients offer permessage-deflate."""
     transport: str
+    """A value of Transport."""
 
 
 @attrs.frozen
 class PublishPlan:
-    """What to publish. `rate`: records per second, in bursts of `burst`.
-
-    `events`: records are generated events, otherwise a head and padding.
-    """
+    """The records to publish."""
 
     brokers: str
     rate: float
+    """Records per second."""
     burst: int
+    """Records published at once."""
     record_bytes: int
+    """Size of a record's value in bytes."""
     workload: Workload
     names: Names
     events: bool
+    """Whether records are generated events; otherwise a record has a head and padding."""
 
 
 def to_json(plan: LoadPlan | PublishPlan) -> bytes:

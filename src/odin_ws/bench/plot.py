@@ -18,7 +18,7 @@ __all__ = ["draw"]
 _WIDTH: Final = 900
 _HEIGHT: Final = 360
 
-# On a scale of nines, which shows the rare ones: 1 is 90%, 2 is 99%, 3 is 99.9%.
+# Quantiles on a logarithmic scale, which shows rare values: 1 is 90%, 2 is 99%, 3 is 99.9%.
 _NINES: Final = np.linspace(0, 4, 81)
 _LABELS: Final = {0: "0%", 1: "90%", 2: "99%", 3: "99.9%", 4: "99.99%"}
 

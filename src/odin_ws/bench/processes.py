@@ -42,15 +42,15 @@ __all__ = [
     "open_process",
 ]
 
-# The first start on a machine compiles: 15 s on an idle one.
+# The first start on a machine compiles the code: 15 s on an idle machine.
 _READY_SECONDS = 120
 
-# For responses that come at once, on a machine whose cores are all in use.
+# Timeout of responses that need no work, on a machine whose cores are all in use.
 _ANSWER_SECONDS = 30
 
 
 class BenchProcess:
-    """A child process that takes commands; `status` is its last status event."""
+    """A child process that receives commands; `status` is its last status event."""
 
     def __init__(self, name: str, process: trio.Process, log: Path) -> None:
         self.status: dict[str, Any] = {}
@@ -68,7 +68,11 @@ class BenchProcess:
             raise self._gone() from error
 
     async def wait_for(self, event: str, seconds: float = _ANSWER_SECONDS) -> dict[str, Any]:
-        """Wait for an event; returns it. Raises BenchFailed on timeout or exit."""
+        """Wait for an event and return it.
+
+        Raises:
+            BenchFailed: the event did not arrive in time, or the process has exited.
+        """
         with trio.move_on_after(seconds):
             while True:
                 try:
@@ -80,7 +84,7 @@ class BenchProcess:
         raise BenchFailed(f"the {self._name} process did not send {event!r} within {seconds:g} s")
 
     async def listen(self) -> None:
-        """Read its events until it exits."""
+        """Read the events of the process until it exits."""
         assert self._process.stdout is not None
         begun = b""
         async with self._news[0] as news:
@@ -129,38 +133,46 @@ async def open_process(
             await process.wait()
 
 
-# A run ends when nothing was received for the first time, or after the second at the latest.
+# Seconds: a run ends after the first without a message, or after the second in any case.
 _SETTLE_SECONDS: Final = 10
 _MAX_SETTLE_SECONDS: Final = 300
 
-# Shows the current step and its progress: a share, or None.
+# Shows the current step and its progress: a share from 0 to 1, or None.
 Progress = Callable[[str, float | None], None]
 
 
 @attrs.frozen
 class RunEnvironment:
-    """Where runs take place. `loaders`: how many processes hold the connections.
-
-    `catalogue_file`: topics of another domain.
-    """
+    """The resources of a run."""
 
     directory: Path
+    """The directory of logs."""
     cores: Cores
+    """The cores for the server and for other processes."""
     load_processes: int
+    """The number of processes with connections."""
     progress: Progress
+    """Shows the current step."""
     catalogue_file: Path | None = None
+    """The catalogue of another domain; None for Odin's."""
 
 
 @attrs.frozen
 class LoadTotals:
-    """The counts of all load processes so far. `cpu`: seconds of the busiest one."""
+    """The counts of all load processes so far."""
 
     received: NDArray[np.int64]
+    """Messages by group: of undisturbed and disturbed connections."""
     worst: NDArray[np.int64]
+    """The largest latency in microseconds, by group."""
     latency: NDArray[np.int64]
+    """The histogram of latency, by group."""
     volume: int
+    """Bytes of messages' frames."""
     cpu: float
+    """CPU seconds of the busiest process."""
     at: float
+    """Time of the counts, in seconds of the first process's clock."""
 
 
 @attrs.frozen
@@ -175,7 +187,7 @@ class RunEnd:
 
 
 class LoadProcesses:
-    """The processes of a run: sends them commands, adds up their events."""
+    """The processes of a run: sends commands to them, and adds up their events."""
 
     def __init__(
         self, channels: int, publisher: BenchProcess | None, loads: Sequence[BenchProcess]
@@ -186,14 +198,14 @@ class LoadProcesses:
 
     @property
     def publisher_cpu(self) -> float:
-        """CPU seconds of the publisher."""
+        """CPU seconds of the publisher, from its last status."""
         if self._publisher is None:
             return 0.0
         return cast("float", self._publisher.status.get("cpu", 0.0))
 
     @property
     def latencies(self) -> list[tuple[float, float]]:
-        """Return p50 and p99 in milliseconds of each load process with recent messages."""
+        """p50 and p99 in milliseconds of each load process with recent messages."""
         said = (load.status.get("latency") for load in self._loads)
         return [(one[0], one[1]) for one in said if one]
 
@@ -205,7 +217,7 @@ class LoadProcesses:
 
     @property
     def received(self) -> tuple[int, float]:
-        """Return how many messages were received, and when (monotonic clock)."""
+        """The number of received messages, and the time (monotonic clock) of the count."""
         times = [load.status.get("at", 0.0) for load in self._loads]
         return self.count("received"), sum(times) / len(times)
 
@@ -214,7 +226,7 @@ class LoadProcesses:
         return sum(load.status.get(name, 0) for load in self._loads)
 
     async def publish(self) -> None:
-        """Begin to publish if the run does that."""
+        """Begin to publish, if the run publishes."""
         if self._publisher is not None:
             await self._publisher.send("start")
 
@@ -227,7 +239,7 @@ class LoadProcesses:
 
     @property
     def published(self) -> int:
-        """Return the published records of the publisher's last status."""
+        """The number of published records, from the publisher's last status."""
         return cast("int", self._publisher.status.get("published", 0)) if self._publisher else 0
 
     async def command(self, do: str, **more: object) -> None:
@@ -252,7 +264,7 @@ class LoadProcesses:
         )
 
     async def end(self) -> RunEnd:
-        """Stop publishing; wait until all messages have arrived or the timeout is over."""
+        """Stop publishing; wait for all messages or the timeout, and return the results."""
         channels, failed, rate = [0] * self._channels, 0, 0.0
         if self._publisher is not None:
             await self._publisher.send("stop")
@@ -275,7 +287,7 @@ class LoadProcesses:
 async def open_load_processes(
     run: Run, target: Target, brokers: str | None, place: RunEnvironment
 ) -> AsyncIterator[LoadProcesses]:
-    """Start the processes of a run; without `brokers` it is one against the floor."""
+    """Start the processes of a run; without `brokers` those of a run against the baseline."""
     names = names_for(run.workload, place.catalogue_file)
     async with AsyncExitStack() as stack:
 
@@ -299,8 +311,8 @@ def _load_plans(
 ) -> Iterator[LoadPlan]:
     bounds = [run.connections * part // load_processes for part in range(load_processes + 1)]
     if run.disturbance is Disturbance.AWAY:
-        # A process of its own reads the others: reading for the crowd too would add to the latency
-        # that it measures.
+        # A separate process reads for undisturbed clients: a process that also reads for the
+        # returning clients would measure a higher latency.
         crowd = [run.affected * part // load_processes for part in range(load_processes + 1)]
         bounds = [*crowd, run.connections]
     for first, after in pairwise(bounds):

@@ -30,13 +30,14 @@ _STATUS_SECONDS: Final = 0.5
 # Timeout for the broker's last acknowledgements.
 _FLUSH_SECONDS: Final = 30
 
-# Shortest sleep while records are due more often than that.
+# Minimum sleep in seconds, also if records are due at shorter intervals.
 _SLICE_SECONDS: Final = 0.002
 
-# Records per call without looking at the clock and at acknowledgements.
+# Records per call; the clock is read and acknowledgements are handled between calls.
 _AT_ONCE: Final = 500
 
-# Channels are drawn in advance, so that a record costs a few microseconds; then repeated.
+# Length of the repeated sequence of channels. Channels are drawn in advance, so that a record costs
+# a few microseconds.
 _DRAWN: Final = 1 << 18
 
 _VALUE: Final = (
@@ -44,7 +45,7 @@ _VALUE: Final = (
 )
 
 
-# The fields with channel and number that are added to the values of events.
+# The fields with channel and number, which are added to the values of events.
 _DATA: Final = b'"data":{'
 _NUMBERED: Final = b'"data":{"k":%d,"n":%d,"m":%d,'
 
@@ -69,7 +70,7 @@ class Publisher:
         self._pad = b"x" * max(0, plan.record_bytes - len(_VALUE % (10**12, 0, 0, 0, 10**15, b"")))
         tokens = [plan.names.token(number) for number in range(plan.workload.tokens)]
         self._events = EventGenerator(tokens, 1, catalogue) if plan.events else None
-        # Filters look at the remainder; without filters it is 0.
+        # The remainder that filters compare; 0 without filters.
         self._divisor = max(1, plan.workload.filters)
         self._channels = {
             (topic, key): channel
@@ -95,7 +96,7 @@ class Publisher:
         self.failed += error is not None
 
     def publish(self, until: int) -> None:
-        """Publish up to this number of records in all, or as many as one call may."""
+        """Publish until `until` records are published in all, at most `_AT_ONCE` per call."""
         until = min(until, self.published + _AT_ONCE)
         if self._events is not None:
             self._publish_events(self._events, until)
@@ -125,7 +126,7 @@ class Publisher:
         self._producer.poll(0)
 
     def flush(self) -> None:
-        """Wait until the broker has acknowledged all."""
+        """Wait until the broker has acknowledged all records."""
         self.failed += self._producer.flush(_FLUSH_SECONDS)
 
 

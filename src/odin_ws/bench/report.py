@@ -17,7 +17,7 @@ _FULL: Final = 0.97
 
 
 def rows(runs: Sequence[Measurement], baselines: Sequence[Measurement]) -> list[list[str]]:
-    """Return a row per quantity: its name and its value in each run; empty rows are left out."""
+    """Return a row per quantity: its name and its value in each run; omits empty rows."""
     columns = [*runs, *baselines]
     table = [[name, *map(value, columns)] for name, value in _QUANTITIES]
     ratios = [ratio(run, baselines) for run in runs]
@@ -52,7 +52,7 @@ def problems(run: Measurement) -> list[str]:
 
 
 def warnings(run: Measurement) -> list[str]:
-    """Return why the figures of a run may not be the server's."""
+    """Return why the load side may have limited the figures of a run."""
     found = [
         f"{run.label}: the {who} took {share:.0%} of a core: it may limit this run"
         for who, share in (("load", run.load_cpu), ("publisher", run.publisher_cpu))

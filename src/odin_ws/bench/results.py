@@ -14,7 +14,7 @@ from odin_ws.bench.histogram import quantiles
 
 __all__ = ["QUANTILES", "Latency", "Measurement", "Sample", "Scanned"]
 
-# With fewer connections, memory per connection would mostly be other memory.
+# Minimum number for memory per connection: with fewer connections, other memory dominates.
 _ENOUGH = 50
 
 QUANTILES = (0.5, 0.9, 0.99, 0.999)
@@ -22,17 +22,18 @@ QUANTILES = (0.5, 0.9, 0.99, 0.999)
 
 @attrs.frozen
 class Sample:
-    """The state at one moment: seconds since the measurement began and since the last sample.
-
-    `delivered`: messages per second. `p50`, `p99`: milliseconds, None without messages. `rss`: the
-    server's bytes.
-    """
+    """The state at one moment of the measurement."""
 
     at: float
+    """Seconds since the start of the measurement."""
     delivered: float
+    """Messages per second since the previous sample."""
     p50: float | None
+    """Highest median latency of a load process, in milliseconds; None without recent messages."""
     p99: float | None
+    """Highest 99th percentile of a load process, in milliseconds; None without recent messages."""
     rss: int
+    """Resident bytes of the server."""
 
 
 @attrs.frozen
@@ -51,14 +52,14 @@ class Latency:
         if not counts.any():
             return None
         worst = worst_us / 1000
-        # The bin of the largest value ends above it.
+        # The upper bound of the last bin may exceed the largest value.
         p50, p90, p99, p999 = (min(found, worst) for found in quantiles(counts, QUANTILES))
         return cls(p50, p90, p99, p999, worst)
 
 
 @attrs.frozen
 class Scanned:
-    """The cost of the server's scans of the log, by its own metrics."""
+    """The cost of the server's scans of the log, from the server's metrics."""
 
     scans: int
     records: int
@@ -68,45 +69,62 @@ class Scanned:
 
 @attrs.frozen(kw_only=True)
 class Measurement:
-    """One run. Times in seconds, memory in bytes; `received` during the measurement.
-
-    `connect_cpu`: the server's CPU seconds until all were subscribed.
-
-    `latency`: of undisturbed clients, `counts` its histogram. `load_cpu`, `publisher_cpu` and
-    `others_cpu`: shares of a core, and of the cores that are not reserved for the server.
-    `published`: all records, `published_rate`: per second. `back_seconds`: until all clients that
-    were cut off were subscribed again, or live again after a long absence. `calm`: the latency
-    before they reconnected. `scanned`: the cost of scans meanwhile. `problems`: counts of errors
-    that must never happen, by name.
-    """
+    """The results of one run. Times are in seconds, sizes in bytes."""
 
     label: str
     connections: int
+    """The number of connections of the run."""
     subscribed: int
+    """Connections with an acknowledged subscription."""
     connect_seconds: float
+    """Seconds from the first connect to the last subscription."""
     connect_cpu: float
+    """CPU seconds of the server until the last subscription."""
     rate: float
+    """Records per second that the run publishes."""
     seconds: float
+    """The length of the measurement."""
     received: int
+    """Messages received during the measurement."""
     bytes: int
+    """Bytes of the messages' frames received during the measurement."""
     latency: Latency | None
+    """Latency of undisturbed clients; None without messages."""
     calm: Latency | None = None
+    """Latency of undisturbed clients before the others reconnected."""
     scanned: Scanned | None = None
+    """The cost of scans since the start of the measurement; None if unknown."""
     counts: NDArray[np.int64] = attrs.field(repr=False)
+    """The histogram of `latency`."""
     cpu_seconds: float
+    """CPU seconds of the server during the measurement."""
     rss_before: int
+    """Resident bytes of the server before the first connect."""
     rss_connected: int
+    """Resident bytes of the server after the last connect."""
     rss_after: int
+    """Resident bytes of the server at the end."""
     load_cpu: float
+    """CPU of the busiest load process, as a share of a core."""
     publisher_cpu: float
+    """CPU of the publisher, as a share of a core."""
     others_cpu: float
+    """Busy share of the cores that are not reserved for the server."""
     published: int
+    """All records published."""
     published_rate: float
+    """Records published per second."""
     back_seconds: float | None
+    """Seconds until all clients that were cut off were subscribed again, or live again after a long
+    absence."""
     rejected_connections: Mapping[str, int]
+    """Rejected connects, by status or reason."""
     closes: Mapping[str, int]
+    """Ended connections, by code or reason."""
     problems: Mapping[str, int]
+    """Counts of errors that must never happen, by name."""
     samples: Sequence[Sample] = attrs.field(repr=False)
+    """A sample per second."""
 
     @property
     def delivered(self) -> float:
@@ -131,7 +149,7 @@ class Measurement:
 
     @property
     def connects(self) -> float | None:
-        """Connections that were made and subscribed per second."""
+        """Connections made and subscribed per second."""
         return self.subscribed / self.connect_seconds if self.connect_seconds else None
 
     @property
@@ -143,17 +161,17 @@ class Measurement:
 
     @property
     def against_calm(self) -> float | None:
-        """The p99 of undisturbed clients, as a multiple of its value before."""
+        """The p99 of undisturbed clients, as a multiple of their p99 before the disturbance."""
         return self.latency.p99 / self.calm.p99 if self.latency and self.calm else None
 
     @property
     def idle_kb(self) -> float | None:
-        """The server's resident kilobytes per connection, once all are connected."""
+        """The server's resident kilobytes per connection, after the last connect."""
         return self._each(self.rss_connected)
 
     @property
     def streaming_kb(self) -> float | None:
-        """The same at the end, including history."""
+        """The server's resident kilobytes per connection at the end, including history."""
         return self._each(self.rss_after)
 
     @property
@@ -187,7 +205,7 @@ class Measurement:
         return (rss - self.rss_before) / self.subscribed / 1000
 
     def to_json(self) -> dict[str, Any]:
-        """Return all of it except the histogram, with derived figures."""
+        """Return all fields except the histogram, with derived figures."""
         fields = attrs.asdict(self, filter=lambda field, _value: field.name != "counts")
         derived = (
             *("delivered", "cpu_us", "record_us", "cpu_percent", "connects", "connect_us"),

@@ -24,7 +24,7 @@ from odin_ws.bench.workload import Disturbance, Run, catalogue_of, names_for
 
 __all__ = ["Testbed", "measure", "open_testbed"]
 
-# Timeout for clients that were cut off to reconnect.
+# Timeout of the reconnects of clients that were cut off.
 _BACK_SECONDS: Final = 60
 
 _POLL_SECONDS: Final = 0.05
@@ -44,7 +44,7 @@ def _between(before: Scanned | None, after: Scanned | None) -> Scanned | None:
 async def measure(
     run: Run, target: Target, brokers: str | None, place: RunEnvironment
 ) -> Measurement:
-    """Run against a server; without `brokers`, against the baseline.
+    """Measure a run against a server; without `brokers`, against the baseline.
 
     Raises:
         BenchFailed: a process has exited.
@@ -131,13 +131,13 @@ class _Steps:
         is_storm = self._run.disturbance in {Disturbance.DROP, Disturbance.AWAY}
         return {
             "never_subscribed": never,
-            # Clients that are subscribed again may not be live yet.
+            # `missing` is 0 if all clients are subscribed again and some are not live yet.
             "not_back": max(1, missing) if is_storm and back_seconds is None else 0,
             "closed": 0 if is_storm or self._run.affected else max(0, missing - never),
         }
 
     async def _connect(self) -> float:
-        """Connect all; returns the seconds until the last one was subscribed."""
+        """Connect all clients; returns the seconds until the last one was subscribed."""
         run = self._run
         begun = time.monotonic()
         await self._load_processes.command("connect")
@@ -147,9 +147,10 @@ class _Steps:
         return max(0.0, self._load_processes.subscribed_at - begun)
 
     async def _cut_off(self) -> tuple[Latency | None, list[int]]:
-        """Cut off the affected clients and publish what they miss.
+        """Cut off the affected clients and publish records in their absence.
 
-        Returns the latency of the others then, and the number of records of each channel.
+        Returns the latency of the other clients meanwhile, and the number of records of each
+        channel.
         """
         run, load_processes = self._run, self._load_processes
         if run.disturbance is not Disturbance.AWAY:
@@ -177,9 +178,10 @@ class _Steps:
         return None if found is None else Scanned(int(found[0]), int(found[1]), found[2])
 
     async def _disturb(self, published: list[int]) -> float | None:
-        """Continue the run; returns the seconds until all clients that were cut off were back.
+        """Disturb the affected clients, and measure; returns the seconds until all were back.
 
-        `published`: the records of each channel when they reconnected.
+        Returns None without a return, or if the timeout passes. `published`: the records of each
+        channel when the clients reconnect.
         """
         begun = time.monotonic()
         back = None
@@ -200,7 +202,7 @@ class _Steps:
         return back
 
     async def _until_subscribed(self, what: str, patience: float) -> bool:
-        """Wait until all are subscribed; False on timeout."""
+        """Wait until all clients are subscribed; returns False on timeout."""
         with trio.move_on_after(patience):
             while (count := self._load_processes.count("subscribed")) < self._run.connections:
                 self._report(what, count / self._run.connections)
@@ -209,7 +211,7 @@ class _Steps:
         return False
 
     async def _until_live(self, patience: float) -> bool:
-        """Wait until all are back, have what they missed, and no replay is active."""
+        """Wait until all clients have all records and no replay is active; False on timeout."""
         with trio.move_on_after(patience):
             if not await self._until_subscribed("reconnecting", patience):
                 return False
@@ -250,7 +252,7 @@ class _Steps:
             self._samples.append(
                 Sample(
                     at=time.monotonic() - begun,
-                    # A load process whose core is full may have sent no status for a second.
+                    # A load process on a full core may have sent no status since the last sample.
                     delivered=(count - received) / (now - last) if now > last else 0.0,
                     p50=max((p50 for p50, _ in latencies), default=None),
                     p99=max((p99 for _, p99 in latencies), default=None),
@@ -267,18 +269,19 @@ _BASELINE_SECONDS: Final = 5.0
 
 @attrs.frozen
 class Testbed:
-    """A broker for a number of runs. `broker`: its name in reports."""
+    """The broker and the processes' resources for several runs."""
 
     broker: str
+    """The name of the broker in reports."""
     _brokers: str
     _place: RunEnvironment
     _options: Options
 
     async def measure(self, run: Run, *, baseline: bool) -> Measured:
-        """Measure a run; with `baseline`, between two of the baseline.
+        """Measure a run; with `baseline`, also the baseline before and after the run.
 
         Raises:
-            BenchFailed: something is missing or has exited.
+            BenchFailed: a program is missing, or a process has exited.
         """
         baselines = [await self._baseline(run, "baseline before")] if baseline else []
         async with self._server(run) as target:
@@ -308,7 +311,7 @@ class Testbed:
             yield target
 
     async def _baseline(self, run: Run, label: str) -> Measurement:
-        """Measure the baseline under the same load: as many messages per second per connection."""
+        """Measure the baseline with the run's number of messages per second and connection."""
         directory, cores = self._place.directory, self._options.cores
         rate = run.rate * reach(
             run.workload, names_for(run.workload, self._options.catalogue_file), run.connections
@@ -328,7 +331,7 @@ class Testbed:
 
 @asynccontextmanager
 async def open_testbed(options: Options, progress: Progress) -> AsyncIterator[Testbed]:
-    """Start what all runs need.
+    """Start the broker and create the topics.
 
     Raises:
         BenchFailed: there is no broker.

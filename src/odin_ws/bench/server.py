@@ -25,20 +25,20 @@ __all__ = ["Cores", "Target", "Usage", "busy_seconds", "open_server", "pinned", 
 
 _POLL_SECONDS = 0.05
 
-# A server whose core is used by others still responds in this time.
+# Timeout of a request to the ops port, also if other processes use the server's core.
 _ANSWER_SECONDS = 30
 
 
 @attrs.frozen
 class Cores:
-    """Cores for the server and for everything else; empty: any."""
+    """Cores for the server and for all other processes; an empty list means any core."""
 
     server: Sequence[int] = ()
     others: Sequence[int] = ()
 
     @classmethod
     def split(cls) -> Cores:
-        """Reserve the first core for the server, if there are two and `taskset`."""
+        """Return the first core for the server, if the machine has two cores and `taskset`."""
         first, *others = sorted(os.sched_getaffinity(0))
         if not others or shutil.which("taskset") is None:
             return cls()
@@ -48,7 +48,8 @@ class Cores:
     def beside(cls, pids: Sequence[int]) -> Cores:
         """Return the cores that these processes do not run on; any if they may run on all.
 
-        Raises BenchFailed if one has exited.
+        Raises:
+            BenchFailed: a process has exited.
         """
         try:
             taken = {core for pid in pids for core in psutil.Process(pid).cpu_affinity()}
@@ -58,7 +59,7 @@ class Cores:
 
 
 def pinned(cores: Sequence[int]) -> list[str]:
-    """Return the words before a command that pin it to these cores."""
+    """Return the prefix of a command that pins the program to these cores."""
     return ["taskset", "-c", ",".join(map(str, cores))] if cores else []
 
 
@@ -72,16 +73,15 @@ class Usage:
 
 @attrs.frozen
 class Target:
-    """A server's WebSocket endpoint. `pids`: its processes, whose children count too.
-
-    `ops`: the URL of its ops pages, if known.
-    """
+    """A server's WebSocket endpoint."""
 
     host: str
     port: int
     path: str
     pids: tuple[int, ...]
+    """The server's processes; their children count too."""
     ops: str | None = None
+    """The URL of the ops pages; None if unknown."""
 
     async def metric(self, *names: str) -> list[float] | None:
         """Return the values of metrics without labels; None if they cannot be read."""
@@ -93,7 +93,11 @@ class Target:
         return [float(found[name]) for name in names]
 
     def usage(self) -> Usage:
-        """Return the usage of its processes. Raises BenchFailed if one has exited."""
+        """Return the usage of the server's processes.
+
+        Raises:
+            BenchFailed: a process has exited.
+        """
         cpu, rss = 0.0, 0
         try:
             for pid in self.pids:
@@ -124,7 +128,8 @@ async def until_ready(
     """Wait until a child process is ready.
 
     Raises:
-        BenchFailed: it exited or was not ready in time; with the end of its log.
+        BenchFailed: the process exited or was not ready in time; the message has the end of its
+            log.
     """
     with trio.move_on_after(seconds):
         while True:
@@ -136,14 +141,14 @@ async def until_ready(
     raise BenchFailed(f"not ready after {seconds:g} s; the end of its log:\n{process.tail()}")
 
 
-# Two seconds on an idle machine; the rest is for a busy one.
+# Timeout of the start, which takes 2 s on an idle machine.
 _READY_SECONDS = 30
 _ANSWER_SECONDS = 2
 _STOP_SECONDS = 20
 
 _COMMAND = (sys.executable, "-m", "odin_ws", "serve")
 
-# Prefixes of settings: those of this process's environment do not apply to the server.
+# Prefixes of settings. The server does not inherit this process's settings.
 _OURS = ("KAFKA_", "WS_", "LOG_")
 
 
@@ -154,7 +159,7 @@ async def open_server(
     """Run a server on free ports, with only these settings.
 
     Raises:
-        BenchFailed: it exited or was not ready in time; with the end of its log.
+        BenchFailed: the server exited or was not ready in time; the message has the end of its log.
     """
     port, ops_port = free_ports(2)
     others = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}

@@ -1,12 +1,13 @@
-"""States: connections that have received the same have the same result for the next batch.
+"""States: connections that have received equal messages have the same result for a batch.
 
-A batch is checked message by message for the first connection that gets it. Others that have the
-same subscriptions, filter, last offsets and last numbers have the same *state*: if the batch was
-right for the first one, it is right for them, and its positions and latencies are noted without
-checks. Otherwise a core checks some million messages a second, half of what the server sends.
+A batch is checked message by message for the first connection that receives it. Other connections
+with equal subscriptions, filter, last offsets and last numbers have the same *state*: if the batch
+was right for the first connection, it is right for the others, and its positions and latencies are
+noted without checks. Without states a core checks some million messages per second, half of the
+server's throughput.
 
-Two connections get one state by comparing all their offsets and numbers, or by the same batch after
-one state. A single message, a short batch or an error leave the state unknown.
+Two connections get the same state by a comparison of all their offsets and numbers, or by the same
+batch after the same state. A single message, a short batch or an error makes the state unknown.
 """
 
 from __future__ import annotations

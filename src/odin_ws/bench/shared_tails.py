@@ -1,7 +1,7 @@
-"""Decodes once what many connections receive alike: tails of compressed frames and batches.
+"""Decodes once the bytes that many connections receive: tails of compressed frames and batches.
 
-odin-ws sends a head per client, which has the sequence number, and a tail that all clients share. A
-known tail is found by comparing all its bytes. A new one is inflated by zlib, if compressed, and
+odin-ws sends each client a head with the sequence number, and a tail shared by all clients. A known
+tail is found by a comparison of all its bytes. A new tail is inflated by zlib, if compressed, and
 its messages are parsed.
 """
 
@@ -42,18 +42,18 @@ OFFSET: Final = 1
 CHANNEL: Final = 2
 NUMBER: Final = 3
 PUBLISHED: Final = 4
-# Where `Tables` keeps the offset and the number of a message, for the connections of one kind.
+# Indices in `Tables` of the offset and the number of a message, for connections of one kind.
 SLOT: Final = 5
 PLACE: Final = 6
 FIELDS: Final = 7
 
-# The place of a tail follows from its ends and its length. When the buffer is full, all are
+# The place of a tail is a hash of its ends and its length. If the buffer is full, all tails are
 # dropped.
 _PLACES: Final = 1 << 14
 _TAIL_BYTES: Final = 32 << 20
 _MESSAGES: Final = 1 << 18
 
-# Limit of a tail's inflated size; a batch has 64 KiB and a message.
+# Limit of a tail's inflated size; a batch has 64 KiB and one more message.
 _TEXT_BYTES: Final = 1 << 20
 
 # The columns of a place in `Tails.places`.
@@ -61,14 +61,14 @@ _BEGIN: Final = 0
 _LENGTH: Final = 1
 _FIRST: Final = 2
 _COUNT: Final = 3
-# The kind of the first connection for which the tail was right, and that connection's state before
-# and after. See reader.py; TO_STATE is 0 if there was none.
+# The kind of the first connection for which the tail was right, and the connection's state before
+# and after the tail (shared_states.py). TO_STATE is 0 without such a connection.
 KIND: Final = 4
 FROM_STATE: Final = 5
 TO_STATE: Final = 6
 _COLUMNS: Final = 7
 
-# Compared before all bytes are.
+# A tail's hash covers four times this number of bytes at each end.
 _ENDS: Final = 8
 
 # RFC 7692, 7.2.2.
@@ -91,14 +91,14 @@ _PUBLISHED_FIELD: Final = np.frombuffer(b'"pub_us":', np.uint8)
 
 
 class Tails(NamedTuple):
-    """The known tails, and zlib. Shapes in brackets."""
+    """The known tails, and zlib. Shapes of arrays are in brackets."""
 
     places: Ints  # [places, _COLUMNS] where a tail begins, its length, its first message, …
     used: Ints  # [2] of `kept` and of `messages`
     kept: Bytes  # [any] concatenated tails
     messages: Ints  # [any, FIELDS]
-    text: Bytes  # [any] what a tail was inflated to
-    stream: Ints  # [_STREAM_WORDS] zlib's
+    text: Bytes  # [any] the inflated tail
+    stream: Ints  # [_STREAM_WORDS] the z_stream of zlib
     inflated: Ints  # [1] number of inflated tails, for tests
     inflate: Any
     reset: Any
@@ -135,7 +135,7 @@ def find_tail(
     tails: Tails,
     packed: bool,  # noqa: FBT001 -- numba has no keyword-only arguments
 ) -> tuple[int, int, int]:
-    """Return a tail's place, its first message in `tails.messages`, their number.
+    """Return a tail's place, its first message in `tails.messages`, and the number of messages.
 
     The number is 0 if the tail cannot be decoded.
     """
@@ -155,7 +155,7 @@ def find_tail(
         text = tails.text[: _inflate(tail, tails)]
     else:
         text = tail
-    # A message has at least its fields' names.
+    # A message has at least the names of its fields.
     if tails.used[0] + length > len(tails.kept) or tails.used[1] + len(text) // 16 > _MESSAGES:
         tails.used[:] = 0
         tails.places[:] = 0
@@ -172,7 +172,7 @@ def find_tail(
 
 @compiled
 def _place(tail: Bytes) -> int:
-    """Return the place of a tail, by its ends and its length."""
+    """Return the place of a tail, computed from its ends and its length."""
     mixed = np.uint64(len(tail))
     for number in range(min(_ENDS * 4, len(tail))):
         mixed = (mixed ^ np.uint64(tail[number])) * np.uint64(1099511628211)

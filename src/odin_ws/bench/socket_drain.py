@@ -1,7 +1,7 @@
 """Reads all connections of an epoll set in compiled code; returns to Python for rare events.
 
-numba keeps compiled code as long as a function's own file is unchanged, also if the functions that
-it calls have changed: `rm src/odin_ws/bench/__pycache__/*.nb*` after changing one of those.
+numba reuses the code on disk while a function's own file is unchanged, also if a called function
+has changed: run `rm src/odin_ws/bench/__pycache__/*.nb*` after a change of a called function.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from odin_ws.bench.tables import LONGEST_FRAME, Bytes, Ints, Tables
 
 __all__ = ["NOBODY", "Ready", "drain"]
 
-# Size of a read: more than the kernel usually holds for a connection.
+# Size of a read in bytes: above the usual receive buffer of a connection.
 _CHUNK: Final = 256 * 1024
 
-# Ready connections per epoll_wait.
+# Maximum number of ready connections per epoll_wait.
 _EVENTS: Final = 1024
 
-# A descriptor that Python handles.
+# The owner of a descriptor that Python handles.
 NOBODY: Final = -1
 
 _CLOCK_REALTIME: Final = 0
@@ -53,7 +53,7 @@ class Calls(NamedTuple):
 
     @classmethod
     def of_libc(cls) -> Calls:
-        """Return those of this process."""
+        """Return the system functions of this process."""
         libc = ctypes.CDLL(None)
         return cls(
             CFunction(libc.epoll_wait, int32(int32, uintp, int32, int32)),
@@ -63,7 +63,7 @@ class Calls(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """An epoll set, buffers, and the owner of each descriptor. Shapes in brackets."""
+    """An epoll set, buffers, and the owner of each descriptor. Shapes of arrays are in brackets."""
 
     calls: Calls
     epoll: int
@@ -75,7 +75,10 @@ class Ready(NamedTuple):
 
     @classmethod
     def empty(cls, epoll: int, descriptors: int) -> Ready:
-        """Return buffers for an epoll set of descriptors below this number, without owners."""
+        """Return buffers for an epoll set without owners.
+
+        `descriptors`: the upper bound of descriptors.
+        """
         return cls(
             calls=Calls.of_libc(),
             epoll=epoll,
@@ -91,8 +94,8 @@ class Ready(NamedTuple):
 def drain(ready: Ready, tables: Tables, until_us: int) -> int:
     """Read connections until Python is needed or until a time (epoch us).
 
-    Returns how many descriptors in `ready.attention` are for Python: those without an owner, and
-    those that have ended. `tables.other_frames` is for Python too.
+    Returns the number of descriptors in `ready.attention` for Python: descriptors without an owner,
+    and of ended connections. Python also handles `tables.other_frames`.
     """
     attention = 0
     other_frames = tables.other_frames
@@ -106,7 +109,7 @@ def drain(ready: Ready, tables: Tables, until_us: int) -> int:
         for number in range(count):
             descriptor = ready.events[number].descriptor
             connection = ready.owner[descriptor]
-            # The next read must find room for all its frames.
+            # Stop if `other_frames` lacks room for all frames of the next read.
             if len(other_frames.text) - other_frames.used[0] < len(ready.arena):
                 break
             if connection == NOBODY or not _read(descriptor, connection, ready, tables):

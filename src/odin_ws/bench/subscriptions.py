@@ -1,4 +1,4 @@
-"""The subscriptions of a benchmark and how popular channels are: the same in all processes."""
+"""The subscriptions of a benchmark and the popularity of channels: equal in all processes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from odin_ws.bench.workload import Names, Workload
 
 __all__ = ["Subscription", "popularity", "reach", "subscriptions"]
 
-# Any value; all processes must use the same.
+# The seed of random numbers; all processes must use the same value.
 _SEED = 1
 
-# Enough samples for a mean.
+# Number of samples for the mean.
 _SAMPLE = 500
 
 
 class Subscription(NamedTuple):
-    """The names that one connection subscribes to, and the numbers of its channels, ascending."""
+    """The names that one connection subscribes to, and the ascending numbers of their channels."""
 
     names: list[str]
     channels: NDArray[np.int64]
@@ -33,11 +33,11 @@ def popularity(workload: Workload) -> NDArray[np.float64]:
 
 
 def subscriptions(workload: Workload, names: Names, connections: int) -> list[Subscription]:
-    """Return the subscription of each connection; the same ones each time."""
+    """Return the subscription of each connection; equal in each call."""
     if workload.everything:
         return [Subscription(["*.*"], np.arange(workload.channels))] * connections
     random = np.random.default_rng(_SEED)
-    # The smallest of exponential times with these rates: a draw without replacement.
+    # The channels with the smallest exponential times of these rates: a draw without replacement.
     shares = popularity(workload)
     every = round(1 / workload.patterned) if workload.patterned else 0
     found = []
@@ -52,7 +52,11 @@ def subscriptions(workload: Workload, names: Names, connections: int) -> list[Su
 def _subscription(
     workload: Workload, names: Names, chosen: NDArray[np.int64], turn: int | None
 ) -> Subscription:
-    """Return a subscription; in turn, a pattern that matches the first channel replaces it."""
+    """Return a subscription to the channels `chosen`.
+
+    With `turn` a pattern that matches the first channel replaces it: `{token}.*` if `turn` is even,
+    `*.{category}` if odd.
+    """
     asked = [names.channel(int(channel)) for channel in chosen]
     if turn is None:
         return Subscription(asked, np.sort(chosen))

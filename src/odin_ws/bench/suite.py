@@ -41,7 +41,7 @@ _MILLION: Final = attrs.evolve(_STEADY, label="1,000 x 1,000/s", rate=1000)
 _TWELVE: Final = Run(
     "12,000 x 20/s", connections=12_000, connect_rate=3000, rate=20, stream_first=True, warmup=5
 )
-# By Zipf's law a subscriber gets one record in six: 5 per second of these.
+# By Zipf's law a subscriber receives one record in six, here 5 records per second.
 _TOKENS: Final = Run("tokens", workload=TOKENS, rate=30)
 _BYTES: Final = SCENARIOS["bytes"].runs
 _BATCHES: Final = attrs.evolve(_BYTES[-1], label="1,000 x 2,000/s", rate=2000)
@@ -88,7 +88,7 @@ CASES: Final[Mapping[str, Sequence[Case]]] = {
         Case("1,000 x 2,000/s, batches, deflate", (_shorter(_BATCHES, 8),), throughput(2e6, 200)),
         Case(
             "1,000 x 60/s, 20 of 10,000 channels",
-            # As many messages as 12,000 connections get at 5 per second.
+            # The total of 12,000 connections with 5 messages per second each.
             (_shorter(attrs.evolve(_TOKENS, rate=360), 8),),
             cpu_and_latency(2),
             baseline=True,

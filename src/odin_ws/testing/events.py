@@ -1,6 +1,7 @@
 """Generates events like the Odin platform's, or by a catalogue's rules; same seed, same events.
 
-Time comes from the caller and chance from the seed, so nothing here reads a clock.
+The module reads no clock and no other source of randomness: the caller passes the time and the
+seed.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ _NAMES: Final = (
     *("BALDR", "NJORD", "SKADI", "YMIR"),
 )
 
-# How often an event type occurs in one round of the deck; once by default. Trades and their
-# consequences are most of the platform's traffic.
+# Occurrences of an event type in one round of the deck; 1 by default. Trades and their consequences
+# are most of the platform's traffic.
 _SHARES: Final[Mapping[str, int]] = {
     "TRADE_EXECUTED": 8,
     "BUY_COMPLETED": 5,
@@ -43,7 +44,7 @@ _SHARES: Final[Mapping[str, int]] = {
 # Enough that wallets meet again, and few enough to be remembered.
 _WALLETS: Final = 60
 
-# One step of the price, as the standard deviation of its logarithm: some 4% over 100 trades.
+# Standard deviation of the logarithm of one price step: some 4% over 100 trades.
 _VOLATILITY: Final = 0.004
 
 _SUPPLY: Final = 21_000_000
@@ -92,9 +93,10 @@ class EventGenerator:
         self._deck: list[str] = []
 
     def event(self, token: str, event_type: str, now_us: int) -> Event:
-        """An event of this type; `now_us`: epoch microseconds, passed on as `data.pub_us`.
+        """Return an event of this type; `now_us`: epoch microseconds, the event's `data.pub_us`.
 
-        Raises KeyError for a token or event type that is none of the generator's.
+        Raises:
+            KeyError: the token or the event type is unknown to the generator.
         """
         topic = self._catalogue.event_types[event_type]
         data = self._data(self._tokens[token], event_type)
@@ -103,14 +105,14 @@ class EventGenerator:
         return Event(topic.name, encode_key(token, topic.key), encode_value(value, topic.value))
 
     def next(self, now_us: int) -> Event:
-        """An event of the next type for some token; `now_us` as in `event`."""
+        """Return an event of the next type for a token; `now_us` as in `event`."""
         if not self._deck:
             weights = {**_SHARES, **self._catalogue.demo.weights}
             types = self._catalogue.event_types
             self._deck = [name for name in types for _ in range(weights.get(name, 1))]
             self._random.shuffle(self._deck)
         place = bisect(self._weights, self._random.random() * self._weights[-1])
-        # The product may round up to the last weight itself.
+        # The product may be rounded up to the last weight.
         token = self._names[min(place, len(self._names) - 1)]
         return self.event(token, self._deck.pop(), now_us)
 
@@ -124,7 +126,7 @@ class EventGenerator:
 
 
 class _Token:
-    """The state of one token, which its next events continue."""
+    """The state of one token, from which its next events continue."""
 
     def __init__(self, name: str, random: Random, wallets: Sequence[str]) -> None:
         self.name = name
@@ -140,7 +142,7 @@ class _Token:
         self.favorites = random.randint(0, 500)
         self.renamed = 0
         self.balances: dict[str, float] = {}
-        # The last values by a catalogue's rules; event types share fields of one name.
+        # The last values by a catalogue's rules; event types share fields of the same name.
         self.fields: dict[str, Scalar] = {}
 
     def wallet(self) -> str:
@@ -150,11 +152,11 @@ class _Token:
         return f"{self.random.getrandbits(256):064x}"
 
     def amount(self) -> float:
-        """Of tokens; most are small and few are very large."""
+        """Return an amount of tokens; most amounts are small and a few are very large."""
         return round(self.random.lognormvariate(5, 1.5), 2)
 
     def trade(self) -> Data:
-        """Move the price and trade at it."""
+        """Move the price, and return the data of a trade at the new price."""
         self.price *= self.random.lognormvariate(0, _VOLATILITY)
         amount = self.amount()
         self.trades += 1
@@ -292,7 +294,7 @@ def _trending(token: _Token) -> Data:
 def _balance_updated(token: _Token) -> Data:
     wallet = token.wallet()
     before = token.balances.get(wallet, 0.0)
-    # A wallet spends no more than it has.
+    # A wallet spends no more than its balance.
     change = max(token.random.choice((1, -1)) * token.amount(), -before) or token.amount()
     token.balances[wallet] = balance = round(before + change, 2)
     return {"balance": balance, "change": round(change, 2), "wallet": wallet}
@@ -304,7 +306,7 @@ def _transfer(token: _Token) -> Data:
 
 
 def _unknown(token: _Token) -> Data:
-    """Of another domain's event types nothing is known but that they happen."""
+    """Return the data of an event type of another domain without a rule: a random number."""
     return {"value": round(token.random.random(), 6)}
 
 
@@ -345,5 +347,5 @@ def _wallet(random: Random) -> str:
 
 
 def _digits(value: float) -> float:
-    """Six significant digits: prices span many magnitudes."""
+    """Return a value with six significant digits: prices span many magnitudes."""
     return float(f"{value:.6g}")

@@ -29,7 +29,7 @@ def read_slowly(client: ScenarioClient, bytes_per_second: float) -> None:
 
 
 def go_half_open(client: ScenarioClient) -> None:
-    """Lose a client's network without a word: both sides still have a connection, but no bytes."""
+    """Drop all further bytes of a client's connection; both sides keep their end open."""
     client.stream.go_half_open()
 
 
@@ -40,7 +40,7 @@ def tear_next_frame(client: ScenarioClient, after: int = 3) -> None:
 
 @contextmanager
 def stalled_broker(scenario: Scenario, reason: str = "the broker is away") -> Iterator[None]:
-    """Let Kafka be away for the length of the block, for live reading and for replays."""
+    """Make Kafka unavailable during the block, for live reading and for replays."""
     scenario.source.lose_broker(reason)
     scenario.log_reader.fail(reason)
     try:
@@ -51,7 +51,7 @@ def stalled_broker(scenario: Scenario, reason: str = "the broker is away") -> It
 
 
 def cut_log(log: MemoryLog, record: Record) -> None:
-    """Delete a record and all later ones in its partition, as an unclean leader election does."""
+    """Delete a record and all later records of its partition, as an unclean election does."""
     log.truncate(record.topic, record.partition, record.offset)
 
 
@@ -62,9 +62,9 @@ def delete_log_before(log: MemoryLog, record: Record) -> None:
 
 @contextmanager
 def rebalanced(scenario: Scenario, *topics: str) -> Iterator[None]:
-    """Let a group take these topics from the instance for the length of the block.
+    """Assign these topics to another member of the group during the block.
 
-    The server closes their subscribers with 1012.
+    The server closes the subscribers of these topics with 1012.
     """
     scenario.source.revoke(*topics)
     try:

@@ -1,4 +1,4 @@
-"""A client that resumes: keeps its positions, and knows which records it should have received."""
+"""A client that resumes: stores its positions, and knows which records it must have received."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def key_of(record: Record) -> TopicPartition:
 
 
 def by_topic(positions: Positions) -> dict[str, dict[int, int]]:
-    """Return positions as the commands `resume` and `reconnect` have them."""
+    """Return positions in the form of the commands `resume` and `reconnect`."""
     found: dict[str, dict[int, int]] = defaultdict(dict)
     for key, offset in positions.items():
         found[key.topic][key.partition] = offset
@@ -42,11 +42,11 @@ def wanted(
     starts: Positions,
     catalogue: Catalogue | None = None,
 ) -> dict[TopicPartition, list[int]]:
-    """Return by partition the offsets of the records that match after `starts`, in order."""
+    """Return by partition the offsets of matching records after `starts`, in order."""
     topics = (catalogue or default_catalogue()).topics
     found: dict[TopicPartition, list[int]] = defaultdict(list)
     asked = set(patterns)
-    # Tests compare thousands of records for each client, and these have few tokens.
+    # Cached by token: tests compare thousands of records per client, with few different tokens.
     matching: dict[tuple[str, bytes | None], bool] = {}
     for record in records:
         channel = record.topic, record.key
@@ -63,7 +63,7 @@ def wanted(
 
 @attrs.define
 class Interest:
-    """A pattern, with the positions at which its subscription started and ended."""
+    """A pattern, with the positions at which the subscription to it started and ended."""
 
     pattern: str
     starts: dict[TopicPartition, int]
@@ -72,7 +72,10 @@ class Interest:
     def offsets(
         self, records: Collection[Record], catalogue: Catalogue | None = None
     ) -> Iterator[tuple[TopicPartition, int]]:
-        """Return partition and offset of its records; of partitions added later all are wanted."""
+        """Yield partition and offset of the matching records.
+
+        All records of partitions that were added after the start are included.
+        """
         topics = {key.topic for key in self.starts}
         places = {(one.topic, one.partition) for one in records if one.topic in topics}
         added = {TopicPartition(*place): -1 for place in places}
@@ -86,14 +89,14 @@ class Interest:
 class Follower:
     """A client that subscribes first, and resumes from its positions after each reconnect.
 
-    It follows docs/protocol.md over any number of connections to any instance; `check` then asserts
-    that it has received everything.
+    The client follows docs/protocol.md over any number of connections to any instance; `check` then
+    asserts that it has received all records.
 
     Args:
-        channels: What it subscribes to.
-        pause: Seconds between two reads.
-        keeps_ids: Whether it notices recreated topics by their ids.
-        catalogue: Of another domain.
+        channels: the channels to subscribe to.
+        pause: seconds between two reads.
+        keeps_ids: whether the client detects recreated topics by their ids.
+        catalogue: the catalogue of another domain; None for Odin's.
     """
 
     def __init__(
@@ -104,23 +107,23 @@ class Follower:
         catalogue: Catalogue | None = None,
     ) -> None:
         self.messages: list[dict[str, Any]] = []
-        """The messages of all its connections."""
+        """The messages of all connections."""
         self.items: list[dict[str, Any]] = []
-        """Everything that its last connection brought, in order."""
+        """All items of the last connection, in order."""
         self.positions: dict[TopicPartition, int] = {}
         """The offset of the last record of each partition."""
         self.topics: set[str] = set()
-        """The topics that it has positions of, also those without any partition."""
+        """The topics with positions, also topics without a partition."""
         self.ids: dict[str, str] = {}
         """The id of each topic."""
         self.lost: dict[TopicPartition, list[Span]] = defaultdict(list)
-        """The records that were reported as lost."""
+        """The ranges of offsets that the server reported as lost, by partition."""
         self.interests: list[Interest] = []
         """The acknowledged subscriptions, over all connections."""
         self.live = False
         """Whether the first command of this connection is acknowledged."""
         self.catching_up = False
-        """Whether a subscription with a start in the past is replayed beside others."""
+        """Whether a replay of one subscription runs beside live subscriptions."""
         self.pause = pause
         self._channels = channels
         self._keeps_ids = keeps_ids
@@ -131,14 +134,14 @@ class Follower:
 
     @property
     def channels(self) -> list[str]:
-        """The channels that it currently subscribes to."""
+        """The channels of the current subscriptions."""
         if not self.interests:
             return list(self._channels)
         return list({one.pattern: None for one in self.interests if one.ends is None})
 
     @property
     def closed(self) -> Closed | None:
-        """How the last connection ended; None while it is connected."""
+        """The end of the last connection; None while the client is connected."""
         return self._closed
 
     @property
@@ -148,7 +151,7 @@ class Follower:
         return self._client
 
     async def wait_closed(self) -> tuple[int, str]:
-        """Wait until the connection has ended and all of it is read; return code and reason."""
+        """Wait until the connection has ended and is read to its end; return code and reason."""
         with trio.fail_after(600):
             await self._ended.wait()
         assert self._closed
@@ -182,7 +185,7 @@ class Follower:
         await self.client.send(json.dumps({"type": kind, "data": data}))
 
     def break_off(self) -> None:
-        """End the connection as a network does."""
+        """End the connection without a close frame, as a network failure does."""
         client, self._client = self._client, None
         if client is not None:
             client.stream.break_off()
@@ -198,7 +201,7 @@ class Follower:
                 text = await client.websocket.get_message()
             except trio_websocket.ConnectionClosed as error:
                 if client is self._client:
-                    # Without a close frame the library makes none up.
+                    # Without a close frame the library reports no code.
                     said = error.reason
                     self._close(int(said.code) if said else 1006, (said and said.reason) or "")
                 return
@@ -248,15 +251,15 @@ class Follower:
                 for one in self.interests:
                     one.starts = {**moved, **one.starts}
             case "unsubscription_ack":
-                # In each partition all came up to here, and no more of it does.
+                # In each partition all records up to here have arrived, and no later record does.
                 for one in self.interests:
                     if one.ends is None and one.pattern in item["unsubscribed"]:
                         one.ends = dict(self.positions)
 
     def check(self, records: Collection[Record]) -> None:
-        """Assert that it received its part of `records`, once and in order, except lost ones.
+        """Assert that the client received its part of `records` once and in order, except losses.
 
-        The error lists by partition what is missing, duplicated or out of order.
+        The error lists by partition the missing, duplicated and disordered offsets.
         """
         assert self.interests, "nothing was subscribed"
         got = offsets_of(self.messages, self._catalogue)

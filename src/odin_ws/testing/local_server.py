@@ -1,4 +1,4 @@
-"""A server on a free loopback port with a log in memory: for clients that are programs."""
+"""A server on a free loopback port with a log in memory, for clients that are programs."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ class LocalServer:
     """A running server."""
 
     url: str
-    """Where subscribers connect: `ws://127.0.0.1:41191/ws`."""
+    """The URL for subscribers: `ws://127.0.0.1:41191/ws`."""
 
     ops_url: str
-    """Where health and metrics are: `http://127.0.0.1:41192`."""
+    """The base URL of health and metrics: `http://127.0.0.1:41192`."""
 
     log: MemoryLog
-    """Its Kafka."""
+    """The log that stands for Kafka."""
 
     source: MemorySource
-    """How it reads the log; `lose_broker` and `find_broker` play an outage."""
+    """The live reader of the log; `lose_broker` and `find_broker` simulate an outage."""
 
     log_reader: MemoryLogReader
-    """How replays read the log; `fail` and `recover` play an outage."""
+    """The reader for replays; `fail` and `recover` simulate an outage."""
 
     catalogue: Catalogue
 
     def publish(self, token: str, category: str, data: Any = None, *, kind: str = "") -> Record:
-        """Append an event of a token to its category's topic."""
+        """Append an event of a token to the topic of a category; returns the record."""
         topic = self.catalogue.categories[category]
         event = {"type": kind or topic.events[0], "timestamp": 0, "data": data}
         return self.log.append(topic.name, token.encode(), json.dumps(event).encode())
@@ -62,8 +62,8 @@ async def open_local_server(
 ) -> AsyncIterator[LocalServer]:
     """Run a server for the length of the block, in real time.
 
-    `port`: for subscribers; 0 for any free port. Several servers may share a `log`, as instances
-    share a Kafka.
+    `port`: the port for subscribers; 0 for any free port. Several servers may share a `log`, as
+    instances share Kafka.
     """
     catalogue = catalogue or default_catalogue()
     log = log or MemoryLog(catalogue.topics, partitions)

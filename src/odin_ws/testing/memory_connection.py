@@ -11,12 +11,12 @@ from trio_util import AsyncValue
 __all__ = ["ClientStream", "MemoryTransport", "transport_pair"]
 
 
-# The default size of a read.
+# The default size of a read in bytes.
 _READ_BYTES: Final = 65_536
 
 
 class _Pipe:
-    """Bytes one way; holds at most `capacity`, like a kernel's socket buffers."""
+    """Bytes in one direction, at most `capacity`, like a kernel's socket buffers."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -63,23 +63,23 @@ class MemoryTransport:
         self._in = from_client
 
     def send_nowait(self, data: bytes | memoryview) -> int:
-        """Put what fits into the pipe."""
+        """Write the bytes that fit into the pipe; returns their number."""
         return self._out.put(data)
 
     async def wait_writable(self) -> None:
-        """Wait for room."""
+        """Wait until the pipe has room."""
         await trio.lowlevel.checkpoint()
         await self._out.wait_for_room()
 
     async def receive_now(self, max_bytes: int) -> bytes | None:
-        """Return available bytes, empty at the end, None if there are none yet."""
+        """Return available bytes, empty at the end, None if none has arrived yet."""
         await trio.lowlevel.checkpoint()
         if self._in.broken:
             raise trio.BrokenResourceError
         return self._in.take(max_bytes) if self._in.data or self._in.ended else None
 
     async def receive_some(self, max_bytes: int) -> bytes:
-        """Wait for bytes; empty at the end."""
+        """Wait for bytes and return them; empty at the end."""
         await trio.lowlevel.checkpoint()
         await self._in.wait_for_data()
         if self._in.broken:
@@ -96,10 +96,10 @@ class MemoryTransport:
         self._out.change()
 
     def close(self) -> None:
-        """End both directions.
+        """Close both directions.
 
-        As with TCP, unread bytes of the client make it a reset: the client does not get what it has
-        not read by then.
+        As with TCP, unread bytes of the client reset the connection: the client loses the bytes
+        that it has not read by then.
         """
         self._out.reset |= bool(self._in.data)
         self.send_eof()
@@ -118,11 +118,11 @@ class ClientStream(trio.abc.HalfCloseableStream):
         self._tear_after: int | None = None
 
     def throttle(self, bytes_per_second: float) -> None:
-        """Limit the bytes per second to the client from now on; 0 for none."""
+        """Limit the bytes per second to the client from now on; 0 for no limit."""
         self._bytes_per_second.value = bytes_per_second
 
     def go_half_open(self) -> None:
-        """From now on lose what either side sends, without a word to anybody."""
+        """Drop all further bytes of both sides, without an error at either."""
         self._half_open = True
 
     def tear(self, after: int) -> None:
@@ -130,7 +130,7 @@ class ClientStream(trio.abc.HalfCloseableStream):
         self._tear_after = after
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send all of it, waiting for room."""
+        """Send all of `data`; waits for room."""
         rest = memoryview(data)
         await trio.lowlevel.checkpoint()
         if self._half_open:
@@ -144,7 +144,7 @@ class ClientStream(trio.abc.HalfCloseableStream):
             rest = rest[self._out.put(rest) :]
 
     async def wait_send_all_might_not_block(self) -> None:
-        """Wait for room."""
+        """Wait until the pipe has room."""
         await self._out.wait_for_room()
 
     async def send_eof(self) -> None:
@@ -154,7 +154,7 @@ class ClientStream(trio.abc.HalfCloseableStream):
         self._out.change()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Wait for bytes; empty at the end."""
+        """Wait for bytes and return them; empty at the end."""
         await trio.lowlevel.checkpoint()
         await self._in.wait_for_data()
         if self._half_open:
@@ -164,13 +164,13 @@ class ClientStream(trio.abc.HalfCloseableStream):
         rate = self._bytes_per_second.value
         if rate == math.inf:
             return self._in.take(max_bytes or _READ_BYTES)
-        # The bytes of one second, or one byte if that takes longer.
+        # The bytes of one second, at least one byte.
         data = self._in.take(min(max_bytes or _READ_BYTES, max(1, int(rate))))
         await trio.sleep(len(data) / rate)
         return data
 
     async def aclose(self) -> None:
-        """Close as a process does that goes away: the server's writes fail from now on."""
+        """Close both directions; the server's writes fail from now on."""
         self.break_off()
         await trio.lowlevel.checkpoint()
 
@@ -183,6 +183,6 @@ class ClientStream(trio.abc.HalfCloseableStream):
 
 
 def transport_pair(capacity: int = 1 << 20) -> tuple[MemoryTransport, ClientStream]:
-    """Both ends of a connection; `capacity`: bytes the network holds towards the client."""
+    """Return both ends of a connection; `capacity`: bytes buffered towards the client."""
     to_client, from_client = _Pipe(capacity), _Pipe(1 << 20)
     return MemoryTransport(to_client, from_client), ClientStream(to_client, from_client)

@@ -1,4 +1,4 @@
-"""A partitioned log in memory, and the source that reads it."""
+"""A partitioned log in memory, and a source that reads it."""
 
 from __future__ import annotations
 
@@ -36,14 +36,13 @@ _V = TypeVar("_V")
 
 @attrs.define
 class _Partition:
-    """The records that are left, and the offset of the first of them.
-
-    `cuts`: the offset of each truncation so far.
-    """
+    """The records of a partition that are not deleted."""
 
     first: int = 0
+    """The offset of the first record."""
     records: list[Record] = attrs.field(factory=list)
     cuts: list[int] = attrs.field(factory=list)
+    """The offset of each truncation so far, in order of time."""
 
     @property
     def end(self) -> int:
@@ -51,10 +50,12 @@ class _Partition:
 
 
 class MemoryLog:
-    """Topics of `partitions` partitions each, with Kafka's offsets; kept until deleted.
+    """Topics of `partitions` partitions each, with Kafka's offsets. Records stay until deleted.
 
-    `ids`: the id of each topic. `changes` counts what moves a reader besides new records: topics
-    that were recreated, partitions that were added or truncated.
+    Attributes:
+        ids: the id of each topic.
+        changes: the number of changes that move a reader, besides new records: recreated
+            topics, added and truncated partitions.
     """
 
     def __init__(self, topics: Iterable[str], partitions: int = 12) -> None:
@@ -90,9 +91,10 @@ class MemoryLog:
         return record
 
     def delete_before(self, topic: str, partition: int, offset: int) -> None:
-        """Delete the records before `offset`, as retention does; others keep their offsets.
+        """Delete the records before `offset`, as retention does; other records keep their offsets.
 
-        Raises ValueError if the partition ends before `offset`.
+        Raises:
+            ValueError: the partition ends before `offset`.
         """
         there = self._log[TopicPartition(topic, partition)]
         if offset > there.end:
@@ -102,7 +104,7 @@ class MemoryLog:
         self._change()
 
     def add_partitions(self, topic: str, count: int) -> None:
-        """Add empty partitions to a topic; the first ones create it."""
+        """Add empty partitions to a topic; the first partitions create the topic."""
         self.ids.setdefault(topic, uuid.uuid4().hex)
         for _ in range(count):
             self._log[TopicPartition(topic, self._counts[topic])] = _Partition()
@@ -113,7 +115,7 @@ class MemoryLog:
     def recreate(self, topic: str, partitions: int | None = None) -> None:
         """Delete a topic and create it again: empty, with offsets from 0 and another id.
 
-        `partitions`: how many it has then; None: as many as before.
+        `partitions`: the new number of partitions; None: the same number.
         """
         count = self._counts.pop(topic)
         del self.ids[topic]
@@ -124,8 +126,10 @@ class MemoryLog:
     def truncate(self, topic: str, partition: int, offset: int) -> None:
         """Delete the records from `offset` on, as an unclean leader election does.
 
-        Records appended later have these offsets again. Raises ValueError where the partition has
-        no record at `offset`.
+        Records appended later have these offsets again.
+
+        Raises:
+            ValueError: the partition has no record at `offset`.
         """
         there = self._log[TopicPartition(topic, partition)]
         if not there.first <= offset < there.end:
@@ -136,24 +140,24 @@ class MemoryLog:
         self._change()
 
     def cuts(self) -> dict[TopicPartition, Sequence[int]]:
-        """The offsets at which each partition was truncated, the first truncation first."""
+        """Return the offset of each truncation, by partition and in order of time."""
         return {key: tuple(there.cuts) for key, there in self._log.items()}
 
     def bounds(self) -> dict[TopicPartition, Bounds]:
-        """What each partition has."""
+        """Return the first offset and the end of each partition."""
         return {key: Bounds(there.first, there.end) for key, there in self._log.items()}
 
     def ends(self) -> dict[TopicPartition, int]:
-        """The offset of each partition's next record."""
+        """Return the offset of each partition's next record."""
         return {key: there.end for key, there in self._log.items()}
 
     @property
     def records(self) -> list[Record]:
-        """Every record that is left, by partition."""
+        """Return all records that are not deleted, by partition."""
         return [record for there in self._log.values() for record in there.records]
 
     def first_since(self, timestamp: int) -> dict[TopicPartition, int]:
-        """The offset of each partition's first record of `timestamp` (epoch ms) or later."""
+        """Return each partition's first offset with a `timestamp` (epoch ms) or a later one."""
         found: dict[TopicPartition, int] = {}
         for key, there in self._log.items():
             young = (one.offset for one in there.records if one.timestamp >= timestamp)
@@ -163,7 +167,7 @@ class MemoryLog:
         return found
 
     def read(self, positions: dict[TopicPartition, int], maximum: int | None) -> list[Record]:
-        """Records from `positions` on, at most `maximum`; moves the positions past them."""
+        """Return records from `positions` on, at most `maximum`; moves the positions past them."""
         found: list[Record] = []
         for key, start in positions.items():
             there = self._log[key]
@@ -179,7 +183,7 @@ class MemoryLog:
         await self._changed.wait()
 
     def wake(self) -> None:
-        """Let the readers look again."""
+        """Wake all waiting readers, which then read again."""
         self._change()
 
     def _change(self) -> None:
@@ -190,7 +194,12 @@ class MemoryLog:
 class MemorySource:
     """Reads a MemoryLog from its end, at most `rate` records per second (0: unlimited).
 
-    `history_seconds` and `history_records`: limits of the history that is read first.
+    Args:
+        log: the log.
+        rate: records per second; 0 for no limit.
+        batch: maximum number of records per read.
+        history_seconds: maximum age of the history that is read first.
+        history_records: maximum number of its records.
     """
 
     def __init__(
@@ -212,14 +221,14 @@ class MemorySource:
         self._started = False
         self._revoked: frozenset[TopicPartition] = frozenset()
         self._stopped_at: dict[TopicPartition, int] = {}
-        # As of the last assignment.
+        # The state of the log at the last assignment.
         self._changes = 0
         self._assigned_without: frozenset[TopicPartition] = frozenset()
         self._ids: dict[str, str] = {}
         self._cuts: dict[TopicPartition, Sequence[int]] = {}
 
     def lose_broker(self, reason: str = "the broker is away") -> None:
-        """From now on play a source whose broker is away: a feed that is not live, no records."""
+        """Simulate the loss of the broker: the feed is not live, and no records arrive."""
         self._broker_there.value = False
         self._tell(reason)
 
@@ -229,7 +238,7 @@ class MemorySource:
         self._tell()
 
     def revoke(self, *topics: str) -> None:
-        """From now on play a member of a group that a rebalance took these topics from."""
+        """Simulate a rebalance that assigns these topics to another member of the group."""
         revoked = {key for key in self._log.bounds() if key.topic in topics}
         self._revoked |= revoked
         self._log.wake()
@@ -265,7 +274,7 @@ class MemorySource:
                 await trio.sleep(bucket.seconds_until_full())
 
     async def _wait_beyond(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Wait until there are other records, partitions or changes than those at `positions`."""
+        """Wait for records, partitions or changes other than those at `positions`."""
         while (
             self._log.changes == self._changes
             and self._revoked == self._assigned_without
@@ -292,7 +301,7 @@ class MemorySource:
     async def _read_some(
         self, offset_tracker: OffsetTracker, channel: trio.MemorySendChannel[Item], maximum: int
     ) -> int:
-        """Hand on at most `maximum` records; returns how many it were."""
+        """Deliver at most `maximum` records; returns their number."""
         while not self._broker_there.value:
             await self._broker_there.wait_value(bool)
         assignment = self._moved(offset_tracker)
@@ -323,7 +332,7 @@ class MemorySource:
             if key not in offset_tracker.next
         }
         if not (gone or reasons or new):
-            # Such as a truncation beyond where we are.
+            # For example a truncation at an offset above the position.
             self._noted(Assignment({}), {})
             return None
         resets = {key: to for key, (_, to) in reasons.items()}

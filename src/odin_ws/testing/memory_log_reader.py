@@ -26,9 +26,12 @@ _RECREATED: Final = "the topic was recreated"
 
 
 class MemoryLogReader:
-    """A MemoryLog's past, as an LogReader in batches of `batch` records at most.
+    """A LogReader of a MemoryLog.
 
-    `seconds`: how long each batch takes. `records_read`: the number of records read so far.
+    Attributes:
+        batch: maximum number of records per batch.
+        seconds: the delay of each batch.
+        records_read: the number of records read so far.
     """
 
     def __init__(self, log: MemoryLog, batch: int = 500, seconds: float = 0) -> None:
@@ -41,7 +44,7 @@ class MemoryLogReader:
         self._failing: Collection[str] | None = None
 
     def hold(self) -> None:
-        """Block all reads from now on, running ones before their next batch."""
+        """Block all reads from now on; running reads block before their next batch."""
         self._free.value = False
 
     def release(self) -> None:
@@ -51,18 +54,18 @@ class MemoryLogReader:
     def fail(
         self, reason: str = "the broker is away", topics: Collection[str] | None = None
     ) -> None:
-        """Raise LogUnavailable from now on, also from running reads.
+        """Let all reads raise LogUnavailable from now on, also running reads.
 
-        `topics`: only for reads of one of these.
+        `topics`: only reads of one of these topics.
         """
         self._failure, self._failing = reason, topics
 
     def recover(self) -> None:
-        """Answer again."""
+        """End the effect of `fail`."""
         self._failure = None
 
     async def run(self) -> None:
-        """See LogReader: there is nothing to do."""
+        """See LogReader; does nothing."""
         await trio.sleep_forever()
 
     async def bounds(
@@ -81,7 +84,7 @@ class MemoryLogReader:
         self, topics: Collection[str], timestamp: int, topic_ids: Mapping[str, str] = NO_IDS
     ) -> dict[TopicPartition, int]:
         """See LogReader."""
-        # As of the request: the answer of a broker is old when it arrives.
+        # The state at the time of the request: a broker's response is out of date when it arrives.
         found = self._log.first_since(timestamp)
         await self._turn(topics)
         for topic in topics:
@@ -99,7 +102,7 @@ class MemoryLogReader:
             yield batches
 
     def _is_recreated(self, topic: str, topic_ids: Mapping[str, str]) -> bool:
-        """Whether the topic was recreated since the caller learned its id."""
+        """Return whether the topic was recreated since the caller read its id."""
         topic_id = self._log.ids.get(topic)
         return topic_id is not None and topic_ids.get(topic, topic_id) != topic_id
 

@@ -47,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Run every test with a scenario in virtual time, without a clock fixture."""
+    """Run each test with a scenario in virtual time, without a clock fixture."""
     if isinstance(item, pytest.Function) and "odin_scenario" in item.fixturenames:
         item.add_marker(pytest.mark.trio(run=_run_in_virtual_time), append=False)
 
@@ -55,7 +55,10 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def _run_in_virtual_time(
     main: Callable[..., Awaitable[Any]], *args: Any, clock: Clock | None = None, **options: Any
 ) -> Any:
-    """Called by pytest-trio instead of trio.run; `clock`: the test's own clock fixture, if any."""
+    """Run a test; pytest-trio calls this instead of trio.run.
+
+    `clock`: the test's own clock fixture, if any.
+    """
     import trio
     from trio.testing import MockClock
 
@@ -64,7 +67,7 @@ def _run_in_virtual_time(
 
 @pytest.fixture
 def odin_settings(request: pytest.FixtureRequest) -> Settings:
-    """The settings of the nearest marker `odin_settings`, over the defaults."""
+    """Return the settings of the nearest marker `odin_settings`, over the defaults."""
     from odin_ws.settings import Settings
 
     marker = request.node.get_closest_marker("odin_settings")
@@ -73,7 +76,7 @@ def odin_settings(request: pytest.FixtureRequest) -> Settings:
 
 @pytest.fixture
 def odin_catalogue() -> Catalogue:
-    """The catalogue of the servers: Odin's. A conftest.py overrides it for another domain."""
+    """Return the servers' catalogue: Odin's. A conftest.py overrides it for another domain."""
     from odin_ws.catalogue import default_catalogue
 
     return default_catalogue()
@@ -83,7 +86,7 @@ def odin_catalogue() -> Catalogue:
 async def odin_scenario(
     odin_settings: Settings, odin_catalogue: Catalogue
 ) -> AsyncIterator[Scenario]:
-    """A running server in memory, in virtual time; it drains after the test."""
+    """Yield a running server in memory, in virtual time; the server drains after the test."""
     from odin_ws.testing.scenario import open_scenario
 
     async with open_scenario(odin_settings, catalogue=odin_catalogue) as scenario:
@@ -94,7 +97,7 @@ async def odin_scenario(
 async def odin_server(
     odin_settings: Settings, odin_catalogue: Catalogue
 ) -> AsyncIterator[LocalServer]:
-    """A running server on a loopback port, in real time."""
+    """Yield a running server on a loopback port, in real time."""
     from odin_ws.testing.local_server import open_local_server
 
     async with open_local_server(odin_settings, catalogue=odin_catalogue) as server:

@@ -16,7 +16,7 @@ __all__ = ["LOOPBACK", "answers_kafka", "free_ports", "is_free", "known_brokers"
 
 LOOPBACK = "127.0.0.1"
 
-# Timeout of one attempt. A running broker responds in milliseconds, even a busy one.
+# Timeout of one attempt: a running broker responds in milliseconds, also under load.
 ATTEMPT_SECONDS = 2
 
 # Metadata, version 1, of all topics: the first request of every Kafka client. Its response lists
@@ -41,9 +41,9 @@ def free_ports(count: int) -> tuple[int, ...]:
 
 
 def is_free(port: int) -> bool:
-    """Whether a server can listen on this port."""
+    """Return whether a server can listen on this port."""
     with socket.socket() as sock:
-        # As servers do: connections of the one before, in TIME_WAIT, are no obstacle.
+        # Servers set the option too: connections of an earlier server may be in TIME_WAIT.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             sock.bind((LOOPBACK, port))
@@ -58,7 +58,7 @@ async def answers_kafka(port: int) -> bool:
 
 
 async def known_brokers(port: int) -> frozenset[int]:
-    """Return the node ids that the broker on this port lists as ready; none if it is silent."""
+    """Return the node ids that the broker on this port lists as ready; empty if it is silent."""
     with trio.move_on_after(ATTEMPT_SECONDS):
         try:
             async with await trio.open_tcp_stream(LOOPBACK, port) as stream:
@@ -88,7 +88,7 @@ def _broker_ids(answer: bytes) -> Iterator[int]:
     for _ in range(brokers):
         node, host = _BROKER.unpack_from(answer, place)
         place += _BROKER.size + host + _PORT_BYTES
-        # A rack that is null has the length -1.
+        # A null rack has the length -1.
         rack = max(0, _LENGTH.unpack_from(answer, place)[0])
         place += _LENGTH.size + rack
         yield node

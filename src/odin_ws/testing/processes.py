@@ -1,4 +1,4 @@
-"""A child process that is started, signalled and ended as often as its owner likes."""
+"""A child process that can be started, signalled and ended several times."""
 
 from __future__ import annotations
 
@@ -17,25 +17,28 @@ if TYPE_CHECKING:
 
 __all__ = ["ChildProcess"]
 
-# After SIGKILL only the kernel has work left; longer than this means a process stuck in it.
+# Timeout after SIGKILL, after which a process is stuck in the kernel.
 KILLED_SECONDS = 5
 
-# Waits for the end of its input, and kills the process with this number unless a line came before.
-# The kernel's own way (PR_SET_PDEATHSIG) ends a process with the thread that started it, and Trio
-# starts processes in threads that end after ten idle seconds.
+# The guard: waits for the end of its input, and kills the process with this id unless it has read a
+# line. PR_SET_PDEATHSIG would end a process with the thread that started it, and Trio starts
+# processes in threads that end after ten idle seconds.
 GUARD = ("sh", "-c", 'read -r _ || kill -KILL "$0"')
 
-# Enough for a Java stack trace with the lines that led to it.
+# Lines of output in an error message: a Java stack trace and the lines before it.
 TAIL_LINES = 40
 
 
 class ChildProcess:
     """Runs `command` with its output appended to the file `log`.
 
-    The process does not outlive its owner, not even one that ends by SIGKILL: a guard, a process
-    of its own, then kills it.
+    The process does not outlive its owner, even if the owner ends by SIGKILL: another process, the
+    guard, then kills it.
 
-    `environ`: its environment; None for that of this process.
+    Args:
+        command: the program and its arguments.
+        log: the file for standard output and standard error.
+        environ: the environment; None for that of this process.
     """
 
     def __init__(
@@ -54,10 +57,10 @@ class ChildProcess:
 
     @property
     def pid(self) -> int:
-        """The number of the process that was started last.
+        """The id of the last started process.
 
         Raises:
-            RuntimeError: none was started.
+            RuntimeError: the process was never started.
         """
         if self._process is None:
             msg = f"{self._command[0]} was never started"
@@ -68,8 +71,8 @@ class ChildProcess:
         """Start the program.
 
         Raises:
-            RuntimeError: it is running already.
-            OSError: it cannot be run.
+            RuntimeError: the process is already running.
+            OSError: the program cannot be run.
         """
         if self.running:
             msg = f"{self._command[0]} is running already"
@@ -91,7 +94,7 @@ class ChildProcess:
         )
 
     async def _release_guard(self) -> None:
-        """End the guard of a process that has ended: its number may become another's."""
+        """End the guard of a process that has ended: another process may get its id."""
         guard, self._guard = self._guard, None
         if guard is None or guard.stdin is None:
             return
@@ -102,12 +105,12 @@ class ChildProcess:
             await guard.wait()
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal; nothing happens if the process is not running."""
+        """Send a signal; does nothing if the process is not running."""
         if self._process is not None:
             self._process.send_signal(number)
 
     def pause(self) -> None:
-        """Freeze it with SIGSTOP; nothing happens if the process is not running."""
+        """Freeze the process with SIGSTOP; does nothing if the process is not running."""
         self.signal(signal.SIGSTOP)
         if self.running:
             # Not stopped yet: its threads on other cores run for a moment and may respond. An exit
@@ -122,7 +125,7 @@ class ChildProcess:
         """Wait for the end; returns the exit status, which is -N after signal N.
 
         Raises:
-            RuntimeError: it was never started.
+            RuntimeError: the process was never started.
         """
         if self._process is None:
             msg = f"{self._command[0]} was never started"
@@ -132,7 +135,7 @@ class ChildProcess:
         return status
 
     async def end(self, grace: float) -> None:
-        """Ask it to end with SIGTERM, and kill it when it has not within `grace` seconds."""
+        """Send SIGTERM, and SIGKILL if the process has not ended within `grace` seconds."""
         if not self.running:
             await self._release_guard()
             return
@@ -144,10 +147,10 @@ class ChildProcess:
         await self.kill()
 
     async def kill(self) -> None:
-        """End it with SIGKILL.
+        """End the process with SIGKILL.
 
         Raises:
-            trio.TooSlowError: the kernel did not end it within `KILLED_SECONDS`.
+            trio.TooSlowError: the process had not ended within `KILLED_SECONDS`.
         """
         if self.running:
             self.signal(signal.SIGKILL)
@@ -165,6 +168,6 @@ class ChildProcess:
 
 @contextmanager
 def _appending(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file for a child to append to, and close it here once the child has it."""
+    """Open a file for a child to append to; closes this process's descriptor after the block."""
     with path.open("ab") as file:
         yield file

@@ -10,8 +10,8 @@ from odin_ws.catalogue import KeyFormat, ValueFormat
 
 __all__ = ["encode_key", "encode_value", "value_prefix"]
 
-# Confluent's wire format: a zero byte, and the id of a schema in 4 bytes. Readers that ask no
-# registry take any id.
+# Confluent's wire format: a zero byte, and the id of a schema in 4 bytes. Readers without a schema
+# registry accept any id.
 _SCHEMA_PREFIX: Final = b"\x00" + (1).to_bytes(4, "big")
 
 

@@ -34,10 +34,10 @@ from odin_ws.testing.memory_log_reader import MemoryLogReader
 
 __all__ = ["Closed", "Scenario", "ScenarioClient", "open_scenario"]
 
-# Virtual seconds after which a client that waits in vain gives up: tests fail instead of hanging.
+# Timeout of a waiting client in virtual seconds, so that tests fail instead of hanging.
 _PATIENCE: Final = 60
 
-# As acks give them, or with numbers for the partitions.
+# Positions in the form of acks, or with integers as partitions.
 Positions = Mapping[str, Mapping[Any, int]]
 
 Serve = Callable[[Transport, str], Awaitable[None]]
@@ -53,7 +53,7 @@ class Closed(Exception):
 
 
 class ScenarioClient:
-    """A WebSocket client; `stream` is its end of the wire."""
+    """A WebSocket client; `stream` is its end of the connection."""
 
     def __init__(self, websocket: trio_websocket.WebSocketConnection, stream: ClientStream) -> None:
         self.websocket = websocket
@@ -69,7 +69,7 @@ class ScenarioClient:
             raise _closed(error) from None
 
     async def command(self, kind: str, **data: Any) -> dict[str, Any]:
-        """Send a command and return its response; keeps messages that arrive before."""
+        """Send a command and return its response; keeps messages that arrive before it."""
         await self.send(json.dumps({"type": kind, "data": data}))
         return await self.answer()
 
@@ -86,7 +86,7 @@ class ScenarioClient:
         return await self.command("unsubscribe", **data)
 
     async def message(self) -> dict[str, Any]:
-        """The next message, that is what carries a `seq`. Raises Closed."""
+        """Return the next message, an item with a `seq`. Raises Closed."""
         while not self._messages:
             await self._receive()
         return self._messages.pop(0)
@@ -108,7 +108,7 @@ class ScenarioClient:
         return not self._messages
 
     async def closed(self) -> Closed:
-        """Wait for the close, passing over messages."""
+        """Wait for the close and return it; drops messages."""
         try:
             while True:
                 await self._receive()
@@ -125,16 +125,20 @@ class ScenarioClient:
 
 
 def _closed(error: trio_websocket.ConnectionClosed) -> Closed:
-    """Convert the library's exception; 1006 if the connection ended without a close frame."""
+    """Return the library's exception as Closed; 1006 after an end without a close frame."""
     if error.reason is None:
         return Closed(1006, "")
     return Closed(int(error.reason.code), error.reason.reason or "")
 
 
 class Scenario:
-    """A running server. `log` is its Kafka; `service` is what operators see of it.
+    """A running server.
 
-    `source` and `log_reader` are its two ways to the log: each can be made to fail.
+    Attributes:
+        log: the log that stands for Kafka.
+        source: the live reader of the log, which can be made to fail.
+        log_reader: the reader for replays, which can be made to fail.
+        service: the service object, with the values of health and metrics.
     """
 
     def __init__(
@@ -156,7 +160,7 @@ class Scenario:
         self._upstream = Upstream(self.source, self.log_reader)
         self.service = build(settings, catalogue, self._upstream, canary=credential)
         self._credential = credential
-        # Tokens end by the wall clock, which virtual time does not move.
+        # Credentials expire by the wall clock, which virtual time does not advance.
         started = trio.current_time()
         self.service.server.authenticator.expiry.now = lambda: (
             time.time() + trio.current_time() - started
@@ -172,7 +176,7 @@ class Scenario:
         self._stopped = trio.Event()
 
     def stop(self) -> None:
-        """Begin to drain, as the first SIGTERM does."""
+        """Begin to drain, as after the first SIGTERM."""
         self._stop.set()
 
     async def drain(self) -> None:
@@ -181,17 +185,17 @@ class Scenario:
         await self._stopped.wait()
 
     def cancel(self) -> None:
-        """Stop at once, as the second signal does."""
+        """Stop at once, as after the second signal."""
         self._scope.cancel()
 
     def crash(self) -> None:
-        """Cut every connection without a close frame, as SIGKILL does."""
+        """Cut all connections without a close frame, as after SIGKILL."""
         for transport in self._transports:
             transport.close()
         self.cancel()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """The server's own task, from start to the end of its drain."""
+        """Run the server until its drain has ended."""
         service = self.service
         records, dispatched = open_record_channel()
         with self._scope:
@@ -203,14 +207,14 @@ class Scenario:
                 canary(service, self._credential, self.dial, trio.current_time),
             ):
                 await service.source_status.state.wait_value(SourceState.LIVE)
-                # The feed is live when the hub has been handed the end of the history, not read it.
+                # The feed is live before the hub has read the end of the history.
                 await service.hub.stream.history_loaded.wait()
                 task_status.started()
                 await self._stop.wait()
         self._stopped.set()
 
     def publish(self, token: str, category: str, data: Any = None, *, kind: str = "") -> Record:
-        """Append an event of a token to its category's topic."""
+        """Append an event of a token to the topic of a category; returns the record."""
         topic = self._catalogue.categories[category]
         event = {"type": kind or topic.events[0], "timestamp": 0, "data": data}
         return self.log.append(topic.name, token.encode(), json.dumps(event).encode())
@@ -222,7 +226,11 @@ class Scenario:
         return stream
 
     async def attach(self, transport: Transport, peer: str = "memory") -> None:
-        """Give the server a connection. Raises ConnectionRefusedError once it accepts no more."""
+        """Pass a connection to the server.
+
+        Raises:
+            ConnectionRefusedError: the server accepts no more connections.
+        """
         await self._accepting.wait()
         if self._serve is None or self._server_nursery is None:
             raise ConnectionRefusedError
@@ -234,7 +242,10 @@ class Scenario:
     ) -> ScenarioClient:
         """Connect a WebSocket client. `capacity`: bytes that the network buffers for it.
 
-        `token`: its bearer token. Raises trio_websocket.ConnectionRejected.
+        `token`: its bearer token.
+
+        Raises:
+            trio_websocket.ConnectionRejected: the server rejected the handshake.
         """
         stream = await self.dial(capacity)
         websocket = await trio_websocket.wrap_client_stream(
@@ -247,7 +258,7 @@ class Scenario:
         return ScenarioClient(websocket, stream)
 
     async def accept(self, serve: Serve, nursery: trio.Nursery) -> None:
-        """The listener's part: take what `dial` brings until cancelled."""
+        """Pass the connections of `dial` to the server until cancelled, like a listener."""
         self._serve, self._server_nursery = serve, nursery
         self._accepting.set()
         try:
@@ -265,9 +276,9 @@ async def open_scenario(
     log: MemoryLog | None = None,
     credential: CanaryCredential | None = None,
 ) -> AsyncIterator[Scenario]:
-    """Run a server in memory for the length of the block; at its end the server drains.
+    """Run a server in memory for the length of the block; the server drains at its end.
 
-    Several scenarios may share a `log`, as instances share a Kafka. With a `credential` the server
+    Several scenarios may share a `log`, as instances share Kafka. With a `credential` the server
     has a canary.
     """
     settings = settings or Settings()

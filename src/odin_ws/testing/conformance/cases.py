@@ -1,4 +1,4 @@
-"""The conformance cases: what a client must send, and what the server sends."""
+"""The conformance cases: the commands that a client must send, and the server's responses."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["Case", "Delivery", "difference", "read_cases"]
 
 _CASES: Final = Path(__file__).with_name("cases.jsonl")
 
-# Fields that are compared completely; of others only the given parts.
+# Fields compared completely; in other fields only the given parts are compared.
 _WHOLE: Final = ("positions", "ids")
 
 
 @attrs.frozen
 class Delivery:
-    """A message that a client hands to its application."""
+    """A message that a client delivers to its application."""
 
     channel: str
     pos: str
@@ -38,11 +38,11 @@ class Case:
     subscription: Mapping[str, Any]
     """The fields of the client's `subscribe`."""
     steps: Sequence[Mapping[str, Any]]
-    """In order: `client`, what it must send; `server`, what it receives; `reject`, the HTTP status
-    of its next connection; `application`, what the application asks of the client; `end`, how the
-    connection ends."""
+    """In order: `client`, a command that the client must send; `server`, an item that the client
+    receives; `reject`, the HTTP status of the client's next connection; `application`, a request
+    of the application to the client; `end`, the end of the connection."""
     batches: bool = False
-    """It is about batches: a client that does not ask for them is not held to it."""
+    """Whether the case tests batches: a client that does not request batches skips the case."""
 
     @property
     def is_live(self) -> bool:
@@ -50,7 +50,7 @@ class Case:
         return any("application" in step for step in self.steps)
 
     def deliveries(self) -> list[Delivery]:
-        """The messages that the client must deliver: all except those with `drop`."""
+        """Return the messages that the client must deliver: all except those with `drop`."""
         return [
             Delivery(message["channel"], message["pos"])
             for step in self.steps
@@ -68,7 +68,7 @@ def _messages(item: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def read_cases() -> list[Case]:
-    """The cases, in the order of the file."""
+    """Return the cases, in the order of the file."""
     cases: list[tuple[Mapping[str, Any], list[Mapping[str, Any]]]] = []
     for line in _CASES.read_text("utf-8").splitlines():
         item = json.loads(line)
@@ -89,9 +89,9 @@ def read_cases() -> list[Case]:
 
 
 def difference(expected: object, got: object, where: str = "the command") -> str | None:
-    """Describe the difference of a client's command; None if equal.
+    """Return a description of the difference of a client's command; None if equal.
 
-    In a case null is "no field".
+    Null in a case stands for a missing field.
     """
     if not isinstance(expected, Mapping):
         return None if got == expected else f"{where} is {got!r}, not {expected!r}"

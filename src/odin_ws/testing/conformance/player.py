@@ -18,7 +18,7 @@ from odin_ws.testing.ports import LOOPBACK
 
 __all__ = ["Outcome", "Requests", "Result", "Run", "play_case"]
 
-# How long a client may take for its next command: more than the back-off after a few attempts.
+# Timeout of a client's next command: longer than the back-off after a few attempts.
 STEP_SECONDS: Final = 15.0
 
 _CUT: Final = "cut"
@@ -32,15 +32,15 @@ _REJECTION_HEADERS: Final = [
 ]
 
 Requests = trio.MemoryReceiveChannel[Mapping[str, Any]]
-"""What the application asks of the client: `{"subscribe": {…}}` or `{"unsubscribe": {…}}`."""
+"""The application's requests to the client: `{"subscribe": {…}}` or `{"unsubscribe": {…}}`."""
 
 Run = Callable[[str, Mapping[str, Any], Callable[[Delivery], None], Requests], Awaitable[None]]
-"""Runs a client: with the URL, the subscription, what to call with each message it hands on, and
-what the application asks for meanwhile."""
+"""Runs a client with the URL, the subscription, a callback for each delivered message, and the
+application's requests."""
 
 
 class Result(StrEnum):
-    """What became of a case."""
+    """The result of a case."""
 
     OK = "ok"
     FAILED = "failed"
@@ -49,11 +49,12 @@ class Result(StrEnum):
 
 @attrs.frozen
 class Outcome:
-    """What became of a case, and why if it is not ok."""
+    """The result of a case."""
 
     case: Case
     result: Result
     why: str = ""
+    """The reason of a failed or skipped case; empty if it is ok."""
 
 
 class _Deviation(Exception):
@@ -61,15 +62,15 @@ class _Deviation(Exception):
 
 
 class _NotPlayed(Exception):
-    """The case does not concern this client."""
+    """The case does not apply to this client."""
 
 
 class _Player:
-    """Plays a case to the connections that come one after the other."""
+    """Plays a case to consecutive connections of one client."""
 
     def __init__(self, case: Case, listener: trio.SocketListener, step_seconds: float) -> None:
         self._case = case
-        # As many as a case has steps: nobody waits for a client that does not read them.
+        # Room for all steps of a case: sending never waits for a client that does not read.
         self._ask, self.requests = trio.open_memory_channel[Mapping[str, Any]](len(case.steps))
         self._listener = listener
         self._step_seconds = step_seconds
@@ -77,7 +78,12 @@ class _Player:
         self._command_id: object = None
 
     async def play(self) -> None:
-        """Until the case has ended. Raises _Deviation, _NotPlayed."""
+        """Play the case to its end.
+
+        Raises:
+            _Deviation: the client deviated from the case.
+            _NotPlayed: the case does not apply to this client.
+        """
         async with trio.open_nursery() as nursery:
             steps = list(self._case.steps)
             while steps:
@@ -99,7 +105,7 @@ class _Player:
         stream: trio.SocketStream,
         steps: Sequence[Mapping[str, Any]],
     ) -> list[Mapping[str, Any]]:
-        """Play to one connection; returns the steps that are left for the next."""
+        """Play steps to one connection; returns the remaining steps for the next connection."""
         with trio.move_on_after(self._step_seconds):
             request = await trio_websocket.wrap_server_stream(nursery, stream)
             if "reject" in steps[0]:
@@ -148,7 +154,7 @@ class _Player:
         self, websocket: trio_websocket.WebSocketConnection, answer: Mapping[str, Any]
     ) -> None:
         fields = dict(answer)
-        # Zero stands for the id of the command.
+        # Zero in a case stands for the id of the command.
         if fields.pop("id", None) == 0 and self._command_id is not None:
             fields["id"] = self._command_id
         await self._send(websocket, fields)
@@ -159,7 +165,7 @@ class _Player:
         stream: trio.SocketStream,
         end: str | Sequence[Any],
     ) -> None:
-        # The pong of a client shows that it has read everything before the ping.
+        # The client's pong shows that it has read all items before the ping.
         with trio.move_on_after(self._step_seconds):
             try:
                 await websocket.ping()
@@ -181,7 +187,7 @@ class _Player:
     async def _command(
         self, websocket: trio_websocket.WebSocketConnection
     ) -> dict[str, Any] | None:
-        """The next command that is no heartbeat; None if the client closes instead."""
+        """Return the next command except heartbeats; None if the client closes instead."""
         with trio.move_on_after(self._step_seconds):
             while True:
                 try:
@@ -211,10 +217,10 @@ async def play_case(
     """Play a case to the client that `run` runs; returns the outcome.
 
     Args:
-        case: The case.
-        run: Runs the client, which may exit after the close 1000 of the case's end.
-        deliveries: Whether to compare the messages that the client delivers; then it must exit.
-        step_seconds: Timeout of each step.
+        case: the case.
+        run: runs the client, which may exit after the close 1000 of the case's end.
+        deliveries: whether to compare the messages that the client delivers; then it must exit.
+        step_seconds: timeout of each step, in seconds.
     """
     delivered: list[Delivery] = []
     outcome = Outcome(case, Result.OK)
@@ -239,7 +245,7 @@ async def play_case(
         nursery.start_soon(play, player, nursery.cancel_scope)
         await run(player.url, case.subscription, delivered.append, player.requests)
         ended.set()
-        # A client that has ended too early is found by its next step.
+        # The next step fails if the client has ended too early.
         await trio.sleep_forever()
     return outcome
 

@@ -1,4 +1,4 @@
-"""A client that is a program of its own."""
+"""A client under test that is a separate program."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ async def run_program(  # noqa: PLR0913 -- those of Run, and the program's
     *,
     obeys: bool = False,
 ) -> None:
-    """Run `command` with the URL and the subscription until it ends.
+    """Run `command` with the URL and the subscription until it exits.
 
-    Each line of its standard output that is a JSON object with `channel` and `pos` is a message
-    that it handed on. If it `obeys`, each line of its standard input is a request. Raises OSError
-    if it cannot be started.
+    Each line of its standard output that is a JSON object with `channel` and `pos` is a delivered
+    message. If the program `obeys`, each line of its standard input is a request.
+
+    Raises:
+        OSError: the program cannot be started.
     """
     process = await trio.lowlevel.open_process(
         [*command, url, json.dumps(subscription)], stdin=PIPE if obeys else DEVNULL, stdout=PIPE
@@ -62,7 +64,7 @@ async def _read(process: trio.Process, deliver: Callable[[Delivery], None]) -> N
 async def _write(standard_input: trio.abc.SendStream, requests: Requests) -> None:
     async with standard_input:
         async for request in requests:
-            with suppress(trio.BrokenResourceError):  # the next step finds a client that has ended
+            with suppress(trio.BrokenResourceError):  # the next step fails if the client has ended
                 await standard_input.send_all(json.dumps(request).encode() + b"\n")
 
 
