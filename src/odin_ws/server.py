@@ -78,7 +78,7 @@ class ConnectionServer:
             limits.session.subscriptions,
             is_ready=is_ready,
             max_snapshot_bytes=limits.send_queue_bytes,
-            # Other headers come with it.
+            # A request has other headers too.
             max_id_bytes=handshaker.max_header_bytes // 4,
         )
         self.replays = context.stats

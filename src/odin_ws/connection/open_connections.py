@@ -90,7 +90,7 @@ class OpenConnections(set[Connection]):
                 _send_positions(hub, following[begin : begin + _POSITIONS_SLICE])
 
     async def close_all(self, seconds: float) -> None:
-        """Close all connections in waves over `seconds`, so that clients do not return all at once.
+        """Close all connections in waves over `seconds`, so that clients do not return together.
 
         Each client gets a reconnect time: at most `returns` clients come back per second. If the
         waves are faster, each client waits longer than those of earlier waves.
@@ -127,9 +127,9 @@ class OpenConnections(set[Connection]):
                 await trio.lowlevel.checkpoint()
 
     def flush_event_streams(self) -> None:
-        """Write pending messages to event streams before the hub's positions change their meaning.
+        """Write pending messages to event streams before an assignment changes positions.
 
-        The ids of pending messages contain these positions.
+        The ids of pending messages contain the hub's positions.
         """
         for connection in list(self):
             if connection.subscriber.form.event_ids is not None:

@@ -48,7 +48,7 @@ class Snapshots:
 
     @contextmanager
     def counted(self) -> Iterator[None]:
-        """Count a snapshot for the length of the block. Raises HTTPRejection."""
+        """Count a snapshot during the block. Raises HTTPRejection."""
         if self._active >= _AT_ONCE:
             text = f"{_AT_ONCE} snapshots are on their way"
             raise _not_now("max_snapshots", text)

@@ -84,7 +84,7 @@ class Held:
         return self._first
 
     def is_passed_by(self, messages: Iterable[ChannelMessage]) -> bool:
-        """Return whether one of these messages overtakes a held one of its partition."""
+        """Return whether one of these messages overtakes a held message of its partition."""
         first = self.first
         for message in messages:
             record = message.record
@@ -98,13 +98,15 @@ _NOTHING: Final = Held({}, 0, 0)
 
 
 class Pace:
-    """The messages of one subscriber at one rate. `subscriber` is None once it has left."""
+    """The held messages of one subscriber at one rate."""
 
     __slots__ = ("held", "next_at", "period", "subscriber")
 
     def __init__(self, subscriber: Subscriber, max_rate: float) -> None:
         self.subscriber: Subscriber | None = subscriber
+        """None once the subscriber has left."""
         self.period = 1 / max_rate
+        """Seconds between two releases."""
         self.next_at = -math.inf
         """The earliest time of the next release; Trio's seconds."""
         self.held = _NOTHING
@@ -144,7 +146,7 @@ class Pacer:
         """Remove a subscriber and its held messages."""
         for pace in (subscriber.paces or {}).values():
             self._end(pace)
-            # The schedule may still have it for a while.
+            # The schedule has the pace until the time of its release.
             pace.subscriber = None
         subscriber.paces = None
 
@@ -153,8 +155,8 @@ class Pacer:
     def hold(self, subscriber_sets: Collection[SubscriberSet], merger: Merger) -> None:
         """Hold messages for sets with a rate, after all sets without one got their messages.
 
-        If several subscriptions of a client match a message, the fastest counts: one without a
-        rate, else the highest rate.
+        If several subscriptions of a client match a message, the fastest one delivers it: a
+        subscription without a rate, otherwise the one with the highest rate.
         """
         given: dict[Subscriber, tuple[Due, ...]] = {}
         extended: dict[tuple[int, int], tuple[Held, Held, Due]] = {}
@@ -209,8 +211,9 @@ class Pacer:
     def mark(self) -> None:
         """Compare each subscriber's pending messages with its held ones.
 
-        A held message is dropped if a newer one of its channel is pending, by a subscription with
-        another filter or rate. Messages that overtake a held one in their partition are marked.
+        A held message is dropped if a newer message of its channel is pending, by a subscription
+        with another filter or rate. Messages that overtake a held one in their partition are
+        marked.
         """
         if not self._holding:
             return
@@ -237,7 +240,7 @@ class Pacer:
                     self._end(pace)
 
     def release(self, now: float, merger: Merger) -> list[Subscriber]:
-        """Release due messages; returns subscribers that had none pending before."""
+        """Release due messages; returns the subscribers without pending messages before."""
         subscribers: list[Subscriber] = []
         schedule = self._schedule
         while schedule and schedule[0][0] <= now + _TOLERANCE:
@@ -258,7 +261,7 @@ class Pacer:
     # ---- one subscriber, at any time
 
     def take(self, subscriber: Subscriber, now: float) -> None:
-        """Release everything that a subscriber holds, early."""
+        """Release all held messages of a subscriber before their time."""
         merger = Merger()
         for pace in (subscriber.paces or {}).values():
             if pace in self._holding:
@@ -272,7 +275,7 @@ class Pacer:
         return any(pace.held.is_passed_by(messages) for pace in paces)
 
     def first_held(self, subscriber: Subscriber) -> dict[TopicPartition, int]:
-        """Return by partition the lowest offset that a subscriber holds."""
+        """Return by partition the lowest offset of a subscriber's held messages."""
         first: dict[TopicPartition, int] = {}
         for pace in (subscriber.paces or {}).values():
             for place, offset in pace.held.first.items():
@@ -288,7 +291,7 @@ def _rate(subscriber_set: SubscriberSet) -> float:
 
 
 def _compared(held: Held, pending: Due) -> tuple[Held, Due]:
-    """Return what is still held, and the pending messages with their marks."""
+    """Return the messages that stay held, and the pending messages with their marks."""
     left = held.without_older(pending)
     skipped = held.count - left.count
     ahead = pending.ahead or left.is_passed_by(pending)

@@ -75,18 +75,19 @@ class _SetsWithOptions:
 
 
 class _Evaluations:
-    """The results of filters for one message: each is evaluated once. `terms`: comparisons."""
+    """The results of filters for one message; each filter is evaluated once."""
 
     __slots__ = ("_fields", "_results", "terms")
 
     def __init__(self, value: bytes) -> None:
         self.terms = 0
+        """The number of comparisons made."""
         self._fields = Fields(value)
-        # By the filter's id: the registry has one object for each.
+        # By the filter's object id: the registry has one object for each filter.
         self._results: dict[int, bool] = {}
 
     def matches(self, where: Filter | None) -> bool:
-        """Return whether the message meets a filter; without one it does."""
+        """Return whether the message meets a filter; True without a filter."""
         if where is None:
             return True
         result = self._results.get(id(where))
@@ -139,9 +140,10 @@ class SubscriptionIndex:
     def add(
         self, subscriber: Subscriber, pattern: str, options: SubscriptionOptions = PLAIN
     ) -> str | None:
-        """Subscribe to one pattern; None if that existed already with the same options.
+        """Subscribe to one pattern; returns the pattern's shared text.
 
-        Returns the text that all subscribers of the pattern share, to save memory.
+        All subscribers of the pattern share this text, to save memory. Returns None if the same
+        subscription with the same options exists.
         """
         if pattern in subscriber.patterns:
             if subscriber.options_of(pattern) == options:
@@ -218,15 +220,15 @@ class SubscriptionIndex:
     ) -> tuple[Sequence[SubscriberSet], Sequence[SubscriberSet], int]:
         """Return the subscriber sets with options that get a message, and the comparisons made.
 
-        First those without a rate, then those with one. A filter is evaluated once, however many
-        patterns and rates it is combined with.
+        The first list has the sets without a rate, the second those with one. Each filter is
+        evaluated once, even if it is combined with several patterns and rates.
         """
         with_options = self._with_options
         tables = [with_options[one] for one in message.patterns if one in with_options]
         if not tables:
             return _NOBODY, _NOBODY, 0
         if len(tables) == 1 and not tables[0].paced:
-            # No filter can be there twice, so no result needs to be kept.
+            # Each filter occurs once, so no result is stored.
             fields, filtered = Fields(message.value), tables[0].filtered
             found = [one for where, one in filtered.items() if where.matches(fields)]
             return found, _NOBODY, tables[0].terms

@@ -65,11 +65,7 @@ UNKNOWN_TOPIC: Final = 3
 
 
 class SpanRead(AsyncIterator[Sequence[Record]]):
-    """The records of some spans, in batches.
-
-    `given_at`: when the last batch was returned; infinite while the next one is read.
-    `over`: why the read ended early.
-    """
+    """The records of some spans, in batches. Raises RecordsExpired and LogUnavailable."""
 
     def __init__(  # noqa: PLR0913, PLR0917 -- two are how to ask Kafka
         self,
@@ -82,7 +78,9 @@ class SpanRead(AsyncIterator[Sequence[Record]]):
     ) -> None:
         self._header_names = header_names
         self.given_at = -math.inf
+        """When the last batch was returned (Trio's clock); infinite while the next one is read."""
         self.over: str | None = None
+        """Why the read ended early; None otherwise."""
         self._layout = layout
         self._brokers = brokers
         self._bound = bound
@@ -187,7 +185,7 @@ class SpanRead(AsyncIterator[Sequence[Record]]):
     async def _fetch(self, node: int, keys: list[TopicPartition], metadata: Metadata) -> None:
         seen_at = min(self._left[key].seen_at for key in keys)
         if self._fetches_by_name and trio.current_time() > seen_at + UNSEEN_SECONDS:
-            # While nothing was read, the topic may have been recreated.
+            # The topic may have been recreated while nothing was read.
             self._metadata = None
             return
         request = FetchRequest(
@@ -229,8 +227,8 @@ class SpanRead(AsyncIterator[Sequence[Record]]):
         if one.error == _OUT_OF_RANGE and place.out_of_range_at == place.next:
             raise _expired(one.key)
         if one.error:
-            # Brokers also respond so for a moment after a leader change: only the second time
-            # counts.
+            # Brokers also send this error for a moment after a leader change: only the second
+            # time counts.
             place.out_of_range_at = place.next if one.error == _OUT_OF_RANGE else None
             self._trouble[one.key] = error_text(one.error)
             if one.error in _LEADER_MOVED or self._fetches_by_name:
@@ -287,19 +285,21 @@ class SpanRead(AsyncIterator[Sequence[Record]]):
 
 @attrs.define
 class _Place:
-    """The progress of reading one span.
-
-    `seen_at`: when a response last showed that the topic was not recreated (Trio's clock).
-    `stable_end`: the last stable offset of the first response that had no record at `next`.
-    """
+    """The progress of reading one span."""
 
     next: int
+    """The next offset to read."""
     last: int
+    """The last offset of the span."""
     max_bytes: int = _PARTITION_BYTES
     corrupt_at: int | None = None
+    """The offset at which one fetch had a corrupt batch; a second one confirms it."""
     out_of_range_at: int | None = None
+    """The offset at which one fetch was out of range; a second one confirms it."""
     seen_at: float = -math.inf
+    """When a response last showed that the topic was not recreated (Trio's clock)."""
     stable_end: int | None = None
+    """The last stable offset of the first response without a record at `next`."""
 
 
 def topic_error(metadata: Metadata, name: str) -> int:

@@ -71,17 +71,16 @@ class _Share:
 class ReplayWindow:
     """Lets replays write while all together have fewer than `limit` unacknowledged bytes.
 
-    A replay waits before each chunk: first for the client to acknowledge enough of what it was
-    sent, then in a queue for the others. A client that does not acknowledge a chunk within
-    `timeout` seconds is closed as slow if others wait in that queue, so it does not hold them up
-    for longer.
+    A replay waits before each chunk: first until its client has acknowledged enough bytes, then in
+    a queue for room in the window. If replays wait in the queue, a client that does not acknowledge
+    a chunk within `timeout` seconds is closed as slow, so it blocks the queue no longer than that.
 
-    The last chunk before the limit may exceed it, as may the few messages between the last chunk
-    of a replay and the first live message, which wait for nothing.
+    The last chunk before the limit may exceed it. So may the few messages between the last chunk of
+    a replay and the first live message, which do not wait.
 
     Args:
-        limit: bytes.
-        timeout: seconds.
+        limit: bytes of the whole window.
+        timeout: seconds for the acknowledgement of a chunk.
     """
 
     def __init__(self, limit: int = 1 << 60, timeout: float = math.inf) -> None:
@@ -156,7 +155,7 @@ class ReplayWindow:
         share = self._shares.get(client)
         if share is None:
             return True
-        # While others wait for the window a client has to acknowledge one chunk before the next.
+        # While replays wait in the queue, a client must acknowledge each chunk before the next.
         most = 1 if self._queue else max(_LEAST_BYTES, self.limit // _PART // len(self._shares))
         return share.unacknowledged < most
 
@@ -182,7 +181,7 @@ class ReplayWindow:
             self._update(client, share)
             if self._queue and trio.current_time() > share.since + self._timeout:
                 self._drop(client)
-                # Cancels its replay, which may wait here for another chunk.
+                # This cancels the client's replay, which may wait here for its next chunk.
                 client.close_as_slow()
             if not number % _STEP:
                 await trio.lowlevel.checkpoint()
@@ -191,7 +190,7 @@ class ReplayWindow:
         acknowledged = client.acknowledged()
         if acknowledged >= share.mark:
             share.mark, share.since = share.end, trio.current_time()
-        # A connection that has ended drops its queued bytes.
+        # An ended connection has dropped its queued bytes, which count no longer.
         left = max(0, min(share.end, client.written) - acknowledged)
         self.used += left - share.unacknowledged
         share.unacknowledged = left

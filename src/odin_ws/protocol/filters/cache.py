@@ -1,4 +1,4 @@
-"""Results of filters that many replays share: of each record and distinct filter once."""
+"""Caches the results of filters for replays: each filter is evaluated once per record."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from odin_ws.protocol.filters.filter import Filter
 
 __all__ = ["FilterCache"]
 
-# Bounds of what is kept: some chunks of a scan (scan_chunks.py), which all its clients filter in
-# turn. Parsed values take up to ten times their bytes: 5 MB.
+# Bounds of the cache: some chunks of a scan (scan_chunks.py), which its clients filter one after
+# the other. Parsed values take up to ten times their bytes: 5 MB.
 _MAX_VALUES: Final = 4096
 _MAX_BYTES: Final = 512 << 10
 
 
 class FilterCache:
-    """The latest values with their parsed fields and the results of the filters that have looked.
+    """The latest values, each with its parsed fields and the results of filters so far.
 
-    Values are those of messages that clients share, so they are told apart by identity.
+    Clients share messages, so a value is found by the id of its object and not by its content.
     """
 
     def __init__(self, max_values: int = _MAX_VALUES, max_bytes: int = _MAX_BYTES) -> None:
@@ -26,7 +26,8 @@ class FilterCache:
         """The number of evaluations of filters."""
         self._max_values = max_values
         self._max_bytes = max_bytes
-        # In the order of arrival. The value is kept: its id is its own while it lives.
+        # In the order of arrival. The value is kept, because an id is unique only while its object
+        # exists.
         self._known: dict[int, tuple[bytes, Fields, dict[Filter, bool]]] = {}
         self._bytes = 0
 

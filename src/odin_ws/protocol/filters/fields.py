@@ -1,4 +1,4 @@
-"""The fields of one record's value: parsed when the first filter looks, then for all filters."""
+"""The fields of one record's value: parsed for the first filter, then used by all filters."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from odin_ws.protocol.json_text import load_json
 __all__ = ["MISSING", "Fields"]
 
 MISSING: Final = object()
-"""Stands for a field that is not there."""
+"""The value of a missing field."""
 
 
 class Fields(dict[str, Any]):
     """The fields of a value that was accepted as JSON, by their dotted names.
 
-    A field that is not there is MISSING; arrays are not looked into. A field is looked up, and its
-    number read, once for all filters. A dict, because filters look up fields for every record:
-    a field that is known is found without a call of Python code.
+    A missing field has the value MISSING. Elements of arrays have no names. Each field is looked
+    up, and its number parsed, once for all filters. The class is a dict, because filters look up
+    fields for every record: a cached field is found without a call of Python code.
     """
 
     __slots__ = ("_exact", "_parsed", "_value", "numbers")
@@ -29,7 +29,7 @@ class Fields(dict[str, Any]):
         self._parsed: Any = MISSING
         self._exact: Any = MISSING
         self.numbers = _Numbers(self)
-        """By name the number in a field, be it a JSON number or a string written as one."""
+        """By name the number in a field: a JSON number, or a string that is written as one."""
 
     def __missing__(self, name: str) -> Any:
         """Look up a field for the first time."""
@@ -49,7 +49,7 @@ class Fields(dict[str, Any]):
             try:
                 self._exact = _EXACT.decode(self._value.decode())
             except RecursionError:
-                # Nested more deeply than Python's reader goes; orjson goes deeper.
+                # The value is nested too deeply for Python's parser; orjson accepts more levels.
                 self._exact = None
         found = _walk(self._exact, name)
         return found.number if isinstance(found, _Exact) else None
@@ -77,7 +77,7 @@ class _Numbers(dict[str, Number | None]):
 
 
 class _Exact:
-    """A number as it was written; a class of its own, since JSON has no other value like it."""
+    """A number as it was written; a separate class distinguishes it from all other values."""
 
     __slots__ = ("number",)
 
