@@ -39,21 +39,19 @@ _PAIR: Final = re.compile(
 
 @attrs.frozen
 class ClientAddress:
-    """The origin of a connection. `named`: the address is the client's own.
-
-    Otherwise it is a trusted proxy that did not name its client: any number of clients may be
-    behind it.
-    """
+    """The origin of a connection."""
 
     address: str
     named: bool = True
+    """Whether the address is the client's own. Otherwise it is the address of a trusted proxy that
+    did not name its client: any number of clients may be behind the proxy."""
 
 
 def _within(address: IPv6Address) -> IPv4Address | None:
     """Return the IPv4 address within an address of a translator or tunnel (NAT64, 6to4, Teredo).
 
-    The owner of an IPv4 address has all IPv6 addresses made of it: with 6to4, 65,536 networks of
-    /64.
+    The owner of an IPv4 address also has all IPv6 addresses that contain it: with 6to4, 65,536
+    networks of /64.
     """
     if address in _TRANSLATED:
         return IPv4Address(int(address) & 0xFFFF_FFFF)

@@ -26,7 +26,7 @@ __all__ = ["Dispatcher"]
 _DUTY = 0.65
 
 # After a pause three cycles may begin at once. Fetches allow two (kafka/fetch_pace.py), and a cycle
-# begins some ms after its fetch response, when the previous one is still writing: the third one
+# begins some ms after its fetch response, when the previous cycle is still writing: the third cycle
 # avoids that wait.
 _BURST = 3
 
@@ -41,7 +41,7 @@ _READ_INTERVAL_SECONDS = 0.02
 
 
 class Dispatcher:
-    """Runs the cycles of a hub: `run` is the one task that dispatches."""
+    """Runs the cycles of a hub, in one task."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
@@ -104,10 +104,11 @@ class Dispatcher:
                     await time_slice.yield_control()
 
     def _read(self, queue: Queue, room: int, time_slice: DispatchSlice) -> tuple[FanOut, int]:
-        """Take new records; returns them, to be distributed in the same step, and their size.
+        """Take new records; returns their fan-out and their size.
 
-        A subscription between two steps gets only records that are read after it. Items that are no
-        records are handled at once, so never after records that are not distributed yet.
+        The caller distributes the fan-out before the next await, so a subscription gets only
+        records that are read after it. Other items are handled at once, and never between records
+        and their distribution.
         """
         fan_out = FanOut(self._index, self._pacer, self._stats)
         size = self._ingest.take(queue.left, fan_out.add, min(room, _SLICE_BYTES))
@@ -118,24 +119,25 @@ class Dispatcher:
     def _read_on(
         self, queue: Queue, cycle: Cycle, following: Cycle, time_slice: DispatchSlice
     ) -> None:
-        """Read new records while a cycle writes: subscribers not written yet get them in it.
+        """Read new records while a cycle writes.
 
-        Subscribers already written get them first in the following cycle.
+        Subscribers not yet written get these records in this cycle, the others in the following
+        cycle.
         """
-        # The room in the following cycle is larger from its beginning.
+        # If this cycle is full, the following one has room from its beginning.
         if cycle.room <= 0 or not queue.has_records:
             return
         fan_out, size = self._read(queue, cycle.room, time_slice)
         cycle.room -= size
         following.room -= size
         following.subscribers += fan_out.distribute()
-        # Measured when the last of their subscribers was written.
+        # The age of the records is measured in the cycle that writes their last subscriber.
         (following if following.subscribers else cycle).messages += fan_out.messages
 
     async def _write_all(self, queue: Queue, cycle: Cycle, following: Cycle) -> None:
-        """Write each subscriber its pending messages, unless it was flushed or left meanwhile.
+        """Write each subscriber its pending messages, if it still has any.
 
-        Neighbours often get the same messages under the same numbers: they share the bytes.
+        Adjacent subscribers often get the same messages with the same numbers, as the same bytes.
         """
         shared: Due | None = None
         shared_form: WireFormat | None = None
@@ -189,7 +191,7 @@ class Dispatcher:
         time_slice: DispatchSlice,
         next_read: float,
     ) -> float:
-        """Let other tasks run, then read new records; returns when to do so the next time."""
+        """Let other tasks run, then read new records; returns the time of the next read."""
         await time_slice.yield_control()
         if time_slice.begun < next_read:
             return next_read

@@ -32,20 +32,21 @@ _BATCH_HEAD: Final = b'{"type":"batch","seq":'
 _REPLAY: Final = b',"replay":true'
 _AHEAD: Final = b',"ahead":true'
 
-# Compresses a tail; None if that does not pay.
+# Returns a tail compressed, or None if compression does not pay.
 Pack = Callable[[bytes], bytes | None]
 
 
 class _Frame(NamedTuple):
-    """One frame. `offset`: of its number from the first one's. `tail`: the part after the head.
-
-    `event_head`: the part before the head of an event; None for a WebSocket frame.
-    """
+    """One frame without its sequence number."""
 
     offset: int
+    """The frame's sequence number minus that of the first frame."""
     tail: bytes
+    """The part after the head."""
     packed: bool
+    """Whether the tail is compressed."""
     event_head: bytes | None = None
+    """The part before the head of an event; None for a WebSocket frame."""
 
 
 class Encoded:
@@ -54,8 +55,8 @@ class Encoded:
     Args:
         head: the part before the sequence number.
         mark: the part between the number and the tail.
-        frames: in order.
-        count: of the messages.
+        frames: the frames in order.
+        count: the number of messages.
     """
 
     __slots__ = ("_frames", "_head", "_mark", "_templates", "count")
@@ -65,7 +66,7 @@ class Encoded:
         self._head = head
         self._mark = mark
         self._frames = frames
-        # By the number of digits of all sequence numbers.
+        # By the number of digits, which all sequence numbers share.
         self._templates: dict[int, bytes] = {}
 
     def frames(self, seq: int) -> bytes:
@@ -115,7 +116,7 @@ def _before(frame: _Frame, length: int) -> bytes:
 
 
 def _literally(part: bytes) -> bytes:
-    """Escape a part of a template that is to be kept unchanged."""
+    """Return a part of a template, escaped so that formatting does not change it."""
     return part.replace(b"%", b"%%")
 
 
@@ -130,8 +131,13 @@ def encode_steps(  # noqa: PLR0913 -- three things may be said of the messages
 ) -> Steps[Encoded]:
     """Encode messages in steps: other tasks may run after each compressed frame.
 
-    `pack`: compresses a tail, if the connection has compression. `replay`: the messages were sent,
-    or could have been, before. `skipped` and `ahead` as in `write`.
+    Args:
+        messages: in order.
+        form: the wire format.
+        pack: compresses a tail; None without compression.
+        replay: the messages are older than the command that requested them.
+        skipped: as in `write`.
+        ahead: as in `write`.
     """
     batch = form.frames is Frames.BATCH
     tails = _batches(messages, form) if batch else _singles(messages, form)
@@ -162,9 +168,16 @@ def write(  # noqa: PLR0913 -- three things may be said of the messages
 ) -> bytes:
     """Return the frames of messages for one client, numbered from `seq` on.
 
-    Uncompressed, which is always allowed. `replay` as in `encode_steps`. `skipped`: the number of
-    skipped numbers before `seq`. `ahead`: an older message of the same partition comes later;
-    clients of version 0 have no positions, so they do not get this mark.
+    The frames are uncompressed, which is always allowed.
+
+    Args:
+        messages: in order.
+        seq: the sequence number of the first message.
+        form: the wire format.
+        replay: as in `encode_steps`.
+        skipped: the number of skipped sequence numbers before `seq`.
+        ahead: an older message of the same partition comes later. Clients of version 0 have no
+            positions, so they do not get this mark.
     """
     mark = _REPLAY if replay else b""
     if ahead and form.dialect is Dialect.V1:

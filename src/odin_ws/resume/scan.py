@@ -89,17 +89,17 @@ class Scan:
         # Seconds of pause that are saved up.
         self._owed = 0.0
 
-    # ---- cursors: all of this is synchronous
+    # ---- cursors; these methods are synchronous
 
     def admits(self, resume_cursor: ResumeCursor) -> bool:
-        """Return whether the scan has not passed a client in any partition that it has to read."""
+        """Return whether the scan is not past the client's position in any needed partition."""
         if self._is_closed:
             return False
         floor = self._history.floor
         for key, offset in resume_cursor.positions().items():
             at = self.positions.get(key)
             if at is None:
-                # Before reading begins a partition can be added at any offset.
+                # Until reading begins, a partition can be added at any offset.
                 end = floor(key)
                 if self._is_reading and end is not None and offset < end:
                     return False
@@ -113,7 +113,7 @@ class Scan:
         for key, offset in cursor.resume_cursor.positions().items():
             end = floor(key)
             place = offset if end is None else min(offset, end)
-            # While the scan reads it admits no cursor behind it, so this moves no position back.
+            # A reading scan admits no cursor behind it, so this moves no position back.
             self.positions[key] = min(place, self.positions.get(key, place))
         self.cursors[cursor] = None
         self._stats.clients += 1
@@ -122,13 +122,13 @@ class Scan:
 
     @property
     def everybody(self) -> list[ScanCursor]:
-        """The cursors on the scan, and those for which it is to go back."""
+        """The cursors on the scan, and the cursors for which the scan will go back."""
         return [*self.cursors, *self._behind]
 
     def can_go_back(self, lowest: Mapping[TopicPartition, int]) -> bool:
-        """Return whether to go back there costs no more records than are left to read.
+        """Return whether going back to these offsets costs at most the records left to read.
 
-        Then another scan would cost more, and no client of this one waits twice as long.
+        Then another scan would cost more, and no client of this scan waits more than twice as long.
         """
         if self._is_closed or not self._is_reading:
             return False
