@@ -38,10 +38,14 @@ class OffsetGaps:
 
 
 class LiveFrom:
-    """The positions from which on a subscription was sent everything.
+    """The positions after which all records of a subscription were sent.
 
-    Immutable and compact, since many subscribers share one: `offsets` has an item per entry of
-    `layout`, which only grows. `version`: of the LogChanges that created it.
+    Immutable and compact, since many subscribers share one object.
+
+    Args:
+        version: the version of the LogChanges that created the object.
+        layout: by partition the index of its offset; only grows.
+        offsets: the offsets, one per entry of `layout` at that time.
     """
 
     __slots__ = ("_layout", "_offsets", "version")
@@ -69,31 +73,28 @@ class LiveFrom:
 
 @attrs.frozen
 class OffsetGap:
-    """A partition continues after `position`, because it was recreated or truncated.
-
-    `gone`: the truncated offsets, or those of the new topic before its first delivered record.
-    """
+    """A partition continues after `position`, because it was recreated or truncated."""
 
     reason: GapReason
     position: int
     gone: Span
+    """The truncated offsets, or the new topic's offsets before its first delivered record."""
 
 
 class LogChanges:
-    """The changes of the log's partitions: topic ids, recreations, truncations.
-
-    `version` changes with each change. `ids`: the current id per topic, also of missing topics.
-    """
+    """The changes of the log's partitions: topic ids, recreations, truncations."""
 
     def __init__(self) -> None:
         self.version = 0
+        """Increases with each change."""
         self.ids: dict[str, str] = {}
+        """By topic its current id, also of missing topics."""
         self._former_ids: dict[str, list[str]] = {}
-        # Per partition with resets back their number, and the newest ones.
+        # By partition with resets back: their number, and the newest of them.
         self._generations: dict[TopicPartition, int] = {}
         self._gaps: dict[TopicPartition, list[OffsetGap]] = {}
-        # The version at which a partition began, and the position before its first record; and the
-        # same for its last truncation.
+        # By partition the version at which it began, and the position before its first record; then
+        # the version of its last truncation, and the position before that.
         self._begun: dict[TopicPartition, tuple[int, int]] = {}
         self._truncated: dict[TopicPartition, tuple[int, int]] = {}
         self._layout: dict[TopicPartition, int] = {}

@@ -54,7 +54,7 @@ _LAST_COMMIT_SECONDS: Final = 2
 _FIRST_RETRY_SECONDS: Final = 0.25
 
 # A coordinator delays a join until the session of a dead member has ended: 10 s by aiokafka's
-# default, and as long for members that rejoin slowly.
+# default. It also waits that long for members that rejoin slowly.
 _START_SECONDS: Final = 5.0
 _JOIN_SECONDS: Final = 30.0
 
@@ -70,8 +70,8 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
     reads the rest.
 
     Each position is committed with the leader epoch of the record before it and the topic's id. So
-    a member that continues there notices a truncated or recreated log, even if no member was
-    running when that happened.
+    a member that continues from the position notices a truncated or recreated log, even if no
+    member was running at that time.
 
     Args:
         positions: the source's next offsets, which advance as the hub takes records.

@@ -124,7 +124,7 @@ class KafkaSource:
                 bucket.spend(count if paced else 0)
 
     async def _read_some(self, channel: BatchChannel, allowed: int | None) -> int:
-        """Deliver at most `allowed` fetched records; returns how many."""
+        """Deliver at most `allowed` fetched records; returns their number."""
         offset_tracker = self._offset_tracker
         taken = await self._fetcher.take(allowed)
         self.status.paced = taken.cut_off and len(taken.records) == allowed
@@ -169,7 +169,7 @@ class KafkaSource:
         positions: Mapping[TopicPartition, int],
         epochs: Mapping[TopicPartition, int],
     ) -> None:
-        """Read the partitions that the group assigned, and nothing else."""
+        """Read only the partitions that the group assigned."""
         self._fetcher.revoke(self._fetcher.partitions.keys() - positions.keys())
         await self._assign(channel, self._offset_tracker.assignment(positions, partial=True))
         new = {
@@ -199,12 +199,12 @@ class KafkaSource:
     async def _reset(
         self, channel: BatchChannel, resets: Mapping[TopicPartition, OffsetReset]
     ) -> None:
-        """Continue elsewhere after the hub has the reset; counts the skipped records."""
+        """Continue at other offsets after the hub has the resets; counts the skipped records."""
         offset_tracker = self._offset_tracker
         to = {key: reset.offset for key, reset in resets.items()}
         for key, reset in resets.items():
             if reset.reason is not GapReason.EXPIRED:
-                # The history was of a deleted log.
+                # The history belongs to a deleted log.
                 offset_tracker.history.pop(key, None)
             lost = offset_tracker.lost(key, reset.offset)
             self.status.lost_records += lost

@@ -95,7 +95,7 @@ class ScanCursor:
 
     @property
     def progressed_at(self) -> float:
-        """When records were last read for the client, or else when it began to wait."""
+        """The time of the last read for the client, or of the beginning of its wait."""
         return self._since if self.scan is None else max(self._since, self.scan.progressed_at)
 
     @property
@@ -115,7 +115,7 @@ class ScanCursor:
         return rest if self.chunk_stream is None else rest + self.chunk_stream.total - self._taken
 
     def flush(self) -> None:
-        """Publish the records read so far, though they fill no chunk."""
+        """Publish the records read so far, even if they do not fill a chunk."""
         if self.chunk_stream is not None:
             self.chunk_stream.close()
 
