@@ -44,7 +44,7 @@ ROWS: Final[Mapping[str, str]] = {
     "storm": "storm",
 }
 
-# By name the value of a run; a version may not have it.
+# The path of each figure in a run's JSON; older versions may lack a figure.
 FIGURES: Final[Mapping[str, str]] = {
     "p50": "latency.p50",
     "p99": "latency.p99",
@@ -57,14 +57,14 @@ FIGURES: Final[Mapping[str, str]] = {
     "back s": "back_seconds",
 }
 
-# A whole run in little time. The first one of a version compiles its load generator.
+# A short run. The first run of a version compiles its load generator.
 _SHORT_RUN: Final = "steady --connections 10 --rate 10 --seconds 0.5 --warmup 0.2"
 _TRIES: Final = 2
 
-# Most of a run: the broker's start, connecting, measuring.
+# Seconds of a usual run: the broker's start, connecting, measuring.
 _USUAL_SECONDS: Final = 45.0
 
-# After SIGINT a benchmark stops its broker, server and load.
+# Seconds for a benchmark to stop its broker, server and load after SIGINT.
 _STOP_SECONDS: Final = 20.0
 
 _TOLD_LINES: Final = 3
@@ -74,25 +74,33 @@ Figures = Mapping[str, Any]
 
 
 class BenchFailed(Exception):
-    """A bench command did not give figures; its text says why."""
+    """A bench command returned no figures; the message says why."""
 
 
 @attrs.frozen
 class Version:
-    """A version of the project, by name, and where its sources are."""
+    """A version of the project."""
 
     name: str
     root: Path
+    """The directory of the version's sources."""
 
     def check(self, seconds: float = 60) -> None:
-        """Raise BenchFailed if a library is missing that the version's benchmark imports."""
+        """Run `--help`, which imports the benchmark's libraries.
+
+        Raises:
+            BenchFailed: a library is missing.
+        """
         self._run(["--help"], seconds)
 
     def prepare(self, seconds: float) -> None:
-        """Carry out a short run; raises BenchFailed if broker, server or load do not start here.
+        """Carry out a short run, which compiles the load generator.
 
-        It compiles the load generator, which takes 15 s of CPU and on a busy machine longer than
-        its start may take; what is compiled stays for the second try.
+        Compiling takes 15 s of CPU, on a busy machine longer than the timeout of a start; a second
+        try uses the code compiled so far.
+
+        Raises:
+            BenchFailed: broker, server or load do not start on this machine.
         """
         for left in reversed(range(_TRIES)):
             try:
@@ -110,7 +118,7 @@ class Version:
             try:
                 self._run([*arguments, "--json", str(json)], seconds)
             except BenchFailed:
-                # The figures of a run with lost messages are written, too, and are worth nothing.
+                # A run with lost messages also writes figures, which are invalid.
                 json.unlink(missing_ok=True)
                 raise
             runs: Sequence[Figures] = orjson.loads(json.read_bytes())["runs"]
@@ -143,7 +151,7 @@ class Version:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a benchmark and everything that it has started: they are one session."""
+    """End a benchmark and all its child processes, which are in one session."""
     if process.poll() is not None:
         return
     process.send_signal(signal.SIGINT)
@@ -155,7 +163,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def checked_out(revision: str) -> Iterator[Version]:
-    """The revision in a worktree of its own, which is removed afterwards."""
+    """Check out the revision in a new worktree; remove the worktree after the block."""
     git = ["git", "-C", str(ROOT)]
     show = [*git, "rev-parse", "--short", "--verify", "--quiet", f"{revision}^{{commit}}"]
     found = subprocess.run(show, check=False, capture_output=True, text=True)  # noqa: S603
@@ -180,7 +188,7 @@ def rows_of(names: Sequence[str]) -> Mapping[str, Sequence[str]]:
 
 
 def value(run: Figures, path: str) -> float | None:
-    """A figure of a run; None if there is none of that name."""
+    """Return a figure of a run; None if the run lacks the figure."""
     found: Any = run
     for name in path.split("."):
         found = found.get(name) if isinstance(found, dict) else None
@@ -203,13 +211,13 @@ def _head() -> str:
 def compare(
     versions: Sequence[Version], rows: Mapping[str, Sequence[str]], rounds: int, seconds: float
 ) -> list[str]:
-    """Measure and print; returns the failed runs, none if there was none.
+    """Measure and print; returns the failed runs.
 
     Args:
-        versions: measured in turns.
+        versions: the versions, measured in turns.
         rows: the arguments of bench commands, by name.
-        rounds: of each row.
-        seconds: limit of each bench command.
+        rounds: the number of rounds of each row.
+        seconds: timeout of each bench command.
     """
     failed: list[str] = []
     left, took = len(rows) * rounds * len(versions), list[float]()

@@ -22,25 +22,29 @@ WIDTH: Final = 8
 HEIGHT: Final = 8
 COLUMNS: Final = 24
 
-# `instance` and `topic` are what the reader has chosen at the top of the page.
+# `instance` and `topic` are variables of the dashboard, selected at the top of the page.
 I: Final = 'instance=~"$instance"'  # noqa: E741 -- it stands in each query
 IT: Final = f'{I}, topic=~"$topic"'
 RATE: Final = "[$__rate_interval]"
 
 
 class Query(NamedTuple):
-    """One query of a panel, and how its lines are named."""
+    """One query of a panel."""
 
     expr: str
+    """The PromQL expression."""
     legend: str
+    """The name of each line in the chart."""
 
 
 class Panel(NamedTuple):
-    """One chart. `unit`: Grafana's name of it; `help`: what a reader should know."""
+    """One chart."""
 
     title: str
     unit: str
+    """Grafana's name of the unit."""
     help: str
+    """The explanation of the chart for readers."""
     queries: Sequence[Query]
 
 

@@ -1,8 +1,8 @@
-"""Writes deploy/image: hashes of all that the image installs, and its bill of materials (SBOM).
+"""Writes deploy/image: hashes of all packages in the image, and its bill of materials (SBOM).
 
 usage: python tools/image_files.py
 
-It installs uv and cyclonedx-bom into build/image-tools, and what the image installs into
+The program installs uv and cyclonedx-bom into build/image-tools, and the image's packages into
 build/image-packages.
 """
 
@@ -29,7 +29,7 @@ OURS: Final = "odin-ws-client"
 
 
 def runtime_requirements() -> list[str]:
-    """What the server and its client package need, without the client package itself."""
+    """Return the requirements of the server and its client package, without the client package."""
     server = _pyproject(".")["dependencies"]
     client = _pyproject("clients/python")
     others = [one for one in server if not one.startswith(OURS)]
@@ -37,7 +37,7 @@ def runtime_requirements() -> list[str]:
 
 
 def build_requirements() -> list[str]:
-    """What builds both packages."""
+    """Return the requirements for building both packages."""
     found = set()
     for folder in (".", "clients/python"):
         text = (ROOT / folder / "pyproject.toml").read_text("utf-8")
@@ -56,7 +56,7 @@ def _run(*command: str | Path) -> None:
 
 
 def _install(folder: Path, *arguments: str | Path) -> Path:
-    """Make an environment without pip, install into it; returns its folder of programs."""
+    """Make an environment without pip and install into it; returns its folder of programs."""
     venv.create(folder, clear=True)
     programs = folder / "bin"
     pip = (sys.executable, "-m", "pip", "--python", programs / "python")
@@ -65,7 +65,7 @@ def _install(folder: Path, *arguments: str | Path) -> Path:
 
 
 def _compile(programs: Path, wanted: Iterable[str], output: Path) -> None:
-    """Resolve with the versions of constraints.txt, and write every file's hash."""
+    """Resolve with the versions of constraints.txt, and write the hash of each file."""
     source = BUILD / f"{output.stem}.in"
     source.write_text("".join(f"{one}\n" for one in wanted), "utf-8")
     options = ("--universal", "--python-version", "3.11", "--generate-hashes", "--quiet")
@@ -98,7 +98,7 @@ def main() -> int:
 
 
 def _without_links(value: Any) -> Any:
-    """The bill without links to web pages: they are two thirds of it, and change by themselves."""
+    """Return the bill without links to web pages, which are two thirds of it and often change."""
     if isinstance(value, dict):
         links = "externalReferences"
         return {name: _without_links(one) for name, one in value.items() if name != links}

@@ -25,7 +25,7 @@ RENDERER: Final = ROOT / "tools" / "helm_template" / "main.go"
 NAME: Final = "odin-ws"
 HEAD: Final = "# Written by `python tools/manifests.py` from ../chart, which explains it.\n"
 
-# Kinds that not every cluster has or wants: their folders.
+# The folders of optional kinds, which not every cluster supports.
 FOLDERS: Final = {
     "HorizontalPodAutoscaler": "autoscaling",
     "PrometheusRule": "monitoring",
@@ -34,7 +34,7 @@ FOLDERS: Final = {
 
 KUSTOMIZE: Final = "kustomize.config.k8s.io"
 
-# The autoscaler decides on the number of pods; a file that is applied must not.
+# The autoscaler sets the number of pods: an applied file must not override it.
 WITHOUT_REPLICAS: Final = {
     "target": {"kind": "Deployment", "name": NAME},
     "patch": yaml.safe_dump([{"op": "remove", "path": "/spec/replicas"}]),
@@ -42,7 +42,7 @@ WITHOUT_REPLICAS: Final = {
 
 
 def values(changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The chart's values, with changes to them as Helm merges these."""
+    """Return the chart's values, with changes merged as by Helm."""
     return _merged(yaml.safe_load((CHART / "values.yaml").read_text("utf-8")), changes or {})
 
 
@@ -56,11 +56,11 @@ def _merged(given: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
 
 
 def render(changes: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-    """The objects of the chart.
+    """Return the objects of the chart.
 
     Raises:
-        FileNotFoundError: there is no Go.
-        subprocess.CalledProcessError: the chart is wrong.
+        FileNotFoundError: Go is not installed.
+        subprocess.CalledProcessError: the chart is invalid.
     """
     done = subprocess.run(  # noqa: S603 -- the program is ours
         ["go", "run", str(RENDERER), str(CHART), NAME],  # noqa: S607 -- whichever Go there is
@@ -73,7 +73,7 @@ def render(changes: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
 
 
 def files() -> dict[str, str]:
-    """The files by their paths in deploy/kubernetes: one for each object, and lists of them."""
+    """Return the files by their paths in deploy/kubernetes: one for each object, and lists."""
     folders: dict[str, dict[str, str]] = {"base": {}, "monitoring": {}, "autoscaling": {}}
     objects = render()
     scaled = render({"autoscaling": {"enabled": True}})

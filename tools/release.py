@@ -25,7 +25,8 @@ from typing import Final
 ROOT: Final = Path(__file__).parents[1]
 BUILD: Final = ROOT / "build" / "release"
 
-# pyproject.toml has the version; `prepare` writes it to the others. One group is the version.
+# pyproject.toml has the version; `prepare` writes it to the other files. The group of each pattern
+# is the version.
 PLACES: Final[Mapping[str, str]] = {
     "pyproject.toml": r'(?m)^version = "([^"]+)"$',
     "pyproject.toml#": r'"odin-ws-client\[trio\]==([^"]+)"',
@@ -39,7 +40,7 @@ PLACES: Final[Mapping[str, str]] = {
 
 UNRELEASED: Final = "## [Unreleased]\n"
 
-# What users miss first if a build leaves it out.
+# Important files that a build could omit.
 IN_WHEEL: Final = (
     "odin_ws/catalogue/odin.toml",
     "odin_ws/bench/baseline.c",
@@ -61,7 +62,7 @@ IN_SDIST: Final = (
 )
 NOT_IN_SDIST: Final = ("node_modules/", "/libs/", ".venv/", ".pyc", "tests/kfake/kfake")
 
-# Tests without network and Kafka that use what the wheel brings: plugin, data files, commands.
+# Tests without network and Kafka of the wheel's contents: plugin, data files, commands.
 TESTS: Final = (
     "tests/catalogue",
     "tests/cli/test_main.py",
@@ -76,18 +77,22 @@ TEST_TOOLS: Final = ("pytest", "pytest-timeout", "hypothesis", "websockets")
 
 
 class ReleaseError(Exception):
-    """Why this tree cannot be released."""
+    """This tree cannot be released; the message says why."""
 
 
 def versions(root: Path) -> dict[str, set[str]]:
-    """Return the versions that each place of the tree names."""
+    """Return the version in each place of the tree."""
     return {
         place: set(re.findall(pattern, _text(root, place))) for place, pattern in PLACES.items()
     }
 
 
 def check_versions(root: Path) -> str:
-    """Return the version that all places name. Raises ReleaseError."""
+    """Return the common version of all places.
+
+    Raises:
+        ReleaseError: the versions differ.
+    """
     found = versions(root)
     (expected,) = found["pyproject.toml"]
     wrong = [
@@ -144,7 +149,7 @@ def check_sdist(path: Path, needed: Iterable[str]) -> None:
 
 
 def check(root: Path, build: Path) -> None:
-    """Check a tree; `build`: an empty folder for what is made of it. Raises ReleaseError."""
+    """Check a tree; `build`: an empty folder for the built files. Raises ReleaseError."""
     version = check_versions(root)
     check_changelog(root, version)
     say(f"version {version}: in all places, and in the changelog")
@@ -174,7 +179,7 @@ def check(root: Path, build: Path) -> None:
 
 
 def install(folder: Path, wheels: Iterable[Path], constraints: Path) -> Path:
-    """Return the Python of an empty environment with the wheels and what their tests need."""
+    """Return the Python of a new environment with the wheels and their tests' requirements."""
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
     server, client = wheels
@@ -188,7 +193,11 @@ def install(folder: Path, wheels: Iterable[Path], constraints: Path) -> Path:
 
 
 def run(*words: str, python: Path | None = None, cwd: Path = ROOT) -> str:
-    """Return what `python …` prints. Raises ReleaseError with its output if it fails."""
+    """Return the output of `python …`.
+
+    Raises:
+        ReleaseError: the command failed; the message has its output.
+    """
     command = [str(python or sys.executable), *words]
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)  # noqa: S603 -- ours
     if done.returncode:

@@ -18,7 +18,7 @@ PAGES: Final = {
     "SECURITY.md": "SECURITY.md",
 }
 
-# A fence or code, which is left alone, or a link that is no picture, whichever begins first.
+# The first of a fence, a code span (both unchanged) and a link that is no picture.
 _PART: Final = re.compile(
     r"(?P<code>^```.*?^```$)"
     r"|(?<!!)\[(?P<text>(?:[^\[\]]|\[[^\[\]]*\])*)\]\((?P<link>[^)\s]+)\)"
@@ -46,7 +46,7 @@ def on_files(files: Files, config: Any) -> Files:
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:  # noqa: ARG001 -- mkdocs' signature
     """Point links at pages of the site; a link to any other file becomes its text."""
     source = page.file.src_uri
-    # Where the page is in the repository.
+    # The path of the page in the repository.
     place = PAGES.get(source, f"docs/{source}")
 
     def rewrite(found: re.Match[str]) -> str:
@@ -60,7 +60,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
             relative = posixpath.relpath(inside, posixpath.dirname(source) or ".")
             return f"[{text}]({relative}{mark}{anchor})"
         if not (ROOT / target).exists():
-            return found[0]  # mkdocs reports it
+            return found[0]  # mkdocs reports the broken link
         return text if "`" in text else f"{text} (`{target}`)"
 
     return _PART.sub(rewrite, markdown)

@@ -26,7 +26,7 @@ Every module of the server and of the [Python client](client.md), with its docst
 
 
 def page() -> str:
-    """Return the page as it should be."""
+    """Return the current content of the page."""
     return (
         _HEAD
         + "".join(_tables("src/odin_ws"))
@@ -35,7 +35,7 @@ def page() -> str:
 
 
 def _tables(root: str) -> Iterator[str]:
-    """A table for each folder of a package."""
+    """Yield a table for each folder of a package."""
     source = ROOT / root
     folders: dict[str, list[Path]] = {}
     for path in sorted(source.rglob("*.py")):

@@ -1,7 +1,7 @@
-"""`python -m tests.bench.compile_load`: compiles what the load processes run, and stores it.
+"""`python -m tests.bench.compile_load`: compiles the code of the load processes, and stores it.
 
-Tests of the benchmark take the stored code, however many processes they run in at once. Each of
-them would otherwise compile it for 20 seconds.
+Tests of the benchmark load the stored code in any number of processes. Without the stored code,
+each process would compile for 20 s.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Call with the types of a benchmark what it calls."""
+    """Call the compiled functions with the argument types of a benchmark."""
     with select.epoll() as epoll:
         drain(Ready.empty(epoll.fileno(), descriptors=1), tables([0]), 1)
     nothing = np.zeros(0, np.int64)

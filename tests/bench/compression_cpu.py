@@ -1,8 +1,8 @@
 """CPU of the hub per message with and without compression, in turns in one process.
 
-Two runs of `odin-ws bench bytes` differ by a fifth on a busy machine, and the difference that
-compression makes is smaller. Here one process writes cycles of all kinds in turns, to TCP sockets
-that another process reads: `python -m tests.bench.compression_cpu [ROUNDS]`.
+Two runs of `odin-ws bench bytes` differ by a fifth on a busy machine, more than the effect of
+compression. This module writes cycles of all kinds in turns, to TCP sockets that another process
+reads: `python -m tests.bench.compression_cpu [ROUNDS]`.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _read_everything(address: tuple[str, int], clients: int) -> None:
 
 @contextmanager
 def _sockets(clients: int) -> Iterator[Sequence[socket.socket]]:
-    """Sockets whose other ends a child process reads, until the end of the block."""
+    """Yield sockets whose other ends a child process reads, until the end of the block."""
     with socket.create_server((LOOPBACK, 0), backlog=clients) as listening:
         child = os.fork()
         if not child:
@@ -95,7 +95,7 @@ def _sockets(clients: int) -> Iterator[Sequence[socket.socket]]:
 
 
 async def measure(clients: int, rounds: int) -> dict[str, list[float]]:
-    """Return by kind of frames the microseconds of CPU per message, of each round."""
+    """Return the microseconds of CPU per message of each round, by kind of frames."""
     found: dict[str, list[float]] = {name: [] for name in FORMS}
     chance, scheduler = random.Random(3), ReadScheduler(lambda: 0.0)  # noqa: S311 -- made-up data
     with _sockets(clients) as sockets:
@@ -139,13 +139,13 @@ async def _cycles(hub: Hub, send: trio.MemorySendChannel[Item], chance: random.R
         send.send_nowait(Batch(records))
         await trio.testing.wait_all_tasks_blocked()
         took += time.thread_time() - begun
-        # The readers empty their sockets.
+        # Time for the readers to empty the sockets.
         await trio.sleep(0.05)
     return took
 
 
 def _do_nothing() -> None:
-    """No queue is ever slow here."""
+    """Ignore a slow connection: no queue is slow in this measurement."""
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 Runs `odin-ws serve` in this process against the embedded broker, with a real client in a thread
 that is not traced. A file is entered if one of its functions is called. Files that an idle server
-enters in the same time are listed apart: their tasks run whether the event comes or not.
+enters in the same time are listed separately: their tasks run with or without the event.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _SOURCE: Final = f"{Path(__file__).resolve().parents[2] / 'src' / 'odin_ws'}{os.
 _TOPIC: Final = "odin.trades"
 _VALUE: Final = json.dumps({"type": "TRADE_EXECUTED", "data": {}}).encode()
 
-# After each event. An idle server is watched for longer than the intervals of its tasks.
+# Seconds of tracing after each event, and of an idle server: above the intervals of its tasks.
 _QUIET_SECONDS: Final = 1.0
 _IDLE_SECONDS: Final = 12.0
 _READY_SECONDS: Final = 30.0
 
 
 class Trace:
-    """The files whose functions are called in this thread, while something is recorded."""
+    """The files whose functions are called in this thread during a recording."""
 
     def __init__(self) -> None:
         self.called: set[str] = set()
@@ -77,14 +77,16 @@ class Trace:
 
 @attrs.define
 class Entered:
-    """The files of one event: called, and only resumed after a wait."""
+    """The files of one event."""
 
     called: set[str] = attrs.field(factory=set)
+    """Files with a called function."""
     resumed: set[str] = attrs.field(factory=set)
+    """Files with functions only resumed after a wait."""
 
 
 class Driver:
-    """A client and a publisher, which cause one event after the other."""
+    """A client and a publisher, which cause the events one after the other."""
 
     def __init__(self, trace: Trace, broker: str, port: int, ops_port: int) -> None:
         self.found: dict[str, Entered] = {}
@@ -95,7 +97,7 @@ class Driver:
         self._ready = f"http://{LOOPBACK}:{ops_port}/health/ready"
 
     def run(self) -> None:
-        """Cause every event, then stop the server."""
+        """Cause all events, then stop the server."""
         try:
             self._run()
         except BaseException as failure:  # noqa: BLE001 -- reported by the main thread
@@ -104,7 +106,7 @@ class Driver:
 
     def _run(self) -> None:
         self._wait_until_ready()
-        # The first of everything imports and fills caches.
+        # The first event of each kind imports modules and fills caches.
         with connect(self._url, ping_interval=None) as client:
             _ask(client, "subscribe", channels=["*.trade"], positions=True)
             self._publish()
@@ -121,7 +123,7 @@ class Driver:
                 self._record("resume from Kafka", lambda: _resume(other))
             time.sleep(0.2)
             found = self.found["SIGTERM"] = Entered()
-            # Until the process ends.
+            # Runs until the process ends.
             self._trace.called, self._trace.resumed = found.called, found.resumed
             os.kill(os.getpid(), signal.SIGTERM)
             client.close()
@@ -193,7 +195,7 @@ def main(*, files: bool) -> None:
             "KAFKA_BROKERS": broker,
             "WS_ADDR": f"{LOOPBACK}:{port}",
             "WS_OPS_ADDR": f"{LOOPBACK}:{ops_port}",
-            # A resume reads Kafka's log.
+            # Makes a resume read Kafka's log.
             "WS_HISTORY_BYTES": "0",
             "WS_CANARY_SECONDS": "0",
             "WS_DRAIN_DELAY_SECONDS": "0",

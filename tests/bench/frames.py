@@ -75,7 +75,7 @@ def packed(single: bytes, window_bits: int = 15) -> bytes:
 
 
 def octets(data: bytes) -> Bytes:
-    """Return the bytes as a writable array, for which a benchmark's code is compiled too."""
+    """Return the bytes as a writable array, a type for which the benchmark's code is compiled."""
     return np.frombuffer(bytearray(data), np.uint8)
 
 

@@ -1,8 +1,8 @@
-"""What one delivered message and one connect cost, in bytecode instructions instead of time.
+"""The cost of one delivered message and one connect, in bytecode instructions instead of time.
 
-The load of the machine changes times but no counts, so `make test` can compare them with stored
-ones. A figure is a ratio: the instructions for one more subscriber in a cycle, or for one more
-connect and its subscription, to those for one more round of the simplest loop that could serve it.
+The load of the machine changes times but no counts, so `make test` can compare the counts with
+stored ones. A figure is a ratio: the instructions for one more subscriber in a cycle, or for one
+more connect and its subscription, to those for one more round of a minimal loop.
 
 `make bench-hot` prints the figures, `make bench-hot ARGS=--store` stores them.
 """
@@ -67,29 +67,35 @@ Counting = Callable[[], AbstractContextManager[Count]]
 
 @attrs.frozen
 class Case:
-    """Work that is done for each subscriber.
+    """Work done for each subscriber.
 
-    `count`: counts it for a number of subscribers; `least`: for the simplest loop. Work that does
-    not depend on the number of subscribers cancels out in the difference of `few` and `many`.
+    Work that does not depend on the number of subscribers cancels out in the difference of `few`
+    and `many`.
     """
 
     name: str
     count: Callable[[Counting, int], int]
+    """Counts the work for a number of subscribers."""
     least: Callable[[Counting, int], int]
+    """Counts the work of a minimal loop for a number of subscribers."""
     few: int = 200
+    """The smaller number of subscribers."""
     many: int = 1200
+    """The larger number of subscribers."""
 
 
 @attrs.frozen
 class Cost:
-    """For one more subscriber: instructions, and calls of Python's and C's functions, as ratios."""
+    """The cost of one more subscriber, as ratios to the minimal loop."""
 
     instructions: float
+    """Bytecode instructions."""
     calls: float
+    """Calls of functions of Python and C."""
 
 
 def cost(case: Case) -> Cost:
-    """Count the cost of a case."""
+    """Return the cost of a case."""
 
     def for_one_more(count: Callable[[Counting, int], int], counting: Counting) -> float:
         more = count(counting, case.many) - count(counting, case.few)
@@ -110,7 +116,7 @@ def stored() -> dict[str, dict[str, dict[str, float]]]:
 
 
 def version() -> str:
-    """Return Python's minor version; each has its own instructions."""
+    """Return Python's minor version; the instructions differ between versions."""
     return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -228,7 +234,7 @@ def _cycle(  # noqa: PLR0913 -- what its subscribers are like
         assert hub.stats.messages_sent == (0 if filtered else subscribers * records)
         return count.value
 
-    # The clock does not advance, so no time slice ends.
+    # The clock stands still, so no time slice ends.
     return trio.run(main, clock=trio.testing.MockClock())
 
 

@@ -1,7 +1,7 @@
 """`python -m tests.bench.python_client`: the CPU time of an application in the Python client.
 
-A server of this process publishes at a steady rate; an application in its own process receives each
-message and does nothing with it. Its CPU time is that of the operating system's accounts.
+A server in this process publishes at a steady rate; an application in its own process receives each
+message and drops it. The CPU time comes from the operating system's accounts.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from odin_ws.testing.memory_log import MemoryLog
 
 SHELLS: Final = ("trio", "asyncio")
 
-# A message with its envelope then has 430 bytes, as in the project's other measurements.
+# Bytes of padding: a message with its envelope then has 430 bytes, as in the project's other
+# measurements.
 VALUE_BYTES: Final = 330
 
-# Messages before the measurement, so that imports and the connect are not counted.
+# Messages before the measurement, which excludes imports and the connect.
 WARM_UP: Final = 1000
 
 APPLICATION: Final = Path(__file__).with_name("python_client_application.py")
@@ -38,6 +39,7 @@ class Figures:
     messages: int
     cpu_seconds: float
     seconds: float
+    """The length of the measurement."""
 
     @property
     def share(self) -> float:
@@ -46,7 +48,7 @@ class Figures:
 
 
 async def measure(shell: str, rate: int, seconds: float, broadcast_rate: int) -> Figures:
-    """Run an application of a shell for `seconds`."""
+    """Return the usage of an application of a shell over `seconds`."""
     settings = Settings(ws_max_kafka_rate=0, ws_max_broadcast_rate=broadcast_rate)
     count = WARM_UP + int(rate * seconds)
     async with open_local_server(settings) as server, trio.open_nursery() as nursery:
@@ -61,7 +63,7 @@ async def measure(shell: str, rate: int, seconds: float, broadcast_rate: int) ->
 
 
 async def _publish(log: MemoryLog, rate: int) -> None:
-    """Publish forever at the rate; records that are late are published at once."""
+    """Publish forever at the rate; late records are published at once."""
     began = trio.current_time()
     value = json.dumps({"type": "TRADE_EXECUTED", "timestamp": 0, "data": {"x": ""}})
     value = value.replace('""', f'"{"x" * (VALUE_BYTES - len(value))}"')

@@ -1,4 +1,4 @@
-"""The compiled reader of Server-Sent Events finds what the reader of frames finds."""
+"""The compiled reader of Server-Sent Events finds the same problems as the reader of frames."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def handed_over(state: Tables) -> list[tuple[int, bytes]]:
 
 
 def test_messages_and_batches_in_order_are_no_problem() -> None:
-    """All are counted, with the bytes of their events."""
+    """All messages are counted, with the bytes of their events."""
     state = tables([0])
     data = event(message(1, 1)) + event(batch(2, 2, 3), b"event:batch\n" + ID)
     assert read(state, data) == len(data)
@@ -55,14 +55,14 @@ def test_messages_and_batches_in_order_are_no_problem() -> None:
     ],
 )
 def test_missing_messages_are_found(second: bytes, problem: Problem) -> None:
-    """A missing sequence number and a missing record have different names."""
+    """A missing sequence number and a missing record are different problems."""
     state = tables([0])
     read(state, event(message(1, 1)) + event(second))
     assert problem in problems_of(state)
 
 
 def test_message_without_id_is_strange() -> None:
-    """A client could not resume after it."""
+    """Without an id a client could not resume after the message."""
     state = tables([0])
     read(state, event(message(1, 1), b""))
     assert problems_of(state) == {Problem.STRANGE: 1}
@@ -79,7 +79,7 @@ def test_notices_are_handed_over_and_comments_skipped() -> None:
 
 
 def test_events_are_read_across_any_cut() -> None:
-    """Only whole events are taken."""
+    """The reader takes only complete events."""
     data = event(message(1, 1)) + b":\n\n" + event(message(2, 2, pad=0))
     for cut in range(len(data) + 1):
         state = tables([0])

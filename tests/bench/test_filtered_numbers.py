@@ -16,7 +16,7 @@ THRESHOLDS = Workload(filters=5, thresholds=True)
 
 
 def filtered(threshold: int) -> Tables:
-    """Return tables of a connection whose filter matches remainders of 5 from a threshold on."""
+    """Return tables of a connection with a filter for remainders of 5 from a threshold on."""
     return Tables.empty(
         np.array([0, 1]),
         np.array([0]),
@@ -39,7 +39,7 @@ def problems(state: Tables, *numbers: int) -> dict[Problem, int]:
 
 @pytest.mark.parametrize("threshold", range(5))
 def test_matched_equals_counting(threshold: int) -> None:
-    """For a single number and for arrays."""
+    """`matched` accepts a single number and an array."""
     counts = [sum(n % 5 >= threshold for n in range(number + 1)) for number in range(40)]
     numbers = np.arange(40)
     assert [matched(number, 5, threshold) for number in range(40)] == counts
@@ -48,12 +48,12 @@ def test_matched_equals_counting(threshold: int) -> None:
 
 
 def test_filtered_records_are_not_lost() -> None:
-    """Remainders of 3 and 4 match."""
+    """The filter matches the remainders 3 and 4."""
     assert problems(filtered(3), 3, 4, 8, 9, 13) == {}
 
 
 def test_missing_matching_records_are_lost() -> None:
-    """4 and 8 are missing; 5, 6 and 7 do not match."""
+    """4 and 8 match and are missing; 5, 6 and 7 do not match."""
     assert problems(filtered(3), 3, 9) == {Problem.LOST: 2}
 
 
@@ -74,6 +74,6 @@ def test_server_filters_match_numbers_that_reader_expects(workload: Workload) ->
 
 
 def test_scenario_has_runs_with_and_without_filters() -> None:
-    """One run without filters, one whose filters match all records, and one with thresholds."""
+    """One run has no filters, one has filters that match all records, and one has thresholds."""
     kinds = [(one.workload.filters, one.workload.thresholds) for one in SCENARIOS["filters"].runs]
     assert kinds == [(0, False), (50, False), (50, True)]

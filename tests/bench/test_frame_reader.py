@@ -1,4 +1,4 @@
-"""The compiled reader finds each problem, wherever the bytes are cut."""
+"""The compiled reader finds each problem, for any split of the bytes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def read(state: Tables, *frames: bytes, now_us: int = 0) -> int:
 
 
 def test_messages_in_order_are_counted_without_problems() -> None:
-    """100 messages of one channel."""
+    """The connection receives 100 messages of one channel."""
     state = tables([0])
 
     taken = read(state, *(message(number, number) for number in range(1, 101)))
@@ -61,7 +61,7 @@ WRONG = {
 def test_gaps_repetitions_and_disorder_are_found(
     first: tuple[int, int], second: tuple[int, int], problems: dict[Problem, int]
 ) -> None:
-    """Each is counted under its own name."""
+    """Each problem is counted under its own name."""
     state = tables([0])
 
     read(state, message(*first), message(*second))
@@ -70,7 +70,7 @@ def test_gaps_repetitions_and_disorder_are_found(
 
 
 def test_descending_offsets_in_a_partition_are_disorder() -> None:
-    """Also of two channels."""
+    """The two records may be of different channels."""
     state = tables([0, 1])
 
     read(state, message(1, 1, channel=0, offset=8), message(2, 1, channel=1, offset=7))
@@ -79,7 +79,7 @@ def test_descending_offsets_in_a_partition_are_disorder() -> None:
 
 
 def test_offsets_of_separate_partitions_have_no_order() -> None:
-    """Nor have those of separate topics."""
+    """The partitions may be of the same topic or of different topics."""
     state = tables([0, 1, 2], topics=2)
 
     read(
@@ -93,7 +93,7 @@ def test_offsets_of_separate_partitions_have_no_order() -> None:
 
 
 def test_message_of_another_channel_is_unwanted() -> None:
-    """The connection does not follow the channel."""
+    """The connection has not subscribed to the channel."""
     state = tables([0, 2])
 
     read(state, message(1, 1, channel=1))
@@ -110,7 +110,7 @@ STRANGE = {
 
 @pytest.mark.parametrize("text", STRANGE.values(), ids=STRANGE)
 def test_message_without_numbers_of_the_benchmark_is_strange(text: bytes) -> None:
-    """It does not count as received."""
+    """The message does not count as received."""
     state = tables([0])
 
     read(state, text)
@@ -142,7 +142,7 @@ def test_invalid_frame_ends_the_reading(data: bytes) -> None:
 
 
 def test_messages_are_read_across_any_cut() -> None:
-    """Only whole frames are taken."""
+    """The reader takes only complete frames."""
     data = message(1, 1) + message(2, 2, pad=0)
     ends = (0, len(message(1, 1)), len(data))
 
@@ -156,7 +156,7 @@ def test_messages_are_read_across_any_cut() -> None:
 
 
 def test_responses_pings_and_closes_are_handed_over() -> None:
-    """In order, between the messages."""
+    """The frames are handed over in order, between the messages."""
     state = tables([0])
     answer = b'{"type":"subscription_ack"}'
 
@@ -198,7 +198,7 @@ ANY_FRAME = ANY_MESSAGE | st.builds(frame, NO_MESSAGE, st.sampled_from([1, 2, PI
     st.lists(st.integers(1, 400), max_size=30),
 )
 def test_reader_agrees_with_reference(data: bytes, sizes: list[int]) -> None:
-    """Wherever the bytes are cut."""
+    """The reader agrees with the model for any split of the bytes."""
     state = tables([0, 1, 3], topics=2, partitions=3)
     reference = Reference([0, 1, 3], topics=2, partitions=3)
     rest = b""
@@ -216,7 +216,7 @@ def test_reader_agrees_with_reference(data: bytes, sizes: list[int]) -> None:
 
 
 def test_compressed_messages_are_inflated_and_checked() -> None:
-    """Single messages and batches, beside uncompressed ones."""
+    """The stream has single messages and batches, compressed and uncompressed."""
     state = tables([0])
 
     data = [
@@ -235,7 +235,7 @@ def test_compressed_messages_are_inflated_and_checked() -> None:
 
 
 def test_tail_is_inflated_once_for_all_connections() -> None:
-    """Its messages are compared with those before on each connection."""
+    """On each connection, the tail's messages are compared with earlier ones."""
     state = tables([0], [0], [0])
     for connection, begin in enumerate((1, 1000, 77)):
         state.seq[connection] = begin - 1
@@ -254,7 +254,7 @@ def test_problems_in_batches_are_found(
     second: tuple[int, int],
     problems: dict[Problem, int],
 ) -> None:
-    """A batch's messages are checked as single ones are."""
+    """The messages of a batch are checked like single messages."""
     state = tables([0])
     read(state, *(pack(batch(seq, number)) for seq, number in (first, second)))
     assert problems_of(state) == problems
@@ -277,7 +277,7 @@ STRANGE = {
 
 @pytest.mark.parametrize("data", STRANGE.values(), ids=STRANGE)
 def test_compressed_frame_of_another_format_is_strange(data: bytes) -> None:
-    """The reading continues."""
+    """The reader continues with the next frame."""
     state = tables([0])
     length = data[1] if data[1] < 126 else int.from_bytes(data[2:4])
     whole = data if data[1] < 126 else data[: 4 + length].ljust(4 + length, b"\xff")
@@ -298,7 +298,7 @@ def test_tails_beyond_the_cache_are_inflated_again() -> None:
 FIRST_BATCH = packed(batch(1, *range(1, 11)))
 NEXT_BATCH = packed(batch(11, *range(11, 21)))
 
-# What happens to each batch of a stream on its way to a connection.
+# The changes to a batch of a stream on the way to a connection.
 FAULTS = st.sampled_from(["right"] * 6 + ["lost", "doubled", "renumbered", "single"])
 
 
@@ -363,7 +363,7 @@ def test_connections_of_other_channels_or_filters_have_another_kind() -> None:
 
 
 def test_the_same_batch_after_other_messages_leads_to_another_state() -> None:
-    """One of two connections has had a record of the other channel before."""
+    """One of two connections has received an earlier record of the other channel."""
     state = tables([0, 1], [0, 1])
     before = message(1, 5, channel=1, partition=1)
     parse(octets(before), len(before), 0, 0, state)

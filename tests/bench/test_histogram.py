@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from odin_ws.bench.histogram import BINS, bin_of, quantiles, upper_bounds
 
-# Compiles the function, or loads it, before Hypothesis measures the time of an example.
+# Compiles or loads the function before Hypothesis measures the time of an example.
 bin_of(0)
 
 
@@ -31,7 +31,7 @@ def test_values_out_of_range_count_in_first_and_last_bin() -> None:
 
 @given(st.lists(st.integers(0, 10**9), min_size=1, max_size=50), st.floats(0.01, 1))
 def test_quantile_is_within_a_bin_of_the_exact_one(values: list[int], share: float) -> None:
-    """The exact one is that of the sorted values."""
+    """The exact quantile is computed from the sorted values."""
     counts = np.zeros(BINS, np.int64)
     for value in values:
         counts[bin_of(value)] += 1
@@ -43,5 +43,5 @@ def test_quantile_is_within_a_bin_of_the_exact_one(values: list[int], share: flo
 
 
 def test_quantiles_of_empty_histogram_are_empty() -> None:
-    """There is no quantile without values."""
+    """A histogram without values has no quantiles."""
     assert quantiles(np.zeros(BINS, np.int64), [0.5]) == []

@@ -25,7 +25,7 @@ def test_cost_is_within_stored_cost(case: Case) -> None:
 
 
 def test_counts_are_reproducible() -> None:
-    """The same code has the same counts, whatever the load of the machine."""
+    """The same code has the same counts under any load of the machine."""
     first, second = cost(CASES[0]), cost(CASES[0])
 
     assert second.instructions == pytest.approx(first.instructions, rel=0.01)

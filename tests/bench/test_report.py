@@ -14,7 +14,7 @@ SLOWER_BASELINE = measurement(label="baseline after", cpu_seconds=0.3)
 
 
 def test_measurement_has_rates_costs_and_memory() -> None:
-    """Rates are those of the measured time, costs and memory those per message and connection."""
+    """Rates are per second of the measurement, costs per message, memory per connection."""
     one = measurement()
 
     assert one.delivered == 2000
@@ -27,7 +27,7 @@ def test_measurement_has_rates_costs_and_memory() -> None:
 
 
 def test_measurement_of_no_connections_has_no_costs() -> None:
-    """It raises no error."""
+    """The derived figures are None and raise no error."""
     one = measurement(connections=0, subscribed=0, connect_seconds=0.0, received=0, latency=None)
 
     assert (one.cpu_us, one.connects, one.idle_kb) == (None, None, None)
@@ -36,7 +36,7 @@ def test_measurement_of_no_connections_has_no_costs() -> None:
 
 
 def test_memory_growth_is_from_second_to_last_quarter() -> None:
-    """In the first quarter caches fill."""
+    """In the first quarter, caches still grow."""
     rss = [1, 50, 100, 100, 100, 100, 105, 115]
     one = measurement(samples=[sample(at, size) for at, size in enumerate(rss)])
 
@@ -54,14 +54,14 @@ def test_json_has_all_fields_except_histogram() -> None:
 
 
 def test_ratio_is_to_mean_of_baselines() -> None:
-    """Without baselines there is none."""
+    """Without baselines the ratio is None."""
     assert ratio(measurement(), [BASELINE, SLOWER_BASELINE]) == pytest.approx(1)
     assert costs(measurement(), [BASELINE, SLOWER_BASELINE]) == "10.00 us, 5.00 us, 15.00 us"
     assert ratio(measurement(), []) is None
 
 
 def test_rows_have_a_value_of_each_run() -> None:
-    """Quantities that no run has are left out."""
+    """Quantities without a value in any run are left out."""
     table = {row[0]: row[1:] for row in rows([measurement()], [BASELINE, SLOWER_BASELINE])}
 
     assert table["delivered"] == ["2,000/s"] * 3
@@ -73,7 +73,7 @@ def test_rows_have_a_value_of_each_run() -> None:
 
 
 def test_closes_and_rejections_are_listed_by_code() -> None:
-    """With their counts."""
+    """The report lists each code with its count."""
     one = measurement(closes={"1008 slow": 2, "1012 draining": 1}, rejected_connections={"503": 4})
     table = {row[0]: row[1] for row in rows([one], [])}
 
@@ -99,12 +99,12 @@ BUSY = {
 
 @pytest.mark.parametrize(("one", "expected"), BUSY.values(), ids=BUSY)
 def test_figures_limited_by_load_side_have_a_warning(one: Measurement, expected: str) -> None:
-    """The load, the publisher or the machine may have been the limit."""
+    """The load processes, the publisher or the machine may have limited the run."""
     (line,) = warnings(one)
 
     assert expected in line
 
 
 def test_run_limited_by_the_server_has_no_warning() -> None:
-    """The usual measurement."""
+    """The load processes, the publisher and the machine have free CPU."""
     assert warnings(measurement()) == []

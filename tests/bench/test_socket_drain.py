@@ -65,14 +65,14 @@ def test_frame_in_two_reads_is_read_once(connection: Connection) -> None:
 
 
 def test_ended_connection_is_handed_to_python(connection: Connection) -> None:
-    """Its descriptor is returned."""
+    """`drain` returns the connection's descriptor."""
     connection.server.close()
 
     assert connection.drain() == [connection.client.fileno()]
 
 
 def test_descriptor_without_owner_is_handed_to_python(connection: Connection) -> None:
-    """Compiled code does not read it."""
+    """Compiled code does not read the descriptor."""
     connection.ready.owner[connection.client.fileno()] = NOBODY
     connection.server.send(message(1, 1))
 
@@ -81,5 +81,5 @@ def test_descriptor_without_owner_is_handed_to_python(connection: Connection) ->
 
 
 def test_drain_returns_at_until_without_data(connection: Connection) -> None:
-    """It returns no descriptor."""
+    """`drain` returns no descriptor."""
     assert connection.drain(time.time_ns() // 1000 + 1_000) == []

@@ -12,7 +12,7 @@ NAMES = Names("B1-", ["trade", "social"], ["odin.trades", "odin.social"])
 
 
 def test_default_workload_has_one_channel() -> None:
-    """All connections follow it."""
+    """All connections subscribe to the channel."""
     workload, names = Workload(), Names("B1-", ["trade"], ["odin.trades"])
 
     found = subscriptions(workload, names, 3)
@@ -23,7 +23,7 @@ def test_default_workload_has_one_channel() -> None:
 
 
 def test_expected_channels_are_those_that_the_names_match() -> None:
-    """In ascending order."""
+    """The numbers of the channels are ascending."""
     workload = Workload(tokens=5, topics=2, each=3, zipf=True, patterned=0.5)
     every = {NAMES.channel(number): number for number in range(workload.channels)}
 
@@ -41,7 +41,7 @@ def test_expected_channels_are_those_that_the_names_match() -> None:
 
 
 def test_share_of_connections_has_patterns() -> None:
-    """Patterns of both kinds."""
+    """Both kinds of patterns occur."""
     workload = Workload(tokens=5, topics=2, each=2, patterned=0.25)
     patterns = [
         name for one in subscriptions(workload, NAMES, 40) for name in one.names if "*" in name
@@ -52,7 +52,7 @@ def test_share_of_connections_has_patterns() -> None:
 
 
 def test_subscription_does_not_depend_on_number_of_connections() -> None:
-    """So all processes agree on it."""
+    """All processes compute the same subscription."""
     workload = Workload(tokens=50, topics=2, each=3, zipf=True)
     few, many = subscriptions(workload, NAMES, 3), subscriptions(workload, NAMES, 30)
 
@@ -68,7 +68,7 @@ def test_zipf_popularity_is_inverse_to_rank() -> None:
 
 
 def test_workload_is_reduced_to_a_smaller_catalogue() -> None:
-    """To the catalogue's number of topics, and to as many channels per connection."""
+    """Topics, and channels per connection, are limited to those of the catalogue."""
     catalogue = load_catalogue('[[topics]]\nname = "t"\ncategory = "c"\n')
 
     assert Workload(tokens=5, topics=8, each=20).within(catalogue) == Workload(tokens=5, each=5)

@@ -62,7 +62,7 @@ def test_case_names_missed_figures() -> None:
 
 
 def test_figure_without_value_is_neither_reached_nor_missed() -> None:
-    """The measurement failed."""
+    """The measurement of the figure failed."""
     assert Figure("none", lambda _measured: None, "{:.0f}", most=1).reached([]) is None
 
 
@@ -89,7 +89,7 @@ def test_clients_option_sets_number_of_disconnected_clients() -> None:
 
 
 def test_options_keep_zero_connections_and_zero_rate() -> None:
-    """A run of no connections, or without messages, stays one."""
+    """A run without connections or without messages keeps its zero."""
     nobody, idle = SCENARIOS["idle"].with_options({"connections": 7, "rate": 5.0}).runs
 
     assert (nobody.connections, nobody.rate) == (0, 0)
@@ -104,7 +104,7 @@ def test_labels_of_a_scenario_are_different() -> None:
 
 
 def test_affected_connections_do_not_exceed_connections() -> None:
-    """In each run of each case."""
+    """The limit applies to each run of each case."""
     runs: list[Run] = [run for cases in CASES.values() for case in cases for run in case.runs]
 
     assert all(run.affected <= run.connections for run in runs)
@@ -121,7 +121,7 @@ def test_cases_are_selected_by_a_part_of_their_name() -> None:
 
 
 def test_unknown_case_is_an_error_that_lists_the_cases() -> None:
-    """Also if another text has selected a case."""
+    """The error occurs even if another text selects a case."""
     with pytest.raises(BenchFailed, match="no case of short is called 'storm'") as caught:
         cases_of("short", ["no connections", "storm"])
 

@@ -34,7 +34,7 @@ class Interrupted(Exception):
     """Ctrl-C or SIGTERM."""
 
 
-# Errors after which there is no outcome.
+# Errors after which a run has no outcome.
 NO_RUN = (
     BrokerUnavailable,
     BrokerFailed,
@@ -133,7 +133,7 @@ def _or_no_run(perform: Callable[[], T]) -> T:
         outcomes.append(perform())
     except* NO_RUN as errors:
         reasons += [str(error) or type(error).__name__ for error in leaves(errors)]
-    # Raised outside of `except*`, which would wrap it in a group that click does not know.
+    # Raised outside of `except*`, which would wrap the error in a group unknown to click.
     if reasons:
         raise NoRun("\n".join(reasons))
     return outcomes[0]

@@ -16,53 +16,62 @@ from tests.chaos.plan import ClientSpec
 
 __all__ = ["Assessment", "Row", "Window", "assess"]
 
-# Number of events shown per client; the counts are complete.
+# Maximum number of events shown per client; the counts include all.
 EVENTS_SHOWN: Final = 12
 
 
 @attrs.frozen
 class Window:
-    """An interval of the run: a fault and the recovery after it. Times are monotonic seconds.
-
-    `fault_seconds`: how long the fault itself lasted. `codes`, `maximum`: the closes that it
-    explains, and their number. `skipped`: why the fault was not injected.
-    """
+    """An interval of the run: a fault and the recovery after the fault."""
 
     fault: str
     does: str
+    """The description of the fault."""
     began: float
+    """The start, in monotonic seconds."""
     until: float
+    """The end, in monotonic seconds."""
     fault_seconds: float = 0
+    """The duration of the fault itself in seconds."""
     codes: frozenset[int] = frozenset()
+    """The codes of closes explained by the fault."""
     maximum: float = 0
+    """The maximum number of explained closes."""
     skipped: str = ""
+    """Why the fault was not injected; empty if it was."""
 
 
 @attrs.frozen
 class Row:
-    """The figures of one window. `silences`: the longest of each client, in seconds."""
+    """The figures of one window."""
 
     window: Window
     closes: Mapping[int, int]
+    """The number of closes by code."""
     unexplained: int
+    """The number of closes not explained by the fault."""
     replayed: int
+    """The number of replayed messages."""
     silences: Sequence[float]
+    """The longest silence of each client in seconds."""
 
     def silence(self, share: float) -> float:
-        """The longest silence of the client at this quantile; 1 for the worst client."""
+        """Return this quantile of the clients' longest silences; 1 for the longest of all."""
         return quantile(self.silences, share)
 
 
 @attrs.frozen
 class Assessment:
-    """The figures of a run. `problems`: evidence for each client with something wrong."""
+    """The figures of a run."""
 
     rows: Sequence[Row]
     clients: int
     records: int
     expected: int
     counts: Mapping[str, int]
+    """The number of errors by kind."""
     problems: Sequence[str]
+    """Evidence for each client with an error."""
 
     @property
     def good(self) -> bool:
@@ -76,7 +85,7 @@ def assess(
     specs: Sequence[ClientSpec],
     journals: Sequence[Journal],
 ) -> Assessment:
-    """Compare every journal with the ledger, and every close with the faults."""
+    """Return the assessment: each journal compared with the ledger, each close with the faults."""
     chosen = {spec.name: spec for spec in specs}
     rows = [_row(window, journals) for window in windows if not window.skipped]
     counts: Counter[str] = Counter(
@@ -175,7 +184,7 @@ def _last_events(journal: Journal) -> list[Event]:
 
 
 def _details(event: Event) -> str:
-    """The details without positions, which would fill the screen."""
+    """Return the details without positions, which would fill the screen."""
     return " ".join(f"{k}={v}" for k, v in event.detail.items() if k != "positions")
 
 
@@ -189,7 +198,10 @@ def _unexplained_closes(windows: Sequence[Window], journals: Sequence[Journal]) 
 
 
 def _ranges(positions: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """Positions as ranges of one partition: first, last and count; a range may have holes."""
+    """Return positions as ranges of one partition: first, last and count.
+
+    A range may have holes.
+    """
     if not positions:
         return
     first, count = positions[0], 1

@@ -1,4 +1,4 @@
-"""The checking clients: hundreds of them in one process.
+"""The checking clients: several hundred in one process.
 
 `python -m tests.chaos.clients DIRECTORY` runs the clients of `DIRECTORY/clients.json` until
 SIGTERM, and writes their journals to `DIRECTORY/journals`.
@@ -22,7 +22,7 @@ from tests.chaos.progress import write_progress
 
 __all__ = ["run"]
 
-# Delay between two connects; a crowd that connects at once is the subject of other tests.
+# Seconds between two connects; other tests connect all clients at once.
 ARRIVAL_SECONDS: Final = 0.005
 
 PROGRESS_SECONDS: Final = 0.5
@@ -58,7 +58,7 @@ async def _write_progress_forever(directory: Path, journals: list[Journal]) -> N
         counts = {
             "subscribed": sum(journal.start is not None for journal in journals),
             "messages": sum(len(journal.positions) for journal in journals),
-            # Age of the last message of the client that is furthest behind, or not connected.
+            # The greatest age of a client's last message, also of disconnected clients.
             "behind": time.time() - min((one.published for one in journals), default=0),
         }
         write_progress(directory, counts)

@@ -14,7 +14,7 @@ from odin_ws.testing.ports import LOOPBACK
 
 __all__ = ["FaultProxy", "open_fault_proxy"]
 
-# Bound of chunks in flight per direction; beyond it, the sender waits.
+# Maximum number of chunks in flight per direction; beyond it, the proxy stops reading.
 _CHUNKS_ON_THE_WAY: Final = 1000
 
 # struct linger: a close discards unsent bytes and resets the connection.
@@ -40,9 +40,10 @@ class _Link:
 
 
 class FaultProxy:
-    """Connects to `targets` (ports) in turn, skipping those that reject.
+    """Forwards connections to `targets` (ports) in turn; skips targets that reject.
 
-    `delay`: seconds that all bytes take, in each direction; it may change at any time.
+    Attributes:
+        delay: the delay of all bytes in seconds, in each direction; may change at any time.
     """
 
     def __init__(self, targets: Sequence[int]) -> None:
@@ -58,7 +59,7 @@ class FaultProxy:
     def freeze(self) -> int:
         """Drop all further bytes of the current connections, in both directions.
 
-        Neither side notices, not even the end of the other's stream. Returns the number of
+        Neither side receives an error or the end of the other's stream. Returns the number of
         connections.
         """
         for link in self._links:
@@ -131,7 +132,7 @@ class FaultProxy:
 
 @asynccontextmanager
 async def open_fault_proxy(targets: Sequence[int]) -> AsyncIterator[tuple[FaultProxy, int]]:
-    """Run a proxy for the length of the block; gives it with its port."""
+    """Run a proxy for the length of the block; yields the proxy and its port."""
     proxy = FaultProxy(targets)
     async with trio.open_nursery() as nursery:
         # Backlog for a burst of clients that reconnect at once.

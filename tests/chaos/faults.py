@@ -1,4 +1,4 @@
-"""The faults of a run, in order, and the closes that each explains."""
+"""The faults of a run, in order, and the closes explained by each."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ DRAINING: Final = 1012
 
 
 class Skipped(Exception):
-    """This machine or this run lacks what the fault needs; the message names it."""
+    """This machine or this run lacks a requirement of the fault; the message names it."""
 
 
 @attrs.frozen
 class ExplainedCloses:
-    """Closes that a fault explains: their codes, and their maximum number."""
+    """Closes explained by a fault: their codes, and their maximum number."""
 
     codes: frozenset[int] = frozenset()
     maximum: float = 0
@@ -44,11 +44,12 @@ NOTHING: Final = ExplainedCloses()
 
 @attrs.frozen
 class Fault:
-    """`inject` causes the fault, returns at its end, and returns the closes that it explains."""
+    """A fault of a run."""
 
     name: str
     does: str
     inject: Callable[[Testbed], Awaitable[ExplainedCloses]]
+    """Causes the fault, and returns the explained closes at its end."""
 
 
 async def rolling_restart(testbed: Testbed) -> ExplainedCloses:
@@ -132,7 +133,7 @@ async def delayed(testbed: Testbed) -> ExplainedCloses:
 
 
 async def lossy(testbed: Testbed) -> ExplainedCloses:
-    """Lose and delay packets on the way to the far clients. No connection may close."""
+    """Drop and delay packets on the way to the far clients. No connection may close."""
     if testbed.namespace is None:
         raise Skipped(testbed.no_namespace)
     await testbed.namespace.impair(LOSS_PERCENT, DELAY_SECONDS * 1000)

@@ -1,6 +1,6 @@
 """A client written from docs/protocol.md with the sans-I/O part of `websockets`.
 
-It uses nothing of odin_ws, and so finds errors that our client and our server have in common.
+The client uses no code of odin_ws, so it detects errors common to our client and our server.
 """
 
 from __future__ import annotations
@@ -25,14 +25,16 @@ from tests.chaos.plan import TOPICS, ClientSpec
 
 __all__ = ["ResumingClient", "Socket", "follow"]
 
-# After this time without a byte the client sends a ping; after the same time again it gives up.
+# Seconds without a byte after which the client sends a ping, and then disconnects.
 SILENCE_SECONDS: Final = 5
 
-# A handshake takes milliseconds; behind a balancer that waits for a silent instance, 5 seconds.
+# Timeout of a handshake, which takes milliseconds, or 5 s behind a balancer that waits for a silent
+# instance.
 OPEN_SECONDS: Final = 10
 SEND_SECONDS: Final = 5
 
-# Bounds of the random delay between two attempts, which doubles from the first to the last.
+# Upper limits in seconds of the random delay between two attempts: the first limit, and the last
+# after doublings.
 FIRST_RETRY_SECONDS: Final = 0.2
 LAST_RETRY_SECONDS: Final = 3.0
 
@@ -44,7 +46,7 @@ class Rejected(Exception):
 
 
 class ConnectionEnded(Exception):
-    """The connection has ended, by a close frame or without, or because the client gave it up."""
+    """The connection has ended: with or without a close frame, or by the client after a silence."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(code, reason)
@@ -107,7 +109,7 @@ class Socket:
                 # The pong for a ping of the server.
                 await self._flush()
                 return
-            # An upgrade that takes long is not asked for: a ping comes after it.
+            # No ping during the upgrade: pings are sent only on an open connection.
             if not asked and self._protocol.state is State.OPEN:
                 self._protocol.send_ping(b"?")
                 await self._flush()
@@ -121,18 +123,18 @@ class Socket:
             try:
                 await self._stream.send_all(data)
             except trio.BrokenResourceError:
-                return  # the next read raises the reason
+                return  # the next read raises the error
             return
         raise ConnectionEnded(HEARTBEAT, f"nothing was taken for {SEND_SECONDS} s")
 
 
 class ResumingClient:
-    """One client over all its connections: it reconnects with `resume` after each disconnection."""
+    """A client over all its connections: it reconnects with `resume` after each disconnection."""
 
     def __init__(self, spec: ClientSpec, journal: Journal) -> None:
         self.spec = spec
         self.journal = journal
-        # By docs/protocol.md a client keeps the largest offset of each partition.
+        # The largest offset of each partition, as required by docs/protocol.md.
         self.positions: dict[str, dict[str, int]] = {}
         self.reconnect_after: float | None = None
         self.retry = FIRST_RETRY_SECONDS
@@ -152,7 +154,7 @@ class ResumingClient:
             await trio.sleep(self.pause())
 
     def pause(self) -> float:
-        """Seconds until the next attempt."""
+        """Return the seconds until the next attempt."""
         if self.reconnect_after is not None:
             return self.reconnect_after
         self.retry = min(self.retry * 2, LAST_RETRY_SECONDS)
@@ -185,7 +187,7 @@ class ResumingClient:
                     self.record_item(item)
 
     def command(self) -> dict[str, Any]:
-        """The first command: `resume`, or `subscribe` as long as there are no positions."""
+        """Return the first command: `resume`, or `subscribe` without positions."""
         kind = "resume" if self.positions else "subscribe"
         data = {"channels": self.spec.channels, "positions": self.positions or True}
         return {"type": kind, "id": 1, "data": data}
@@ -219,7 +221,7 @@ class ResumingClient:
             case "replay_complete":
                 pass
             case _:
-                # A loss, or a rejection: neither may happen in these runs.
+                # A loss, or an error response: an error in these runs.
                 self.journal.event("error", message=json.dumps(item))
 
     def record_message(self, item: dict[str, Any]) -> None:
@@ -232,7 +234,7 @@ class ResumingClient:
         self.advance(topic, partition, number)
 
     def advance(self, topic: str, partition: str, offset: int) -> None:
-        """Keep the larger offset."""
+        """Set the position of a partition to an offset, if larger than before."""
         kept = self.positions.setdefault(topic, {})
         kept[partition] = max(offset, kept.get(partition, -1))
 

@@ -1,4 +1,4 @@
-"""HAProxy in front of the instances: the shipped configuration, and its runtime socket."""
+"""HAProxy in front of the instances: the shipped configuration, and the runtime socket."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ STOP_SECONDS: Final = 5
 ANSWER_SECONDS: Final = 5
 READY_SECONDS: Final = 30
 
-# Connections of both sides; the machine may allow few descriptors.
+# Maximum number of connections of both sides: the machine may allow few descriptors.
 MAX_CONNECTIONS: Final = 4096
 
-# The shipped configuration, with other names and ports; its file explains it.
+# The shipped configuration, with other names and ports; its file explains each setting.
 SHIPPED: Final = Path(__file__).parents[2] / "deploy" / "haproxy" / "haproxy.cfg"
 BACKEND: Final = "odin-ws"
 
@@ -64,7 +64,12 @@ class HAProxyFailed(RuntimeError):
 
 
 class HAProxy:
-    """A running balancer. `port`: for subscribers; `stats_port`: its statistics."""
+    """A running balancer.
+
+    Attributes:
+        port: the port for subscribers.
+        stats_port: the port of the statistics.
+    """
 
     def __init__(self, port: int, stats_port: int, control: Path) -> None:
         self.port: Final = port
@@ -76,7 +81,11 @@ class HAProxy:
         await self._ask(f"shutdown sessions server {BACKEND}/{server}")
 
     async def sends_to(self, servers: Sequence[str]) -> None:
-        """Wait until new connections go to each of these servers. Raises trio.TooSlowError."""
+        """Wait until new connections go to each of these servers.
+
+        Raises:
+            trio.TooSlowError: a server gets no connections in time.
+        """
 
         async def all_up() -> bool:
             return await self._up() >= set(servers)

@@ -23,16 +23,17 @@ __all__ = ["Instance", "InstanceFailed", "program", "run_instances"]
 
 NAMES: Final = ("one", "two", "three")
 
-# A start takes a second on a free machine.
+# Timeout of a start, which takes 1 s on a free machine.
 READY_SECONDS: Final = 60
 ANSWER_SECONDS: Final = 5
 
-# WS_DRAIN_DELAY_SECONDS + WS_DRAIN_TIMEOUT_SECONDS are 9; the rest is for a busy machine.
+# Timeout of a drain. WS_DRAIN_DELAY_SECONDS + WS_DRAIN_TIMEOUT_SECONDS are 9 s.
 DRAINED_SECONDS: Final = 20
 
-# The defaults, except where they would take minutes. A half-open connection is noticed after 20 s,
-# not 75: clients on two shared cores may be nearly 20 s behind after an outage, and answer a ping
-# only after the messages before it. A lost broker is noticed after one probe of 2 s, not 5.
+# The defaults, except for times of minutes. An instance detects a half-open connection after 20 s
+# instead of 75 s: clients on two shared cores may be nearly 20 s behind after an outage, and
+# respond to a ping only after the earlier messages. An instance detects a lost broker after one
+# probe of 2 s instead of 5 s.
 SETTINGS: Final[dict[str, str]] = {
     "WS_DRAIN_DELAY_SECONDS": "1",
     "WS_DRAIN_TIMEOUT_SECONDS": "8",
@@ -75,25 +76,25 @@ class Instance:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id of the instance."""
         return self._process.pid
 
     async def start(self) -> None:
-        """Start it, and wait until it is ready.
+        """Start the instance, and wait until it is ready.
 
         Raises:
-            InstanceFailed: it ended instead.
-            trio.TooSlowError: it was not ready within `READY_SECONDS`.
+            InstanceFailed: the instance exited instead.
+            trio.TooSlowError: the instance was not ready within `READY_SECONDS`.
         """
         await self._process.start()
         await until(self._is_ready, READY_SECONDS)
 
     async def drain(self) -> None:
-        """Send SIGTERM, as a rolling restart does, and wait for the end.
+        """Send SIGTERM, as a rolling restart does, and wait for the exit.
 
         Raises:
-            InstanceFailed: its exit status was not 0.
-            trio.TooSlowError: it had not ended in `DRAINED_SECONDS`.
+            InstanceFailed: the exit status was not 0.
+            trio.TooSlowError: the instance had not exited within `DRAINED_SECONDS`.
         """
         self._process.signal(signal.SIGTERM)
         with trio.fail_after(DRAINED_SECONDS):
@@ -104,7 +105,7 @@ class Instance:
             )
 
     async def ended(self) -> int:
-        """Wait for its end; return its exit status."""
+        """Wait for the exit of the instance; return its exit status."""
         return await self._process.wait()
 
     async def kill(self) -> None:
@@ -112,7 +113,7 @@ class Instance:
         await self._process.kill()
 
     def freeze(self) -> None:
-        """Send SIGSTOP: connections stay open, and nothing is answered."""
+        """Send SIGSTOP: connections stay open, without responses."""
         self._process.pause()
 
     def thaw(self) -> None:
@@ -124,7 +125,7 @@ class Instance:
         return int(await self.metric("ws_connections_active"))
 
     async def metric(self, name: str, **labels: str) -> float:
-        """The sum of a metric's samples with these labels."""
+        """Return the sum of a metric's samples with these labels."""
         text = (await self._get("/metrics")).text
         return sum(
             sample.value
@@ -134,7 +135,7 @@ class Instance:
         )
 
     async def health(self) -> dict[str, Any]:
-        """The health report, whatever its HTTP status."""
+        """Return the health report, for any HTTP status."""
         report: dict[str, Any] = (await self._get("/health")).json()
         return report
 

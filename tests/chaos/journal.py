@@ -16,7 +16,7 @@ from tests.chaos.plan import TOPICS
 
 __all__ = ["HEARTBEAT", "LOST", "Event", "Journal", "load_journals", "save_journals"]
 
-# Codes for disconnections without a close frame: the connection broke, or the client gave it up.
+# Codes of disconnections without a close frame: a broken connection, and the client's timeout.
 LOST: Final = 1006
 HEARTBEAT: Final = 0
 
@@ -25,19 +25,18 @@ _NUMBERS: Final = {topic: number for number, topic in enumerate(TOPICS.values())
 
 @attrs.frozen
 class Event:
-    """An event of a client, other than a message.
-
-    `kind`: subscribed (positions), resumed (recovered, replayed, lost, reason), closed (code,
-    reason), rejected (reason), put off (message), feed (status) or error (message).
-    """
+    """An event of a client, other than a message."""
 
     when: float
+    """The time in monotonic seconds."""
     kind: str
+    """With its details: subscribed (positions), resumed (recovered, replayed, lost, reason), closed
+    (code, reason), rejected (reason), put off (message), feed (status) or error (message)."""
     detail: Mapping[str, Any]
 
 
 class Journal:
-    """One client's record: positions in the order of arrival, their times, and events."""
+    """The record of one client: positions in the order of arrival, their times, and events."""
 
     def __init__(self, name: str) -> None:
         self.name: Final = name
@@ -47,7 +46,7 @@ class Journal:
         self.events: list[Event] = []
         # Publishing time of the last message in epoch seconds; not saved.
         self.published = 0.0
-        # Counts of the library: messages that it dropped as duplicates or missed.
+        # Counts of the library: messages dropped as duplicates, and missed messages.
         self.reported: dict[str, int] = {}
 
     def message(
@@ -62,11 +61,11 @@ class Journal:
             self.replays.append(now)
 
     def event(self, kind: str, **detail: Any) -> None:
-        """Record an event of this moment."""
+        """Record an event that occurs now."""
         self.events.append(Event(time.monotonic(), kind, detail))
 
     def of(self, kind: str) -> Iterator[Event]:
-        """The events of one kind."""
+        """Return the events of one kind."""
         return (event for event in self.events if event.kind == kind)
 
     @property
@@ -118,7 +117,7 @@ def save_journals(path: Path, journals: Iterable[Journal]) -> None:
 
 
 def load_journals(path: Path) -> Iterator[Journal]:
-    """Read what `save_journals` wrote."""
+    """Return the journals that `save_journals` wrote."""
     with path.open("rb") as file:
         while (journal := Journal.load(file)) is not None:
             yield journal

@@ -1,4 +1,4 @@
-"""The records that every client should have received, compared with those it has.
+"""The records that every client should have received, compared with the received ones.
 
 No I/O, no clock.
 """
@@ -15,7 +15,8 @@ import attrs
 
 __all__ = ["Ledger", "Position", "Verdict", "longest_silence", "pack", "quantile", "unpack"]
 
-# A position in one integer: topic, partition (16 bits), offset (40 bits: 2,000 years at 10/s).
+# The bits of a position in one integer: topic, partition (16 bits), offset (40 bits: 2,000 years at
+# 10 records per second).
 _OFFSET_BITS: Final = 40
 _PLACE_BITS: Final = 16
 
@@ -37,25 +38,25 @@ def pack(topic: int, partition: int, offset: int) -> int:
 
 
 def unpack(packed: int) -> tuple[int, int, int]:
-    """Return the topic's number, partition and offset that `pack` was given."""
+    """Return the topic's number, the partition and the offset of a packed position."""
     place, offset = packed >> _OFFSET_BITS, packed & ((1 << _OFFSET_BITS) - 1)
     return place >> _PLACE_BITS, place & ((1 << _PLACE_BITS) - 1), offset
 
 
 @attrs.frozen
 class Verdict:
-    """The faults in the records that one client received; positions are packed.
-
-    `missing`: subscribed to and not received. `duplicated`: each receipt after the first.
-    `disordered`: first received after a later record of its partition. `foreign`: not subscribed
-    to, or published before the subscription began.
-    """
+    """The errors in the records that one client received; positions are packed."""
 
     expected: int
+    """The number of records that the client should have."""
     missing: list[int]
+    """Records not received."""
     duplicated: list[int]
+    """Each receipt after the first."""
     disordered: list[int]
+    """Records first received after a later record of their partition."""
     foreign: list[int]
+    """Records that the client had not subscribed to, or published before its subscription."""
 
     @property
     def good(self) -> bool:
@@ -64,7 +65,11 @@ class Verdict:
 
 
 class Ledger:
-    """Every record that was published. `topics`: their names, by the numbers in `pack`."""
+    """Every record that was published.
+
+    Attributes:
+        topics: the names of the topics, by their numbers in `pack`.
+    """
 
     def __init__(self, topics: Sequence[str]) -> None:
         self.topics: Final = tuple(topics)
@@ -72,7 +77,7 @@ class Ledger:
         self._published: dict[int, float] = {}
 
     def add(self, channel: str, position: int, when: float) -> None:
-        """Add a record of a channel at a packed position; `when`: its acknowledgement."""
+        """Add a record of a channel at a packed position; `when`: the time of acknowledgement."""
         self._of_channel[channel].append(position)
         self._published[position] = when
 
@@ -83,7 +88,7 @@ class Ledger:
         return position in self._published
 
     def published(self, position: int) -> float:
-        """The time at which the broker acknowledged the record."""
+        """Return the time at which the broker acknowledged the record."""
         return self._published[position]
 
     def positions(self) -> Iterable[int]:
@@ -91,12 +96,12 @@ class Ledger:
         return self._published.keys()
 
     def named(self, position: int) -> Position:
-        """A packed position with the topic's name."""
+        """Return a packed position with the topic's name."""
         topic, partition, offset = unpack(position)
         return Position(self.topics[topic], partition, offset)
 
     def expected(self, patterns: Iterable[str], start: Positions) -> set[int]:
-        """The records that a subscriber to these patterns receives after the offsets in `start`."""
+        """Return the records of these patterns after the offsets in `start`."""
         after = {
             pack(self.topics.index(topic), partition, 0) >> _OFFSET_BITS: offset
             for (topic, partition), offset in start.items()
@@ -119,7 +124,7 @@ class Ledger:
     def compare(
         self, patterns: Iterable[str], start: Positions, received: Iterable[int]
     ) -> Verdict:
-        """Compare with the packed positions received, in this order."""
+        """Return the verdict on the packed positions that a client received, in this order."""
         expected = self.expected(patterns, start)
         seen: set[int] = set()
         duplicated, disordered = [], []
@@ -144,10 +149,10 @@ class Ledger:
 
 
 def longest_silence(times: array[float], begin: float, end: float) -> float:
-    """The longest time without a message that touches the interval, in seconds.
+    """Return the longest time without a message that overlaps the interval, in seconds.
 
-    `times`: arrival times, ascending. A silence that began before the interval counts in full; one
-    that is not over counts up to `end`.
+    `times`: arrival times, ascending. A silence that began before the interval counts in full; a
+    silence that has not ended counts up to `end`.
     """
     first = bisect_right(times, begin)
     last = bisect_right(times, end)
@@ -161,7 +166,7 @@ def longest_silence(times: array[float], begin: float, end: float) -> float:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The smallest value that this share of the values does not exceed; 0 without values."""
+    """Return the smallest value not exceeded by this share of the values; 0 without values."""
     if not values:
         return 0.0
     ordered = sorted(values)

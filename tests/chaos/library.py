@@ -1,4 +1,4 @@
-"""A client with odin_ws_client that records every item."""
+"""A client with odin_ws_client that records all items."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from tests.chaos.plan import ClientSpec
 
 __all__ = ["follow"]
 
-# After this time without a byte the client sends a heartbeat; after the same time it gives up.
+# Seconds without a byte after which the client sends a heartbeat, and then disconnects.
 SILENCE_SECONDS: Final = 5
 
-# The client's reasons for giving up a silent server; no close code stands for it.
+# The client's reasons for a disconnection from a silent server, which has no close code.
 SILENCE: Final = ("nothing came from the server", "the server has taken nothing")
 
 
@@ -58,7 +58,7 @@ class _Recorder:
     def record_end(self, item: Disconnected) -> None:
         silent = item.code == LOST and item.reason.startswith(SILENCE)
         code = HEARTBEAT if silent else item.code
-        # A failed attempt is no close: it only costs time.
+        # A failed attempt is no close: it only delays messages.
         kind = "closed" if self.connected else "rejected"
         self.connected = False
         self.journal.event(kind, code=code, reason=item.reason)

@@ -1,6 +1,6 @@
 """A network namespace of this run, with packets lost and delayed on the way to it.
 
-It creates all devices that it uses, and removes them at the end.
+The module creates all devices that it uses, and removes them at the end.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import trio
 
 __all__ = ["Namespace", "NamespaceUnavailable", "open_namespace"]
 
-# Two addresses of the range that RFC 2544 reserves for network tests.
+# Two addresses of the range reserved for network tests by RFC 2544.
 NEAR: Final = "198.18.73.1"
 FAR: Final = "198.18.73.2"
 
@@ -62,12 +62,12 @@ async def open_namespace() -> AsyncIterator[Namespace]:
     """Create a namespace for the length of the block.
 
     Raises:
-        NamespaceUnavailable: no iproute2, no rights, or a kernel without netem.
+        NamespaceUnavailable: iproute2, permissions or the kernel's netem are missing.
     """
     ip, tc = (shutil.which(tool, path=PLACES) for tool in ("ip", "tc"))
     if ip is None or tc is None:
         raise NamespaceUnavailable("no iproute2 (`ip` and `tc`) on this machine")
-    # Both interfaces carry the same name, of 15 characters at most.
+    # The name of both interfaces, at most 15 characters.
     name = f"odin{os.getpid()}"
     space = Namespace(name, ip, tc, name)
     await _tool(ip, "netns", "add", name)
@@ -81,7 +81,7 @@ async def open_namespace() -> AsyncIterator[Namespace]:
         await space.repair()
         yield space
     finally:
-        # This removes the pair of interfaces too.
+        # Deleting the namespace also removes the pair of interfaces.
         with trio.CancelScope(shield=True):  # bounded by TOOL_SECONDS
             await _tool(ip, "netns", "del", name)
 

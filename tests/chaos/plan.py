@@ -23,22 +23,22 @@ __all__ = [
     "specs",
 ]
 
-# Written out, and not specs from the catalogue: clients rely on these names.
+# The names are written out instead of read from the catalogue: clients rely on these names.
 TOPICS: Final = {"trade": "odin.trades", "liquidity": "odin.liquidity"}
 PARTITIONS: Final = 12
 
 # `library`: odin_ws_client; `handwritten`: a client from docs/protocol.md and the `websockets`
-# library, which finds errors that our client and our server have in common.
+# library, which detects errors common to our client and our server.
 ClientKind = Literal["library", "handwritten"]
 
 # One in four clients is handwritten.
 HANDWRITTEN: Final = 4
 
-# A client that subscribes to everything costs as much as 25 others: one in 250.
+# One in 250 clients subscribes to everything, which costs as much as 25 other clients.
 EVERYTHING: Final = 250
 EVERYTHING_CHANNELS: Final = ("*.trade",)
 
-# One in ten clients subscribes to all categories of its tokens, so to positions of two topics.
+# One in ten clients subscribes to all categories of its tokens, so has positions of two topics.
 ALL_CATEGORIES: Final = 10
 
 # Of a hundred clients, 80 have two tokens, 15 three and 5 four.
@@ -50,23 +50,26 @@ SEED: Final = 1
 
 @attrs.frozen
 class Plan:
-    """The size of a run.
-
-    `rate`: trades per second and token; `quiet_rate`: the same in the second topic. `far`: clients
-    in a network namespace, if the machine can have one. `proxied`: clients behind a TCP proxy of
-    the tests, which can delay, reset and drop. `recovery`: seconds after each fault in which
-    clients reconnect and are watched.
-    """
+    """The size of a run."""
 
     instances: int
+    """The number of instances."""
     clients: int
+    """The number of clients."""
     tokens: int
+    """The number of tokens."""
     rate: float
+    """Trades per second and token."""
     quiet_rate: float
+    """Records per second and token in the second topic."""
     far: int
+    """Clients in a network namespace, if the machine can have one."""
     proxied: int
+    """Clients behind a TCP proxy of the tests, which can delay, reset and drop."""
     recovery: float
+    """Seconds after each fault in which clients reconnect and are watched."""
     processes: int
+    """The number of client processes."""
 
     def of(self, clients: int) -> Plan:
         """Return the same plan with another number of clients."""
@@ -115,7 +118,7 @@ class ClientSpec:
 
     @property
     def everything(self) -> bool:
-        """Whether it subscribes to the trades of every token."""
+        """Whether the client subscribes to the trades of every token."""
         return self.channels == EVERYTHING_CHANNELS
 
 
@@ -141,6 +144,6 @@ def save_specs(path: Path, specs: Sequence[ClientSpec]) -> None:
 
 
 def load_specs(path: Path) -> Iterator[ClientSpec]:
-    """Read what `save_specs` wrote."""
+    """Return the clients that `save_specs` wrote."""
     for fields in json.loads(path.read_text("utf-8")):
         yield ClientSpec(fields["name"], tuple(fields["channels"]), fields["kind"], fields["url"])

@@ -25,16 +25,17 @@ __all__ = ["Worker", "run_clients", "run_publisher"]
 
 ROOT: Final = Path(__file__).parents[2]
 
-# Time for writing the journals: a million messages are 16 MB.
+# Timeout of writing the journals: a million messages are 16 MB.
 END_SECONDS: Final = 60
 
-# Progress is at most 0.5 s old, and each client receives a message every 50 ms.
+# Seconds: a client is up to date if its last message is younger. The progress is at most 0.5 s old,
+# and each client receives a message every 50 ms.
 UP_TO_DATE_SECONDS: Final = 1.5
 
-# A client that has not caught up by then appears in the next fault's figures too.
+# Timeout of catching up; a client still behind appears in the next fault's figures too.
 CATCH_UP_SECONDS: Final = 60
 
-# 500 clients connect within 3 seconds on a free machine.
+# Timeout of connecting, which takes 3 s for 500 clients on a free machine.
 ARRIVED_SECONDS: Final = 120
 
 
@@ -58,25 +59,33 @@ class Worker:
         self._process = ChildProcess(wrap(program(command, environ)), directory / "log")
 
     async def start(self) -> None:
-        """Start it."""
+        """Start the process."""
         await self._process.start()
 
     @property
     def progress(self) -> dict[str, float]:
-        """The figures last written. Raises WorkerFailed if the process has ended."""
+        """Return the last written figures.
+
+        Raises:
+            WorkerFailed: the process has ended.
+        """
         if not self._process.running:
             raise WorkerFailed(f"{self.directory.name} ended:\n{self._process.tail()}")
         return read_progress(self.directory)
 
     async def reaches(self, name: str, count: float, seconds: float = ARRIVED_SECONDS) -> None:
-        """Wait until a figure has reached `count`. Raises trio.TooSlowError."""
+        """Wait until a figure has reached `count`.
+
+        Raises:
+            trio.TooSlowError: the figure has not reached `count` in time.
+        """
         await eventually(lambda: self.progress.get(name, 0) >= count, seconds)
 
     async def finish(self) -> None:
         """Send SIGTERM, and wait until the process has written its results.
 
         Raises:
-            WorkerFailed: it did not end with status 0 within `END_SECONDS`.
+            WorkerFailed: the process did not end with status 0 within `END_SECONDS`.
         """
         await self._process.end(END_SECONDS)
         if await self._process.wait() != 0:
@@ -123,7 +132,7 @@ class Clients:
     workers: list[Worker]
 
     def count(self, name: str) -> float:
-        """The sum of a figure over all processes."""
+        """Return the sum of a figure over all processes."""
         return sum(worker.progress.get(name, 0) for worker in self.workers)
 
     async def catch_up(self) -> None:
@@ -154,7 +163,7 @@ async def run_clients(plan: Plan, directory: Path, testbed: Testbed) -> AsyncIte
         attrs.evolve(spec, url=testbed.urls[_path(number, far, plan.proxied)])
         for number, spec in enumerate(specs(plan))
     ]
-    # Groups are consecutive clients, so that each process gets its share of handwritten ones.
+    # Each process gets consecutive clients, and so its share of handwritten clients.
     ordinary = [spec for spec in chosen[far:] if not spec.everything]
     size = math.ceil(len(ordinary) / plan.processes)
     groups = [ordinary[first : first + size] for first in range(0, len(ordinary), size)]

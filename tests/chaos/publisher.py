@@ -26,10 +26,10 @@ from tests.chaos.progress import write_progress
 
 __all__ = ["Acknowledged", "Mismatch", "load_ledger", "read_log", "save_list", "streams"]
 
-# Interval at which records are handed to the producer.
+# Seconds between two calls of the producer.
 TICK_SECONDS: Final = 0.02
 
-# Time for the last acknowledgements: a broker that has just restarted needs some seconds.
+# Timeout of the last acknowledgements: a restarted broker needs some seconds.
 FLUSH_SECONDS: Final = 60
 
 EVENTS: Final = {"trade": b"TRADE_EXECUTED", "liquidity": b"LIQUIDITY_ADDED"}
@@ -37,18 +37,18 @@ EVENTS: Final = {"trade": b"TRADE_EXECUTED", "liquidity": b"LIQUIDITY_ADDED"}
 # Padding to the size of an ordinary trade.
 VALUE: Final = b'{"type":"%s","timestamp":%d,"data":{"n":%d,"pad":"' + b"x" * 200 + b'"}}'
 
-# Time-out per poll when a topic is read back; a broker answers within milliseconds.
+# Timeout per poll when a topic is read back; a broker responds within milliseconds.
 READ_SECONDS: Final = 20
 AT_ONCE: Final = 10_000
 
 PRODUCER: Final = {
     # A retry must neither write a record twice nor reorder records.
     "enable.idempotence": True,
-    # Batch a little: 500 records per second would be many requests otherwise.
+    # Short batches: without them, 500 records per second would be as many requests.
     "linger.ms": 5,
-    # Notice at once that a broker is back.
+    # Reconnect soon to a restarted broker.
     "reconnect.backoff.max.ms": 500,
-    # Otherwise it logs every lost connection to stderr.
+    # By default librdkafka logs every lost connection to stderr.
     "log_level": 0,
 }
 
@@ -102,7 +102,7 @@ def streams(tokens: list[str], rates: dict[str, float]) -> list[Stream]:
 
 
 class Publisher:
-    """Publishes each record of the streams at its time, and notes acknowledgements."""
+    """Publishes each record of the streams at its time, and stores acknowledgements."""
 
     def __init__(self, producer: Producer, wanted: list[Stream]) -> None:
         topics = list(TOPICS.values())
@@ -149,7 +149,11 @@ def save_list(
 
 
 def load_ledger(directory: Path) -> Ledger:
-    """Read what `save_list` wrote. Raises Mismatch unless the broker acknowledged everything."""
+    """Return the ledger of a list written by `save_list`.
+
+    Raises:
+        Mismatch: the broker has not acknowledged all records.
+    """
     with (directory / "ledger").open("rb") as file:
         head = json.loads(file.readline())
         numbers: array[int] = array("q")
@@ -172,7 +176,7 @@ def load_ledger(directory: Path) -> Ledger:
 
 
 def read_log(bootstrap: str) -> Iterator[tuple[str, int]]:
-    """Read both topics to their ends: channel and packed position of each record.
+    """Read both topics to their ends; return the channel and packed position of each record.
 
     Raises:
         Mismatch: the broker returns fewer records than its offsets say.
@@ -196,7 +200,7 @@ def read_log(bootstrap: str) -> Iterator[tuple[str, int]]:
 def _read(consumer: Consumer, left: int) -> Iterator[tuple[str, int]]:
     categories = {topic: (n, category) for n, (category, topic) in enumerate(TOPICS.items())}
     while left:
-        # `consume` waits for as many as it is asked for.
+        # `consume` waits for the requested number of records.
         messages = consumer.consume(min(AT_ONCE, left), timeout=READ_SECONDS)
         if not messages:
             raise Mismatch(f"{left} records of the log do not come")

@@ -24,12 +24,12 @@ HEAD: Final = (
 )
 _CODES: Final = {HEARTBEAT: "own heartbeat", LOST: "1006"}
 
-# Number of problems shown.
+# Maximum number of problems shown.
 PROBLEMS_SHOWN: Final = 20
 
 
 def cells(row: Row) -> list[str]:
-    """The cells of one row."""
+    """Return the cells of one row."""
     return [
         row.window.fault,
         _seconds(row.window.fault_seconds),
@@ -67,7 +67,7 @@ def _skipped(windows: Sequence[Window]) -> Iterator[str]:
 
 
 def as_markdown(found: Assessment, windows: Sequence[Window]) -> str:
-    """The report as a part of a page."""
+    """Return the report as a part of a page."""
     rows = [HEAD, ["---"] * len(HEAD), *(cells(row) for row in found.rows)]
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     notes = "".join(f"\n- {line}" for line in _skipped(windows))

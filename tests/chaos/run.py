@@ -22,29 +22,30 @@ from tests.integration.running_source import until
 
 __all__ = ["Outcome", "run_faults"]
 
-# With no record published, no further message comes after this time: every client had caught up
-# before, so none is waiting for its next attempt to connect.
+# Seconds without records after which no further message arrives: every client had caught up before,
+# so no client is waiting for its next attempt to connect.
 SETTLED_SECONDS: Final = 3
 SETTLING_SECONDS: Final = 60
 POLL_SECONDS: Final = 0.5
 
-# An instance notices the end of a connection after at most WS_PONG_TIMEOUT_SECONDS (20 s).
+# An instance detects the end of a connection after at most WS_PONG_TIMEOUT_SECONDS (20 s).
 EMPTY_SECONDS: Final = 30
 
 
 @attrs.frozen
 class Outcome:
-    """The outcome of a run. `left`: connections of all instances after all clients have left."""
+    """The outcome of a run."""
 
     assessment: Assessment
     windows: list[Window]
     left: int
+    """Connections of all instances after all clients have disconnected."""
 
 
 async def run_faults(
     plan: Plan, faults: Sequence[Fault], directory: Path, announce: Callable[[str], None]
 ) -> Outcome:
-    """Inject all faults; write all files to `directory`.
+    """Inject all faults and return the outcome; write all files to `directory`.
 
     Raises:
         BrokerUnavailable, BrokerFailed, WorkerFailed, Mismatch, trio.TooSlowError: no outcome.

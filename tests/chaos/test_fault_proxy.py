@@ -42,7 +42,7 @@ class ProxiedServer:
         """Connect through the proxy: the client's stream and the server's."""
         async with await trio.open_tcp_stream(LOOPBACK, self.port) as near:
             far = await self.accepted.receive()
-            # The server may have the connection before the proxy has registered it.
+            # The server may have accepted the connection before the proxy has registered it.
             await near.send_all(b"?")
             await far.receive_some()
             yield near, far

@@ -68,7 +68,7 @@ def test_complete_ordered_records_are_good(ledger: Ledger) -> None:
 
 
 def test_record_not_received_is_missing(ledger: Ledger) -> None:
-    """A record that was never received is missing, also the last one."""
+    """A record that was never received is missing, even the last record."""
     assert ledger.compare(["BTC.trade"], START, of_btc(10, 14, 16)).missing == of_btc(12, 18)
 
 
@@ -123,12 +123,12 @@ def test_position_is_named_with_topic_and_time(ledger: Ledger) -> None:
     ],
 )
 def test_longest_silence_touches_the_interval(times: list[float], longest: float) -> None:
-    """The longest time between neighbours that touches the interval, here from 5 to 20."""
+    """The longest gap that overlaps the interval counts, here from 5 to 20."""
     assert longest_silence(array("d", times), 5.0, 20.0) == longest
 
 
 def test_quantile_is_not_exceeded_by_the_share() -> None:
-    """The value that a share does not exceed; the largest one for all of them."""
+    """The quantile is a value that the share does not exceed; the largest one for the share 1."""
     values = [float(number) for number in range(100, 0, -1)]
     assert quantile(values, 0.5) == 51
     assert quantile(values, 0.99) == 100

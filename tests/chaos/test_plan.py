@@ -21,7 +21,7 @@ def test_full_run_has_500_clients() -> None:
 
 
 def test_clients_are_equal_in_every_run() -> None:
-    """A second run can look for the same loss."""
+    """A second run can reproduce a loss."""
     assert specs(SHORT) == specs(SHORT)
 
 

@@ -1,4 +1,4 @@
-"""The report names what was assessment, on a terminal and on a page."""
+"""The report contains the assessment, on a terminal and on a page."""
 
 from __future__ import annotations
 

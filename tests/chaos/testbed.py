@@ -25,24 +25,23 @@ LIBS: Final = Path(__file__).parents[1] / "apache_kafka" / "libs"
 
 @attrs.frozen
 class Testbed:
-    """The brokers, instances and clients that the faults act on.
-
-    `balancer`: HAProxy, or None if it is not installed; then all clients go through the proxy,
-    which connects to the instances in turn. `namespace`: the network of far clients, or None for
-    the reason `no_namespace`. `urls`: addresses for clients: directly, through the proxy, and from
-    the namespace.
-    """
+    """The brokers, instances and clients that the faults act on."""
 
     kafka: ApacheKafka
     instances: list[Instance]
     balancer: HAProxy | None
+    """HAProxy; None if it is not installed. Then all clients go through the proxy, which connects
+    to the instances in turn."""
     proxy: FaultProxy
     namespace: Namespace | None
+    """The network of far clients, or None."""
     no_namespace: str
+    """The reason for a missing namespace; empty otherwise."""
     urls: dict[str, str]
+    """URLs for clients: direct, through the proxy, and from the namespace."""
 
     async def fullest(self) -> Instance:
-        """The instance with the most clients."""
+        """Return the instance with the most clients."""
         counts = [(await one.connections(), one) for one in self.instances]
         return max(counts, key=lambda count: count[0])[1]
 
@@ -53,11 +52,11 @@ class Testbed:
             await self.balancer.sends_to([instance.name])
 
     async def empty(self) -> bool:
-        """Whether no instance has a client."""
+        """Return whether no instance has a client."""
         return not await self.connections()
 
     async def connections(self) -> int:
-        """The number of clients of all instances."""
+        """Return the number of clients of all instances."""
         return sum([await one.connections() for one in self.instances])
 
 
@@ -65,7 +64,7 @@ class Testbed:
 async def open_testbed(
     plan: Plan, directory: Path, announce: Callable[[str], None]
 ) -> AsyncIterator[Testbed]:
-    """Run a testbed for the length of the block; everything that it starts ends with it."""
+    """Run a testbed for the length of the block; ends all its processes with the block."""
     async with AsyncExitStack() as stack:
         namespace, reason = None, "this run has no far clients"
         if plan.far:

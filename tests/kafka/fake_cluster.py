@@ -1,4 +1,4 @@
-"""A cluster in memory that answers a KafkaClient's requests, with everything that can be wrong."""
+"""A cluster in memory that responds to a KafkaClient's requests, with every kind of failure."""
 
 from __future__ import annotations
 
@@ -40,21 +40,23 @@ __all__ = ["FakeCluster", "Sent", "new_id"]
 OUT_OF_RANGE, UNKNOWN_TOPIC, NO_LEADER, NOT_LEADER = 1, 3, 5, 6
 FENCED_EPOCH, UNKNOWN_EPOCH, UNKNOWN_ID = 74, 75, 100
 
-# How long a broker that hangs keeps a request, as KafkaClient would bound it.
+# Seconds until a request to a hanging broker fails, like the timeout of KafkaClient.
 HANG_SECONDS: Final = 5.0
 
 
 def new_id(number: int) -> str:
-    """A topic's id."""
+    """Return the id of the topic with this number."""
     return f"{number:032x}"
 
 
 @attrs.frozen
 class Sent:
-    """A request as a broker got it: when, which broker, what."""
+    """A request that a broker received."""
 
     at: float
+    """The time by Trio's clock."""
     node: int
+    """The broker's id."""
     request: Any
 
 
@@ -64,48 +66,64 @@ def _copied(leaders: Mapping[TopicPartition, int | None]) -> dict[TopicPartition
 
 @attrs.define(eq=False)
 class FakeCluster:
-    """Brokers 0, 1 and 2, which hold what a test publishes.
-
-    `leaders`: by partition the node, None for none. `down`, `hanging`: nodes that reject
-    connections, that answer nothing. `errors`: by partition the code in the answer to a fetch;
-    `query_errors`: to ListOffsets and OffsetForLeaderEpoch. `fetch_errors`: by node the code of the
-    whole answer. `hidden`: topics that the metadata says not to exist; `left_out`: topics that it
-    does not name at all. `denied`: topics that may not be described. `has_ids`, `has_epochs`,
-    `answers_epoch_ends`: what the brokers' versions can say. `sends_whole`: Kafka sends the first
-    batch whole, however large. `out_of_range`: how often a partition answers so without reason.
-    `throttles`: by node for how long a quota delays each fetch. `fetches_by_name`: as brokers with
-    ids do that answer no Fetch of version 13. `early_ends`: answers to OffsetForLeaderEpoch with
-    an end that is too early. `knows_local`: brokers tell which records are on their disks.
-    """
+    """Brokers 0, 1 and 2, with the records that a test publishes."""
 
     leaders: dict[TopicPartition, int | None] = attrs.field(converter=_copied)
+    """The leader of each partition; None for no leader."""
     logs: dict[TopicPartition, FakeLog] = attrs.field(factory=dict)
+    """The log of each partition."""
     topic_ids: dict[str, str] = attrs.field(factory=dict)
+    """The id of each topic."""
     down: set[int] = attrs.field(factory=set)
+    """Brokers that reject connections."""
     hanging: set[int] = attrs.field(factory=set)
+    """Brokers that do not respond."""
     errors: dict[TopicPartition, int] = attrs.field(factory=dict)
+    """Error codes of partitions in fetch responses."""
     query_errors: dict[TopicPartition, int] = attrs.field(factory=dict)
+    """Error codes of partitions in responses to ListOffsets and OffsetForLeaderEpoch."""
     fetch_errors: dict[int, int] = attrs.field(factory=dict)
+    """Error codes of whole fetch responses, by broker."""
     hidden: set[str] = attrs.field(factory=set)
+    """Topics that do not exist according to the metadata."""
     left_out: set[str] = attrs.field(factory=set)
+    """Topics that are missing in the metadata."""
     astray: set[int] = attrs.field(factory=set)
+    """Brokers whose advertised names do not resolve."""
     denied: set[str] = attrs.field(factory=set)
+    """Topics for which the client has no permission to describe."""
     topic_errors: dict[str, int] = attrs.field(factory=dict)
+    """Error codes of topics in the metadata."""
     out_of_range: dict[TopicPartition, int] = attrs.field(factory=dict)
+    """The number of remaining fetches of a partition that fail with OFFSET_OUT_OF_RANGE without
+    cause."""
     throttles: dict[int, float] = attrs.field(factory=dict)
+    """Seconds by which a quota delays each fetch, by broker."""
     fetches_by_name: bool = False
+    """Whether brokers have topic ids, but support no Fetch of version 13."""
     early_ends: dict[TopicPartition, list[EpochEnd]] = attrs.field(factory=dict)
+    """Responses to OffsetForLeaderEpoch with an end offset that is too small, by partition."""
     has_ids: bool = True
+    """Whether the brokers' version has topic ids."""
     has_epochs: bool = True
+    """Whether the brokers' version has leader epochs."""
     has_sessions: bool = True
+    """Whether the brokers keep fetch sessions."""
     answers_epoch_ends: bool = True
+    """Whether the brokers support OffsetForLeaderEpoch."""
     sends_whole: bool = True
+    """Whether the first batch of a response is complete even above the size limit, as in Kafka."""
     knows_local: bool = True
+    """Whether brokers return the first offset on their disks (EARLIEST_LOCAL)."""
     metadata_fails: bool = False
+    """Whether metadata requests fail."""
     metadata_seconds: float = 0.0
+    """The delay of metadata responses in seconds."""
     group: GroupOffsets = attrs.field(factory=GroupOffsets)
     sent: list[Sent] = attrs.field(factory=list)
+    """All requests so far."""
     metadata_asked: list[float] = attrs.field(factory=list)
+    """The times of the metadata requests."""
     brokers: Mapping[int, BrokerAddress] = attrs.field(
         factory=lambda: {node: BrokerAddress(f"kafka-{node}", 9092) for node in range(3)}
     )
@@ -122,7 +140,7 @@ class FakeCluster:
     # ---- for tests
 
     def publish(self, key: TopicPartition, count: int = 1, **options: Any) -> None:
-        """Append records in one batch; each value has its offset."""
+        """Append records in one batch; the value of each record has the record's offset."""
         log = self.logs[key]
         log.append([b'{"n":%d}' % (log.end + number) for number in range(count)], **options)
         self.change()
@@ -133,13 +151,13 @@ class FakeCluster:
             self.publish(key)
 
     def publish_large(self, key: TopicPartition, size: int, count: int = 1) -> None:
-        """Append records, each in a batch of its own of so many bytes."""
+        """Append records of `size` bytes, each in a batch of its own."""
         for _ in range(count):
             self.logs[key].append([bytes(size)])
         self.change()
 
     def move(self, key: TopicPartition, node: int | None, *, keeps: int | None = None) -> None:
-        """Elect a leader of a new epoch; it has no records from offset `keeps` on."""
+        """Elect a leader with a new epoch; the leader has no records from offset `keeps` on."""
         self.leaders[key] = node
         log = self.logs[key]
         if node is not None:
@@ -149,13 +167,13 @@ class FakeCluster:
         self.change()
 
     def delete(self, topic: str) -> None:
-        """Delete a topic; a fetch that waits for its records is answered."""
+        """Delete a topic; a fetch that waits for its records gets a response."""
         for key in [key for key in self.leaders if key.topic == topic]:
             del self.leaders[key], self.logs[key]
         self.change()
 
     def recreate(self, topic: str, partitions: int) -> None:
-        """Delete a topic and make another of its name."""
+        """Delete a topic and create another with the same name."""
         self.delete(topic)
         for number in range(partitions):
             self.add(TopicPartition(topic, number))
@@ -163,23 +181,23 @@ class FakeCluster:
         self.change()
 
     def add(self, key: TopicPartition, node: int | None = 0) -> None:
-        """Make another partition."""
+        """Add a partition."""
         self.leaders[key] = node
         self.logs[key] = FakeLog()
         self.topic_ids.setdefault(key.topic, new_id(len(self.topic_ids) + 1))
         self.change()
 
     def change(self) -> None:
-        """Let fetches that are held look again."""
+        """Let waiting fetches check for records again."""
         self._changed.set()
         self._changed = trio.Event()
 
     def forget_sessions(self) -> None:
-        """As brokers do that were restarted."""
+        """Delete all fetch sessions, as a restart of the brokers does."""
         self._sessions.clear()
 
     def requests(self, kind: type, since: float = -math.inf, node: int | None = None) -> list[Sent]:
-        """The requests of a kind that were sent since a time."""
+        """Return the requests of a kind that were sent since a time."""
         return [
             one
             for one in self.sent
@@ -187,7 +205,7 @@ class FakeCluster:
         ]
 
     def fetches(self, since: float = -math.inf, node: int | None = None) -> list[Sent]:
-        """The fetches that were sent since a time."""
+        """Return the fetches that were sent since a time."""
         return self.requests(FetchRequest, since, node)
 
     # ---- as KafkaClient
@@ -213,7 +231,7 @@ class FakeCluster:
         return Metadata(self.brokers, found)
 
     async def unreachable(self) -> list[str]:
-        """See KafkaClient; a broker of `astray` is not where it says that it is."""
+        """See KafkaClient; the brokers of `astray` have names that do not resolve."""
         await trio.lowlevel.checkpoint()
         return [f"broker {node}: the name does not resolve" for node in sorted(self.astray)]
 
@@ -245,7 +263,7 @@ class FakeCluster:
         return attrs.evolve(response, by_id=request.by_id and not self.fetches_by_name)
 
     async def _unmute(self, node: int) -> None:
-        """A broker reads no request of a connection while a quota delays it."""
+        """Wait while a quota delays the connection: the broker reads no request meanwhile."""
         left = self._muted_until.get(node, -math.inf) - trio.current_time()
         if left > HANG_SECONDS:
             await trio.sleep(HANG_SECONDS)
@@ -343,7 +361,7 @@ class FakeCluster:
                 self.out_of_range[one.key] -= 1
             session.sent[one.key] = one.high_watermark, one.last_stable
             if one.data:
-                # Kafka lets others come first the next time.
+                # Kafka moves a partition with data behind the others for the next fetch.
                 session.wanted[one.key] = session.wanted.pop(one.key)
         return FetchResponse(0, session.number, found)
 
@@ -391,5 +409,5 @@ class FakeCluster:
 
 
 def _weight(found: list[FetchedPartition]) -> float:
-    """Errors are answered at once."""
+    """Return the bytes of a response; infinite with an error, which is sent without waiting."""
     return math.inf if any(one.error for one in found) else sum(len(one.data) for one in found)

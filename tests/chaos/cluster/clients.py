@@ -30,29 +30,32 @@ __all__ = ["Notes", "follow"]
 
 SILENCE_SECONDS: Final = 5
 
-# Reasons of a loss after which a partition continues at a smaller offset than before.
+# Reasons of a loss after which a partition continues at a smaller offset.
 BACKWARDS: Final = frozenset({"recreated", "truncated"})
 
 
 @attrs.define
 class Notes:
-    """The notes of one client. `away`: the client stays disconnected while this is true.
-
-    `complete`: the client has every record with a smaller number, or a report of its loss.
-    """
+    """The notes of one client."""
 
     spec: ClientSpec
-    # From topic to category.
     categories: Mapping[str, str]
+    """The category of each topic."""
     numbers: list[int] = attrs.field(factory=list)
+    """The numbers of received records, in order."""
     got: dict[int, int] = attrs.field(factory=dict)
+    """How often each number was received."""
     times: list[float] = attrs.field(factory=list)
+    """The arrival time of each record, in monotonic seconds."""
     reported: set[ReportedLoss] = attrs.field(factory=set)
+    """The losses that the server reported."""
     events: list[tuple[float, str, Any]] = attrs.field(factory=list)
     subscribed: int = 0
     connected: bool = False
     complete: int = 0
+    """The client has every record with a smaller number, or a report of its loss."""
     away: AsyncBool = attrs.field(factory=AsyncBool)
+    """While true, the client stays disconnected."""
 
     def message(self, number: int) -> None:
         """Note a record received now."""

@@ -19,25 +19,25 @@ AWAY_SECONDS: Final = 5
 PAUSED_SECONDS: Final = 8
 REVOKED_SECONDS: Final = 5
 
-# Records of 5 MB and their batch must fit into the settings of brokers and instances.
+# A batch with a record of 5 MB must fit into the limits of brokers and instances.
 LARGE_BYTES: Final = 5 << 20
 LARGE: Final = 5
 
-# Records per key, of which compaction removes all but one.
+# Records per key; compaction keeps the last one.
 COMPACTED: Final = 100
 
 
 @attrs.frozen
 class Fault:
-    """`inject` causes the fault and returns at its end.
-
-    `closes`: whether connections may close; no fault of Kafka closes any.
-    """
+    """A fault of the cluster."""
 
     name: str
     does: str
+    """The description of the fault."""
     inject: Callable[[Testbed], Awaitable[None]]
+    """Causes the fault, and returns at its end."""
     closes: bool = False
+    """Whether connections may close; no fault of Kafka closes any."""
 
 
 async def _leader(testbed: Testbed) -> ClusterNode:
@@ -45,7 +45,7 @@ async def _leader(testbed: Testbed) -> ClusterNode:
 
 
 async def _back(testbed: Testbed, node: ClusterNode) -> None:
-    """Start a node, and let it lead its former partitions."""
+    """Start a node, and elect the node leader of its former partitions."""
     await node.start()
     partitions = range(6)
     for partition in partitions:
@@ -54,7 +54,7 @@ async def _back(testbed: Testbed, node: ClusterNode) -> None:
 
 
 async def stopped_leader(testbed: Testbed) -> None:
-    """SIGTERM to a leader: it hands its partitions over before it ends."""
+    """Stop a leader with SIGTERM: it hands over its partitions before it exits."""
     node = await _leader(testbed)
     await node.stop()
     await trio.sleep(AWAY_SECONDS)
@@ -62,7 +62,7 @@ async def stopped_leader(testbed: Testbed) -> None:
 
 
 async def killed_leader(testbed: Testbed) -> None:
-    """SIGKILL to a leader: others are elected when its session expires."""
+    """Kill a leader with SIGKILL: new leaders are elected when its session expires."""
     node = await _leader(testbed)
     await node.kill()
     await trio.sleep(AWAY_SECONDS)
@@ -77,7 +77,7 @@ async def rolling_restart(testbed: Testbed) -> None:
 
 
 async def paused_broker(testbed: Testbed) -> None:
-    """SIGSTOP to a leader: its connections stay open, and it answers nothing."""
+    """Freeze a leader with SIGSTOP: its connections stay open without responses."""
     node = await _leader(testbed)
     node.pause()
     await trio.sleep(PAUSED_SECONDS)
@@ -87,7 +87,7 @@ async def paused_broker(testbed: Testbed) -> None:
 
 
 async def moved_partitions(testbed: Testbed) -> None:
-    """Reassign partitions to other nodes and back, and run a preferred election."""
+    """Reassign partitions to other nodes and back, and run a preferred leader election."""
     topic = testbed.topic("trade")
     for nodes in ([2, 3], [3, 1], [1, 2, 3]):
         for partition in (0, 3):
@@ -96,7 +96,7 @@ async def moved_partitions(testbed: Testbed) -> None:
 
 
 async def added_partitions(testbed: Testbed) -> None:
-    """Grow a topic from one partition to four: its keys move to others."""
+    """Increase a topic from one partition to four: some keys move to other partitions."""
     await testbed.caught_up("growing")
     await testbed.cluster.add_partitions(testbed.topic("growing"), 4)
     # The producer refreshes its metadata after some seconds.
@@ -110,20 +110,20 @@ def _partitions(testbed: Testbed, category: str) -> int:
 
 
 async def large_records(testbed: Testbed) -> None:
-    """Publish some records of 5 MB among the small ones."""
+    """Publish some records of 5 MB between the small ones."""
     testbed.publisher.publish("growing", LARGE, LARGE_BYTES)
     await testbed.publisher.acknowledged("growing")
 
 
 async def revoked_permission(testbed: Testbed) -> None:
-    """Revoke READ on one topic from the instances, and grant it again."""
+    """Revoke the instances' READ permission on one topic, and grant it again."""
     await testbed.cluster.revoke("READ", testbed.topic("guarded"))
     await trio.sleep(REVOKED_SECONDS)
     await testbed.cluster.grant("READ", testbed.topic("guarded"))
 
 
 async def recreated_topic(testbed: Testbed) -> None:
-    """Delete a topic, create it again at once, and publish more records than it had."""
+    """Delete a topic, create it again at once, and publish more records than before."""
     await _drained(testbed, "recreated")
     topic = testbed.topic("recreated")
     await testbed.cluster.delete_topic(topic)
@@ -136,14 +136,14 @@ async def recreated_topic(testbed: Testbed) -> None:
 
 
 async def unclean_election(testbed: Testbed) -> None:
-    """Kill a leader that alone has ten records, and elect a node without them."""
+    """Kill the only leader with the last ten records; elect a node without these records."""
     await _drained(testbed, "cut")
     cluster, topic = testbed.cluster, testbed.topic("cut")
     await cluster.node(3).kill()
     await cluster.synced(topic, 0, {2})
     testbed.publisher.publish("cut", 10)
-    # The producer would write a record without an acknowledgement to the new leader again, which
-    # does not know it: clients would receive it at two offsets.
+    # The producer would send an unacknowledged record again to the new leader, which lacks the
+    # record: clients would receive the record at two offsets.
     await testbed.publisher.acknowledged("cut")
     await testbed.caught_up("cut")
     await cluster.node(2).kill()
@@ -169,7 +169,7 @@ async def history(testbed: Testbed) -> None:
     """Delete records before a live reader and disconnected clients have read them.
 
     One instance is frozen and two clients are disconnected while 50 records are published and the
-    first 40 of them deleted; then both continue.
+    first 40 of them are deleted; then all continue.
     """
     topic = testbed.topic("expiring")
     await _drained(testbed, "expiring")
@@ -187,7 +187,7 @@ async def history(testbed: Testbed) -> None:
 
 
 async def transactions(testbed: Testbed) -> None:
-    """Commit one transaction, abort one, and commit one that was open for some seconds."""
+    """Commit one transaction, abort one, and commit one after several open seconds."""
     publisher = testbed.publisher
     hanging, in_hanging = await publisher.transaction("transactions", 10)
     committed, in_committed = await publisher.transaction("transactions", 10)
@@ -212,14 +212,14 @@ async def compaction(testbed: Testbed) -> None:
         one.away.value = True
     testbed.publisher.publish("compacted", COMPACTED)
     await testbed.publisher.acknowledged("compacted")
-    # The cleaner skips the last segment; a record after `segment.ms` begins a new one.
+    # The cleaner skips the last segment; the next record after `segment.ms` begins a new segment.
     await trio.sleep(AWAY_SECONDS)
     for one in gone:
         one.away.value = False
 
 
 async def killed_instance(testbed: Testbed) -> None:
-    """SIGKILL to each instance in turn: clients resume at the other one."""
+    """Kill each instance in turn with SIGKILL: its clients resume at the other instance."""
     for instance in testbed.instances:
         await instance.kill()
         with trio.move_on_after(PATIENCE):

@@ -20,7 +20,7 @@ __all__ = ["Publisher", "read_back"]
 
 TICK_SECONDS: Final = 0.02
 
-# Another broker takes over within 4 seconds; the rest is for a busy machine.
+# Timeout of acknowledgements: on a free machine another broker takes over within 4 s.
 FLUSH_SECONDS: Final = 60.0
 READ_SECONDS: Final = 30.0
 
@@ -31,7 +31,7 @@ PRODUCER: Final = {
     "linger.ms": 5,
     "message.max.bytes": 8 << 20,
     "reconnect.backoff.max.ms": 500,
-    # A broker that does not answer must not delay its successor either.
+    # A silent broker must not delay records to its successor.
     "socket.timeout.ms": 5000,
     "topic.metadata.refresh.interval.ms": 2000,
     "log_level": 0,
@@ -39,7 +39,15 @@ PRODUCER: Final = {
 
 
 class Publisher:
-    """`topics`: by category. `rates`: records per second of each category, over all tokens."""
+    """Publishes records of each category, and stores their acknowledgements in `truth`.
+
+    Args:
+        bootstrap: the addresses of the brokers.
+        topics: the topic of each category.
+        tokens: the tokens, used in turn.
+        rates: records per second of each category, over all tokens.
+        truth: receives all records and their states.
+    """
 
     def __init__(
         self,
@@ -58,7 +66,7 @@ class Publisher:
         self._producers = {category: self._producer() for category in topics}
         # Replaced producers, which may have records in flight.
         self._retired: list[Producer] = []
-        # Categories that the rates do not apply to for now.
+        # Categories that are not published at present.
         self.paused: set[str] = set()
 
     def _producer(self) -> Producer:
@@ -83,7 +91,7 @@ class Publisher:
             await trio.sleep(TICK_SECONDS)
 
     def publish(self, category: str, count: int = 1, pad: int = 0) -> list[Entry]:
-        """Produce records of the tokens in turn; `pad`: additional bytes in each."""
+        """Produce and return records of the tokens in turn; `pad`: additional bytes in each."""
         entries = []
         for _ in range(count):
             entry = self._begin(category)
@@ -104,7 +112,8 @@ class Publisher:
     async def acknowledged(self, category: str) -> None:
         """Wait until the brokers have acknowledged all records of a category.
 
-        Raises trio.TooSlowError.
+        Raises:
+            trio.TooSlowError: an acknowledgement did not arrive in time.
         """
         entries = [one for one in self._truth.entries.values() if one.category == category]
         await eventually(
@@ -112,12 +121,12 @@ class Publisher:
         )
 
     def renew(self, category: str) -> None:
-        """Use a new producer, without state of the topic's former log."""
+        """Use a new producer, which has no state of the topic's former log."""
         self._retired.append(self._producers[category])
         self._producers[category] = self._producer()
 
     async def transaction(self, category: str, count: int) -> tuple[Transaction, list[Entry]]:
-        """Write records in a transaction, which is left open."""
+        """Write records in a transaction, which stays open."""
         entries = [self._begin(category) for _ in range(count)]
         transaction = Transaction(self._bootstrap)
         await transaction.write(

@@ -30,7 +30,7 @@ def _cells(row: Row) -> list[str]:
 
 
 def as_markdown(outcome: Outcome) -> str:
-    """The report as a part of a page."""
+    """Return the report as a part of a page."""
     rows = [HEAD, ["---"] * len(HEAD), *map(_cells, outcome.rows)]
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     totals = ", ".join(f"{name} {count}" for name, count in outcome.counts.items())

@@ -24,36 +24,44 @@ __all__ = ["FULL", "SHORT", "Outcome", "Row", "run_faults"]
 FULL: Final = Size(clients=24, tokens=6, rate=100)
 SHORT: Final = Size(clients=8, tokens=4, rate=40)
 
-# Time with records for every client after each fault, before the next one.
+# Seconds after each fault in which every client receives records, before the next fault.
 RECOVERY_SECONDS: Final = 1.0
 
-# Number of records shown per client in the evidence; the counts are complete.
+# Maximum number of records shown per client in the evidence; the counts include all.
 SHOWN: Final = 8
 
 
 @attrs.frozen
 class Row:
-    """The outcome of one fault. `silence`: the longest of any client in this time, in seconds."""
+    """The outcome of one fault."""
 
     fault: Fault
     lasted: float
+    """The duration of the fault in seconds."""
     caught_up: bool
+    """Whether all clients had all records in time."""
     healthy: bool
+    """Whether all instances reported `healthy` in time."""
     closes: int
+    """The number of closed connections."""
     reported: int
+    """The number of reported losses."""
     silence: float
+    """The longest silence of any client in seconds, during the fault and the recovery."""
 
 
 @attrs.frozen
 class Outcome:
-    """The outcome of a run. `problems`: evidence for each client with something wrong."""
+    """The outcome of a run."""
 
     rows: Sequence[Row]
     records: int
     clients: int
     expected: int
     counts: Mapping[str, int]
+    """The number of errors by kind."""
     problems: Sequence[str]
+    """Evidence for each client with an error."""
 
     @property
     def good(self) -> bool:
@@ -68,7 +76,7 @@ async def run_faults(
     directory: Path,
     announce: Callable[[str], None],
 ) -> Outcome:
-    """Inject all faults; write all files to `directory`."""
+    """Inject all faults and return the outcome; write all files to `directory`."""
     async with open_testbed(cluster, size, directory, announce) as testbed:
         await trio.sleep(RECOVERY_SECONDS)
         rows = []
@@ -114,7 +122,7 @@ def _count(testbed: Testbed, kind: str) -> int:
 
 
 def _silence(notes: Notes, since: float) -> float:
-    """The longest time between two messages of a client since `since`."""
+    """Return the longest time between two messages of a client since `since`, in seconds."""
     times = [since, *(when for when in notes.times if when > since), time.monotonic()]
     return max(after - before for before, after in pairwise(times))
 
@@ -144,7 +152,7 @@ def compare(truth: Truth, clients: Sequence[Notes], rows: Sequence[Row]) -> Outc
 
 
 def _has_truncated_record(truth: Truth, notes: Notes) -> bool:
-    """Whether a client has records that an unclean election removed from the log."""
+    """Return whether a client has records that an unclean election removed from the log."""
     return any(
         truth.entries[number].category == "cut" and not truth.entries[number].in_log
         for number in notes.numbers

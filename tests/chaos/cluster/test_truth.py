@@ -49,7 +49,7 @@ def test_unreported_record_gone_from_the_log_is_unreported(truth: Truth) -> None
 
 
 def test_reported_loss_is_no_problem(truth: Truth) -> None:
-    """A reported range includes both of its ends."""
+    """A reported range includes its first and its last offset."""
     truth.entries[9].in_log = False
     assert not verdict_of(
         truth, *range(9), reported=ReportedLoss("trade", 0, 9, 9, "expired")
@@ -63,7 +63,7 @@ def test_loss_reported_without_cause_is_given_up(truth: Truth) -> None:
 
 
 def test_record_received_twice_is_doubled(truth: Truth) -> None:
-    """The second receipt counts, however late it comes."""
+    """The second receipt counts, at any later time."""
     assert verdict_of(truth, *range(10), 3).doubled == [3]
 
 
@@ -75,23 +75,23 @@ def test_record_that_the_log_has_twice_may_be_received_twice(truth: Truth) -> No
 
 
 def test_record_received_after_a_later_one_is_disordered(truth: Truth) -> None:
-    """Both are from the same partition."""
+    """Both records are from the same partition."""
     assert verdict_of(truth, 0, 2, 1, *range(3, 10)).disordered == [1]
 
 
 def test_aborted_record_is_foreign(truth: Truth) -> None:
-    """No client may receive it."""
+    """No client may receive a record of an aborted transaction."""
     truth.entries[4].state = State.ABORTED
     assert verdict_of(truth, *range(10)).foreign == [4]
 
 
 def test_record_of_another_channel_is_foreign(truth: Truth) -> None:
-    """The client did not subscribe to it."""
+    """The client did not subscribe to the record's channel."""
     assert truth.compare(["T1.*"], [0], set()).foreign == [0]
 
 
 def test_compacted_record_is_not_missing(truth: Truth) -> None:
-    """The log keeps the last record of a key; only that one is missing."""
+    """The log keeps the last record of a key; only that record counts as missing."""
     first, last = published(truth, "compacted", 2)
     first.in_log = False
     assert verdict_of(truth, *range(10), last.number).counts.total() == 0
@@ -99,7 +99,7 @@ def test_compacted_record_is_not_missing(truth: Truth) -> None:
 
 
 def test_complete_to_ends_at_the_first_outstanding_record(truth: Truth) -> None:
-    """A record that is not acknowledged yet ends it; a record of another channel does not."""
+    """An unacknowledged record ends the range; a record of another channel does not."""
     got = dict.fromkeys(range(6), 1)
     assert truth.complete_to(["*.*"], got, set(), range(10)) == 6
     assert truth.complete_to(["T1.*"], {}, set(), range(10)) == 10

@@ -1,4 +1,4 @@
-"""Three brokers, two instances with a user of their own, and a proxy between them and the clients.
+"""Three brokers, two instances with a Kafka user of their own, and a proxy before the instances.
 
 Each category has a topic and one use in the run.
 """
@@ -27,13 +27,13 @@ from tests.integration.running_source import eventually, until
 
 __all__ = ["CATEGORIES", "Size", "Testbed", "open_testbed"]
 
-# The use of each topic, the replicas of its partitions, and its unusual settings.
+# The use of each topic, the replicas of its partitions, and its special settings.
 CATEGORIES: Final[Mapping[str, tuple[list[list[int]], dict[str, str]]]] = {
     # Only faults of brokers affect it.
     "trade": ([[1, 2, 3], [2, 3, 1], [3, 1, 2], [1, 3, 2], [2, 1, 3], [3, 2, 1]], {}),
-    # Deleted and created again.
+    # The topic is deleted and created again.
     "recreated": ([[1, 2, 3], [2, 3, 1]], {}),
-    # Its leader is killed with records that no other node has.
+    # The topic's leader is killed with records that no other node has.
     "cut": ([[2, 3]], {"min.insync.replicas": "1"}),
     # Records are deleted before readers have them.
     "expiring": ([[3, 1, 2]], {}),
@@ -49,24 +49,27 @@ CATEGORIES: Final[Mapping[str, tuple[list[list[int]], dict[str, str]]]] = {
     "transactions": ([[2, 3, 1], [3, 1, 2]], {}),
     # The instances' right to read it is revoked and granted.
     "guarded": ([[1, 2, 3]], {}),
-    # Gets more partitions, and records of 5 MB.
+    # The topic gets more partitions, and records of 5 MB.
     "growing": ([[3, 2, 1]], {}),
 }
 
 # Categories whose logs lose records during a run.
 LOSING: Final = ("recreated", "cut", "expiring", "compacted")
 
-# Upper bound for catching up; a free machine takes a second or two.
+# Timeout of catching up, which takes 1 to 2 s on a free machine.
 CAUGHT_UP_SECONDS: Final = 45.0
 
 
 @attrs.frozen
 class Size:
-    """The size of a run. `rate`: records per second of `trade`; each other topic gets a tenth."""
+    """The size of a run."""
 
     clients: int
+    """The number of clients."""
     tokens: int
+    """The number of tokens."""
     rate: float
+    """Records per second of `trade`; each other topic gets a tenth."""
 
 
 @attrs.frozen
@@ -94,7 +97,7 @@ class Testbed:
         with trio.move_on_after(CAUGHT_UP_SECONDS):
             await eventually(lambda: not self._behind(category, upto), 2 * CAUGHT_UP_SECONDS)
             return True
-        # The comparison at the end reports missing records; they must not delay later faults.
+        # The comparison at the end reports missing records, which must not delay later faults.
         for one in self.clients:
             one.complete = upto
         return False

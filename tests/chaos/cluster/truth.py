@@ -1,7 +1,7 @@
-"""Published records, the log at the end, and what each client received of both. No I/O.
+"""Published records, the final log, and the records that each client received. No I/O.
 
-A record is identified by a number in its value: a recreated topic and a truncated log give the same
-offsets to other records.
+A record is identified by a number in its value: in a recreated topic and a truncated log, other
+records have the same offsets.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class Entry:
     state: State = State.PENDING
     partition: int = -1
     offset: int = -1
-    # Whether the log has it at the end; if not, it was deleted, truncated or compacted.
     in_log: bool = False
-    # How often the log has it. More than once if an unclean election took what the brokers knew of
-    # the producer, and the producer tried again.
+    """Whether the final log has the record; if not, it was deleted, truncated or compacted."""
     copies: int = 0
+    """The number of copies in the log. Above 1 if an unclean election removed the brokers' state of
+    the producer, and the producer sent the record again."""
 
 
 class ReportedLoss(NamedTuple):
@@ -61,33 +61,32 @@ class ReportedLoss(NamedTuple):
 
 @attrs.frozen
 class Verdict:
-    """The faults in what one client received, as numbers of records.
-
-    `missing`: the log has it, and the client has neither the record nor a report. `unreported`: the
-    log has it no more, and the client has neither the record nor a report. `given_up`: reported as
-    lost, though the log has it and no fault affected its topic. `doubled`: received more often than
-    the log has it.
-    `disordered`: received after a later one of its partition. `foreign`: aborted, or not subscribed
-    to.
-    """
+    """The errors in the records that one client received; each list has numbers of records."""
 
     expected: int
+    """The number of records that the client should have."""
     missing: Sequence[int]
+    """Records in the log, neither received nor reported as lost."""
     unreported: Sequence[int]
+    """Records no longer in the log, neither received nor reported as lost."""
     given_up: Sequence[int]
+    """Records reported as lost, though the log has them and no fault affected their topic."""
     doubled: Sequence[int]
+    """Records received more often than the log has them."""
     disordered: Sequence[int]
+    """Records received after a later record of their partition."""
     foreign: Sequence[int]
+    """Records that were aborted, or that the client had not subscribed to."""
 
     @property
     def counts(self) -> Counter[str]:
-        """The number of records per kind of fault."""
+        """The number of records by kind of error."""
         names = ("missing", "unreported", "given_up", "doubled", "disordered", "foreign")
         return Counter({name: len(getattr(self, name)) for name in names})
 
 
 def matches(channels: Iterable[str], token: str, category: str) -> bool:
-    """Whether one of these patterns matches the channel."""
+    """Return whether one of these patterns matches the channel."""
     for pattern in channels:
         wanted_token, _, wanted_category = pattern.rpartition(".")
         if wanted_token in {"*", token} and wanted_category in {"*", category}:
@@ -98,9 +97,11 @@ def matches(channels: Iterable[str], token: str, category: str) -> bool:
 class Truth:
     """Every record that was published.
 
-    `compacted`: the category whose log keeps only the last record of each key; the others are not
-    reported. `losing`: the categories whose logs lose records in a run, by retention, an election
-    or deletion; a report may include records that a client has.
+    Args:
+        compacted: the category whose log keeps only the last record of each key; the loss of
+            others is not reported.
+        losing: the categories whose logs lose records in a run, by retention, an election or
+            deletion; a report may include records that a client has.
     """
 
     def __init__(self, compacted: str, losing: Iterable[str]) -> None:
@@ -131,9 +132,10 @@ class Truth:
         reported: set[ReportedLoss],
         numbers: range,
     ) -> int:
-        """Return the first of these records that a client neither has nor has a report of.
+        """Return the number of the first record without a receipt or a reported loss.
 
-        Returns the end of the range if there is none: the client is complete up to there.
+        Returns the end of the range without such a record: the client is complete up to that
+        number.
         """
         for number in numbers:
             entry = self.entries[number]
