@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# The JavaScript package: its types, its own tests, and what npm packs; and the types of the
-# console's modules. Without npm it is left out, unless ODIN_REQUIRE_NODE=1 says that it has to be
-# there.
+# Checks the JavaScript package: its types, its tests, and the files that npm packs; and the types
+# of the console's modules. Without npm the checks are skipped, or fail if ODIN_REQUIRE_NODE=1.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../clients/js"
 
@@ -14,7 +13,7 @@ leave_out() {
 command -v npm >/dev/null || leave_out "npm is missing" "the JavaScript package is not checked"
 node --test --test-reporter=dot test/*.test.js
 npm pack --silent --dry-run
-# TypeScript comes from the registry, once.
+# Installs TypeScript from the registry, once.
 if [ ! node_modules/typescript/package.json -nt package.json ]; then
     npm install --silent --no-package-lock --no-audit --no-fund &&
         touch node_modules/typescript/package.json ||

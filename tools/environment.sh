@@ -3,8 +3,8 @@
 #
 # usage: bash tools/environment.sh FOLDER EXTRA [PYTHON]
 #
-# PYTHON: an interpreter to use; by default the first on the PATH that is supported. Which versions
-# are supported is said by `requires-python` in pyproject.toml, in the form >=3.A,<3.B.
+# PYTHON: the interpreter; by default the first supported one on the PATH. `requires-python` in
+# pyproject.toml has the supported versions, in the form >=3.A,<3.B.
 set -euo pipefail
 folder=$1 extra=$2 chosen=${3:-}
 
@@ -17,7 +17,7 @@ fail() {
   exit 1
 }
 
-# Prints X.Y. A name on the PATH can be a shim without an interpreter behind it: then nothing.
+# Prints X.Y, or nothing for a shim on the PATH without an interpreter.
 version_of() {
   "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || true
 }
@@ -53,8 +53,8 @@ make_environment() {
   "$python" -m venv "$folder"
 }
 
-# An environment is made anew if its interpreter has gone, has become another version (an upgrade of
-# the system), or is not the chosen one.
+# An environment is created again if its interpreter is missing, has another version (after an
+# upgrade of the system), or is not the chosen one.
 usable() {
   local version
   version=$(version_of "$folder/bin/python")
@@ -65,7 +65,7 @@ usable() {
 
 usable || make_environment
 echo "Installing odin-ws[$extra] into $folder:"
-# pip's lines say more than anyone reads; these show what takes the time.
+# Shows only the lines of pip for downloads and installation, which take most of the time.
 # Modules are compiled at their first import: most are never imported.
 "$folder/bin/python" -m pip install --no-compile --disable-pip-version-check --progress-bar off \
   --constraint constraints.txt --editable "./clients/python[trio]" --editable ".[$extra]" |

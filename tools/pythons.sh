@@ -1,5 +1,5 @@
-# Checks every other supported Python on this machine by what is quick: importing the server with
-# warnings as errors, and a short demo. `make test` checks one version in full.
+# Quick checks of every other supported Python on this machine: imports the server with warnings as
+# errors, and runs a short demo. `make test` checks one version in full.
 # With `newest`, runs the given tests with the newest other Python instead.
 #
 # usage: bash tools/pythons.sh [newest TESTS...]
@@ -15,7 +15,7 @@ order=$(seq "$oldest" $((below - 1)))
 for minor in $order; do
   [[ $minor != "$full" ]] || continue
   found=
-  # pyenv's shims are on the PATH, the interpreters behind them may not be chosen.
+  # A shim of pyenv on the PATH may have no selected interpreter.
   for python in "python3.$minor" "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3."$minor".*/bin/python; do
     if "$python" -c 'import ensurepip, venv' 2>/dev/null; then
       found=$python

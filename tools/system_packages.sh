@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Installs what the stack and tests run besides our own programs: HAProxy, Prometheus (with
-# promtool), nginx, and Chromium for pages, from Debian's packages. Nothing happens where all of
-# them are there, or where this is no root on a Debian system: the tests that need them are skipped
-# then, or fail under ODIN_REQUIRE_STACK=1.
+# Installs the programs that the stack and tests need: HAProxy, Prometheus (with promtool), nginx,
+# and Chromium for pages, from Debian's packages. Does nothing if all of the programs are installed,
+# or without root on a Debian system: tests that need a missing program are then skipped, or fail
+# with ODIN_REQUIRE_STACK=1.
 #
 # usage: bash tools/system_packages.sh
 set -euo pipefail
@@ -19,7 +19,7 @@ if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
   exit 0
 fi
 
-# The packages start their servers, on every interface. Status 101 of this script forbids that.
+# The packages start their servers, on every interface; status 101 of this script prevents the start.
 policy=/usr/sbin/policy-rc.d
 if [[ ! -e $policy ]]; then
   printf '#!/bin/sh\nexit 101\n' >"$policy"
@@ -32,6 +32,6 @@ export DEBIAN_FRONTEND=noninteractive
 install() {
   apt-get install -qq --yes --no-install-recommends "${missing[@]}" >/dev/null 2>&1
 }
-# Lists of packages may be missing or old.
+# The package lists may be missing or old.
 install || { apt-get update -qq >/dev/null 2>&1 && install; } ||
   echo "${missing[*]} cannot be installed; the tests that need them are skipped" >&2

@@ -1,7 +1,7 @@
-# Runs all tests on all cores; those that fail beside others run again, alone.
+# Runs all tests on all cores; failed tests run again, one at a time.
 #
-# Tests of brokers, browsers and real clocks compete for the cores: a failure counts if the test
-# fails without competition too. The first failure is printed all the same.
+# Tests of brokers, browsers and real clocks compete for the cores: a failure counts only if the test
+# also fails alone. The first failure is printed in any case.
 #
 # usage: bash tools/test.sh PYTEST [ARGUMENTS for pytest, which then runs once in one process...]
 set -euo pipefail
@@ -12,13 +12,13 @@ if (($#)); then
   exec "$pytest" "$@"
 fi
 
-# Hundreds of tests start `odin-ws`: where this is set, each would compile all of its modules.
+# Hundreds of tests start `odin-ws`: with the variable set, each would compile all modules.
 unset PYTHONDONTWRITEBYTECODE
 
 status=0
-# In the order of tests/conftest.py: xdist's own order begins with the files of many short tests.
+# The order of tests/conftest.py: xdist would begin with the files of many short tests.
 "$pytest" -n auto --dist loadfile --no-loadscope-reorder || status=$?
-# 1: some tests have failed. Any other status is not about the tests.
+# 1: some tests have failed. Any other status is an error of pytest.
 ((status == 1)) || exit "$status"
 echo 'Running the failed tests again, in one process:'
 exec "$pytest" --last-failed --last-failed-no-failures none

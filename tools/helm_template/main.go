@@ -1,5 +1,5 @@
-// Renders a Helm chart with Go's text/template and the few functions that ours uses, where Helm is
-// not at hand. A test compares it with Helm where there is one.
+// Renders a Helm chart without Helm, with Go's text/template and the functions of our chart. A test
+// compares the output with Helm's if Helm is installed.
 //
 // usage: go run main.go CHART RELEASE < values.json
 package main
@@ -13,7 +13,7 @@ import (
 	"text/template"
 )
 
-// files is what templates know as .Files.
+// files is the .Files of templates.
 type files struct{ chart string }
 
 // Get returns the text of a file of the chart.

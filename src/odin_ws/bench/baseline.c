@@ -1,11 +1,11 @@
 /*
- * The least a server can do: the same frames, one send() for each subscriber and message, and
- * nothing else. No Kafka, no subscriptions, no parsing; whoever connects gets everything.
+ * A minimal server: the same frames, one send() for each subscriber and message. No Kafka, no
+ * subscriptions, no parsing; each connected client receives every message.
  *
  *     baseline PORT RATE RECORD_BYTES
  *
- * listens on 127.0.0.1 and sends RATE messages a second, whose records have RECORD_BYTES bytes.
- * Sockets block when it sends: a baseline that cannot keep up gets slow, and loses nothing.
+ * listens on 127.0.0.1 and sends RATE messages per second, whose records have RECORD_BYTES bytes.
+ * Sockets block in send(): an overloaded baseline becomes slow and loses no message.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -89,7 +89,7 @@ static void add(int descriptor)
     subscribers[subscriber_count++] = (struct subscriber){.descriptor = descriptor};
 }
 
-/* The last subscriber takes the place of the one that has left. */
+/* The last subscriber takes the place of the disconnected one. */
 static void leave(int descriptor)
 {
     int place = place_of[descriptor];
@@ -100,7 +100,7 @@ static void leave(int descriptor)
     close(descriptor);
 }
 
-/* Its request is answered; what else it sends is of no interest. */
+/* A request gets a response; other bytes of the client are dropped. */
 static void hear(int descriptor)
 {
     static const char answer[] = "HTTP/1.1 101 Switching Protocols\r\n"
@@ -149,7 +149,7 @@ int main(int count, char **arguments)
         return 2;
     }
     double interval_us = 1e6 / atof(arguments[2]);
-    /* What a record has beside its pad is about 110 bytes. */
+    /* A record has about 110 bytes besides its padding. */
     int pad_bytes = atoi(arguments[3]) - 110;
     if (pad_bytes > 0 && pad_bytes < LONGEST_RECORD)
         memset(pad, 'x', pad_bytes);

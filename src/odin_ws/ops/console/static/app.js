@@ -1,5 +1,5 @@
 // @ts-check
-// The console: which view is shown, what the stream brings, and the keyboard.
+// The console: the selected view, the stream's events, and the keyboard.
 
 import { Charts } from "./charts.js";
 import { byId, el, setText } from "./dom.js";
@@ -19,7 +19,7 @@ const overview = new Overview(store);
 const tables = new Tables(store);
 const trial = new Try();
 
-/** @type {any} what the tables were made of last */
+/** @type {any} the last data of the tables */
 let newest = null;
 
 const view = () => (VIEWS.includes(location.hash.slice(1)) ? location.hash.slice(1) : VIEWS[0]);
@@ -107,7 +107,7 @@ const stream = new Stream({
     dialog.showModal();
     return new Promise((resolve) => {
       byId("token-form").onsubmit = () => resolve(byId("token").value.trim());
-      // Without a token there is nothing to show.
+      // Without a token the server sends no data.
       dialog.oncancel = (/** @type {Event} */ event) => event.preventDefault();
     });
   },

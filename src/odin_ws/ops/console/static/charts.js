@@ -12,7 +12,7 @@ import { WINDOW_SECONDS } from "./store.js";
 const WHOLE = Array.from({ length: 12 }, (_, power) => [1, 2, 5].map((step) => step * 10 ** power)).flat();
 const MIBS = Array.from({ length: 30 }, (_, power) => 2 ** (power + 18));
 
-// Rare events are drawn as bars of so many seconds.
+// Rare events are drawn as bars, each the sum of this number of seconds.
 const BAR_SECONDS = 15;
 
 /**
@@ -29,7 +29,7 @@ const BAR_SECONDS = 15;
  * @property {"lines" | "stack" | "bars"} kind
  * @property {number[]} [steps] that the axis may have
  * @property {number} [least] the least maximum of the axis
- * @property {(store: Store) => string} value what stands beside the title
+ * @property {(store: Store) => string} value text beside the title
  */
 
 const latest = (/** @type {Store} */ store, /** @type {string} */ name, /** @type {(value: number) => string} */ format) => {
@@ -101,7 +101,7 @@ class Chart {
   #lines = [];
   /** @type {Store} */
   #store;
-  /** @type {(number | null)[][]} what the tip shows, not stacked */
+  /** @type {(number | null)[][]} the values of the tooltip, not stacked */
   #raw = [];
 
   /** @param {Spec} spec @param {HTMLElement} parent @param {Store} store */
@@ -117,7 +117,7 @@ class Chart {
     new ResizeObserver(() => this.#resize()).observe(this.#plot);
   }
 
-  /** Draw it anew: the colours have changed. */
+  /** Redraw the chart after a change of colours. */
   reset() {
     this.#chart?.destroy();
     this.#chart = null;
@@ -188,7 +188,7 @@ class Chart {
     this.#drawLegend();
   }
 
-  /** As many names as one line has room for, and the number of the others. */
+  /** The names that fit into one line, and the number of the remaining ones. */
   #drawLegend() {
     const lines = this.#lines.length > 1 ? this.#lines : [];
     const marks = distinct(lines.map(({ label }) => label)).map((label, index) => {
@@ -256,7 +256,7 @@ function showTip(time, rows, x, y) {
 }
 
 /**
- * Each line on top of those behind it.
+ * Returns stacked columns: each value is added to those of the lines below.
  * @param {(number | null)[][]} columns
  */
 function stacked(columns) {
@@ -271,7 +271,7 @@ function stacked(columns) {
 }
 
 /**
- * Sums of so many seconds.
+ * Returns the sums of each bar's seconds.
  * @param {number[]} times @param {(number | null)[][]} columns
  * @returns {[number[], (number | null)[][]]}
  */

@@ -1,5 +1,5 @@
 // @ts-check
-// Elements without markup in text: what a server or a message says is never parsed as HTML.
+// Creates elements without markup in text: text of servers and messages is never parsed as HTML.
 
 /**
  * @template {keyof HTMLElementTagNameMap} Tag
@@ -24,14 +24,14 @@ export function el(tag, properties = {}, ...children) {
 
 /**
  * @param {string} id
- * @returns {any} the element with this id, whatever it is
+ * @returns {any} the element with this id, of any type
  */
 export function byId(id) {
   return document.getElementById(id);
 }
 
 /**
- * Change a text if it differs, so that nothing is laid out again for nothing.
+ * Change a text only if it differs, to avoid a new layout.
  * @param {Element} element
  * @param {string} text
  */
@@ -44,11 +44,11 @@ export function setText(element, text) {
  */
 
 /**
- * Fill a table: cells that are there already are changed in place, so that a selection stays.
+ * Fill a table; existing cells are changed in place, so that a selection of text is kept.
  * @param {HTMLTableElement} table
  * @param {readonly Column[]} columns
  * @param {readonly any[]} rows
- * @param {string} empty what it says without rows
+ * @param {string} empty the text of a table without rows
  */
 export function fillTable(table, columns, rows, empty) {
   if (!table.tHead) {
@@ -94,7 +94,7 @@ export function status(level, text) {
 }
 
 /**
- * Copy a text; where there is no clipboard (plain HTTP) it is selected instead.
+ * Copy a text; without a clipboard (plain HTTP) select the text instead.
  * @param {string} text
  * @param {HTMLElement} shown
  * @returns {Promise<boolean>} whether it was copied

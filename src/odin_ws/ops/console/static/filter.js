@@ -1,10 +1,10 @@
 // @ts-check
-// A filter as one types it, `data.price >= 0.3 and data.side = buy`, as the `where` of a command.
+// Parses a typed filter, `data.price >= 0.3 and data.side = buy`, to the `where` of a command.
 
 /** @type {Record<string, string>} */
 const COMPARISONS = { "=": "eq", "!=": "ne", "<": "lt", "<=": "lte", ">": "gt", ">=": "gte", "^=": "prefix" };
 
-// Between comparisons, and not within quotes: an even number of them follows.
+// `and` between comparisons, not within quotes: an even number of quotes follows.
 const AND = /\s+and\s+(?=(?:[^"]*"[^"]*")*[^"]*$)/i;
 
 /**

@@ -1,5 +1,5 @@
 // @ts-check
-// Numbers as people read them.
+// Formats numbers for people.
 
 const SI = ["", "k", "M", "G", "T"];
 const BYTES = ["B", "KB", "MB", "GB", "TB"];
@@ -29,7 +29,7 @@ export function bytes(value) {
 }
 
 /**
- * Milliseconds in the unit that suits.
+ * Milliseconds in a suitable unit.
  * @param {number} ms
  */
 export function millis(ms) {

@@ -1,5 +1,5 @@
 // @ts-check
-// What the instance is doing now: its state, its figures, its topics, and warnings with advice.
+// The current state of the instance: its figures, its topics, and warnings with advice.
 
 import { lineColour } from "./charts.js";
 import { byId, el, fillTable, setText, status } from "./dom.js";
@@ -19,7 +19,7 @@ const TOPIC_LEVELS = /** @type {Record<string, string>} */ ({
   live: "good", starting: "warning", trouble: "warning", stalled: "error", missing: "error", stopped: "error",
 });
 
-// From these shares of a limit on a figure is shown as a warning.
+// A figure above this share of its limit is shown as a warning.
 const WARN_PERCENT = 90;
 
 const LEVELS = ["error", "warning"];
@@ -71,7 +71,7 @@ export class Overview {
     this.#drawTopics(state.topics);
   }
 
-  /** The stream has ended: what it told last is no more what is now. */
+  /** The stream has ended: mark the last data as out of date. */
   silent() {
     if (!this.#state) return;
     const { state, now } = this.#state;
@@ -84,7 +84,7 @@ export class Overview {
     this.draw();
   }
 
-  /** The figures, from the newest sample. */
+  /** Show the figures of the newest sample. */
   draw() {
     if (!this.#setup || !this.#state) return;
     if (!this.#store.live) {

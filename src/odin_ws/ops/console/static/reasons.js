@@ -1,5 +1,5 @@
 // @ts-check
-// What the reasons mean. A test compares the names with those that the server counts.
+// Explains the reasons. A test compares the names with the server's counters.
 
 /** @type {Record<string, Record<string, string>>} */
 export const REASONS = {

@@ -8,7 +8,7 @@
  * @property {boolean} needsToken
  */
 
-// What each can say. A test compares these with the command, the page of /sse and the class.
+// The fields supported by each. A test compares them with the command, /sse and the class.
 export const KNOWN = {
   tail: new Set(["channels", "bundles", "since_ms", "max_rate", "where"]),
   curl: new Set(["channels", "bundles", "snapshot", "since_ms", "delivery", "max_rate", "where"]),
@@ -21,7 +21,7 @@ const shell = (value) => `'${String(value).replaceAll("'", `'\\''`)}'`;
 /**
  * @param {Record<string, any>} subscription
  * @param {ReadonlySet<string>} known
- * @returns {[Record<string, any>, string[]]} its fields that are known, and the names of the others
+ * @returns {[Record<string, any>, string[]]} the known fields, and the names of the others
  */
 function sorted(subscription, known) {
   const fields = Object.entries(subscription);
@@ -57,7 +57,7 @@ function curl({ url, subscription, needsToken }) {
   const [fields, others] = sorted(subscription, KNOWN.curl);
   const query = Object.entries(fields).map(([name, value]) => {
     const several = Array.isArray(value) ? value : [typeof value === "object" ? JSON.stringify(value) : value];
-    // A star is no special character in a query.
+    // A query needs no escape of a star.
     return `${name}=${several.map(encodeURIComponent).join(",").replaceAll("%2A", "*")}`;
   });
   const sse = url.replace(/^ws/, "http").replace(/\/ws(\?.*)?$/, "/sse");

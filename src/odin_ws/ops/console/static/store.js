@@ -3,7 +3,7 @@
 
 export const WINDOW_SECONDS = 900;
 
-// Of a server that was started a short time ago the charts show the least of these that has all.
+// The charts of a recently started server show the shortest of these times that has all samples.
 const YOUNG_SECONDS = [60, 120, 300];
 
 // A line is broken where samples are missing for longer than this.
@@ -18,21 +18,21 @@ export class Store {
   series = new Map();
   /** @type {Set<string>} */
   counts = new Set();
-  /** @type {number[]} when the server was started again */
+  /** @type {number[]} the times of the server's restarts */
   restarts = [];
-  /** Whether the newest sample is of now. */
+  /** Whether the newest sample is up to date. */
   live = true;
   /** @type {number | null} */
   #started = null;
 
-  /** Forget everything: another worker is looked at. */
+  /** Delete all samples, before those of another worker. */
   clear() {
     [this.times, this.series, this.counts, this.restarts] = [[], new Map(), new Set(), []];
     this.#started = null;
   }
 
   /**
-   * Note which start of the server the samples are of.
+   * Store the start time of the server that sends the samples.
    * @param {number} started epoch seconds
    */
   begin(started) {
@@ -72,13 +72,13 @@ export class Store {
     return this.live ? this.series.get(name)?.at(-1) ?? null : null;
   }
 
-  /** @param {string} prefix @returns {number | null} the newest values of the series `prefix:label` together */
+  /** @param {string} prefix @returns {number | null} the sum of the newest values of the series `prefix:label` */
   latestSum(prefix) {
     const values = this.labels(prefix).map((label) => this.latest(`${prefix}:${label}`));
     return values.reduce((sum, value) => (value === null ? sum : (sum ?? 0) + value), null);
   }
 
-  /** @returns {[first: number, last: number]} what the charts show */
+  /** @returns {[first: number, last: number]} the times shown by the charts */
   window() {
     const last = this.times.at(-1) ?? Date.now() / 1000;
     const age = last - (this.times[0] ?? last);
@@ -91,7 +91,7 @@ export class Store {
   }
 
   /**
-   * Forget what is as new as `time` or newer: the server sends it again.
+   * Delete the samples from `time` on: the server sends them again.
    * @param {number} time
    */
   #cut(time) {

@@ -1,18 +1,18 @@
 // @ts-check
-// The stream of events. Read with fetch and not with EventSource, which cannot send a token.
+// The stream of events, read with fetch: EventSource cannot send a token.
 
 const FIRST_DELAY_MS = 500;
 const LONGEST_DELAY_MS = 10_000;
 const TOKEN = "odin-ws ops token";
 
-// A page that nobody sees reads nothing; the server keeps what it misses.
+// A hidden page stops reading after this time; the server keeps the samples.
 const HIDDEN_MS = 60_000;
 
-// The server sends every second. A lost host or a stopped process ends no connection.
+// Timeout of a silent server, which sends every second: a lost host ends no connection.
 const SILENCE_MS = 10_000;
 const WATCH_MS = 1000;
 
-/** The token, which this tab keeps until it is closed. */
+/** The token, stored in this tab until the tab is closed. */
 export const token = {
   /** @returns {string | null} */
   get: () => sessionStorage.getItem(TOKEN),
@@ -40,7 +40,7 @@ export class Stream {
   #timer;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #hidden;
-  /** When the server was heard last; `null` while a person is asked for the token. */
+  /** Time of the server's last bytes; `null` while the dialog for the token is open. */
   #heard = /** @type {number | null} */ (null);
 
   /** @param {Handlers} handlers */
@@ -53,7 +53,7 @@ export class Stream {
     });
   }
 
-  /** Connect, at once. */
+  /** Connect now. */
   restart() {
     clearTimeout(this.#timer);
     this.#controller?.abort();

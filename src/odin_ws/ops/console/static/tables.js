@@ -1,5 +1,5 @@
 // @ts-check
-// The tables: who is slow, what is busy, what was rejected.
+// The tables: slow clients, busy channels, rejected requests.
 
 import { byId, fillTable, setText, status } from "./dom.js";
 import { bytes, count, duration, short } from "./format.js";

@@ -13,7 +13,7 @@ const SUGGESTIONS = 12;
 const REFRESH_MS = 250;
 const RATE_SECONDS = 5;
 
-/** A WebSocket that can be broken, and kept from connecting again for a while. */
+/** A WebSocket that can be broken, and prevented from reconnecting for a while. */
 class BreakableSocket extends EventTarget {
   /** @type {BreakableSocket | null} */
   static current = null;
@@ -33,7 +33,7 @@ class BreakableSocket extends EventTarget {
     super();
     BreakableSocket.current = this;
     const wait = BreakableSocket.awayUntil - Date.now();
-    // As a network without an answer: the attempt takes as long as the absence.
+    // Simulates a network without responses: the attempt lasts until the end of the outage.
     if (wait > 0) this.#waiting = setTimeout(() => this.#connect(url, protocols), wait);
     else this.#connect(url, protocols);
   }
@@ -44,7 +44,7 @@ class BreakableSocket extends EventTarget {
     socket.onopen = (event) => this.onopen?.(event);
     socket.onmessage = (event) => this.onmessage?.(event);
     socket.onclose = (event) => this.onclose?.(event);
-    socket.onerror = () => {}; // a close follows, which says more
+    socket.onerror = () => {}; // a close event with details follows
   }
 
   /** @param {string} text */
@@ -60,7 +60,7 @@ class BreakableSocket extends EventTarget {
     this.#socket = null;
   }
 
-  /** End it as a lost network would: the client is not told by a close frame. */
+  /** End the connection without a close frame, as a lost network does. */
   break() {
     const { onclose } = this;
     this.close();
@@ -152,7 +152,7 @@ export class Try {
     this.#drawSnippet();
   }
 
-  /** @param {string[]} channels that are busy now */
+  /** @param {string[]} channels the busiest channels */
   suggest(channels) {
     for (const channel of channels) this.#names.add(channel);
   }
@@ -183,7 +183,7 @@ export class Try {
     };
   }
 
-  /** Read the filter; what is wrong with it is said by the field. */
+  /** Read the filter; the field shows its errors. */
   #readFilter() {
     const input = byId("filter");
     try {
@@ -209,7 +209,7 @@ export class Try {
     const token = byId("jwt-field").hidden ? undefined : byId("jwt").value.trim();
     try {
       this.#feed = new OdinFeed(byId("url").value, subscription, {
-        // The button breaks WebSockets, and the page may connect to nothing else.
+        // The button breaks WebSockets, the only connections that the page may open.
         WebSocket: BreakableSocket, fallback: false, ...(token ? { token } : {}),
       });
     } catch (error) {
@@ -236,7 +236,7 @@ export class Try {
     byId("try-error").hidden = false;
   }
 
-  // ---- what the client says
+  // ---- items of the client
 
   /** @param {any} message */
   #message(message) {
@@ -310,7 +310,7 @@ export class Try {
     this.#stop();
   }
 
-  /** A browser does not say why a handshake was rejected. */
+  /** Explain a rejected handshake: a browser gives no reason. */
   #whyNot() {
     const { auth, origin_allowed: allowed } = this.#setup.subscribers;
     if (!allowed) return "The server rejects this page's origin, see above.";
@@ -330,7 +330,7 @@ export class Try {
       el("code", {}, setting), ". Every page of that origin may then connect; programs other than browsers may in any case.");
   }
 
-  // ---- what is shown
+  // ---- display
 
   /** @param {string} level @param {string} text */
   #state(level, text) {
