@@ -206,7 +206,7 @@ def run(*words: str, python: Path | None = None, cwd: Path = ROOT) -> str:
 
 
 def copy_tree(target: Path) -> None:
-    """Copy what git knows of this tree, as it is now."""
+    """Copy the files of this tree that git tracks or would add, with their current contents."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],  # noqa: S607
         cwd=ROOT,

@@ -19,7 +19,7 @@ if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
   exit 0
 fi
 
-# The packages start their servers, on every interface; status 101 of this script prevents the start.
+# The packages start their servers, on every interface; status 101 of this script prevents that.
 policy=/usr/sbin/policy-rc.d
 if [[ ! -e $policy ]]; then
   printf '#!/bin/sh\nexit 101\n' >"$policy"

@@ -1,7 +1,7 @@
 # Runs all tests on all cores; failed tests run again, one at a time.
 #
-# Tests of brokers, browsers and real clocks compete for the cores: a failure counts only if the test
-# also fails alone. The first failure is printed in any case.
+# Tests of brokers, browsers and real clocks compete for the cores: a failure counts only if the
+# test also fails alone. The first failure is printed in any case.
 #
 # usage: bash tools/test.sh PYTEST [ARGUMENTS for pytest, which then runs once in one process...]
 set -euo pipefail

@@ -30,7 +30,7 @@ class Connection:
     client: socket.socket
 
     def drain(self, until_us: int | None = None) -> list[int]:
-        """Read; return the descriptors that Python has to handle."""
+        """Read; return the descriptors that Python must handle."""
         until = time.time_ns() // 1000 + TIMEOUT_US if until_us is None else until_us
         count = drain(self.ready, self.state, until)
         return [int(one) for one in self.ready.attention[:count]]

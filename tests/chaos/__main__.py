@@ -112,7 +112,7 @@ def _main(
 
 @contextmanager
 def _run_directory(keep: Path | None) -> Iterator[Path]:
-    """The directory for all files of the run."""
+    """Return the directory for all files of the run."""
     if keep is not None:
         keep.mkdir(parents=True)
         yield keep

@@ -146,7 +146,10 @@ def _row(window: Window, journals: Sequence[Journal]) -> Row:
 
 
 def _outside(rows: Sequence[Row], journals: Sequence[Journal]) -> int:
-    """Number of closes outside of all windows: while clients connected, or after the last fault."""
+    """Return the number of closes outside of all windows.
+
+    These closes occur while clients connect, or after the last fault.
+    """
     closes = sum(1 for journal in journals for _ in journal.of("closed"))
     return closes - sum(sum(row.closes.values()) for row in rows)
 

@@ -1,4 +1,4 @@
-"""A TCP proxy that delays, resets and drops, as networks do."""
+"""A TCP proxy that delays, resets and drops, like a faulty network."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def program(command: list[str], environ: Mapping[str, str]) -> list[str]:
 
 
 class InstanceFailed(RuntimeError):
-    """The instance ended unexpectedly; the message says how."""
+    """The instance ended unexpectedly; the message has the details."""
 
 
 class Instance:
@@ -121,7 +121,7 @@ class Instance:
         self._process.unpause()
 
     async def connections(self) -> int:
-        """The number of connected clients."""
+        """Return the number of connected clients."""
         return int(await self.metric("ws_connections_active"))
 
     async def metric(self, name: str, **labels: str) -> float:

@@ -92,7 +92,7 @@ class Ledger:
         return self._published[position]
 
     def positions(self) -> Iterable[int]:
-        """The position of every record."""
+        """Return the position of every record."""
         return self._published.keys()
 
     def named(self, position: int) -> Position:

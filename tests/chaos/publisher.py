@@ -80,7 +80,7 @@ class Acknowledged:
     def note(
         self, stream: int, topic_number: int, error: KafkaError | None, message: Message
     ) -> None:
-        """Delivery callback of the producer."""
+        """Store an acknowledgement, as delivery callback of the producer."""
         partition, offset = message.partition(), message.offset()
         if error is not None or partition is None or offset is None or offset < 0:
             self.failed.append(f"{message.topic()}: {error or 'no offset'}")

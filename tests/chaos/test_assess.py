@@ -50,7 +50,7 @@ def assessment(ledger: Ledger, journals: list[Journal]) -> Assessment:
 
 
 def closed(when: float, code: int) -> Event:
-    """A close event of a client."""
+    """Return a close event of a client."""
     return Event(when, "closed", {"code": code, "reason": "x"})
 
 

@@ -21,7 +21,7 @@ Handler = Callable[[trio.SocketStream], Awaitable[None]]
 
 @asynccontextmanager
 async def listening(handler: Handler) -> AsyncIterator[int]:
-    """Handle connections for the length of the block; gives the port."""
+    """Handle connections for the length of the block; yields the port."""
     async with trio.open_nursery() as nursery:
         (listener,) = await trio.open_tcp_listeners(0, host=LOOPBACK)
         nursery.start_soon(trio.serve_listeners, handler, [listener])
@@ -39,7 +39,7 @@ class ProxiedServer:
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[tuple[trio.SocketStream, trio.SocketStream]]:
-        """Connect through the proxy: the client's stream and the server's."""
+        """Connect through the proxy; yields the client's stream and the server's."""
         async with await trio.open_tcp_stream(LOOPBACK, self.port) as near:
             far = await self.accepted.receive()
             # The server may have accepted the connection before the proxy has registered it.

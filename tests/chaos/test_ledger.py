@@ -25,7 +25,7 @@ def ledger() -> Ledger:
 
 
 def of_btc(*offsets: int) -> list[int]:
-    """Packed positions of the trades of BTC."""
+    """Return packed positions of the trades of BTC."""
     return [pack(0, 3, offset) for offset in offsets]
 
 

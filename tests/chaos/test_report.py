@@ -16,7 +16,7 @@ ROW = Row(KILL, {LOST: 2, HEARTBEAT: 1}, 1, 1234, [0.1, 0.2, 2.5])
 
 
 def assessment(problems: list[str], missing: int) -> Assessment:
-    """An assessment with one fault."""
+    """Return an assessment with one fault."""
     return Assessment([ROW], 3, 5000, 10000, {"missing": missing, "duplicated": 0}, problems)
 
 
@@ -31,7 +31,7 @@ def test_markdown_has_table_scale_counts_and_skipped_faults() -> None:
 
 
 def printed(assessment: Assessment) -> str:
-    """The report on a wide terminal."""
+    """Return the report on a wide terminal."""
     output = StringIO()
     show(Console(file=output, width=200), assessment, [KILL, SKIPPED])
     return output.getvalue()

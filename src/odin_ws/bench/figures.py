@@ -34,7 +34,7 @@ __all__ = [
 
 
 def of_last(name: str) -> Callable[[Sequence[Measured]], float | None]:
-    """Return the value of a name of `Measurement`, in a case's last run."""
+    """Return a function that returns an attribute of the Measurement of a case's last run."""
 
     def value(measured: Sequence[Measured]) -> float | None:
         found: float | None = getattr(measured[-1].server, name)
@@ -62,7 +62,7 @@ def p99_against_first(measured: Sequence[Measured]) -> float | None:
 
 
 def against_first(name: str, run: int) -> Callable[[Sequence[Measured]], float | None]:
-    """Return a figure of one run, as a multiple of the first run's."""
+    """Return a function that returns an attribute of one run as a multiple of the first run's."""
 
     def value(measured: Sequence[Measured]) -> float | None:
         first, other = (getattr(measured[one].server, name) for one in (0, run))
@@ -151,7 +151,7 @@ def latency_within(p50: float, p99: float) -> tuple[Figure, ...]:
 
 
 def throughput(least: float, p99: float) -> tuple[Figure, ...]:
-    """Return messages per second, at least so many, and the latency's limit in milliseconds."""
+    """Return figures with a lower limit of messages per second and a latency limit in ms."""
     return (
         # The measurement may include the messages of one second more or less.
         Figure("delivered", of_last("delivered"), "{:,.0f}/s", least=0.98 * least),

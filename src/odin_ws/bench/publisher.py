@@ -20,7 +20,7 @@ from odin_ws.bench.workload import catalogue_of
 from odin_ws.testing.events import EventGenerator
 from odin_ws.testing.record_formats import encode_key, value_prefix
 
-# Records per second above which the producer batches for some milliseconds, as kpub.py does.
+# Above this rate in records per second the producer batches for some milliseconds, like kpub.py.
 _MANY: Final = 500
 
 __all__ = ["main"]

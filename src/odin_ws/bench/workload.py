@@ -80,7 +80,7 @@ class Workload:
 
 
 EVENTS: Final = Workload(tokens=12, topics=8, everything=True)
-"""The generator's twelve tokens in all topics, and subscribers to everything."""
+"""The generator's twelve tokens in all topics; subscribers to `*.*`."""
 
 
 @attrs.frozen

@@ -34,7 +34,7 @@ _ALLOWED: Final = (
 
 
 class FieldRule(Protocol):
-    """How the value of one field of an event is generated."""
+    """The rule by which values of one field of an event are generated."""
 
     def next(self, previous: Scalar | None, random: Random) -> Scalar:
         """Return a value; `previous` is the last value of the same field and token, or None."""

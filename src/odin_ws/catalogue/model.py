@@ -19,7 +19,7 @@ __all__ = ["Catalogue", "KeyFormat", "Topic", "ValueFormat"]
 
 
 class KeyFormat(StrEnum):
-    """How publishers write the token as the record key."""
+    """The format of the token in the record key."""
 
     TEXT = "text"
     """The token, in UTF-8."""
@@ -32,7 +32,7 @@ class KeyFormat(StrEnum):
 
 
 class ValueFormat(StrEnum):
-    """How publishers write an event as the record value."""
+    """The format of an event in the record value."""
 
     JSON = "json"
     """A JSON object."""

@@ -167,7 +167,7 @@ class _Check:
         await check_service(self.findings, address, channel, token, self.seconds)
 
     def _token(self) -> str | None:
-        """Raises ValueError."""
+        """Return the bearer token, or None without one. Raises ValueError."""
         if self.token_file is not None:
             return read_secret_file(self.token_file).reveal().strip()
         return os.environ.get(_TOKEN, "").strip() or None
@@ -178,7 +178,7 @@ def _drop(*_: Any) -> Any:
 
 
 def _ignore(_finding: Finding) -> None:
-    """`--json` prints all findings at the end."""
+    """Print nothing: `--json` prints all findings at the end."""
 
 
 def _print(finding: Finding) -> None:

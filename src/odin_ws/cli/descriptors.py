@@ -24,7 +24,7 @@ _MIN_DESCRIPTORS: Final = 64
 
 @attrs.frozen
 class DescriptorPlan:
-    """How a process divides its file descriptors."""
+    """The division of a process's file descriptors."""
 
     limit: int
     """The limit of open file descriptors."""
@@ -46,9 +46,9 @@ class TooFewDescriptors(Exception):
 
 
 def plan_descriptors(settings: Settings, hard: int) -> DescriptorPlan:
-    """Divide the hard limit of descriptors of one process. Raises TooFewDescriptors.
+    """Return the division of one process's hard limit of descriptors. Raises TooFewDescriptors.
 
-    If the settings need more, lowers the limits of connections and pending handshakes.
+    If the settings need more descriptors, lowers the limits of connections and pending handshakes.
     """
     if hard < _MIN_DESCRIPTORS:
         raise TooFewDescriptors(

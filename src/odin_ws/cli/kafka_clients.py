@@ -42,7 +42,7 @@ _POLL_SECONDS: Final = 0.1
 # Timeout of a clean close, which is optional.
 _STOP_SECONDS: Final = 3
 
-# Batches records for 5 ms: fewer requests, at a latency nobody notices.
+# Batches records for 5 ms: fewer requests at a small latency.
 _LINGER_MS: Final = 5
 
 

@@ -134,7 +134,7 @@ class _Report(Protocol):
         """Report the progress at an interval, until it is cancelled."""
 
     def end(self, producer: Producer, seconds: float) -> None:
-        """Report what was published in `seconds`."""
+        """Report the number of events published in `seconds`."""
 
 
 @attrs.frozen

@@ -66,7 +66,7 @@ class Event(NamedTuple):
 
 
 def token_names(count: int, names: Sequence[str] = _NAMES) -> tuple[str, ...]:
-    """That many different tokens, the same ones every time: `names`, then `TOKEN7` and so on."""
+    """Return `count` different tokens, equal in each call: `names`, then `TOKEN7` and so on."""
     given = dict.fromkeys(names[:count])
     numbered = (f"TOKEN{number}" for number in range(len(names) + 1, 2 * count + 1))
     return (*given, *islice((name for name in numbered if name not in given), count - len(given)))

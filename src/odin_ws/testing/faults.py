@@ -21,7 +21,7 @@ __all__ = [
 
 
 def read_slowly(client: ScenarioClient, bytes_per_second: float) -> None:
-    """Limit a client's network to this many bytes per second; 0 for none.
+    """Limit a client's network to this number of bytes per second; 0 delivers no bytes.
 
     Connect the client with a small `capacity`, the bytes that the network buffers.
     """

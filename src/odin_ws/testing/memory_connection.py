@@ -87,7 +87,7 @@ class MemoryTransport:
         return self._in.take(max_bytes)
 
     def unacknowledged(self) -> int:
-        """The bytes that the client has not read; none once the connection is closed."""
+        """Return the number of bytes that the client has not read; 0 after the close."""
         return 0 if self._in.broken else len(self._out.data)
 
     def send_eof(self) -> None:
@@ -118,7 +118,7 @@ class ClientStream(trio.abc.HalfCloseableStream):
         self._tear_after: int | None = None
 
     def throttle(self, bytes_per_second: float) -> None:
-        """Limit the bytes per second to the client from now on; 0 for no limit."""
+        """Limit the bytes per second to the client from now on; 0 blocks its reads."""
         self._bytes_per_second.value = bytes_per_second
 
     def go_half_open(self) -> None:

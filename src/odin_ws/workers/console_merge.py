@@ -173,7 +173,10 @@ def merge_tables(tables: Mapping[int, Report], rows: int) -> Report:
 
 
 def _merge_channels(found: Sequence[Report], rows: int) -> list[Report]:
-    """Every worker reads all messages, so the rates are those of one of them."""
+    """Return the first rows of all channels, busiest first.
+
+    Subscribers are summed. Rates are merged by maximum: each worker reads all messages.
+    """
     merged: dict[str, Report] = {}
     for row in found:
         known = merged.setdefault(row["channel"], row | {"subscribers": 0})

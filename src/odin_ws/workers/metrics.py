@@ -109,7 +109,7 @@ class MergedMetrics:
         self._ended = merge_families([self._ended, counted])
 
     def families(self, *others: Iterable[Metric]) -> list[Metric]:
-        """Return everything merged with `others`.
+        """Return the metrics of all workers merged with `others`.
 
         A worker that did not respond lately counts with its last report.
         """

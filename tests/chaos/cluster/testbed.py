@@ -103,7 +103,7 @@ class Testbed:
         return False
 
     def _behind(self, category: str, upto: int) -> bool:
-        """Whether a client lacks a record with a number below `upto`."""
+        """Return whether a client lacks a record with a number below `upto`."""
         return any(
             not one.away.value and not self._is_complete(one, category, upto)
             for one in self.clients
@@ -118,7 +118,7 @@ class Testbed:
         return reached == upto
 
     async def healthy(self) -> bool:
-        """Whether each instance reports `healthy`."""
+        """Return whether each instance reports `healthy`."""
         try:
             reports = [await one.health() for one in self.instances]
         except httpx.TransportError:

@@ -120,7 +120,7 @@ class Truth:
         return entry
 
     def expected(self, channels: Sequence[str]) -> Iterator[Entry]:
-        """The records that a subscriber to these patterns receives, if none is lost."""
+        """Return the records that a subscriber to these patterns receives without losses."""
         for entry in self.entries.values():
             if entry.state is State.ACKNOWLEDGED and matches(channels, entry.token, entry.category):
                 yield entry
@@ -155,7 +155,7 @@ class Truth:
     def compare(
         self, channels: Sequence[str], received: Sequence[int], reported: set[ReportedLoss]
     ) -> Verdict:
-        """Compare what one client received, in this order, with what was published."""
+        """Return the verdict on the records that a client received, in this order."""
         counts = Counter(received)
         expected = list(self.expected(channels))
         missing, unreported, given_up = [], [], []
@@ -194,7 +194,7 @@ class Truth:
         )
 
     def _disordered(self, received: Sequence[int]) -> Iterator[int]:
-        """Records of one producer and partition must have ascending numbers."""
+        """Yield the numbers received after a larger number of the same producer and partition."""
         last: dict[tuple[str, int], int] = {}
         for number in dict.fromkeys(received):
             entry = self.entries.get(number)

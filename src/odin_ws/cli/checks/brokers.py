@@ -242,7 +242,10 @@ class _ClusterCheck:
             self.findings.ok(check, "READ")
 
     async def _describe_group(self, group: str) -> GroupRights:
-        """Ask the group's coordinator; a cluster that has never had a group takes a moment."""
+        """Return the group's state and permissions from its coordinator.
+
+        Retries without a coordinator: the first group of a cluster takes a moment.
+        """
         deadline = trio.current_time() + _ANSWER_SECONDS
         while True:
             coordinator = await self.client.send(self.node, FindCoordinatorRequest(group))
@@ -256,7 +259,7 @@ class _ClusterCheck:
             await trio.sleep(_RETRY_SECONDS)
 
     async def _check_retention(self, topics: list[str]) -> None:
-        """Compare how long Kafka keeps records with what a client can resume from memory."""
+        """Compare the retention of each topic with the history from which a client can resume."""
         check = "Kafka retention"
         request = DescribeConfigsRequest(topics, [_RETENTION, _POLICY])
         try:

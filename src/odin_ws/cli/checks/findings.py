@@ -79,5 +79,5 @@ class Findings:
         return Counter(one.outcome for one in self._all)
 
     def as_json(self) -> dict[str, Any]:
-        """All findings, as `--json` prints them."""
+        """Return all findings in the form that `--json` prints."""
         return {"outcome": self.outcome, "findings": [attrs.asdict(one) for one in self._all]}

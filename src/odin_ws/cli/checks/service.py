@@ -82,7 +82,7 @@ def _path(url: SplitResult) -> str:
 async def check_service(
     findings: Findings, address: ServiceAddress, channel: str, token: str | None, seconds: float
 ) -> None:
-    """Connect, subscribe to a channel, request a heartbeat and leave, within some seconds."""
+    """Connect, subscribe to a channel, send a heartbeat and close, within `seconds`."""
     target = Target(
         partial(trio.open_tcp_stream, address.host, address.port),
         channel,

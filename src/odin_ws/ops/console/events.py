@@ -100,7 +100,7 @@ class ConsoleEvents:
         )
 
     async def _events(self, query: _Query) -> AsyncIterator[bytes]:
-        """Yield everything, then changes: a sample and the state each second."""
+        """Yield all parts, then changes: a sample and the state each second."""
         began = trio.current_time()
         tables_due = began + _TABLES_SECONDS
         report = await self._report(PARTS, query)
