@@ -61,7 +61,7 @@ def _print_json(settings: Settings) -> None:
 def _json_value(value: object) -> object:
     """Return a value as JSON has it; secrets as ***."""
     match value:
-        case Address():  # also for a tuple
+        case Address():  # before tuples: an Address is one
             return str(value)
         case None | bool() | int() | float() | str():
             return value
