@@ -78,7 +78,7 @@ def test_policy_file_is_applied(file: Path) -> None:
         ("ws_jwks", b"{}", "no JSON Web Key Set"),
         ("ws_jwks", b'{"keys":[{"kty":"oct"}]}', "none of the 1 keys can be used"),
         ("ws_policy", b"[categories.nope]", "categories: unknown key nope"),
-        ("ws_policy", b"\xff", "can't decode byte"),
+        ("ws_policy", b"\xff", "is not UTF-8 text"),
     ],
     ids=["secret", "key", "no set", "useless set", "policy", "not UTF-8"],
 )

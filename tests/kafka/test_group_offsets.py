@@ -257,6 +257,40 @@ async def test_own_offset_of_a_recreated_topic_is_ignored(
         assert await group.turn() == {A: 0}
 
 
+async def test_position_in_a_recreated_topic_is_committed_with_the_former_id(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The metadata has the new id before the source leaves the old position.
+
+    With the new id, whoever reads the partition next would skip its first records.
+    """
+    async with membership(three(), monkeypatch, stored={A: 3}) as group:
+        await group.assign(A)
+        assert await group.turn() == {A: 3}
+        former = group.cluster.topic_ids["odin.trades"]
+        group.cluster.recreate("odin.trades", 3)
+        await trio.sleep(30)
+        group.positions[A] = 5
+        await trio.sleep(3)
+        assert group.cluster.group.offsets[A] == 5
+        assert group.cluster.group.metadata[A] == f"leader_epoch=-1 topic_id={former}"
+        await group.revoke()
+        await group.assign(A)
+        assert await group.turn() == {A: 0}
+
+
+async def test_equal_position_in_a_recreated_topic_is_committed_again(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The offset has not changed, and its topic has."""
+    async with membership(three(), monkeypatch, stored={A: 3}) as group:
+        await group.assign(A)
+        assert await group.turn() == {A: 3}
+        group.member.topic_ids[A] = f"{9:032x}"
+        await trio.sleep(3)
+        assert group.cluster.group.metadata[A] == f"leader_epoch=-1 topic_id={9:032x}"
+
+
 async def test_partition_missing_in_coordinators_response_is_not_placed(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

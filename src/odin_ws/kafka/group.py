@@ -88,6 +88,9 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
     _record_epoch: Callable[[TopicPartition], int]
     # By partition the leader epoch that was committed with its offset.
     epochs: dict[TopicPartition, int] = attrs.field(factory=dict)
+    # By partition the id of the topic that its position belongs to. After a recreation the layout
+    # has the new id before the source has left the old position.
+    topic_ids: dict[TopicPartition, str | None] = attrs.field(factory=dict)
     # Whether the group has assigned partitions and their start offsets are known.
     _is_placed: AsyncValue[bool] = attrs.field(factory=lambda: AsyncValue(value=False))
     # The assigned partitions, and the readable ones among them.
@@ -98,7 +101,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
     _is_assigned: bool = False
     _assignment_changed: trio.Event = attrs.field(factory=trio.Event)
     _told: bool = True
-    _committed: Positions = attrs.field(factory=dict)
+    _committed: dict[TopicPartition, tuple[int, str | None]] = attrs.field(factory=dict)
     # Positions that could not be committed before a rebalance, and the topic's id.
     _uncommitted: dict[TopicPartition, tuple[int, str | None]] = attrs.field(factory=dict)
     _cannot_commit: bool = False
@@ -206,8 +209,8 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
 
     async def commit(self) -> None:
         """Commit the positions that have changed; keeps those that cannot be committed."""
-        positions = {key: self._positions[key] for key in self._ours}
-        changed = dict(positions.items() - self._committed.items())
+        places = {key: self._place_of(key) for key in self._ours}
+        changed = dict(places.items() - self._committed.items())
         if not changed:
             return
         try:
@@ -223,18 +226,20 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
             self._committed |= changed
             self._cannot_commit = False
 
-    async def _commit(self, positions: Mapping[TopicPartition, int]) -> None:
+    async def _commit(self, places: Mapping[TopicPartition, tuple[int, str | None]]) -> None:
         """Commit positions, except of partitions that a rebalance has revoked."""
-        found = {aiokafka.TopicPartition(*key): offset for key, offset in positions.items()}
+        found = {aiokafka.TopicPartition(*key): place for key, place in places.items()}
         offsets = {
-            key: (found[key], self._log_mark(TopicPartition(*key)).text())
-            for key in found.keys() & self._consumer.assignment()
+            key: (offset, LogMark(self._record_epoch(TopicPartition(*key)), topic_id).text())
+            for key, (offset, topic_id) in found.items()
+            if key in self._consumer.assignment()
         }
         if offsets:
             await self._consumer.commit(offsets)
 
-    def _log_mark(self, key: TopicPartition) -> LogMark:
-        return LogMark(self._record_epoch(key), self._layout.topic_ids.get(key.topic))
+    def _place_of(self, key: TopicPartition) -> tuple[int, str | None]:
+        """Return the position of a partition, and the id of the topic that it belongs to."""
+        return self._positions[key], self.topic_ids.get(key)
 
     # ---- called by aiokafka, in asyncio
 
@@ -260,11 +265,8 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
         self._turn.cancel()
         async with self._reading:
             await self.commit()
-            self._uncommitted = {
-                key: (self._positions[key], self._layout.topic_ids.get(key.topic))
-                for key in self._ours
-                if self._committed.get(key) != self._positions[key]
-            }
+            places = {key: self._place_of(key) for key in self._ours}
+            self._uncommitted = dict(places.items() - self._committed.items())
         self._assigned = self._ours = frozenset()
         self._committed = {}
         self._monitor.without_start_offset = {}
@@ -292,8 +294,9 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
             if not self._is_assigned or (self._is_placed.value and not waiting):
                 await changed.wait()
                 continue
+            ids = self._layout.topic_ids
             found, failed = await self._find_positions(waiting)
-            if assignment != self._assignments:
+            if assignment != self._assignments or ids != self._layout.topic_ids:
                 continue
             self._monitor.without_start_offset = {
                 key: renewed(reason, self._monitor.without_start_offset.get(key))
@@ -302,7 +305,8 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
             for key, place in found.items():
                 # Offsets of records that were delivered here count, even if their commit failed.
                 own, topic_id = self._uncommitted.pop(key, (0, None))
-                is_same_log = topic_id == self._layout.topic_ids.get(key.topic)
+                self.topic_ids[key] = ids.get(key.topic)
+                is_same_log = topic_id == self.topic_ids[key]
                 self._positions[key] = max(place, own) if is_same_log else place
                 if self._positions[key] != place:
                     # The epoch is of the record before the stored position.

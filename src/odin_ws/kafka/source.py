@@ -115,7 +115,7 @@ class KafkaSource:
                 continue
             async with turn() as assigned:
                 if assigned is not None and self._member is not None:
-                    await self._serve(channel, assigned, self._member.epochs)
+                    await self._serve(channel, self._member, assigned)
                 await self._begin_placed(channel)
                 await self._leave_gone(channel)
                 await self._skip_stuck_history(channel)
@@ -166,8 +166,8 @@ class KafkaSource:
     async def _serve(
         self,
         channel: BatchChannel,
+        member: GroupMember,
         positions: Mapping[TopicPartition, int],
-        epochs: Mapping[TopicPartition, int],
     ) -> None:
         """Read only the partitions that the group assigned."""
         self._fetcher.revoke(self._fetcher.partitions.keys() - positions.keys())
@@ -178,7 +178,12 @@ class KafkaSource:
             if key not in self._fetcher.partitions
             or self._fetcher.partitions[key].first_buffered != at
         }
-        self._fetcher.assign(new, epochs)
+        self._fetcher.assign(new, member.epochs)
+        # A topic may have been recreated since its positions were looked up.
+        ids = self._layout.topic_ids
+        self._fetcher.restart(
+            {key for key in new if member.topic_ids.get(key) not in {None, ids.get(key.topic)}}
+        )
 
     async def _leave_gone(self, channel: BatchChannel) -> None:
         """Stop reading partitions that a recreated topic does not have any more."""
@@ -221,6 +226,11 @@ class KafkaSource:
         reasons = {key: reset.reason for key, reset in resets.items()}
         await self._assign(channel, attrs.evolve(after, gaps=reasons))
         offset_tracker.reset(to)
+        if self._member is not None:
+            for key in self._fetcher.partitions.keys() & to.keys():
+                # Recreated once more: that reset follows.
+                if not self._fetcher.partitions[key].is_recreated:
+                    self._member.topic_ids[key] = self._layout.topic_ids.get(key.topic)
 
     # ---- history
 
