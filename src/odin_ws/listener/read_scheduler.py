@@ -21,13 +21,15 @@ from odin_ws.time_slice import SLICE_SECONDS
 
 __all__ = ["ReadScheduler", "running_read_scheduler"]
 
-# The clients' time per pass while some wait for a turn. If the hub used more, clients get twice the
-# hub's time: 12,000 clients that reconnect under a stream are back as soon as with four times the
-# hub's time (measured on 2026-11-24), and other clients' messages come sooner. With 2 ms instead of
-# 1 the p99 beside a hostile crowd was 142 ms instead of 98 to 120; a storm was over in 16 s, not
-# 19.
+# The clients' time per pass while some wait for a turn, in seconds: with 2 ms instead of 1 the p99
+# beside a hostile crowd was 142 ms instead of 98 to 120; a storm was over in 16 s, not 19 (measured
+# on 2026-11-24).
 _LEAST_SECONDS: Final = 0.001
-_BESIDE_HUB: Final = 2.0
+
+# If the hub used more than that, clients get as much time as the hub. Measured on 2026-12-01: with
+# twice the hub's time the p99 beside `make hostile` was 248 and 279 ms, with the same time 175 and
+# 188 ms, with half of it 127 to 391 ms. A storm was over in 5.2, 4.4 and 3.7 s.
+_BESIDE_HUB: Final = 1.0
 
 # Limit on a queue's turns per pass. A pong takes 0.05 ms; the connection bounds the work of a burst
 # of commands.
