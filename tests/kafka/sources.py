@@ -105,15 +105,25 @@ class Received:
 
 @asynccontextmanager
 async def sourcing(
-    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, **changes: Any
+    cluster: FakeCluster,
+    monkeypatch: pytest.MonkeyPatch,
+    hub_is_free: trio.Event | None = None,
+    /,
+    **changes: Any,
 ) -> AsyncIterator[Received]:
-    """Run a source for the length of the block."""
+    """Run a source during the block.
+
+    `hub_is_free`: the hub takes items only after this event, and has no room before; None for a
+    hub that always takes them.
+    """
     monkeypatch.setattr("odin_ws.kafka.source.KafkaClient", lambda _security, _seconds: cluster)
     source = KafkaSource(CATALOGUE, options(**changes))
     received = Received(source.status)
-    send, receive = trio.open_memory_channel[Item](8)
+    send, receive = trio.open_memory_channel[Item](8 if hub_is_free is None else 0)
 
     async def take() -> None:
+        if hub_is_free is not None:
+            await hub_is_free.wait()
         async for item in receive:
             received.take(item)
 

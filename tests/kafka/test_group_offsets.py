@@ -279,6 +279,33 @@ async def test_position_in_a_recreated_topic_is_committed_with_the_former_id(
         assert await group.turn() == {A: 0}
 
 
+async def test_topic_recreated_before_its_assignment_is_taken_is_read_from_its_beginning(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub is busy between the look-up of the committed offset and the first fetch."""
+    cluster, key = whole(TRADES_1), TRADES_1
+    consumer = FakeConsumer(cluster)
+    monkeypatch.setattr(aiokafka, "AIOKafkaConsumer", lambda **_options: consumer)
+    cluster.logs[key].append([b"{}"] * 7, published_ms=1)
+    cluster.group.offsets[key] = 3
+    hub_is_free = trio.Event()
+    async with (
+        open_loop(),
+        sourcing(cluster, monkeypatch, hub_is_free, group="odin") as source,
+    ):
+        await trio.sleep(1)
+        theirs = [aiokafka.TopicPartition(*key)]
+        consumer.assigned = set(theirs)
+        await aio_as_trio(consumer.listener.on_partitions_assigned)(theirs)
+        await trio.sleep(1)
+        cluster.recreate(key.topic, 2)
+        cluster.logs[key].append([b"{}"] * 10, published_ms=1)
+        await trio.sleep(30)
+        hub_is_free.set()
+        await trio.sleep(10)
+        assert source.offsets(key) == list(range(10))
+
+
 async def test_equal_position_in_a_recreated_topic_is_committed_again(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

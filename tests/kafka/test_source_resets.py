@@ -155,3 +155,19 @@ async def test_deleted_records_are_counted_as_lost(
         assert [one.gaps for one in received.assignments if one.gaps] == [
             {TRADES: GapReason.EXPIRED}
         ]
+
+
+async def test_topic_recreated_before_its_assignment_is_taken_is_read_from_its_beginning(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub is busy between the look-up of the start offset and the first fetch."""
+    cluster, hub_is_free = whole(TRADES_1), trio.Event()
+    cluster.logs[TRADES_1].append([b"{}"] * 7, published_ms=1)
+    async with sourcing(cluster, monkeypatch, hub_is_free) as source:
+        await trio.sleep(1)
+        cluster.recreate(TRADES_1.topic, 2)
+        cluster.logs[TRADES_1].append([b"{}"] * 10, published_ms=1)
+        await trio.sleep(30)
+        hub_is_free.set()
+        await trio.sleep(10)
+        assert source.offsets(TRADES_1) == list(range(10))

@@ -162,6 +162,7 @@ class KafkaSource:
             await self._assign(channel, assignment)
             starts = {key: offset_tracker.next[key] for key in placement.starts}
             self._fetcher.assign(starts, placement.epochs)
+            self._restart_recreated({key: placement.topic_ids.get(key.topic) for key in starts})
 
     async def _serve(
         self,
@@ -179,10 +180,16 @@ class KafkaSource:
             or self._fetcher.partitions[key].first_buffered != at
         }
         self._fetcher.assign(new, member.epochs)
-        # A topic may have been recreated since its positions were looked up.
-        ids = self._layout.topic_ids
+        self._restart_recreated({key: member.topic_ids.get(key) for key in new})
+
+    def _restart_recreated(self, topic_ids: Mapping[TopicPartition, str | None]) -> None:
+        """Read topics from their beginning that were recreated since their offsets were looked up.
+
+        `topic_ids`: by partition the id at that time; None if brokers have no ids.
+        """
+        present = self._layout.topic_ids
         self._fetcher.restart(
-            {key for key in new if member.topic_ids.get(key) not in {None, ids.get(key.topic)}}
+            {key for key, one in topic_ids.items() if one not in {None, present.get(key.topic)}}
         )
 
     async def _leave_gone(self, channel: BatchChannel) -> None:
@@ -228,7 +235,7 @@ class KafkaSource:
         offset_tracker.reset(to)
         if self._member is not None:
             for key in self._fetcher.partitions.keys() & to.keys():
-                # Recreated once more: that reset follows.
+                # After another recreation the former id stays until the next reset.
                 if not self._fetcher.partitions[key].is_recreated:
                     self._member.topic_ids[key] = self._layout.topic_ids.get(key.topic)
 

@@ -39,6 +39,8 @@ class StartOffsets:
     """Whether the instance starts with these partitions."""
     epochs: Mapping[TopicPartition, int] = attrs.field(factory=dict)
     """For partitions that start at the log's end, the leader epoch there, if known."""
+    topic_ids: Mapping[str, str] = attrs.field(factory=dict)
+    """By topic its id before the offsets were requested, if brokers have ids."""
 
 
 class StartOffsetFinder:
@@ -97,8 +99,14 @@ class StartOffsetFinder:
         """Return the start offsets of these partitions; `started_ms`: the start, epoch ms."""
         if self._at_start is None:
             self._at_start = self._layout.partitions
-        if not self.is_first:
-            return await self._since(partitions, started_ms)
+        ids = self._layout.topic_ids
+        if self.is_first:
+            found = await self._at_first(partitions)
+        else:
+            found = await self._since(partitions, started_ms)
+        return attrs.evolve(found, topic_ids=ids)
+
+    async def _at_first(self, partitions: Collection[TopicPartition]) -> StartOffsets:
         ends = await self._ask(dict.fromkeys(partitions, LATEST))
         starts = await self._history_starts(ends.found)
         epochs = _at_end(starts, ends)
