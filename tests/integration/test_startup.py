@@ -59,7 +59,8 @@ async def test_server_without_descriptors_continues() -> None:
     ):
         process = psutil.Process(server.process.pid)
         before = process.rlimit(psutil.RLIMIT_NOFILE)
-        process.rlimit(psutil.RLIMIT_NOFILE, (process.num_fds(), before[1]))
+        # Numbers below 3 are in use for good: descriptors that the server closes are no help.
+        process.rlimit(psutil.RLIMIT_NOFILE, (3, before[1]))
         async with trio.open_nursery() as nursery:
 
             async def check_rate() -> None:
