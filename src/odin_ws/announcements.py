@@ -40,20 +40,20 @@ async def _broadcast_status(source_status: SourceStatus, connections: OpenConnec
 async def _broadcast_stalled_topics(
     source_status: SourceStatus, connections: OpenConnections
 ) -> None:
-    told: frozenset[str] = frozenset()
+    announced: frozenset[str] = frozenset()
     while True:
         stalled = await source_status.stalled_topics.wait_value(
-            lambda topics, told=told: topics != told
+            lambda topics, announced=announced: topics != announced
         )
         now_ms = _epoch_ms(trio.current_time())
-        for status, topics in ("stalled", stalled - told), ("live", told - stalled):
+        for status, topics in ("stalled", stalled - announced), ("live", announced - stalled):
             # Topic by topic: subscribers of one topic get no announcement about others.
             for topic in sorted(topics):
                 await connections.announce(feed_notice(status, now_ms, [topic]), {topic})
         connections.current_notices.pop("topics", None)
         if stalled:
             connections.current_notices["topics"] = feed_notice("stalled", now_ms, sorted(stalled))
-        told = stalled
+        announced = stalled
 
 
 async def close_rebalanced_subscribers(stream: Stream, connections: OpenConnections) -> None:

@@ -78,11 +78,11 @@ class WebAddress:
 
     async def get(self) -> Page:
         """Request the page. Raises Unreachable."""
-        return await self._ask("GET")
+        return await self._request("GET")
 
     async def post(self, form: dict[str, str], auth: tuple[str, str]) -> Page:
         """Send a form with Basic authentication (name, password). Raises Unreachable."""
-        return await self._ask("POST", data=form, auth=auth)
+        return await self._request("POST", data=form, auth=auth)
 
     def _client(self) -> httpx.AsyncClient:
         try:
@@ -95,7 +95,7 @@ class WebAddress:
             # A proxy of the environment, of an unknown kind or one that is not installed.
             raise Unreachable(f"its proxy cannot be used: {error}") from None
 
-    async def _ask(self, method: str, **what: Any) -> Page:
+    async def _request(self, method: str, **what: Any) -> Page:
         status, body = 0, b""
         try:
             with trio.move_on_after(self._seconds) as scope:

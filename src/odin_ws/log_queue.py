@@ -60,7 +60,7 @@ class LogQueue(QueueHandler):
         # one thread.
         self._taken_lines = self._taken_bytes = self._rejected = 0
         self._done_lines = self._done_bytes = self._failed = 0
-        self._told = 0
+        self._reported = 0
         self._done = threading.Condition()
         self._context = contextvars.copy_context()
         self._listener = _Listener(self.queue, self._write_next)
@@ -99,23 +99,23 @@ class LogQueue(QueueHandler):
             self._taken_lines - self._done_lines <= self._max_lines // 2
             and self._taken_bytes - self._done_bytes <= self._max_bytes // 2
         ):
-            self._tell_of_dropped()
+            self._report_dropped()
         with self._done:
             self._done_lines += 1
             self._done_bytes += len(line)
             self._done.notify_all()
 
-    def _tell_of_dropped(self) -> None:
+    def _report_dropped(self) -> None:
         dropped = self.dropped
-        if dropped == self._told:
+        if dropped == self._reported:
             return
-        extra = {"lines": dropped - self._told}
+        extra = {"lines": dropped - self._reported}
         record = _log.makeRecord(
             _log.name, logging.ERROR, __file__, 0, "log lines were dropped", (), None, extra=extra
         )
         # In the context that has the worker's number.
         if self._could_write(self._context.run(self.format, record)):
-            self._told = dropped
+            self._reported = dropped
 
     def _could_write(self, line: str) -> bool:
         try:

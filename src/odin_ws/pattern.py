@@ -58,8 +58,7 @@ class Pattern(NamedTuple):
     def overlaps(self, other: Pattern) -> bool:
         """Return whether some channel matches both."""
         return all(
-            one == another or ANY in (one, another)
-            for one, another in zip(self, other, strict=True)
+            own == their or ANY in (own, their) for own, their in zip(self, other, strict=True)
         )
 
     def categories(self, existing: Collection[str]) -> Collection[str]:

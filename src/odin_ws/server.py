@@ -191,9 +191,9 @@ class ConnectionServer:
     ) -> None:
         """Serve our own canary, which is no client: not counted, and no limit applies."""
         check_upgrade(request)
-        one = attrs.evolve(self._limits, session=limits.session)
+        canary_limits = attrs.evolve(self._limits, session=limits.session)
         served = self._upgrade(
-            incoming, request, _PLAIN, limits.grant, limits=one, stats=SessionStats()
+            incoming, request, _PLAIN, limits.grant, limits=canary_limits, stats=SessionStats()
         )
         connection, session, reader, answer = served
         with trio.move_on_after(_CANARY_SECONDS):

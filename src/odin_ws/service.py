@@ -71,14 +71,14 @@ class Service:
 
     def backlogs(self) -> list[int]:
         """Return the bytes queued for each connection, ascending."""
-        return sorted(one.send_queue.backlog for one in self.server.connections)
+        return sorted(connection.send_queue.backlog for connection in self.server.connections)
 
     def bytes_sent(self) -> int:
         """Return the bytes written to sockets, of all connections so far."""
-        live = sum(one.send_queue.bytes_sent for one in self.server.connections)
+        live = sum(connection.send_queue.bytes_sent for connection in self.server.connections)
         return self.server.stats.bytes_sent + live
 
     def bytes_received(self) -> int:
         """Return the bytes read from sockets after the upgrade, of all connections so far."""
-        live = sum(one.bytes_received for one in self.server.connections)
+        live = sum(connection.bytes_received for connection in self.server.connections)
         return self.server.stats.bytes_received + live

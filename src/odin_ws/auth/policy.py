@@ -73,7 +73,9 @@ class Policy:
                 if len(tokens) > MAX_NAMES:
                     raise InvalidClaims(f"{rule.claim}: must be a list of up to {MAX_NAMES} texts")
                 # Without `*`: a user who could choose that name would own everything.
-                return frozenset(one for one in tokens if isinstance(one, str) and is_token(one))
+                return frozenset(
+                    token for token in tokens if isinstance(token, str) and is_token(token)
+                )
 
     def _by_names(self, names: Iterable[str]) -> dict[str, frozenset[str]]:
         allowed: dict[str, set[str]] = {category: set() for category in self.catalogue.categories}

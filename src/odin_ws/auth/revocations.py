@@ -48,7 +48,7 @@ class Revocations:
 
     def add(self, revocation: Revocation, until: float, now: float) -> None:
         """Revoke until then; a past time removes the revocation. Raises TooManyRevocations."""
-        self._until = {one: end for one, end in self._until.items() if end > now}
+        self._until = {revocation: end for revocation, end in self._until.items() if end > now}
         if until <= now:
             self._until.pop(revocation, None)
             return
@@ -59,6 +59,6 @@ class Revocations:
     def cover(self, grant: Grant, now: float) -> bool:
         """Return whether the user or the JWT is revoked."""
         return any(
-            self._until.get(one, now) > now
-            for one in (Revocation(user=grant.user), Revocation(token_id=grant.token_id))
+            self._until.get(revocation, now) > now
+            for revocation in (Revocation(user=grant.user), Revocation(token_id=grant.token_id))
         )

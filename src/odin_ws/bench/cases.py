@@ -63,4 +63,4 @@ class Case:
 
     def missed(self, measured: Sequence[Measured]) -> list[str]:
         """Return the names of the figures that exceed their limits."""
-        return [one.name for one in self.figures if one.reached(measured) is False]
+        return [figure.name for figure in self.figures if figure.reached(measured) is False]

@@ -57,7 +57,7 @@ def p99_of_last(measured: Sequence[Measured]) -> float | None:
 
 def p99_against_first(measured: Sequence[Measured]) -> float | None:
     """Return the last run's 99th percentile, as a multiple of the first run's."""
-    first, last = (p99_of_last([one]) for one in (measured[0], measured[-1]))
+    first, last = (p99_of_last([case]) for case in (measured[0], measured[-1]))
     return last / first if first and last else None
 
 
@@ -84,13 +84,13 @@ def _cpu_ratio(measured: Sequence[Measured]) -> float | None:
 def _connect_ratio(measured: Sequence[Measured]) -> float | None:
     """Return CPU of a connect against the baseline's: accept, one read, one write, in C."""
     last = measured[-1]
-    baselines = [one.connect_us for one in last.baselines if one.connect_us]
+    baselines = [baseline.connect_us for baseline in last.baselines if baseline.connect_us]
     own = last.server.connect_us
     return own / fmean(baselines) if own and baselines else None
 
 
 def _problems(measured: Sequence[Measured]) -> float:
-    return sum(sum(one.server.problems.values()) for one in measured)
+    return sum(sum(case.server.problems.values()) for case in measured)
 
 
 def _scan_seconds(measured: Sequence[Measured]) -> float | None:

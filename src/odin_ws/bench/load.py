@@ -40,7 +40,7 @@ class Load:
         self._reader = reader
         chosen = subscriptions(plan.workload, plan.names, plan.total)
         mine = chosen[plan.first : plan.first + plan.count]
-        channels = [one.channels for one in mine]
+        channels = [subscription.channels for subscription in mine]
         starts = np.cumsum([0, *map(len, channels)])
         affected = max(0, min(plan.count, plan.affected - plan.first))
         self._affected = range(affected)

@@ -64,7 +64,9 @@ def _throughput(runs: Sequence[Measurement]) -> pygal.XY:
 def _over_time(runs: Sequence[Measurement]) -> pygal.XY:
     chart = _chart("Latency p99 over time", _TIME, "ms")
     for run in runs:
-        chart.add(run.label, [(one.at, one.p99) for one in run.samples if one.p99 is not None])
+        chart.add(
+            run.label, [(sample.at, sample.p99) for sample in run.samples if sample.p99 is not None]
+        )
     return chart
 
 

@@ -91,11 +91,11 @@ class BenchProcess:
             async for read in self._process.stdout:
                 *lines, begun = (begun + read).split(b"\n")
                 for line in lines:
-                    said = orjson.loads(line)
-                    if said["event"] == "status":
-                        self.status = said
+                    results = orjson.loads(line)
+                    if results["event"] == "status":
+                        self.status = results
                     else:
-                        await news.send(said)
+                        await news.send(results)
 
     def _gone(self) -> BenchFailed:
         return BenchFailed(
@@ -206,8 +206,8 @@ class LoadProcesses:
     @property
     def latencies(self) -> list[tuple[float, float]]:
         """p50 and p99 in milliseconds of each load process with recent messages."""
-        said = (load.status.get("latency") for load in self._loads)
-        return [(one[0], one[1]) for one in said if one]
+        results = (load.status.get("latency") for load in self._loads)
+        return [(result[0], result[1]) for result in results if result]
 
     @property
     def subscribed_at(self) -> float:
@@ -253,14 +253,14 @@ class LoadProcesses:
         """Send a command to all load processes; returns their `totals` added up."""
         for load in self._loads:
             await load.send(do)
-        said = [await load.wait_for("totals") for load in self._loads]
+        results = [await load.wait_for("totals") for load in self._loads]
         return LoadTotals(
-            received=np.sum([one["received"] for one in said], axis=0, dtype=np.int64),
-            worst=np.max([one["worst"] for one in said], axis=0),
-            latency=np.sum([one["latency"] for one in said], axis=0, dtype=np.int64),
-            volume=sum(one["volume"] for one in said),
-            cpu=max(one["cpu"] for one in said),
-            at=said[0]["at"],
+            received=np.sum([result["received"] for result in results], axis=0, dtype=np.int64),
+            worst=np.max([result["worst"] for result in results], axis=0),
+            latency=np.sum([result["latency"] for result in results], axis=0, dtype=np.int64),
+            volume=sum(result["volume"] for result in results),
+            cpu=max(result["cpu"] for result in results),
+            at=results[0]["at"],
         )
 
     async def end(self) -> RunEnd:
@@ -273,13 +273,13 @@ class LoadProcesses:
             rate = sum(channels) / result["seconds"]
         for load in self._loads:
             await load.send("settle", published=channels, seconds=_SETTLE_SECONDS)
-        said = [await load.wait_for("result", _MAX_SETTLE_SECONDS) for load in self._loads]
+        results = [await load.wait_for("result", _MAX_SETTLE_SECONDS) for load in self._loads]
         return RunEnd(
             published=sum(channels),
             published_rate=rate,
-            problems=_added(one["problems"] for one in said) | {"not_published": failed},
-            closes=_added(one["closes"] for one in said),
-            rejected_connections=_added(one["rejected_connections"] for one in said),
+            problems=_added(result["problems"] for result in results) | {"not_published": failed},
+            closes=_added(result["closes"] for result in results),
+            rejected_connections=_added(result["rejected_connections"] for result in results),
         )
 
 
@@ -302,7 +302,7 @@ async def open_load_processes(
             )
             publisher = await start("publisher", plan)
         plans = _load_plans(run, target, names, place.load_processes, baseline=brokers is None)
-        loads = [await start("load", one) for one in plans]
+        loads = [await start("load", plan) for plan in plans]
         yield LoadProcesses(run.workload.channels, publisher, loads)
 
 
@@ -340,6 +340,6 @@ def _load_plans(
 
 def _added(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     total: Counter[str] = Counter()
-    for one in counts:
-        total.update(one)
+    for by_kind in counts:
+        total.update(by_kind)
     return dict(total)

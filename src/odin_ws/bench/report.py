@@ -22,7 +22,7 @@ def rows(runs: Sequence[Measurement], baselines: Sequence[Measurement]) -> list[
     table = [[name, *map(value, columns)] for name, value in _QUANTITIES]
     ratios = [ratio(run, baselines) for run in runs]
     if any(ratios):
-        shown = ["" if one is None else f"{one:.2f} x" for one in ratios]
+        shown = ["" if ratio is None else f"{ratio:.2f} x" for ratio in ratios]
         table.append(["CPU against the baseline", *shown, *("" for _ in baselines)])
     return [row for row in table if any(row[1:])]
 

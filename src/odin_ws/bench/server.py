@@ -102,10 +102,10 @@ class Target:
         try:
             for pid in self.pids:
                 process = psutil.Process(pid)
-                for one in (process, *process.children(recursive=True)):
-                    times = one.cpu_times()
+                for member in (process, *process.children(recursive=True)):
+                    times = member.cpu_times()
                     cpu += times.user + times.system
-                    rss += one.memory_info().rss
+                    rss += member.memory_info().rss
         except psutil.NoSuchProcess as error:
             raise BenchFailed(f"the server's process {error.pid} has exited") from error
         return Usage(cpu, rss)

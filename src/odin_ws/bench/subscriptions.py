@@ -57,17 +57,17 @@ def _subscription(
     With `turn` a pattern that matches the first channel replaces it: `{token}.*` if `turn` is even,
     `*.{category}` if odd.
     """
-    asked = [names.channel(int(channel)) for channel in chosen]
+    patterns = [names.channel(int(channel)) for channel in chosen]
     if turn is None:
-        return Subscription(asked, np.sort(chosen))
+        return Subscription(patterns, np.sort(chosen))
     token, topic = divmod(int(chosen[0]), workload.topics)
     if turn % 2:
-        asked[0] = f"*.{names.categories[topic]}"
+        patterns[0] = f"*.{names.categories[topic]}"
         matched = np.arange(topic, workload.channels, workload.topics)
     else:
-        asked[0] = f"{names.token(token)}.*"
+        patterns[0] = f"{names.token(token)}.*"
         matched = np.arange(token * workload.topics, (token + 1) * workload.topics)
-    return Subscription(asked, np.union1d(chosen, matched))
+    return Subscription(patterns, np.union1d(chosen, matched))
 
 
 def reach(workload: Workload, names: Names, connections: int) -> float:
@@ -77,4 +77,4 @@ def reach(workload: Workload, names: Names, connections: int) -> float:
     met = [
         1 - workload.threshold(number) / max(1, workload.filters) for number in range(len(sample))
     ]
-    return float(np.mean([shares[one.channels].sum() for one in sample] * np.array(met)))
+    return float(np.mean([shares[row.channels].sum() for row in sample] * np.array(met)))

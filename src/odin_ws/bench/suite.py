@@ -82,7 +82,7 @@ CASES: Final[Mapping[str, Sequence[Case]]] = {
         Case("1,000 x 1,000/s", (_shorter(_MILLION, 8),), throughput(1_000_000, 150)),
         Case(
             "bytes: 1,000 x 200/s of events",
-            tuple(_shorter(one, 5) for one in _BYTES),
+            tuple(_shorter(size, 5) for size in _BYTES),
             bytes_on_the_wire(),
         ),
         Case("1,000 x 2,000/s, batches, deflate", (_shorter(_BATCHES, 8),), throughput(2e6, 200)),

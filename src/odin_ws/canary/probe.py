@@ -113,7 +113,7 @@ async def try_service(
     except* trio_websocket.ConnectionRejected as group:
         failures += [StepFailed(Step.UPGRADE, _rejected(error)) for error in leaves(group)]
     except* Exception as group:  # noqa: BLE001 -- the boundary to a peer and a third-party library
-        step = next((one for one in Step if one not in result.times), Step.CLOSE)
+        step = next((step for step in Step if step not in result.times), Step.CLOSE)
         failures += [StepFailed(step, _cause(error)) for error in leaves(group)]
     if failures:
         raise failures[0]
@@ -130,11 +130,11 @@ async def _try_in(nursery: trio.Nursery, target: Target, clock: _Clock, result: 
         websocket = await _upgrade(nursery, stream, target, clock)
         with clock.step(Step.SUBSCRIBE):
             data = {"channels": [target.channel]}
-            ack = await _ask(websocket, "subscribe", "subscription_ack", data)
+            ack = await _request(websocket, "subscribe", "subscription_ack", data)
             if target.channel not in ack.get("subscribed", ()):
                 raise StepFailed(Step.SUBSCRIBE, _shortened(f"rejected: {ack.get('rejected')}"))
         with clock.step(Step.HEARTBEAT):
-            pong = await _ask(websocket, "heartbeat", "pong", {})
+            pong = await _request(websocket, "heartbeat", "pong", {})
             server_ms = pong.get("ts")
             result.server_ms = server_ms if isinstance(server_ms, int) else None
         with clock.step(Step.CLOSE):
@@ -209,7 +209,7 @@ def _expiry(tls: trio.SSLStream[Stream]) -> float | None:
     return ssl.cert_time_to_seconds(certificate["notAfter"]) if certificate else None
 
 
-async def _ask(
+async def _request(
     websocket: trio_websocket.WebSocketConnection, kind: str, answer: str, data: Mapping[str, Any]
 ) -> Mapping[str, Any]:
     """Send a command and return its response. Raises StepFailed for an error response."""

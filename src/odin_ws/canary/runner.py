@@ -21,7 +21,7 @@ log = structlog.get_logger("odin_ws.canary")
 TRY_SECONDS: Final = 10.0
 
 # Interval after a failure: short, so that `/health` recovers soon after the service.
-_AGAIN_SECONDS: Final = 5.0
+_RETRY_SECONDS: Final = 5.0
 
 
 async def run_canary(
@@ -39,7 +39,7 @@ async def run_canary(
         _log_change(stats.failure, failure)
         stats.failure = failure
         stats.tries += 1
-        wait = interval if failure is None else min(interval, _AGAIN_SECONDS)
+        wait = interval if failure is None else min(interval, _RETRY_SECONDS)
         # `interval` is from start to start; a pause follows even a slow test.
         await trio.sleep_until(max(begun + wait, trio.current_time() + min(wait, 1.0)))
 

@@ -167,7 +167,7 @@ def _rule(value: Any, place: str) -> FieldRule:
     match value:
         case str() | int() | float():  # bool is an int
             return Constant(value)
-        case [_, *_] if all(isinstance(one, str | int | float) for one in value):
+        case [_, *_] if all(isinstance(item, str | int | float) for item in value):
             return Choice(tuple(value))
         case {"between": [low, high], **rest} if not rest and _are_numbers(low, high):
             return _between(low, high, place)
@@ -197,6 +197,6 @@ def _between(low: float, high: float, place: str) -> Between:
 
 def _are_numbers(*values: Any) -> bool:
     return all(
-        isinstance(one, int | float) and not isinstance(one, bool) and math.isfinite(one)
-        for one in values
+        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        for value in values
     )

@@ -76,7 +76,7 @@ def _read_settings(
 
 
 def _help() -> str:
-    helps = {**{name: one.help for name, one in SCENARIOS.items()}, **SUITES}
+    helps = {**{name: scenario.help for name, scenario in SCENARIOS.items()}, **SUITES}
     width = max(map(len, helps))
     lines = "\n".join(f"{name:<{width}}  {text}" for name, text in helps.items())
     return (

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from odin_ws.bench import report
 from odin_ws.bench.cases import Case, Measured
 from odin_ws.bench.results import Measurement
-from odin_ws.cli.command_runner import say
+from odin_ws.cli.command_runner import write_stderr
 from odin_ws.cli.tables import print_table
 
 __all__ = ["open_progress", "print_cases", "print_problems", "print_runs"]
@@ -44,15 +44,15 @@ class _Steps:
     def show(self, what: str, _share: float | None) -> None:
         if what != self._shown:
             self._shown = what
-            say(what)
+            write_stderr(what)
 
 
 def print_runs(title: str, measured: Sequence[Measured]) -> None:
     """Print all quantities of the runs, side by side."""
-    runs = [one.server for one in measured]
-    baselines = [baseline for one in measured for baseline in one.baselines]
+    runs = [case.server for case in measured]
+    baselines = [baseline for case in measured for baseline in case.baselines]
     rows = report.rows(runs, baselines)
-    headings = [title, *(one.label for one in (*runs, *baselines))]
+    headings = [title, *(run.label for run in (*runs, *baselines))]
     print_table(headings, rows, [""] * len(rows))
 
 
@@ -88,6 +88,6 @@ def print_problems(runs: Sequence[Measurement]) -> None:
     """Print to stderr: warnings about the measurement, and errors such as lost messages."""
     for run in runs:
         for line in report.warnings(run):
-            say(line, fg="yellow")
+            write_stderr(line, fg="yellow")
         for line in report.problems(run):
-            say(line, fg="red")
+            write_stderr(line, fg="red")

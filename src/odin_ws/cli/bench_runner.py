@@ -19,7 +19,7 @@ from odin_ws.bench.run import open_testbed
 from odin_ws.bench.suite import cases_of
 from odin_ws.bench.workload import Run, Scenario
 from odin_ws.cli.bench_display import open_progress, print_cases, print_problems, print_runs
-from odin_ws.cli.command_runner import CommandFailed, say
+from odin_ws.cli.command_runner import CommandFailed, write_stderr
 from odin_ws.cli.signals import cancel_on_signal
 from odin_ws.cli.standard_streams import write_all
 from odin_ws.exception_groups import leaves
@@ -78,7 +78,7 @@ async def run_suite(name: str, options: Options, *, only: Sequence[str], outputs
     status = _show(measured, partial(print_cases, by_case), about, outputs)
     missed = [f"{case.name}: {name}" for case, found in by_case for name in case.missed(found)]
     for line in missed:
-        say(f"not reached: {line}", fg="red")
+        write_stderr(f"not reached: {line}", fg="red")
     return 1 if missed else status
 
 
@@ -99,7 +99,7 @@ async def _measure(options: Options, wanted: Sequence[tuple[Run, bool]]) -> list
     except* BenchFailed as group:
         raise CommandFailed(str(next(leaves(group)))) from group
     if len(measured) < len(wanted):
-        say("interrupted", fg="red")
+        write_stderr("interrupted", fg="red")
     return measured
 
 
@@ -109,14 +109,14 @@ def _show(
     about: Mapping[str, Any],
     outputs: Outputs,
 ) -> int:
-    runs = [one.server for one in measured]
-    baselines = [baseline for one in measured for baseline in one.baselines]
+    runs = [case.server for case in measured]
+    baselines = [baseline for case in measured for baseline in case.baselines]
     # If the figures or the picture go to stdout, nothing else does.
-    if all(one is None or one.fileno() != _STDOUT for one in (outputs.json, outputs.plot)):
+    if all(output is None or output.fileno() != _STDOUT for output in (outputs.json, outputs.plot)):
         print_table()
     print_problems(runs)
     if outputs.json is not None:
-        everything = {**about, "runs": [one.to_json() for one in (*runs, *baselines)]}
+        everything = {**about, "runs": [run.to_json() for run in (*runs, *baselines)]}
         write_all(outputs.json, orjson.dumps(everything, option=orjson.OPT_INDENT_2) + b"\n")
     if outputs.plot is not None:
         write_all(outputs.plot, plot.draw([*runs, *baselines]))

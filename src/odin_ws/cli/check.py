@@ -114,7 +114,7 @@ def check(  # noqa: PLR0913, PLR0917 -- click gives each option as an argument
     if as_json:
         write_line(json.dumps(findings.as_json(), ensure_ascii=False, indent=2))
     else:
-        write_line(", ".join(f"{findings.counts[one]} {one}" for one in Outcome))
+        write_line(", ".join(f"{findings.counts[outcome]} {outcome}" for outcome in Outcome))
     sys.exit(status)
 
 

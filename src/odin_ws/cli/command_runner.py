@@ -20,9 +20,9 @@ __all__ = [
     "InvalidConfiguration",
     "OutputClosed",
     "run",
-    "say",
     "tune_garbage_collector",
     "write_line",
+    "write_stderr",
 ]
 
 
@@ -61,7 +61,7 @@ async def _until_signalled(command: Callable[[], Awaitable[int]]) -> int:
 async def _cancel_on(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
     async for number in signals:
         if not scope.cancel_called:
-            say(f"odin-ws: stopped by {signal.Signals(number).name}")
+            write_stderr(f"odin-ws: stopped by {signal.Signals(number).name}")
         scope.cancel()
 
 
@@ -73,7 +73,7 @@ def write_line(text: str) -> None:
         raise OutputClosed from error
 
 
-def say(text: str, **style: Any) -> None:
+def write_stderr(text: str, **style: Any) -> None:
     """Print a progress line to stderr, in click's `style` on a terminal."""
     click.secho(text, err=True, **style)
 

@@ -15,8 +15,8 @@ from odin_ws.cli.command_runner import (
     CommandFailed,
     InvalidConfiguration,
     run,
-    say,
     write_line,
+    write_stderr,
 )
 from odin_ws.cli.examples import examples
 from odin_ws.exception_groups import leaves
@@ -95,11 +95,13 @@ def _list(*, as_json: bool) -> None:
 
     found = read_cases()
     if as_json:
-        write_line(json.dumps([{"case": one.name, "about": one.about} for one in found], indent=2))
+        write_line(
+            json.dumps([{"case": case.name, "about": case.about} for case in found], indent=2)
+        )
         return
-    width = max(len(one.name) for one in found)
-    for one in found:
-        write_line(f"{one.name:<{width}}  {one.about}")
+    width = max(len(case.name) for case in found)
+    for case in found:
+        write_line(f"{case.name:<{width}}  {case.about}")
 
 
 async def _check(
@@ -107,7 +109,7 @@ async def _check(
 ) -> int:
     from odin_ws.testing.conformance import Result, read_cases  # noqa: PLC0415 -- an extra
 
-    cases = {one.name: one for one in read_cases()}
+    cases = {case.name: case for case in read_cases()}
     if unknown := [name for name in names if name not in cases]:
         raise InvalidConfiguration(f"--case {unknown[0]}: must be one of {', '.join(cases)}")
     outcomes: list[Outcome] = []
@@ -115,11 +117,11 @@ async def _check(
         outcomes.append(await play(case))
         if not as_json:
             write_line(_line(outcomes[-1]))
-    failed = sum(one.result is Result.FAILED for one in outcomes)
+    failed = sum(outcome.result is Result.FAILED for outcome in outcomes)
     if as_json:
         write_line(json.dumps(_document(outcomes), indent=2))
     else:
-        say(f"{failed} of {len(outcomes)} cases failed")
+        write_stderr(f"{failed} of {len(outcomes)} cases failed")
     return 1 if failed else 0
 
 
@@ -150,16 +152,16 @@ def _line(outcome: Outcome) -> str:
 
 def _document(outcomes: Sequence[Outcome]) -> dict[str, object]:
     counts = {
-        result: sum(one.result == result for one in outcomes)
+        result: sum(outcome.result == result for outcome in outcomes)
         for result in ("ok", "failed", "skipped")
     }
     cases = [
         {
-            "case": one.case.name,
-            "result": one.result,
-            "why": one.why,
-            "about": one.case.about,
+            "case": outcome.case.name,
+            "result": outcome.result,
+            "why": outcome.why,
+            "about": outcome.case.about,
         }
-        for one in outcomes
+        for outcome in outcomes
     ]
     return {**counts, "cases": cases}

@@ -20,7 +20,7 @@ from trio_util import AsyncValue
 from odin_ws.address import Address
 from odin_ws.assembly import kafka
 from odin_ws.catalogue import Catalogue
-from odin_ws.cli.command_runner import CommandFailed, run, say, write_line
+from odin_ws.cli.command_runner import CommandFailed, run, write_line, write_stderr
 from odin_ws.cli.demo_display import Display, open_display
 from odin_ws.cli.environment import read_event_catalogue, read_settings
 from odin_ws.cli.event_publisher import Pace, TokenCount, choose_tokens, publish_events
@@ -121,7 +121,7 @@ def demo(  # noqa: PLR0913, PLR0917 -- click gives each option as an argument
     """
     defaults = {name: value for name, value in _BROADCAST_RATE.items() if name not in os.environ}
     settings = attrs.evolve(
-        read_settings(say, defaults | overrides(WS_CATALOGUE=catalogue_file)),
+        read_settings(write_stderr, defaults | overrides(WS_CATALOGUE=catalogue_file)),
         kafka_assignment="all",
         ws_workers=1,  # the server runs in this process
         kafka_fetch_max_wait_seconds=_FETCH_WAIT_SECONDS,
@@ -160,7 +160,7 @@ async def _run(
                 watched.cancel_scope.cancel()
             nursery.cancel_scope.cancel()
     if outcome is None:
-        say("stopped at once by second signal", fg="red")
+        write_stderr("stopped at once by second signal", fg="red")
         return 1
     write_line(outcome.as_json() if as_json else str(outcome))
     return 0 if outcome.complete else 1

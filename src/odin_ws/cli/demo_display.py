@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from odin_ws.cli.command_runner import say, write_line
+from odin_ws.cli.command_runner import write_line, write_stderr
 from odin_ws.cli.message_text import Line, colour
 from odin_ws.cli.tally import Tally, Window
 from odin_ws.protocol.json_text import dump_json
@@ -73,7 +73,7 @@ class _Plain:
         """Print nothing: the summary follows, and the rate of half a window would mislead."""
 
     def note(self, text: str) -> None:
-        say(text)
+        write_stderr(text)
 
 
 class _Json:
@@ -82,7 +82,9 @@ class _Json:
     interval = _PLAIN_SECONDS
 
     def begin(self, addresses: Mapping[str, str]) -> None:
-        _write({"type": "addresses", **{name.lower(): one for name, one in addresses.items()}})
+        _write(
+            {"type": "addresses", **{name.lower(): address for name, address in addresses.items()}}
+        )
 
     def show(self, tally: Tally, window: Window) -> None:
         _write(
@@ -101,7 +103,7 @@ class _Json:
         """Print nothing: the result follows."""
 
     def note(self, text: str) -> None:
-        say(text)
+        write_stderr(text)
 
 
 class _Live:

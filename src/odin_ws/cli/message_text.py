@@ -91,7 +91,9 @@ def printable(text: str) -> str:
     """Return `text` with escaped unprintable characters, which could be terminal sequences."""
     if text.isprintable():
         return text
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+    return "".join(
+        character if character.isprintable() else ascii(character)[1:-1] for character in text
+    )
 
 
 def _short(value: Any) -> str:

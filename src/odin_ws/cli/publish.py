@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from odin_ws.catalogue import Catalogue
-from odin_ws.cli.command_runner import CommandFailed, run, say, write_line
+from odin_ws.cli.command_runner import CommandFailed, run, write_line, write_stderr
 from odin_ws.cli.environment import read_event_catalogue, read_kafka_security, read_settings
 from odin_ws.cli.event_publisher import Pace, TokenCount, choose_tokens, publish_events
 from odin_ws.cli.examples import examples
@@ -82,7 +82,7 @@ def publish(  # noqa: PLR0913, PLR0917 -- click gives each option as an argument
     The topics must exist: `odin-ws topics create`.
     """
     silence_aiokafka()
-    settings = read_settings(say, overrides(WS_CATALOGUE=catalogue_file))
+    settings = read_settings(write_stderr, overrides(WS_CATALOGUE=catalogue_file))
     catalogue = read_event_catalogue(settings)
     if seed is None:
         seed = random.getrandbits(32)
@@ -150,7 +150,7 @@ class _TextReport:
         total = "" if self.pace.total is None else f" of {self.pace.total}"
         while True:
             await trio.sleep(_LINE_SECONDS)
-            say(f"published {producer.delivered}{total} events{_failed(producer)}")
+            write_stderr(f"published {producer.delivered}{total} events{_failed(producer)}")
 
     async def _show_bar(self, producer: Producer, console: Console) -> NoReturn:
         columns = (
@@ -174,10 +174,10 @@ class _TextReport:
 
     def end(self, producer: Producer, seconds: float) -> None:
         rate = producer.delivered / max(seconds, 1e-6)
-        say(f"published {producer.delivered} events in {seconds:.1f} s ({rate:.0f}/s)")
+        write_stderr(f"published {producer.delivered} events in {seconds:.1f} s ({rate:.0f}/s)")
         if lost := producer.sent - producer.delivered:
             why = f": {producer.error}" if producer.error else ""
-            say(f"the broker did not acknowledge {lost} events{why}", fg="red")
+            write_stderr(f"the broker did not acknowledge {lost} events{why}", fg="red")
 
 
 @attrs.frozen

@@ -19,8 +19,8 @@ from odin_ws.cli.command_runner import (
     CommandFailed,
     InvalidConfiguration,
     run,
-    say,
     write_line,
+    write_stderr,
 )
 from odin_ws.cli.environment import exit_with_usage_error
 from odin_ws.cli.examples import examples
@@ -63,7 +63,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def _names(_context: click.Context, _option: click.Parameter, given: Sequence[str]) -> list[str]:
-    return [name for several in given for one in several.split(",") if (name := one.strip())]
+    return [name for text in given for item in text.split(",") if (name := item.strip())]
 
 
 def _several(name: str, text: str) -> Callable[[_F], _F]:
@@ -199,7 +199,7 @@ class _Tail:
             nursery.start_soon(cancel_on_signal, nursery.cancel_scope)
             status = await self._follow()
             nursery.cancel_scope.cancel()
-        say(f"{self.received} messages", dim=True)
+        write_stderr(f"{self.received} messages", dim=True)
         return status
 
     async def _follow(self) -> int:
@@ -213,7 +213,7 @@ class _Tail:
             _show_rejected(error.rejected)
             raise CommandFailed(printable(f"nothing subscribed: {error.message}")) from error
         except ClosedByServer as error:
-            say(printable(str(error)), fg="red")
+            write_stderr(printable(str(error)), fg="red")
             return 1
         except InvalidUrl as error:
             raise InvalidConfiguration(f"--url {self.url}: {printable(str(error))}") from error
@@ -222,7 +222,7 @@ class _Tail:
         if not self.subscribed:
             raise CommandFailed(f"{self.url}: no connection within {self.seconds:g} s")
         if self.count < math.inf:
-            say(f"fewer than {self.count} messages within {self.seconds:g} s", fg="red")
+            write_stderr(f"fewer than {self.count} messages within {self.seconds:g} s", fg="red")
             return 1
         return 0
 
@@ -247,18 +247,18 @@ class _Tail:
                     _show_event(item)
         if end is None:
             return 0
-        say(describe_end(end), fg="red")
+        write_stderr(describe_end(end), fg="red")
         return 0 if end.code == _NORMAL_CLOSE else 1
 
     def _show_subscribed(self, item: Subscribed) -> None:
         self.subscribed = True
         _show_rejected(item.rejected)
-        say(f"subscribed at {self.url}: {printable(', '.join(item.names))}", dim=True)
+        write_stderr(f"subscribed at {self.url}: {printable(', '.join(item.names))}", dim=True)
 
     def _show(self, message: Message) -> None:
         self.received += 1
         if message.skipped:
-            say(f"{message.skipped} messages were skipped", fg="yellow")
+            write_stderr(f"{message.skipped} messages were skipped", fg="yellow")
         if self.as_json:
             # JSON allows line breaks between tokens, and the server does not reformat values.
             write_line(message.text.replace("\r", " ").replace("\n", " "))
@@ -267,30 +267,30 @@ class _Tail:
 
 
 def _show_rejected(rejected: Iterable[RejectedName]) -> None:
-    for one in rejected:
-        why = printable(f"rejected: {one.name}: {one.message} ({one.code})")
-        say(why, fg="red", bold=True)
+    for rejection in rejected:
+        why = printable(f"rejected: {rejection.name}: {rejection.message} ({rejection.code})")
+        write_stderr(why, fg="red", bold=True)
 
 
 def _show_event(item: Item) -> None:
     """Print an item that is no message."""
     match item:
         case Disconnected():
-            say(describe_end(item), dim=True)
+            write_stderr(describe_end(item), dim=True)
         case Resumed():
             if item.seconds_away is not None:
                 missed = "" if item.replayed is None else f", {item.replayed} messages behind"
-                say(f"resumed after {item.seconds_away:.1f} s{missed}", dim=True)
+                write_stderr(f"resumed after {item.seconds_away:.1f} s{missed}", dim=True)
             for topic, partitions in item.lost.items():
                 for partition, (first, last) in partitions.items():
                     where = f"{topic} {partition}, offsets {first} to {last}"
-                    say(printable(f"lost: {where} ({item.reason})"), fg="yellow")
+                    write_stderr(printable(f"lost: {where} ({item.reason})"), fg="yellow")
         case Unsubscribed():
             names = printable(", ".join(item.names))
-            say(f"unsubscribed, not granted by the new token: {names}", fg="yellow")
+            write_stderr(f"unsubscribed, not granted by the new token: {names}", fg="yellow")
         case FeedChange():
             since = "" if item.since is None else f" since {time_of_day(item.since)}"
-            say(printable(f"feed {item.status}{since}"), fg="yellow")
+            write_stderr(printable(f"feed {item.status}{since}"), fg="yellow")
 
 
 def _styled(message: Message) -> str:

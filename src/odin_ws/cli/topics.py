@@ -11,7 +11,7 @@ import click
 import orjson
 
 from odin_ws.catalogue import Catalogue
-from odin_ws.cli.command_runner import run, say, write_line
+from odin_ws.cli.command_runner import run, write_line, write_stderr
 from odin_ws.cli.environment import read_catalogue, read_kafka_security, read_settings
 from odin_ws.cli.examples import examples
 from odin_ws.cli.kafka_clients import ExistingTopic, open_admin, silence_aiokafka
@@ -78,7 +78,7 @@ def create(
     Does not change existing topics.
     """
     silence_aiokafka()
-    settings = read_settings(say, overrides(WS_CATALOGUE=catalogue_file))
+    settings = read_settings(write_stderr, overrides(WS_CATALOGUE=catalogue_file))
     security = read_kafka_security(settings)
     catalogue = read_catalogue(settings)
     command = partial(_create, security, catalogue, partitions, replication, as_json=as_json)
@@ -91,7 +91,7 @@ def create(
 def list_topics(catalogue_file: str | None, as_json: bool) -> None:  # noqa: FBT001 -- a flag
     """List the catalogue's topics, their partitions, and whether they exist."""
     silence_aiokafka()
-    settings = read_settings(say, overrides(WS_CATALOGUE=catalogue_file))
+    settings = read_settings(write_stderr, overrides(WS_CATALOGUE=catalogue_file))
     security, catalogue = read_kafka_security(settings), read_catalogue(settings)
     sys.exit(run(partial(_list, security, catalogue, as_json=as_json)))
 

@@ -83,7 +83,7 @@ class OpenConnections(set[Connection]):
         resume would read all of the log since then.
         """
         while True:
-            following = [one for one in self if one.subscriber.wants_positions]
+            following = [connection for connection in self if connection.subscriber.wants_positions]
             slices = range(0, max(1, len(following)), _POSITIONS_SLICE)
             for begin in slices:
                 await trio.sleep(interval / len(slices))
@@ -115,7 +115,7 @@ class OpenConnections(set[Connection]):
 
         Each client gets a reconnect time: at most `returns` clients per second.
         """
-        concerned = [one for one in self._open() if self._reads(one, topics)]
+        concerned = [connection for connection in self._open() if self._reads(connection, topics)]
         jitter = max(_JITTER_SECONDS, len(concerned) / self._returns)
         reason = DisconnectReason.REBALANCED.value.label
         for count, connection in enumerate(concerned, 1):
@@ -137,7 +137,7 @@ class OpenConnections(set[Connection]):
 
     def revoke(self, revocation: Revocation) -> int:
         """Close all connections of a revoked user or JWT at once; returns how many."""
-        concerned = [one for one in self if revocation.concerns(one.grant)]
+        concerned = [connection for connection in self if revocation.concerns(connection.grant)]
         for connection in concerned:
             connection.close(DisconnectReason.REVOKED)
         return len(concerned)

@@ -141,7 +141,7 @@ class SendQueue:
         self._finished = True
         self._waiting = None
         self.backlog = 0
-        self._wake = self._slow = self._idle = _tell_nobody
+        self._wake = self._slow = self._idle = _no_callback
 
     async def drain(self) -> None:
         """Send queued writes in order until the queue is empty."""
@@ -195,5 +195,5 @@ class SendQueue:
         self.backlog += len(data)
 
 
-def _tell_nobody() -> None:
+def _no_callback() -> None:
     pass

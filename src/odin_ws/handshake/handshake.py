@@ -14,7 +14,7 @@ import trio
 
 from odin_ws.canary.credential import CanaryCredential
 from odin_ws.handshake.forwarded import ClientAddress, TrustedProxies
-from odin_ws.handshake.handshake_limiter import HandshakeLimiter, Waiting
+from odin_ws.handshake.handshake_limiter import HandshakeLimiter, PendingHandshake
 from odin_ws.handshake.proxy_protocol import read_proxy_header
 from odin_ws.handshake.rate_limiter import RateLimiter
 from odin_ws.handshake.request import HandshakeRequest, HTTPRejection, rejection_response
@@ -28,7 +28,7 @@ __all__ = ["HandshakeLimits", "Handshaker", "IncomingConnection"]
 T = TypeVar("T")
 
 # Time for a client to read a rejection; the client cannot extend it.
-_FAREWELL_SECONDS: Final = 1.0
+_RESPONSE_SECONDS: Final = 1.0
 
 # Limit of clients that were answered and have not closed yet, and of clients over their rate whose
 # request may still arrive: one more drops the oldest. Their descriptors are in the reserve.
@@ -125,7 +125,7 @@ class Handshaker:
             self.limiter.discard(waiting)
 
     async def _read_plaintext(
-        self, incoming: IncomingConnection, waiting: Waiting
+        self, incoming: IncomingConnection, waiting: PendingHandshake
     ) -> HandshakeRequest | None:
         """Read a request that arrived with the connection, or wait for it.
 
@@ -145,14 +145,16 @@ class Handshaker:
             request = await self._wait(waiting, partial(self._read, incoming, forwarded, begun))
         return self._named(incoming, request, forwarded)
 
-    async def _wait(self, waiting: Waiting, hear: Callable[[trio.CancelScope], Awaitable[T]]) -> T:
+    async def _wait(
+        self, waiting: PendingHandshake, receive: Callable[[trio.CancelScope], Awaitable[T]]
+    ) -> T:
         """Wait for a request until the scope's deadline or until the limiter drops it."""
         limits = self._limits
         with trio.CancelScope() as scope:
             waiting.scope = scope
             if waiting.evicted:
                 scope.cancel()
-            return await hear(scope)
+            return await receive(scope)
         if waiting.evicted:
             text = f"too many handshakes: {limits.max_pending} newer ones are pending"
             raise HTTPRejection(
@@ -162,7 +164,7 @@ class Handshaker:
         raise HTTPRejection(HTTPStatus.REQUEST_TIMEOUT, "handshake_timeout", text)
 
     async def _read_request(
-        self, incoming: IncomingConnection, waiting: Waiting, scope: trio.CancelScope
+        self, incoming: IncomingConnection, waiting: PendingHandshake, scope: trio.CancelScope
     ) -> HandshakeRequest | None:
         if self._limits.proxy_protocol:
             await self._read_proxy_header(incoming)
@@ -175,7 +177,7 @@ class Handshaker:
             await self._start_tls(incoming, incoming.transport)
         return self._named(incoming, await self._read(incoming, forwarded, None, scope), forwarded)
 
-    async def _read_rejected(self, incoming: IncomingConnection, waiting: Waiting) -> None:
+    async def _read_rejected(self, incoming: IncomingConnection, waiting: PendingHandshake) -> None:
         """Read the request of a client over its rate, which determines the form of the rejection.
 
         Waits as long as for a client to read a rejection. Does no TLS handshake: an EventSource
@@ -186,7 +188,7 @@ class Handshaker:
             return
         self.limiter.discard(waiting)
         max_bytes = self._limits.max_header_bytes
-        with trio.move_on_after(_FAREWELL_SECONDS) as scope:
+        with trio.move_on_after(_RESPONSE_SECONDS) as scope:
             answered = self.answered.add(scope)
             # An invalid or lost request changes nothing: the client is rejected for its rate.
             try:
@@ -294,10 +296,10 @@ class Handshaker:
     async def answer(self, incoming: IncomingConnection, answer: bytes) -> None:
         """Send a short and only response; wait a moment for the client to read it."""
         out = incoming.reply_transport or incoming.wire
-        with trio.move_on_after(_FAREWELL_SECONDS) as scope:
+        with trio.move_on_after(_RESPONSE_SECONDS) as scope:
             answered = self.answered.add(scope)
             try:
-                await _say(out, answer)
+                await _send_response(out, answer)
             finally:
                 self.answered.discard(answered)
 
@@ -309,7 +311,7 @@ class Handshaker:
         The caller bounds the number of long responses: other clients do not drop this one.
         """
         with trio.move_on_after(seconds):
-            await _say(incoming.reply_transport or incoming.wire, answer)
+            await _send_response(incoming.reply_transport or incoming.wire, answer)
 
 
 def _no_trusted_proxy() -> HTTPRejection:
@@ -317,7 +319,7 @@ def _no_trusted_proxy() -> HTTPRejection:
     return HTTPRejection(HTTPStatus.BAD_REQUEST, "bad_proxy_header", text)
 
 
-async def _say(out: Transport, answer: bytes) -> None:
+async def _send_response(out: Transport, answer: bytes) -> None:
     """Send a whole response and wait until the peer has closed the connection."""
     view = memoryview(answer)
     while view:

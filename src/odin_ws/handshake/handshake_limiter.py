@@ -5,10 +5,10 @@ from __future__ import annotations
 import attrs
 import trio
 
-__all__ = ["HandshakeLimiter", "Waiting"]
+__all__ = ["HandshakeLimiter", "PendingHandshake"]
 
 
-class Waiting:
+class PendingHandshake:
     """A pending handshake.
 
     `scope`: the cancel scope in which the handshake waits, if any. `evicted`: whether the handshake
@@ -31,24 +31,24 @@ class HandshakeLimiter:
     """
 
     maximum: int
-    _callers: dict[Waiting, None] = attrs.field(factory=dict)
+    _pending: dict[PendingHandshake, None] = attrs.field(factory=dict)
 
     def __len__(self) -> int:
-        return len(self._callers)
+        return len(self._pending)
 
-    def add(self, scope: trio.CancelScope | None = None) -> Waiting:
+    def add(self, scope: trio.CancelScope | None = None) -> PendingHandshake:
         """Count a handshake, which waits in `scope` if given."""
-        while len(self._callers) >= self.maximum:
-            oldest = next(iter(self._callers))
-            del self._callers[oldest]
+        while len(self._pending) >= self.maximum:
+            oldest = next(iter(self._pending))
+            del self._pending[oldest]
             oldest.evicted = True
             if oldest.scope is not None:
                 oldest.scope.cancel()
-        waiting = Waiting()
+        waiting = PendingHandshake()
         waiting.scope = scope
-        self._callers[waiting] = None
+        self._pending[waiting] = None
         return waiting
 
-    def discard(self, incoming: Waiting) -> None:
+    def discard(self, incoming: PendingHandshake) -> None:
         """Stop counting a handshake."""
-        self._callers.pop(incoming, None)
+        self._pending.pop(incoming, None)

@@ -162,7 +162,7 @@ def check_no_body(request: HandshakeRequest) -> None:
 def _lists(request: HandshakeRequest, name: str, word: str) -> bool:
     """Return whether a list header (RFC 9110, 5.6.1) has a word, in any case."""
     text = request.headers.get(name, "").lower()
-    return text == word or word in {one.strip(" \t") for one in text.split(",")}
+    return text == word or word in {item.strip(" \t") for item in text.split(",")}
 
 
 def upgrade_response(

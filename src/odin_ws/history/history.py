@@ -141,7 +141,7 @@ class History:
         gone = self._partitions.get(key.topic, {}).pop(key.partition, None)
         if not gone:
             return
-        self._kept = deque(one for one in self._kept if one[3] is not gone)
+        self._kept = deque(entry for entry in self._kept if entry[3] is not gone)
         self.size = sum(size for _, size, *_ in self._kept)
         for channel in gone.channels():
             self._forget_queue(channel, key.partition)

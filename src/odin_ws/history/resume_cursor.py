@@ -153,7 +153,8 @@ def _overlaps(starts: Mapping[str, Positions]) -> bool:
     # each topic at most.
     wild = [text for text in starts if ANY in text]
     return any(
-        starts[one] is not starts[other] and Pattern.parse(one).overlaps(Pattern.parse(other))
-        for one in wild
+        starts[pattern] is not starts[other]
+        and Pattern.parse(pattern).overlaps(Pattern.parse(other))
+        for pattern in wild
         for other in starts
     )

@@ -61,7 +61,7 @@ class SnapshotCache:
 
     def forget_category(self, category: str) -> None:
         """Remove the channels of a category whose topic was recreated."""
-        for message in [one for one in self._last.values() if one.category == category]:
+        for message in [message for message in self._last.values() if message.category == category]:
             self.forget(message.channel)
 
     def forget_beyond(self, key: TopicPartition, offset: int) -> None:
@@ -70,9 +70,10 @@ class SnapshotCache:
         The messages before those are not in the cache.
         """
         gone = [
-            one.channel
-            for one in self._last.values()
-            if (one.record.topic, one.record.partition) == key and one.record.offset > offset
+            message.channel
+            for message in self._last.values()
+            if (message.record.topic, message.record.partition) == key
+            and message.record.offset > offset
         ]
         for channel in gone:
             self.forget(channel)
@@ -86,7 +87,11 @@ class SnapshotCache:
         named = channels.named
         if not channels.whole:
             found = [self._last[name] for name in named if name in self._last]
-            return [one for one in sorted(found, key=attrgetter("order")) if one.order <= until]
+            return [
+                message
+                for message in sorted(found, key=attrgetter("order"))
+                if message.order <= until
+            ]
         # The channels are in the order of their last change.
         found = []
         for count, message in enumerate(list(self._last.values()), 1):

@@ -323,7 +323,9 @@ class EventFormats:
         found = {}
         for topic in topics:
             others = start.positions.get(topic, {}).items()
-            own = {one: offset for one, offset in others if one not in here[topic]}
+            own = {
+                partition: offset for partition, offset in others if partition not in here[topic]
+            }
             if own:
                 found[topic] = own
         return EventId(found, {topic: start.ids[topic] for topic in found if topic in start.ids})

@@ -73,9 +73,9 @@ class EventFraming:
         The server's reconnect advice also sets the reconnect time of the EventSource.
         """
         item: dict[str, Any] = load_json(payload)
-        told = event(item["type"].encode(), payload, self._event_id(item))
+        notice = event(item["type"].encode(), payload, self._event_id(item))
         after_ms = item.get("retry_ms", item.get("data", {}).get("after_ms"))
-        return told if after_ms is None else retry(after_ms) + told
+        return notice if after_ms is None else retry(after_ms) + notice
 
     def _event_id(self, item: dict[str, Any]) -> bytes | None:
         if self._replay is None:
@@ -155,7 +155,7 @@ class _EventResponses:
 
     def count_rejected_names(self, names: Iterable[RejectedName]) -> None:
         """Count rejected names."""
-        self._stats.rejected_names.update(one.code for one in names)
+        self._stats.rejected_names.update(name.code for name in names)
 
 
 class EventSession:

@@ -149,7 +149,9 @@ class HttpApi:
 
     def _check_id(self, selection: Selection, query: EventQuery) -> None:
         """Check that an event id of these topics fits into a header. Raises HTTPRejection."""
-        patterns = [one for several in selection.wanted.values() for one in several]
+        patterns = [
+            pattern for name_patterns in selection.wanted.values() for pattern in name_patterns
+        ]
         topics = self._catalogue.topics_of(patterns)
         _, event_ids = self._formats.live(topics, query.frames, query.start)
         if (size := len(event_ids.now())) > self._max_id_bytes:

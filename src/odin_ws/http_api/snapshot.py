@@ -69,7 +69,7 @@ class Snapshots:
         if not stream.history_loaded.is_set():
             raise _not_now("not_ready", "the records from before the start are being read")
         patterns: list[str] = []
-        rejected = [(one.name, one.code, one.message) for one in command.selection.rejected]
+        rejected = [(item.name, item.code, item.message) for item in command.selection.rejected]
         for name, wanted in command.selection.wanted.items():
             if missing := grant.missing(wanted):
                 rejected.append((name, ErrorCode.FORBIDDEN, not_granted(missing)))

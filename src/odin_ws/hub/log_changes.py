@@ -161,10 +161,10 @@ class LogChanges:
             return None
         gaps = self._gaps[key]
         since = gaps[-count:]
-        position = min(one.position for one in since)
+        position = min(gap.position for gap in since)
         if count > len(gaps) or since[0].reason is GapReason.RECREATED:
             return OffsetGap(GapReason.RECREATED, position, Span(0, position))
-        gone = Span(position + 1, max(one.gone.last for one in since))
+        gone = Span(position + 1, max(gap.gone.last for gap in since))
         return OffsetGap(GapReason.TRUNCATED, position, gone)
 
     def cut(self, key: TopicPartition, position: int) -> Span | None:
@@ -173,9 +173,9 @@ class LogChanges:
         A client at that position may have the deleted records, or the ones that replaced them.
         """
         firsts = [
-            one.gone.first
-            for one in self._gaps.get(key, ())
-            if one.reason is GapReason.TRUNCATED and one.gone.first <= position <= one.gone.last
+            gap.gone.first
+            for gap in self._gaps.get(key, ())
+            if gap.reason is GapReason.TRUNCATED and gap.gone.first <= position <= gap.gone.last
         ]
         return Span(min(firsts), position) if firsts else None
 

@@ -59,8 +59,8 @@ class Held:
         }
         if not gone:
             return self
-        left = {channel: one for channel, one in newest.items() if channel not in gone}
-        size = sum(len(one.value) for one in left.values())
+        left = {channel: message for channel, message in newest.items() if channel not in gone}
+        size = sum(len(message.value) for message in left.values())
         # If nothing is left, the next release reports the replaced messages.
         return Held(left, self.count - len(gone) if left else 0, size)
 
@@ -137,7 +137,7 @@ class Pacer:
     def follow(self, subscriber: Subscriber) -> None:
         """Update the paces of a subscriber after its subscriptions have changed."""
         options = () if subscriber.options is None else subscriber.options.values()
-        rates = {one.max_rate for one in options if one.max_rate is not None}
+        rates = {option.max_rate for option in options if option.max_rate is not None}
         before = subscriber.paces or {}
         paces = {rate: before.get(rate) or Pace(subscriber, rate) for rate in rates}
         subscriber.paces = paces or None
@@ -160,7 +160,7 @@ class Pacer:
         """
         given: dict[Subscriber, tuple[Due, ...]] = {}
         extended: dict[tuple[int, int], tuple[Held, Held, Due]] = {}
-        several = len(subscriber_sets) > 1
+        is_overlapping = len(subscriber_sets) > 1
         for subscriber_set in sorted(subscriber_sets, key=_rate, reverse=True):
             pending, rate = subscriber_set.pending, _rate(subscriber_set)
             subscriber_set.pending = Due()
@@ -168,10 +168,10 @@ class Pacer:
                 news = pending
                 if subscriber.pending is not None:
                     news = merger.without(news, subscriber.pending)
-                if several:
+                if is_overlapping:
                     before = given.get(subscriber, ())
-                    for one in before:
-                        news = merger.without(news, one)
+                    for earlier in before:
+                        news = merger.without(news, earlier)
                     given[subscriber] = *before, pending
                 if news:
                     assert subscriber.paces is not None, subscriber_set.pattern

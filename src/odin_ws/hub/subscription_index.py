@@ -224,41 +224,49 @@ class SubscriptionIndex:
         evaluated once, even if it is combined with several patterns and rates.
         """
         with_options = self._with_options
-        tables = [with_options[one] for one in message.patterns if one in with_options]
+        tables = [with_options[pattern] for pattern in message.patterns if pattern in with_options]
         if not tables:
             return _NOBODY, _NOBODY, 0
         if len(tables) == 1 and not tables[0].paced:
             # Each filter occurs once, so no result is stored.
             fields, filtered = Fields(message.value), tables[0].filtered
-            found = [one for where, one in filtered.items() if where.matches(fields)]
+            found = [members for where, members in filtered.items() if where.matches(fields)]
             return found, _NOBODY, tables[0].terms
         evaluations = _Evaluations(message.value)
         matches = evaluations.matches
-        found = [one for table in tables for where, one in table.filtered.items() if matches(where)]
-        paced = [
-            one
+        found = [
+            members
             for table in tables
-            for where, several in table.paced.items()
+            for where, members in table.filtered.items()
             if matches(where)
-            for one in several
+        ]
+        paced = [
+            subscriber_set
+            for table in tables
+            for where, subscriber_sets in table.paced.items()
+            if matches(where)
+            for subscriber_set in subscriber_sets
         ]
         return found, paced, evaluations.terms
 
     def pattern_counts(self) -> Iterator[tuple[str, int]]:
         """Yield each pattern and its number of subscribers; may miss concurrent changes."""
         counts = {
-            pattern: sum(len(one.members) for one in table.sets.values())
+            pattern: sum(len(subscriber_set.members) for subscriber_set in table.sets.values())
             for pattern, table in self._with_options.items()
         }
         for table in (self._channels, self._tokens, self._categories, self._everything):
-            for one in list(table.values()):
-                yield one.pattern, len(one.members) + counts.pop(one.pattern, 0)
+            for members in list(table.values()):
+                yield members.pattern, len(members.members) + counts.pop(members.pattern, 0)
         yield from counts.items()
 
     def subscriptions_to(self, message: ChannelMessage) -> int:
         """Return how many subscriptions match a message; two patterns of one client count twice."""
         found, paced, _ = self.matching_with_options(message)
-        return sum(len(one.members) for one in (*self.matching(message), *found, *paced))
+        return sum(
+            len(subscriber_set.members)
+            for subscriber_set in (*self.matching(message), *found, *paced)
+        )
 
     def matching(self, message: ChannelMessage) -> Sequence[SubscriberSet]:
         """Return the subscriber sets of a message's channel; at most four."""
@@ -268,4 +276,8 @@ class SubscriptionIndex:
             self._tokens.get(message.token),
             self._everything.get(ANY),
         )
-        return _NOBODY if found == _NO_SUBSCRIBERS else [one for one in found if one is not None]
+        return (
+            _NOBODY
+            if found == _NO_SUBSCRIBERS
+            else [members for members in found if members is not None]
+        )

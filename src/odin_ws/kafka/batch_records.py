@@ -219,7 +219,7 @@ def read_records(
         bad.cost = cost
         raise
     # The batch is decoded whole, also for a fetch that wants only its second half.
-    return [one for one in records if one.offset >= offset], cost
+    return [record for record in records if record.offset >= offset], cost
 
 
 def _expanded(batch: memoryview, attributes: int) -> memoryview:
@@ -254,18 +254,18 @@ def _read_fast(
                 Record(
                     topic,
                     partition,
-                    one.offset,
-                    one.timestamp,
-                    one.key,
-                    one.value,
-                    headers=select_headers(one.headers, header_names),
+                    record.offset,
+                    record.timestamp,
+                    record.key,
+                    record.value,
+                    headers=select_headers(record.headers, header_names),
                 )
-                for one in reader
+                for record in reader
             ]
         else:
             records = [
-                Record(topic, partition, one.offset, one.timestamp, one.key, one.value)
-                for one in reader
+                Record(topic, partition, record.offset, record.timestamp, record.key, record.value)
+                for record in reader
             ]
     except _GIVEN_UP:
         return None
@@ -274,10 +274,14 @@ def _read_fast(
         (record,) = records
         return records if record.offset == base and (record.timestamp or 0) > 0 else None
     # A record without a timestamp has None; a sum beyond 64 bits is negative.
-    timestamps = [one.timestamp for one in records]
+    timestamps = [record.timestamp for record in records]
     if None in timestamps or min(timestamps, default=0) < 0:
         return None
-    return records if [one.offset for one in records] == list(range(base, base + count)) else None
+    return (
+        records
+        if [record.offset for record in records] == list(range(base, base + count))
+        else None
+    )
 
 
 # ---- slow decoder, record by record
@@ -288,7 +292,7 @@ def _check_offsets(header: BatchHeader, records: list[Record]) -> None:
 
     Records after a wrong offset would count as already delivered.
     """
-    offsets = [one.offset for one in records]
+    offsets = [record.offset for record in records]
     ascending = all(map(lt, offsets, islice(offsets, 1, None)))
     first, last = header.base_offset, header.base_offset + header.last_delta
     if offsets and not (ascending and first <= offsets[0] and offsets[-1] <= last):

@@ -83,7 +83,7 @@ class _Letter:
 
     def headers(self, instance: str) -> list[tuple[str, bytes]]:
         record = self.record
-        told = {
+        fields = {
             "reason": self.reason,
             "topic": record.topic,
             "partition": record.partition,
@@ -91,7 +91,7 @@ class _Letter:
             "timestamp": record.timestamp,
             "instance": instance,
         }
-        return [(f"odin-ws.{name}", str(value).encode()) for name, value in told.items()]
+        return [(f"odin-ws.{name}", str(value).encode()) for name, value in fields.items()]
 
 
 class DeadLetterQueue:
@@ -109,7 +109,7 @@ class DeadLetterQueue:
         self._next: list[_Letter] = []
         # Dead letters that were being written when the time at shutdown was over.
         self._cut_off = 0
-        self._told_of = False
+        self._is_failure_logged = False
         self._next_report = -math.inf
 
     def put(self, record: Record, reason: InvalidRecord) -> None:
@@ -201,7 +201,7 @@ class DeadLetterQueue:
         prepared = [self._arguments(letter) for letter in dead_letters]
         sending = (producer.send_and_wait(**arguments) for arguments in prepared)
         results = await asyncio.gather(*sending, return_exceptions=True)
-        failures = [one for one in results if isinstance(one, BaseException)]
+        failures = [result for result in results if isinstance(result, BaseException)]
         for failure in failures:
             if isinstance(failure, BUGS) or not isinstance(failure, _FAILURES):
                 raise failure
@@ -217,11 +217,11 @@ class DeadLetterQueue:
     async def _report(self, failure: BaseException) -> None:
         """Log why dead letters are not written: once, and at most once per interval."""
         now = trio.current_time()
-        if self._told_of or now < self._next_report:
+        if self._is_failure_logged or now < self._next_report:
             return
         if not isinstance(failure, AuthenticationFailed | trio.TooSlowError):
             failure = await self._security.rejection_reason(_ANSWER_SECONDS) or failure
-        self._told_of, self._next_report = True, now + _REPORT_SECONDS
+        self._is_failure_logged, self._next_report = True, now + _REPORT_SECONDS
         reason = str(failure) or type(failure).__name__
         log.warning("dead letters not written", topic=self._topic, reason=reason)
 
@@ -233,6 +233,6 @@ class DeadLetterQueue:
             log.warning("dead letters lost", topic=self._topic, letters=lost)
 
     def _report_success(self) -> None:
-        if self._told_of:
-            self._told_of = False
+        if self._is_failure_logged:
+            self._is_failure_logged = False
             log.info("dead letters written again", topic=self._topic)

@@ -82,7 +82,7 @@ class FetchPace:
     def _begin_at(self) -> float:
         now, next_start = trio.current_time(), self._slots.next_start
         latest = max(now, next_start)
-        asked = (
+        starts = (
             at for node, at in self._asked_at.items() if at <= latest and node not in self._ready
         )
-        return max(next_start, max(asked, default=-math.inf) + self._merged_seconds)
+        return max(next_start, max(starts, default=-math.inf) + self._merged_seconds)

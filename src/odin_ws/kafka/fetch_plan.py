@@ -88,15 +88,15 @@ class FetchPlan:
         self, session: FetchSession, wait: FetchWait, topic_ids: Mapping[str, str | None]
     ) -> FetchRequest:
         """Return the next fetch of a session and record it there."""
-        one = session.request(self.wanted, topic_ids, self.moved)
+        session_request = session.request(self.wanted, topic_ids, self.moved)
         return FetchRequest(
             wait.seconds,
             wait.min_bytes,
             self.max_bytes,
-            one.session,
-            one.epoch,
-            one.changed,
-            one.gone,
+            session_request.session,
+            session_request.epoch,
+            session_request.changed,
+            session_request.gone,
             topic_ids,
         )
 
@@ -140,24 +140,27 @@ class FetchPlanner:
         # A broker for which topics can be in doubt is rare: all its partitions are planned again.
         plan = self._plan if longest_unseen == math.inf else None
         if plan is not None and version is self._version and self._still_holds(touched):
-            for one in touched:
-                plan.wanted[one.key] = one.fetch_from(PARTITION_BYTES)
-            return attrs.evolve(plan, moved=[one.key for one in touched])
+            for partition in touched:
+                plan.wanted[partition.key] = partition.fetch_from(PARTITION_BYTES)
+            return attrs.evolve(plan, moved=[partition.key for partition in touched])
         partitions = list(led())
         plan = plan_fetch(partitions, now, longest_unseen)
         is_usual = len(plan.wanted) == len(partitions) and not plan.in_question
-        is_usual &= all(one.max_bytes == PARTITION_BYTES for one in plan.wanted.values())
+        is_usual &= all(fetch.max_bytes == PARTITION_BYTES for fetch in plan.wanted.values())
         self._plan, self._version = plan if is_usual else None, version
-        self._buffered = [one for one in partitions if one.has_buffered]
+        self._buffered = [partition for partition in partitions if partition.has_buffered]
         return plan
 
     def _still_holds(self, touched: Sequence[Partition]) -> bool:
         """Return whether only offsets differ from the last plan."""
-        self._buffered = [one for one in {*self._buffered, *touched} if one.has_buffered]
-        if sum([one.buffered_bytes for one in self._buffered]) >= _PARTITION_ROOM:
+        self._buffered = [
+            partition for partition in {*self._buffered, *touched} if partition.has_buffered
+        ]
+        if sum([partition.buffered_bytes for partition in self._buffered]) >= _PARTITION_ROOM:
             return False
         return all(
-            one.state is PartitionState.READING and one.fetch_bytes is None for one in touched
+            partition.state is PartitionState.READING and partition.fetch_bytes is None
+            for partition in touched
         )
 
 
@@ -167,33 +170,33 @@ def plan_fetch(led: Iterable[Partition], now: float, longest_unseen: float = mat
     `longest_unseen`: a partition is left out if its topic was last seen longer ago, see
     `Partition.is_in_doubt`.
     """
-    several = list(led)
-    is_full = sum([one.buffered_bytes for one in several]) >= _BROKER_ROOM
+    partitions = list(led)
+    is_full = sum([partition.buffered_bytes for partition in partitions]) >= _BROKER_ROOM
     usual_bytes = _SMALL_PARTITION_BYTES if is_full else PARTITION_BYTES
     wanted: dict[TopicPartition, FetchFrom] = {}
     retry_at = math.inf
     is_held_back = has_lookup = is_in_doubt = False
     in_question: list[TopicPartition] = []
     reading, backing_off = PartitionState.READING, PartitionState.BACKING_OFF
-    for one in several:
-        if one.state is backing_off:
-            if now < one.retry_at:
-                retry_at = min(retry_at, one.retry_at)
+    for partition in partitions:
+        if partition.state is backing_off:
+            if now < partition.retry_at:
+                retry_at = min(retry_at, partition.retry_at)
                 continue
-            has_lookup |= one.resume() is PartitionState.LOOKING_UP
-        if one.state is not reading:
+            has_lookup |= partition.resume() is PartitionState.LOOKING_UP
+        if partition.state is not reading:
             continue
-        buffered = one.buffered_bytes
-        if buffered >= _PARTITION_ROOM or (is_full and one.has_buffered):
+        buffered = partition.buffered_bytes
+        if buffered >= _PARTITION_ROOM or (is_full and partition.has_buffered):
             is_held_back = True
             continue
-        if one.is_in_doubt(now, longest_unseen):
+        if partition.is_in_doubt(now, longest_unseen):
             is_in_doubt = True
             continue
-        wanted[one.key] = one.fetch_from(usual_bytes)
-        if one.problem is not None or not one.has_answered:
-            in_question.append(one.key)
-    sizes = [one.max_bytes for one in wanted.values()]
+        wanted[partition.key] = partition.fetch_from(usual_bytes)
+        if partition.problem is not None or not partition.has_answered:
+            in_question.append(partition.key)
+    sizes = [fetch.max_bytes for fetch in wanted.values()]
     is_small = min(sizes, default=usual_bytes) <= _SMALL_PARTITION_BYTES
     return FetchPlan(
         wanted,

@@ -224,7 +224,7 @@ class Fetcher:
                 failure = error_text(response.error) if response.error else None
             except KafkaUnavailable as error:
                 response, failure = None, str(error)
-            size = sum(len(one.data) for one in response.partitions) if response else 0
+            size = sum(len(fetched.data) for fetched in response.partitions) if response else 0
             not_before = self._pace.answered(node, trio.current_time(), has_records=size > 0)
             if response is not None and not session.receive(response.error, response.session):
                 lost_sessions += 1
@@ -271,7 +271,7 @@ class Fetcher:
         self.troubled.set()
 
     def _led_by(self, node: int) -> list[Partition]:
-        return [one for one in self.partitions.values() if one.leader == node]
+        return [partition for partition in self.partitions.values() if partition.leader == node]
 
     async def _take_response(
         self,
@@ -288,15 +288,15 @@ class Fetcher:
         if self.broker_states.fetches_by_name(node):
             for key in plan.wanted.keys() & self.partitions.keys():
                 self.partitions[key].see(now, now)
-        for one in response.partitions:
-            quiet.discard(one.key)
-            partition = self._current(node, one.key, session)
+        for fetched in response.partitions:
+            quiet.discard(fetched.key)
+            partition = self._current(node, fetched.key, session)
             if partition is not None:
                 planner.touch(partition)
                 self._apply_effect(
-                    partition, apply_fetched(partition, one, now, self._header_names)
+                    partition, apply_fetched(partition, fetched, now, self._header_names)
                 )
-                size += len(one.data)
+                size += len(fetched.data)
                 if size >= _LONG_BYTES:
                     await trio.lowlevel.checkpoint()
                     size = 0
@@ -310,13 +310,13 @@ class Fetcher:
 
         It may have been reassigned, have another leader, or be waiting for an offset lookup.
         """
-        partition, asked = self.partitions.get(key), session.requested.get(key)
+        partition, requested = self.partitions.get(key), session.requested.get(key)
         if (
             partition is None
-            or asked is None
+            or requested is None
             or partition.leader != node
             or partition.state is not PartitionState.READING
-            or partition.position != asked.offset
+            or partition.position != requested.offset
         ):
             return None
         return partition
@@ -346,30 +346,36 @@ class Fetcher:
         while True:
             changed = self.changed
             mine = [
-                one
-                for one in self.partitions.values()
-                if one.state is PartitionState.LOOKING_UP and one.leader == node
+                partition
+                for partition in self.partitions.values()
+                if partition.state is PartitionState.LOOKING_UP and partition.leader == node
             ]
             now, longest_unseen = trio.current_time(), self.broker_states.longest_unseen(node)
-            lost = [one for one in mine if not one.is_in_doubt(now, longest_unseen)]
+            lost = [
+                partition for partition in mine if not partition.is_in_doubt(now, longest_unseen)
+            ]
             if len(lost) < len(mine):
                 self.metadata_requested.set()
             if not lost:
                 await changed.wait()
                 continue
-            asked = {one.key: (one.leader_epoch, one.lookup) for one in lost}
+            requested = {
+                partition.key: (partition.leader_epoch, partition.lookup) for partition in lost
+            }
             outcomes = await look_up(self._brokers, node, lost)
             now = trio.current_time()
-            for one in lost:
+            for partition in lost:
                 # After another leader or reason, the result no longer applies.
                 is_current = (
-                    self.partitions.get(one.key) is one
-                    and one.state is PartitionState.LOOKING_UP
-                    and one.leader == node
-                    and asked[one.key] == (one.leader_epoch, one.lookup)
+                    self.partitions.get(partition.key) is partition
+                    and partition.state is PartitionState.LOOKING_UP
+                    and partition.leader == node
+                    and requested[partition.key] == (partition.leader_epoch, partition.lookup)
                 )
                 if is_current:
-                    self._apply_effect(one, apply_outcome(one, outcomes[one.key], now))
+                    self._apply_effect(
+                        partition, apply_outcome(partition, outcomes[partition.key], now)
+                    )
             self._notify()
 
     # ---- bookkeeping
@@ -391,7 +397,11 @@ class Fetcher:
             self._tail_gaps.forget(partition)
 
     def _leaders(self) -> set[int]:
-        return {one.leader for one in self.partitions.values() if one.leader is not None}
+        return {
+            partition.leader
+            for partition in self.partitions.values()
+            if partition.leader is not None
+        }
 
     def _update_topic_ids(self) -> None:
         """Update topic ids; keeps the last id of a topic that the metadata lacks now."""

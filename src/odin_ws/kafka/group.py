@@ -43,7 +43,7 @@ Positions = dict[TopicPartition, int]
 _FAILURES: Final = (KafkaError, OSError, *MALFORMED_RESPONSE_ERRORS)
 
 # Interval of calls to aiokafka, which raise the errors of the membership.
-_LOOK_SECONDS: Final = 1.0
+_ASSIGNMENT_CHECK_SECONDS: Final = 1.0
 
 # A clean leave is optional: a dead broker must not delay the exit of the process.
 _LEAVE_SECONDS: Final = 3
@@ -100,7 +100,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
     _assignments: int = 0
     _is_assigned: bool = False
     _assignment_changed: trio.Event = attrs.field(factory=trio.Event)
-    _told: bool = True
+    _is_reported: bool = True
     _committed: dict[TopicPartition, tuple[int, str | None]] = attrs.field(factory=dict)
     # Positions that could not be committed before a rebalance, and the topic's id.
     _uncommitted: dict[TopicPartition, tuple[int, str | None]] = attrs.field(factory=dict)
@@ -119,9 +119,11 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
             await self._is_placed.wait_value(bool)
         with trio.CancelScope() as self._turn:
             async with self._reading:
-                news = None if self._told else {key: self._positions[key] for key in self._ours}
+                news = (
+                    None if self._is_reported else {key: self._positions[key] for key in self._ours}
+                )
                 # Checked before the block: partitions placed during it are for the next block.
-                self._told = True
+                self._is_reported = True
                 yield news
 
     async def run(self) -> None:
@@ -162,7 +164,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
         if self._monitor.started_ms is not None:
             self._monitor.own_problem = None
             if not self._is_placed.value:
-                self._ours, self._told = frozenset(), False
+                self._ours, self._is_reported = frozenset(), False
                 self._is_placed.value = True
         await changed.wait()
 
@@ -180,7 +182,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
                 if self._is_placed.value:
                     backoff.reset()
                     await self.commit()
-                with trio.move_on_after(min(_LOOK_SECONDS, self._options.probe)):
+                with trio.move_on_after(min(_ASSIGNMENT_CHECK_SECONDS, self._options.probe)):
                     await self._monitor.layout_changed.wait()
         finally:
             # After the last read: the next owner starts at the committed offsets.
@@ -313,7 +315,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
                     self.epochs.pop(key, None)
             if found or not waiting:
                 self._ours |= found.keys()
-                self._told = False
+                self._is_reported = False
                 self._is_placed.value = True
                 self._monitor.own_problem = None
                 # Committed at once: without an offset the next owner would have to guess.
@@ -331,7 +333,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
         if not partitions:
             return {}, {}
         try:
-            stored, failed = await self._ask_group(partitions)
+            stored, failed = await self._fetch_committed_offsets(partitions)
         except KafkaUnavailable as failure:
             return {}, dict.fromkeys(partitions, str(failure))
         new = partitions - stored.keys() - failed.keys()
@@ -354,7 +356,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
                 reason = str(failure)
         raise KafkaUnavailable(reason)
 
-    async def _ask_group(
+    async def _fetch_committed_offsets(
         self, partitions: frozenset[TopicPartition]
     ) -> tuple[Positions, dict[TopicPartition, str]]:
         """Request committed offsets from the coordinator. Raises KafkaUnavailable."""
@@ -362,18 +364,20 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
         if coordinator.error:
             raise KafkaUnavailable(f"group coordinator: {error_text(coordinator.error)}")
         request = OffsetFetchRequest(self._group, partitions)
-        answer = await self._client.send(coordinator.node, request)
-        if answer.error:
+        response = await self._client.send(coordinator.node, request)
+        if response.error:
             # Different from no committed offset, which would start at the end.
-            raise KafkaUnavailable(f"committed offsets: {error_text(answer.error)}")
+            raise KafkaUnavailable(f"committed offsets: {error_text(response.error)}")
         found: Positions = {}
         failed: dict[TopicPartition, str] = {}
         for key in partitions:
-            one = answer.partitions.get(key)
-            if one is None or one.error:
-                failed[key] = error_text(one.error if one else 3)
-            elif one.offset >= 0 and self._is_same_log(key, mark := LogMark.parse(one.metadata)):
-                found[key] = one.offset
+            committed = response.partitions.get(key)
+            if committed is None or committed.error:
+                failed[key] = error_text(committed.error if committed else 3)
+            elif committed.offset >= 0 and self._is_same_log(
+                key, mark := LogMark.parse(committed.metadata)
+            ):
+                found[key] = committed.offset
                 self.epochs[key] = mark.epoch
         return found, failed
 

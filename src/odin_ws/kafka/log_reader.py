@@ -84,7 +84,7 @@ class KafkaLogReader:
     def _make_room(self) -> None:
         """End reads whose records are not taken, while others wait to read."""
         waiting = self._slots.statistics().tasks_waiting
-        for reading in sorted(self._current, key=lambda one: one.given_at):
+        for reading in sorted(self._current, key=lambda reading: reading.given_at):
             if waiting and reading.given_at < trio.current_time() - _UNTAKEN_SECONDS:
                 self._end(reading, _UNTAKEN)
                 waiting -= 1

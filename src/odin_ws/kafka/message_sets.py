@@ -52,10 +52,10 @@ def read_messages(key: TopicPartition, view: memoryview, offset: int) -> tuple[l
         )
         raise BatchDecodeError(reason, len(inside) + RECORD_COST * len(records)) from error
     if attributes & _LOG_APPEND_TIME:
-        for one in records:
-            one.timestamp = wrapper.timestamp
+        for record in records:
+            record.timestamp = wrapper.timestamp
     cost = len(inside) + RECORD_COST * len(records)
-    return [one for one in records if one.offset >= offset], cost
+    return [record for record in records if record.offset >= offset], cost
 
 
 def _read_wrapper(key: TopicPartition, view: memoryview) -> tuple[Record, int]:
@@ -88,11 +88,11 @@ def _place(wrapper: Record, records: list[Record], *, is_relative: bool) -> None
     """Set offsets, ascending to the wrapper's, which is the last; in magic 1 they are relative."""
     shift = wrapper.offset - records[-1].offset if is_relative else 0
     before = -1
-    for one in records:
-        one.offset += shift
-        if not before < one.offset <= wrapper.offset:
+    for record in records:
+        record.offset += shift
+        if not before < record.offset <= wrapper.offset:
             raise BatchDecodeError(InvalidBatch.MALFORMED_BATCH)
-        before = one.offset
+        before = record.offset
 
 
 def _read_message(key: TopicPartition, data: memoryview, at: int) -> tuple[Record, int, int]:

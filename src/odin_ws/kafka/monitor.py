@@ -158,7 +158,7 @@ class Monitor:
     def _has_trouble(self) -> bool:
         partitions = self._fetcher.partitions.values()
         return bool(self.without_start_offset or self._topic_problems) or any(
-            one.problem is not None for one in partitions
+            partition.problem is not None for partition in partitions
         )
 
     @property
@@ -178,7 +178,9 @@ class Monitor:
     def _has_young_problem(self) -> bool:
         """Whether the next response may end a topic's problem before it is shown."""
         now = trio.current_time()
-        return any(now - one.since < self._interval for one in self._topic_problems.values())
+        return any(
+            now - problem.since < self._interval for problem in self._topic_problems.values()
+        )
 
     # ---- the lag
 
@@ -215,11 +217,13 @@ class Monitor:
         now = trio.current_time()
         self._held = {
             key: self._held.get(key) or Problem(_HELD, now)
-            for key, one in self._fetcher.partitions.items()
-            if one.is_held
+            for key, partition in self._fetcher.partitions.items()
+            if partition.is_held
         }
         held = {
-            key: one for key, one in self._held.items() if now - one.since >= _TRANSACTION_SECONDS
+            key: problem
+            for key, problem in self._held.items()
+            if now - problem.since >= _TRANSACTION_SECONDS
         }
         self._source_status.held_partitions = len(held)
         known_problems = KnownProblems(
@@ -240,9 +244,9 @@ class Monitor:
             if now - since >= self._interval
         }
         return {
-            key: lasting[one.leader]
-            for key, one in fetcher.partitions.items()
-            if one.leader in lasting
+            key: lasting[partition.leader]
+            for key, partition in fetcher.partitions.items()
+            if partition.leader in lasting
         }
 
     def _publish(self, evaluation: Evaluation) -> None:
@@ -288,12 +292,12 @@ class Monitor:
 
     def _first_reason(self) -> str | None:
         """Return the problem at the start, before it has lasted."""
-        several = [
-            *(one.problem for one in self._fetcher.partitions.values()),
+        problems = [
+            *(partition.problem for partition in self._fetcher.partitions.values()),
             *self.without_start_offset.values(),
             *self._topic_problems.values(),
         ]
-        return next((one.reason for one in several if one is not None), None)
+        return next((problem.reason for problem in problems if problem is not None), None)
 
     def _fail(self, status: SourceState, reason: str) -> None:
         """Set the reason why nothing is read; logs each reason once until the feed is live."""

@@ -48,7 +48,11 @@ async def _look_up(
     brokers: Brokers, node: int, partitions: Sequence[Partition]
 ) -> dict[TopicPartition, OffsetReset | str | None]:
     # After a leader change the epoch is enough; otherwise the bounds are needed too.
-    keys = [one.key for one in partitions if one.is_out_of_range or one.lookup is not None]
+    keys = [
+        partition.key
+        for partition in partitions
+        if partition.is_out_of_range or partition.lookup is not None
+    ]
     firsts, ends = await _bounds(brokers, node, keys)
     epochs = {
         partition.key: partition.record_epoch
@@ -92,7 +96,9 @@ def resolve(
     `first`, `end`: the log's bounds, None if not requested. `epoch_end`: the end of the epoch of
     the last record read; without an epoch if that is unknown.
     """
-    error = next((one.error for one in (first, end, epoch_end) if one and one.error), 0)
+    error = next(
+        (response.error for response in (first, end, epoch_end) if response and response.error), 0
+    )
     if error:
         return error_text(error)
     first_offset = 0 if first is None else first.offset

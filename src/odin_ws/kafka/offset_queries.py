@@ -51,24 +51,24 @@ async def list_offsets(
         else:
             by_leader.setdefault(leader, {})[key] = at
     async with trio.open_nursery() as nursery:
-        for node, asked in by_leader.items():
-            request = ListOffsetsRequest(asked, committed)
-            nursery.start_soon(partial(_ask, brokers, node, request, result))
+        for node, node_times in by_leader.items():
+            request = ListOffsetsRequest(node_times, committed)
+            nursery.start_soon(partial(_query, brokers, node, request, result))
     return result
 
 
-async def _ask(brokers: Brokers, node: int, request: ListOffsetsRequest, result: Offsets) -> None:
+async def _query(brokers: Brokers, node: int, request: ListOffsetsRequest, result: Offsets) -> None:
     try:
-        answer = await brokers.send(node, request)
+        response = await brokers.send(node, request)
     except KafkaUnavailable as failure:
         result.failed.update(dict.fromkeys(request.times, str(failure)))
         return
     for key in request.times:
-        one = answer.get(key)
-        if one is None:
+        partition = response.get(key)
+        if partition is None:
             result.failed[key] = "missing in the leader's response"
-        elif one.error:
-            result.failed[key] = error_text(one.error, denied=_DENIED)
+        elif partition.error:
+            result.failed[key] = error_text(partition.error, denied=_DENIED)
         else:
-            result.found[key] = one.offset
-            result.epochs[key] = one.epoch
+            result.found[key] = partition.offset
+            result.epochs[key] = partition.epoch

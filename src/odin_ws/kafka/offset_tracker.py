@@ -78,7 +78,7 @@ class OffsetTracker:
     def pass_records(self, records: Iterable[Record]) -> None:
         """Advance past these records, which are in offset order."""
         # Plain tuples: creating a TopicPartition per record took 4% of reading.
-        last = {(one.topic, one.partition): one.offset for one in records}
+        last = {(record.topic, record.partition): record.offset for record in records}
         self.next |= {TopicPartition(*key): offset + 1 for key, offset in last.items()}
 
     def pass_offsets(self, passed: Mapping[TopicPartition, int]) -> None:

@@ -217,8 +217,8 @@ class Partition:
     def is_recreated(self) -> bool:
         """Whether the topic was recreated after the next record to take."""
         return self.lookup is GapReason.RECREATED or any(
-            isinstance(one, OffsetReset) and one.reason is GapReason.RECREATED
-            for one in self._buffer
+            isinstance(item, OffsetReset) and item.reason is GapReason.RECREATED
+            for item in self._buffer
         )
 
     @property

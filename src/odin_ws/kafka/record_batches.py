@@ -129,7 +129,7 @@ class _Reader:
         self._data = data
         self._view = memoryview(data + PADDING)
         self._offset = offset
-        self._aborted = deque(sorted(aborted, key=lambda one: one[1]))
+        self._aborted = deque(sorted(aborted, key=lambda transaction: transaction[1]))
         # Records of these producers are left out until their transaction marker.
         self._aborted_producers: set[int] = set()
         self._unusual = UNCOMMITTED if self._aborted else CONTROL

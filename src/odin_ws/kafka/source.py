@@ -128,7 +128,7 @@ class KafkaSource:
         offset_tracker = self._offset_tracker
         taken = await self._fetcher.take(allowed)
         self.status.paced = taken.cut_off and len(taken.records) == allowed
-        last = {(one.topic, one.partition): one.offset for one in taken.records}
+        last = {(record.topic, record.partition): record.offset for record in taken.records}
         passed = {
             key: offset
             for key, offset in taken.passed.items()
@@ -189,7 +189,11 @@ class KafkaSource:
         """
         present = self._layout.topic_ids
         self._fetcher.restart(
-            {key for key, one in topic_ids.items() if one not in {None, present.get(key.topic)}}
+            {
+                key
+                for key, topic_id in topic_ids.items()
+                if topic_id not in {None, present.get(key.topic)}
+            }
         )
 
     async def _leave_gone(self, channel: BatchChannel) -> None:
@@ -202,9 +206,9 @@ class KafkaSource:
 
     async def _assign(self, channel: BatchChannel, assignment: Assignment) -> None:
         # A topic's new id is sent with its first reset, not before.
-        told = {key.topic for key in assignment.gaps}
+        announced = {key.topic for key in assignment.gaps}
         partitions = self._fetcher.partitions.items()
-        early = {key.topic for key, one in partitions if one.is_recreated} - told
+        early = {key.topic for key, partition in partitions if partition.is_recreated} - announced
         ids = {name: its for name, its in self._layout.topic_ids.items() if name not in early}
         await channel.send(attrs.evolve(assignment, topic_ids=ids))
 
@@ -268,6 +272,6 @@ class KafkaSource:
 
     def _stuck(self) -> Iterable[TopicPartition]:
         long_ago = trio.current_time() - self._options.probe
-        for key, one in self._fetcher.partitions.items():
-            if one.problem is not None and one.problem.since <= long_ago:
+        for key, partition in self._fetcher.partitions.items():
+            if partition.problem is not None and partition.problem.since <= long_ago:
                 yield key

@@ -96,7 +96,7 @@ class SourceStatus:
         self.problems = problems
         if quiet:
             return
-        now = {one.topic: one for one in problems}
+        now = {problem.topic: problem for problem in problems}
         for topic in now.keys() - self._reported:
             log.warning("partitions unavailable", problem=str(now[topic]))
         for topic in self._reported - now.keys():

@@ -210,10 +210,10 @@ class SpanRead(AsyncIterator[Sequence[Record]]):
             return
         self._fetches_by_name |= any(request.topic_ids.values()) and not response.by_id
         self._see(keys)
-        for one in response.partitions:
-            place = self._left.get(one.key)
+        for fetched in response.partitions:
+            place = self._left.get(fetched.key)
             if place is not None:
-                self._take(one, place)
+                self._take(fetched, place)
                 await trio.lowlevel.checkpoint()
 
     async def _send(self, node: int, request: FetchRequest) -> FetchResponse:
@@ -223,27 +223,27 @@ class SpanRead(AsyncIterator[Sequence[Record]]):
             raise KafkaUnavailable(error_text(response.error))
         return response
 
-    def _take(self, one: FetchedPartition, place: _Place) -> None:
-        if one.error == _OUT_OF_RANGE and place.out_of_range_at == place.next:
-            raise _expired(one.key)
-        if one.error:
+    def _take(self, fetched: FetchedPartition, place: _Place) -> None:
+        if fetched.error == _OUT_OF_RANGE and place.out_of_range_at == place.next:
+            raise _expired(fetched.key)
+        if fetched.error:
             # Brokers also send this error for a moment after a leader change: only the second
             # time counts.
-            place.out_of_range_at = place.next if one.error == _OUT_OF_RANGE else None
-            self._trouble[one.key] = error_text(one.error)
-            if one.error in _LEADER_MOVED or self._fetches_by_name:
+            place.out_of_range_at = place.next if fetched.error == _OUT_OF_RANGE else None
+            self._trouble[fetched.key] = error_text(fetched.error)
+            if fetched.error in _LEADER_MOVED or self._fetches_by_name:
                 self._metadata = None
             return
-        if not one.data:
-            if place.stable_end is None and one.last_stable > place.next:
-                place.stable_end = one.last_stable
+        if not fetched.data:
+            if place.stable_end is None and fetched.last_stable > place.next:
+                place.stable_end = fetched.last_stable
             return
         skip = place.corrupt_at == place.next
         found = read_batches(
-            one.key,
-            one.data,
+            fetched.key,
+            fetched.data,
             place.next,
-            one.aborted,
+            fetched.aborted,
             skip_corrupt=skip,
             header_names=self._header_names,
         )
@@ -254,7 +254,7 @@ class SpanRead(AsyncIterator[Sequence[Record]]):
                 place.max_bytes = min(2 * place.max_bytes, _LARGEST_PARTITION_BYTES)
             return
         self._progress_at = trio.current_time()
-        self._move(one.key, place, found.next_offset)
+        self._move(fetched.key, place, found.next_offset)
         records = [record for record in found.records if record.offset <= place.last]
         for begin in range(0, len(records), _BATCH_RECORDS):
             self._batches.append(records[begin : begin + _BATCH_RECORDS])

@@ -107,7 +107,7 @@ class StartOffsetFinder:
         return attrs.evolve(found, topic_ids=ids)
 
     async def _at_first(self, partitions: Collection[TopicPartition]) -> StartOffsets:
-        ends = await self._ask(dict.fromkeys(partitions, LATEST))
+        ends = await self._list_offsets(dict.fromkeys(partitions, LATEST))
         starts = await self._history_starts(ends.found)
         epochs = _at_end(starts, ends)
         return StartOffsets(starts, ends.found, ends.failed, is_first=True, epochs=epochs)
@@ -121,8 +121,8 @@ class StartOffsetFinder:
             for key in partitions
         }
         # The end first: records published between the two queries come after it.
-        ends = await self._ask(dict.fromkeys(partitions, LATEST))
-        young = await self._ask({key: times[key] for key in ends.found})
+        ends = await self._list_offsets(dict.fromkeys(partitions, LATEST))
+        young = await self._list_offsets({key: times[key] for key in ends.found})
         starts = {key: at if at >= 0 else ends.found[key] for key, at in young.found.items()}
         failed = ends.failed | young.failed
         return StartOffsets(starts, starts, failed, epochs=_at_end(starts, ends))
@@ -134,8 +134,8 @@ class StartOffsetFinder:
         seconds, maximum = self._options.history_seconds, self._options.history_records
         if not seconds or not maximum or not ends:
             return ends
-        firsts = await self._ask(dict.fromkeys(ends, EARLIEST))
-        since = await self._ask(dict.fromkeys(ends, int((time.time() - seconds) * 1000)))
+        firsts = await self._list_offsets(dict.fromkeys(ends, EARLIEST))
+        since = await self._list_offsets(dict.fromkeys(ends, int((time.time() - seconds) * 1000)))
         bounds = {
             key: Bounds(firsts.found[key], end)
             for key, end in ends.items()
@@ -145,7 +145,7 @@ class StartOffsetFinder:
         # A partition whose history query fails starts without history.
         return dict(ends) | history_starts(bounds, young, maximum)
 
-    async def _ask(self, times: Mapping[TopicPartition, int]) -> Offsets:
+    async def _list_offsets(self, times: Mapping[TopicPartition, int]) -> Offsets:
         # The end of committed records: those of an open transaction come when it ends.
         return await list_offsets(self._client, times, self._monitor.leaders, committed=True)
 

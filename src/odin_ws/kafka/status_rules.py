@@ -62,31 +62,35 @@ def evaluate(
     Kafka.
     """
     without_start_offset, held = known_problems.without_start_offset, known_problems.held
-    several = list(partitions)
+    assigned = list(partitions)
     topics = {
-        name: one for name, one in known_problems.topics.items() if now - one.since >= patience
+        name: problem
+        for name, problem in known_problems.topics.items()
+        if now - problem.since >= patience
     }
-    troubled = {one.key: one.problem for one in several if one.problem is not None} | dict(
-        without_start_offset
-    )
+    troubled = {
+        partition.key: partition.problem for partition in assigned if partition.problem is not None
+    } | dict(without_start_offset)
     lasting = {
-        key: one
-        for key, one in troubled.items()
+        key: problem
+        for key, problem in troubled.items()
         if key in known_problems.shown
-        or now - max(one.since, known_problems.up_since) >= max(patience, _LEAST_PATIENCE)
+        or now - max(problem.since, known_problems.up_since) >= max(patience, _LEAST_PATIENCE)
     }
-    down = [one for one in troubled.values() if now - one.since >= patience]
-    total = len(several) + len(without_start_offset)
-    reasons = Counter(one.reason for one in (*down, *topics.values()))
+    down = [problem for problem in troubled.values() if now - problem.since >= patience]
+    total = len(assigned) + len(without_start_offset)
+    reasons = Counter(problem.reason for problem in (*down, *topics.values()))
     is_down = len(down) == total and bool(reasons)
     problems = _grouped(lasting | {key: held[key] for key in held.keys() - lasting.keys()})
-    problems += [SourceProblem(topic, (), one.reason, one.since) for topic, one in topics.items()]
+    problems += [
+        SourceProblem(topic, (), problem.reason, problem.since) for topic, problem in topics.items()
+    ]
     return Evaluation(
-        tuple(sorted(problems, key=lambda one: (one.topic, one.partitions))),
+        tuple(sorted(problems, key=lambda problem: (problem.topic, problem.partitions))),
         frozenset(lasting),
         frozenset(key.topic for key in lasting),
         reasons.most_common(1)[0][0] if is_down else None,
-        all(one.has_answered or one.key in lasting for one in several)
+        all(partition.has_answered or partition.key in lasting for partition in assigned)
         and without_start_offset.keys() <= lasting.keys()
         and known_problems.topics.keys() <= topics.keys(),
     )
@@ -100,9 +104,9 @@ def _grouped(problems: Mapping[TopicPartition, Problem]) -> list[SourceProblem]:
     return [
         SourceProblem(
             topic,
-            tuple(sorted(number for number, _since in several)),
+            tuple(sorted(number for number, _since in members)),
             reason,
-            min(since for _number, since in several),
+            min(since for _number, since in members),
         )
-        for (topic, reason), several in groups.items()
+        for (topic, reason), members in groups.items()
     ]

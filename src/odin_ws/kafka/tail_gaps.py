@@ -27,8 +27,8 @@ from odin_ws.records import TopicPartition
 __all__ = ["TailGaps", "is_tail_gap"]
 
 # Delay of the first check. Usually the records follow at once: one response had no room for all.
-_FIRST_LOOK_SECONDS: Final = 0.5
-_LAST_LOOK_SECONDS: Final = 5.0
+_FIRST_CHECK_SECONDS: Final = 0.5
+_LAST_CHECK_SECONDS: Final = 5.0
 
 # KIP-227: a fetch without a session.
 _NO_SESSION: Final = 0
@@ -58,7 +58,8 @@ async def is_tail_gap(
     response = await brokers.send(node, request)
     # A quota leaves out the partition.
     return not response.error and any(
-        one.key == key and not one.error and not one.data for one in response.partitions
+        fetched.key == key and not fetched.error and not fetched.data
+        for fetched in response.partitions
     )
 
 
@@ -93,7 +94,7 @@ class TailGaps:
 
     async def run(self) -> None:
         """Look for gaps until cancelled."""
-        backoff = Backoff(_FIRST_LOOK_SECONDS, _LAST_LOOK_SECONDS)
+        backoff = Backoff(_FIRST_CHECK_SECONDS, _LAST_CHECK_SECONDS)
         while True:
             if not self._suspected:
                 self._news = trio.Event()
@@ -113,7 +114,7 @@ class TailGaps:
         key, leader, position = partition.key, partition.leader, partition.position
         if leader is None:
             return False
-        asked = leader, partition.leader_epoch
+        sent_to = leader, partition.leader_epoch
         try:
             found = await is_tail_gap(
                 self._brokers, leader, key, position, self._topic_id(key.topic)
@@ -121,7 +122,7 @@ class TailGaps:
         except KafkaUnavailable:
             return False
         # Another leader may have a shorter log; a partition that was revoked is no longer ours.
-        is_current = asked == (partition.leader, partition.leader_epoch)
+        is_current = sent_to == (partition.leader, partition.leader_epoch)
         return found and is_current and partition in self._suspected and _is_at(partition, position)
 
 

@@ -59,7 +59,11 @@ class Layout:
     @property
     def topic_ids(self) -> dict[str, str]:
         """Return the ids of topics that have one."""
-        return {name: one.topic_id for name, one in self._known.items() if one.topic_id is not None}
+        return {
+            name: topic.topic_id
+            for name, topic in self._known.items()
+            if topic.topic_id is not None
+        }
 
     @property
     def suspended(self) -> frozenset[str]:

@@ -114,7 +114,7 @@ class ReadScheduler:
         self._replays = _Queue(_REPLAY_WEIGHT)
         self._work = _Queue(_WORK_WEIGHT)
         self._queues = (self._reads, self._replays, self._work)
-        self._asked = trio.Event()
+        self._requested = trio.Event()
 
     @property
     def waiting(self) -> int:
@@ -136,24 +136,24 @@ class ReadScheduler:
         if self._left:
             self._left -= 1
         else:
-            self._asked.set()
+            self._requested.set()
             await self._reads.lot.park()
 
     async def wait_for_chunk(self) -> None:
         """Wait until the caller's replay may send its next chunk. Always a checkpoint."""
-        self._asked.set()
+        self._requested.set()
         await self._replays.lot.park()
 
     async def wait_for_work_slice(self) -> None:
         """Wait until the caller's work may use another time slice. Always a checkpoint."""
-        self._asked.set()
+        self._requested.set()
         await self._work.lot.park()
 
     async def run(self) -> None:
         """Grant turns until cancelled."""
         reads, replays, work = self._queues
         while True:
-            await self._asked.wait()
+            await self._requested.wait()
             slices = 0
             while any(queue.lot for queue in self._queues):
                 begun, busy, replayed = trio.current_time(), self._busy(), self._replayed()
@@ -168,7 +168,7 @@ class ReadScheduler:
                 reads.charge(max(0.0, rest))
                 slices = self._give(max(_LEAST_SECONDS, _BESIDE_HUB * hub))
             self._left = min(_MOST, max(1, int(_LEAST_SECONDS / reads.cost)))
-            self._asked = trio.Event()
+            self._requested = trio.Event()
 
     def _give(self, allowed: float) -> int:
         """Grant the turns of one pass, for which clients have `allowed` seconds.

@@ -183,8 +183,8 @@ class Certificate:
         try:
             chain = x509.load_pem_x509_certificates(self._chain.read_bytes())
             return Validity(
-                max(one.not_valid_before_utc.timestamp() for one in chain),
-                min(one.not_valid_after_utc.timestamp() for one in chain),
+                max(certificate.not_valid_before_utc.timestamp() for certificate in chain),
+                min(certificate.not_valid_after_utc.timestamp() for certificate in chain),
             )
         except (OSError, ValueError) as error:
             # OpenSSL accepts forms of PEM that cryptography does not; the certificate is usable.

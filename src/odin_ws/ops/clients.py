@@ -86,7 +86,7 @@ class ClientsPages:
 
     async def _build(self, size: int) -> _Listed:
         report = await self._report(size)
-        clients = [orjson.dumps(one) for one in report["clients"]]
+        clients = [orjson.dumps(client) for client in report["clients"]]
         return _Listed(orjson.dumps(report["totals"]), clients)
 
 
@@ -96,20 +96,20 @@ async def clients_report(service: Service, limit: int) -> dict[str, Any]:
     totals = Counter(dict.fromkeys(_TOTALS, 0))
     ranked: list[tuple[tuple[int, float], Connection]] = []
     for part in _slices(connections):
-        for one in part:
-            backlog = one.send_queue.backlog
+        for connection in part:
+            backlog = connection.send_queue.backlog
             totals["connections"] += 1
             totals["backlogged"] += backlog > 0
             totals["backlog_bytes"] += backlog
-            totals["replaying"] += one.replaying
-            totals["latest"] += one.subscriber.conflation is not None
-            ranked.append(((backlog, -one.opened_at), one))
+            totals["replaying"] += connection.replaying
+            totals["latest"] += connection.subscriber.conflation is not None
+            ranked.append(((backlog, -connection.opened_at), connection))
         await trio.lowlevel.checkpoint()
-    maximum = [one for _, one in heapq.nlargest(limit, ranked, key=itemgetter(0))]
+    maximum = [connection for _, connection in heapq.nlargest(limit, ranked, key=itemgetter(0))]
     now = trio.current_time()
     clients = []
     for part in _slices(maximum):
-        clients += [_client(one, now) for one in part]
+        clients += [_client(connection, now) for connection in part]
         await trio.lowlevel.checkpoint()
     return {"totals": dict(totals), "clients": clients}
 

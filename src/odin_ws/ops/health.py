@@ -133,12 +133,12 @@ def _problems(service: Service) -> list[dict[str, Any]]:
     now = trio.current_time()
     return [
         {
-            "topic": one.topic,
-            "partitions": list(one.partitions),
-            "reason": one.reason,
-            "seconds": round(now - one.since, 1),
+            "topic": problem.topic,
+            "partitions": list(problem.partitions),
+            "reason": problem.reason,
+            "seconds": round(now - problem.since, 1),
         }
-        for one in service.source_status.problems
+        for problem in service.source_status.problems
     ]
 
 

@@ -103,12 +103,18 @@ class _ServiceCollector(Collector):
         yield gauge(
             "ws_sse_connections_active",
             "Of these, streams of Server-Sent Events",
-            sum(one.subscriber.form.event_ids is not None for one in server.connections),
+            sum(
+                connection.subscriber.form.event_ids is not None
+                for connection in server.connections
+            ),
         )
         yield gauge(
             "ws_deflate_connections_active",
             "Of these, connections with permessage-deflate",
-            sum(one.subscriber.form.window_bits != NO_WINDOW for one in server.connections),
+            sum(
+                connection.subscriber.form.window_bits != NO_WINDOW
+                for connection in server.connections
+            ),
         )
         yield gauge(
             "ws_connections_pending",

@@ -50,7 +50,7 @@ def read_probe(accepted: socket.socket) -> tuple[Probe, bool] | None:
         return None
     method, _, rest = line.partition(b" ")
     target = rest.partition(b" ")[0].partition(b"?")[0]
-    if method not in {b"GET", b"HEAD"} or target not in {one.value for one in Probe}:
+    if method not in {b"GET", b"HEAD"} or target not in {probe.value for probe in Probe}:
         return Probe.OTHER, False
     return Probe(target), method == b"HEAD"
 

@@ -55,8 +55,8 @@ async def revoke(service: Service, request: Request) -> Response:
         return _reject(HTTPStatus.INSUFFICIENT_STORAGE, text)
     lifted = order.until <= time.time()
     closed = 0 if lifted else service.server.connections.revoke(order.revocation)
-    log.info("revoked", closed=closed, **_told(order))
-    return JSONResponse({**_told(order), "closed": closed})
+    log.info("revoked", closed=closed, **_as_fields(order))
+    return JSONResponse({**_as_fields(order), "closed": closed})
 
 
 def revocation_disabled() -> Response:
@@ -64,7 +64,7 @@ def revocation_disabled() -> Response:
     return _reject(HTTPStatus.FORBIDDEN, "WS_OPS_TOKEN is not set: revocation is disabled")
 
 
-def _told(order: _Order) -> dict[str, Any]:
+def _as_fields(order: _Order) -> dict[str, Any]:
     names = attrs.asdict(order.revocation, filter=lambda _, value: value is not None)
     return {**names, "until": order.until}
 

@@ -32,7 +32,7 @@ __all__ = ["OpsLimits", "OpsServer", "serve_ops"]
 log = structlog.get_logger("odin_ws.ops")
 
 # Seconds for requests in flight when the service ends.
-_FAREWELL_SECONDS: Final = 1.0
+_STOP_SECONDS: Final = 1.0
 
 # Connections accepted per pass of the event loop: a pass of a busy loop takes milliseconds.
 _AT_ONCE: Final = 32
@@ -360,4 +360,4 @@ async def serve_ops(
             yield
             accepting.cancel_scope.cancel()
         server.end_streams()
-        connections.cancel_scope.deadline = trio.current_time() + _FAREWELL_SECONDS
+        connections.cancel_scope.deadline = trio.current_time() + _STOP_SECONDS

@@ -121,8 +121,10 @@ class StreamCollector(Collector):
             "ws_kafka_partitions_not_read", "Partitions with a problem, by topic", labels=["topic"]
         )
         for topic in self._service.hub.stream.topics:
-            several = (one for one in source_status.problems if one.topic == topic)
-            troubled.add_metric([topic], sum(max(1, len(one.partitions)) for one in several))
+            topic_problems = (
+                problem for problem in source_status.problems if problem.topic == topic
+            )
+            troubled.add_metric([topic], sum(max(1, len(one.partitions)) for one in topic_problems))
         yield troubled
         lag = GaugeMetricFamily(
             "ws_kafka_lag_records", "Records not read yet, at the last probe", labels=["topic"]

@@ -225,8 +225,8 @@ def _ack(
     # The original's acks lack this field: its clients get it only if it has content.
     if accepted.rejected or dialect is not Dialect.V0:
         fields["rejected"] = [
-            {"name": one.name, "code": one.code, "message": one.message}
-            for one in accepted.rejected
+            {"name": item.name, "code": item.code, "message": item.message}
+            for item in accepted.rejected
         ]
     fields["count"] = accepted.count
     for field in ("positions", "partitions", "categories", "ids"):

@@ -58,11 +58,12 @@ class Selection:
     def without(self, patterns: Collection[str]) -> Selection:
         """Return a copy without some patterns, and without names that have no others."""
         left = {
-            name: tuple(one for one in several if one not in patterns)
-            for name, several in self.wanted.items()
+            name: tuple(one for one in name_patterns if one not in patterns)
+            for name, name_patterns in self.wanted.items()
         }
         return Selection(
-            {name: several for name, several in left.items() if several}, self.rejected
+            {name: name_patterns for name, name_patterns in left.items() if name_patterns},
+            self.rejected,
         )
 
 
@@ -130,7 +131,7 @@ class _Reader:
             self.wanted[name] = self.wanted.get(name, ()) + patterns
 
     def _too_many(self, patterns: Sequence[str]) -> bool:
-        new = {one for one in patterns if one not in self._patterns}
+        new = {pattern for pattern in patterns if pattern not in self._patterns}
         return len(self._patterns) + len(new) > self._maximum
 
     def _reject(self, name: str, code: ErrorCode, message: str) -> None:

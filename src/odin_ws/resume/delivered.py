@@ -32,7 +32,9 @@ class Delivered:
         self._live = dict(subscriber.live_from)
         self._until: dict[str, LiveFrom] = {}
         options = subscriber.options or {}
-        self._filters = {name: one.where for name, one in options.items() if one.where is not None}
+        self._filters = {
+            name: option.where for name, option in options.items() if option.where is not None
+        }
 
     def __bool__(self) -> bool:
         return bool(self._live)

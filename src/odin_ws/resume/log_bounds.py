@@ -23,7 +23,7 @@ __all__ = ["SharedLogReader"]
 
 
 @attrs.define(eq=False)
-class _Question:
+class _Lookup:
     """A request for the bounds of partitions, shared by the replays that wait for the answer."""
 
     partitions: set[TopicPartition] = attrs.field(factory=set)
@@ -45,9 +45,9 @@ class SharedLogReader:
     def __init__(self, log_reader: LogReader) -> None:
         self._log_reader = log_reader
         # By topics the next request.
-        self._next: dict[frozenset[str], _Question] = {}
-        self._asking: set[frozenset[str]] = set()
-        self._asked, self._topics = trio.open_memory_channel[frozenset[str]](math.inf)
+        self._next: dict[frozenset[str], _Lookup] = {}
+        self._in_flight: set[frozenset[str]] = set()
+        self._requests, self._topics = trio.open_memory_channel[frozenset[str]](math.inf)
 
     async def run(self) -> None:
         """See LogReader."""
@@ -63,10 +63,10 @@ class SharedLogReader:
         topics = frozenset(key.topic for key in partitions)
         question = self._next.get(topics)
         if question is None:
-            question = self._next[topics] = _Question()
-            if topics not in self._asking:
-                self._asking.add(topics)
-                self._asked.send_nowait(topics)
+            question = self._next[topics] = _Lookup()
+            if topics not in self._in_flight:
+                self._in_flight.add(topics)
+                self._requests.send_nowait(topics)
         question.partitions.update(partitions)
         question.topic_ids.update(topic_ids)
         await question.done.wait()
@@ -87,7 +87,7 @@ class SharedLogReader:
             except LogUnavailable as error:
                 question.failure = error
             question.done.set()
-        self._asking.remove(topics)
+        self._in_flight.remove(topics)
 
     async def positions_at(
         self, topics: Collection[str], timestamp: int, topic_ids: Mapping[str, str] = NO_IDS

@@ -163,7 +163,7 @@ class Replay:
             self._catch_up()
             await self._finder.wait_until_reached()
             if self._is_answered:
-                await self._tell_losses()
+                await self._send_losses()
             if self._finder.is_outdated:
                 continue
             if self._finder.missing_from_history():
@@ -199,7 +199,7 @@ class Replay:
             self._first = {**self._first, **{key: positions[key] for key in moved}}
         self._sender.end.cut(moved)
 
-    async def _tell_losses(self) -> None:
+    async def _send_losses(self) -> None:
         """Report losses before any later message: a client that disconnects must know of them."""
         if self._finder.lost_spans.spans:
             await self._send_held()

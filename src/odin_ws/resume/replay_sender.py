@@ -87,11 +87,11 @@ class ReplaySender:
     def _send(self, messages: Sequence[ChannelMessage]) -> None:
         # Pending live messages come first: newer messages do not overtake them.
         self._hub.flush(self._subscriber)
-        for is_replayed, several in groupby(messages, self.end.includes):
+        for is_replayed, run in groupby(messages, self.end.includes):
             if is_replayed:
-                self._replay(list(several))
+                self._replay(list(run))
             else:
-                self._hub.send(self._subscriber, list(several))
+                self._hub.send(self._subscriber, list(run))
 
     def _replay(self, messages: Sequence[ChannelMessage]) -> None:
         self.count += len(messages)

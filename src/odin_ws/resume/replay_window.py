@@ -135,7 +135,7 @@ class ReplayWindow:
                 with trio.move_on_after(_CALM_SECONDS if self._shares else math.inf):
                     await self._wanted.wait()
             await self._update_oldest()
-            for client in [one for one in self._full if self._has_share(one)]:
+            for client in [client for client in self._full if self._has_share(client)]:
                 self._full.pop(client).set()
             for client in list(islice(self._queue, _RELEASED)):
                 if self.used >= self.limit:

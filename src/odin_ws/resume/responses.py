@@ -147,7 +147,11 @@ class ReplayResponses:
         # Some may have been unsubscribed during the request to the log.
         patterns = self.subscriber.patterns.union(self.start_position.resume_cursor.patterns)
         return Accepted(
-            [name for name, several in self.names.items() if not patterns.isdisjoint(several)],
+            [
+                name
+                for name, name_patterns in self.names.items()
+                if not patterns.isdisjoint(name_patterns)
+            ],
             self.rejected,
             len(patterns),
             positions,

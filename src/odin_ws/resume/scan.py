@@ -354,7 +354,7 @@ class Scan:
                 waited = trio.current_time() - begun
                 self._held_up += waited
                 # A client that is not busy waits for a turn of the event loop: it is not slow.
-                for cursor in [one for one in self._full if one.busy]:
+                for cursor in [full for full in self._full if full.busy]:
                     cursor.held_up += waited
                     if cursor.held_up > _HOLD_UP_SECONDS or self._held_up > _HOLD_UPS_SECONDS:
                         self._stats.detached += 1

@@ -95,7 +95,9 @@ class ScanPool:
         if cursor.group is not None:
             del cursor.group.cursors[cursor]
             self.stats.waiting -= 1
-            self._groups = {topics: one for topics, one in self._groups.items() if one.cursors}
+            self._groups = {
+                topics: group for topics, group in self._groups.items() if group.cursors
+            }
 
     def progressed_at(self, cursor: ScanCursor) -> float:
         """Return the time of the last progress for a client.
@@ -164,7 +166,7 @@ class ScanPool:
                 if is_free or self._young(group) is not None
             ]
             if able:
-                topics = min(able, key=lambda one: self._due(self._groups[one]))
+                topics = min(able, key=lambda waiting: self._due(self._groups[waiting]))
                 due = self._due(self._groups[topics])
                 if due <= trio.current_time():
                     return self._groups.pop(topics)

@@ -349,10 +349,10 @@ class StartPositionFinder:
             if (live := position(key)) is not None and offset > live
         }
 
-    async def _retry(self, ask: Callable[[], Awaitable[T]]) -> T:
+    async def _retry(self, request: Callable[[], Awaitable[T]]) -> T:
         while True:
             try:
-                return await ask()
+                return await request()
             except LogUnavailable:
                 await pause()
 

@@ -31,7 +31,7 @@ def start_position_of(
     topics = hub.stream.catalogue.topics_of(patterns)
     positions = {key: at for key, at in command.positions.items() if key.topic in topics}
     resume_cursor = ResumeCursor.sharing(patterns, positions)
-    ids = {topic: one for topic, one in command.ids.items() if topic in topics}
+    ids = {topic: topic_id for topic, topic_id in command.ids.items() if topic in topics}
     return StartPosition(
         resume_cursor,
         snapshot=command.snapshot,

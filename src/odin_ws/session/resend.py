@@ -32,8 +32,8 @@ async def resend(
     for begin in range(0, len(wanted), _MESSAGES):
         await client.drained()
         await time_slice.yield_control()
-        several = wanted[begin : begin + _MESSAGES]
-        hub.resend(subscriber, several, first + begin)
+        batch = wanted[begin : begin + _MESSAGES]
+        hub.resend(subscriber, batch, first + begin)
     responder.charge(len(wanted))
     if command.first < oldest:
         missing = command.first, min(oldest - 1, last)

@@ -119,7 +119,7 @@ class _Answers:
 
     def count_rejected_names(self, names: Iterable[RejectedName]) -> None:
         """Count rejected names; the response has the reasons."""
-        self._stats.rejected_names.update(one.code for one in names)
+        self._stats.rejected_names.update(name.code for name in names)
 
     def charge(self, messages: int) -> None:
         """Charge the messages of a command; the debt is limited to `burst / rate` seconds."""

@@ -182,7 +182,7 @@ class SubscriptionAdmission:
         if where is None:
             return SubscriptionOptions.of(command.max_rate)
         own = (self._client.subscriber.options or {}).values()
-        filters = {one.where for one in own if one.where is not None} | {where}
+        filters = {option.where for option in own if option.where is not None} | {where}
         if len(filters) > self._limits.filters:
             raise CommandError(
                 ErrorCode.TOO_MANY_FILTERS,
@@ -208,7 +208,7 @@ class SubscriptionAdmission:
 
     def _memory_of(self, patterns: Collection[str]) -> int:
         own = self._client.subscriber.patterns
-        new = [one for one in patterns if one not in own]
+        new = [pattern for pattern in patterns if pattern not in own]
         return _memory_of_patterns(new, self._hub.index)
 
 
@@ -233,10 +233,11 @@ def _memory_of_patterns(patterns: Collection[str], index: SubscriptionIndex) -> 
     A pattern with a subscriber shares its text.
     """
     return sum(
-        _PATTERN_BYTES if one in index else _NEW_PATTERN_BYTES + len(one) for one in patterns
+        _PATTERN_BYTES if pattern in index else _NEW_PATTERN_BYTES + len(pattern)
+        for pattern in patterns
     )
 
 
 def _size_of_patterns(patterns: Collection[str]) -> int:
     """Return their length in UTF-8."""
-    return sum(len(one) if one.isascii() else len(one.encode()) for one in patterns)
+    return sum(len(pattern) if pattern.isascii() else len(pattern.encode()) for pattern in patterns)

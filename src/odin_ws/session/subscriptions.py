@@ -133,7 +133,7 @@ class Subscriptions:
         """End names; returns those that had subscriptions, and the rejections."""
         gone: list[str] = []
         rejected = list(selection.rejected)
-        several: list[str] = []
+        batch: list[str] = []
         ended: set[str] = set()
         for count, (name, wanted) in enumerate(selection.wanted.items(), 1):
             # Patterns that an earlier name has ended are no longer subscribed.
@@ -143,10 +143,10 @@ class Subscriptions:
             else:
                 rejected.append(RejectedName(name, ErrorCode.NOT_SUBSCRIBED, "not subscribed"))
             ended.update(patterns)
-            several += patterns
-            if len(several) >= _END_PATTERNS or count == len(selection.wanted):
-                self._stop(several)
-                several = []
+            batch += patterns
+            if len(batch) >= _END_PATTERNS or count == len(selection.wanted):
+                self._stop(batch)
+                batch = []
                 yield
         return gone, rejected
 

@@ -240,7 +240,7 @@ _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://(\*\.)?(\[[0-9a-f:.]+\]|[a-z0-
 
 def _header_names(text: str) -> tuple[str, ...]:
     """Parse names of record headers, which are case-sensitive. Raises ValueError."""
-    names = tuple(dict.fromkeys(name for one in text.split(",") if (name := one.strip())))
+    names = tuple(dict.fromkeys(name for item in text.split(",") if (name := item.strip())))
     if len(names) > _MAX_HEADER_NAMES:
         raise ValueError
     return names

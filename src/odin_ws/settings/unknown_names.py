@@ -206,8 +206,8 @@ def _near(name: str, known: Collection[str]) -> str | None:
     """Return the setting that `name` is a near miss of, or None."""
     # A misspelt prefix is a near miss too, except for names such as LOGLEVEL that other programs
     # use as well.
-    ours = [one for one in sorted(known) if name.startswith("LOG_") or is_ours(one)]
-    if slipped := [one for one in ours if is_ours(name) and _is_one_slip(name, one)]:
+    ours = [setting for setting in sorted(known) if name.startswith("LOG_") or is_ours(setting)]
+    if slipped := [setting for setting in ours if is_ours(name) and _is_one_slip(name, setting)]:
         return slipped[0]
     near = difflib.get_close_matches(name, ours, n=1, cutoff=_NEAR)
     return near[0] if near else None
@@ -216,7 +216,11 @@ def _near(name: str, known: Collection[str]) -> str | None:
 def _is_one_slip(name: str, meant: str) -> bool:
     """Return whether one letter is extra, missing or wrong, or two neighbours are swapped."""
     same = next(
-        (at for at, (one, other) in enumerate(zip(name, meant, strict=False)) if one != other),
+        (
+            at
+            for at, (letter, other) in enumerate(zip(name, meant, strict=False))
+            if letter != other
+        ),
         min(len(name), len(meant)),
     )
     left, right = name[same:], meant[same:]
@@ -231,10 +235,18 @@ def _is_one_slip(name: str, meant: str) -> bool:
 def _about(name: str, words: set[str], known: Collection[str]) -> str:
     """Return which setting `name` is likely to mean, or the settings to choose from."""
     words |= {other for word in words for other in _SYNONYMS.get(word, ())}
-    prefix = next(one for one in _PREFIXES if name.startswith(one))
-    secure = [one for one in sorted(known) if one.startswith(prefix) and _SECURITY.search(one)]
-    related = [one for one in secure if any(word in one for word in words)] or secure
+    prefix = next(prefix for prefix in _PREFIXES if name.startswith(prefix))
+    secure = [
+        setting
+        for setting in sorted(known)
+        if setting.startswith(prefix) and _SECURITY.search(setting)
+    ]
+    related = [setting for setting in secure if any(word in setting for word in words)] or secure
     # `_FILE` names would only double the choice.
-    related = [one for one in related if one.partition("_FILE")[0] not in {*related} - {one}]
+    related = [
+        setting
+        for setting in related
+        if setting.partition("_FILE")[0] not in {*related} - {setting}
+    ]
     choice = difflib.get_close_matches(name, related, n=1, cutoff=_LIKE) or related
     return f"did you mean {choice[0]}?" if len(choice) == 1 else f"one of {', '.join(choice)}?"

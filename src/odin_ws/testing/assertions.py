@@ -96,11 +96,11 @@ def assert_positions(positions: Mapping[str, Mapping[Any, int]], records: Iterab
         expected[key] = max(record.offset, expected.get(key, -1))
     problems = []
     for key, offset in sorted(expected.items()):
-        partitions = {int(one): at for one, at in positions.get(key.topic, {}).items()}
+        partitions = {int(number): at for number, at in positions.get(key.topic, {}).items()}
         at = partitions.get(key.partition)
         if at != offset:
-            said = "is missing" if at is None else f"is {at}"
-            problems.append(f"  {key.topic} partition {key.partition} {said}, expected {offset}")
+            actual = "is missing" if at is None else f"is {at}"
+            problems.append(f"  {key.topic} partition {key.partition} {actual}, expected {offset}")
     if problems:
         raise AssertionError("\n".join(["positions differ", *problems]))
 
@@ -110,7 +110,7 @@ def _differences(received: Sequence[int], expected: Sequence[int]) -> list[str]:
     found = [
         ("missing", sorted(set(expected) - counts.keys())),
         ("not expected", sorted(counts.keys() - set(expected))),
-        ("received twice", sorted(one for one, count in counts.items() if count > 1)),
+        ("received twice", sorted(offset for offset, count in counts.items() if count > 1)),
     ]
     texts = [f"{what}: {_spans(offsets)}" for what, offsets in found if offsets]
     texts += [

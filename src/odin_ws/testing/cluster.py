@@ -205,7 +205,11 @@ def _properties(
     number, port, controller = node.number, node.port, controllers[node.number]
     accounts = "".join(f' user_{user}="{password}"' for user, password in users.items())
     advertised = f"PLAINTEXT://{LOOPBACK}:{port},USERS://{LOOPBACK}:{user_port}"
-    one = ("log.cleaner.threads", "num.recovery.threads.per.data.dir", "num.replica.fetchers")
+    single_threaded = (
+        "log.cleaner.threads",
+        "num.recovery.threads.per.data.dir",
+        "num.replica.fetchers",
+    )
     return {
         "process.roles": "broker,controller",
         "node.id": str(number),
@@ -249,5 +253,5 @@ def _properties(
         "num.io.threads": "3",
         "num.network.threads": "2",
         "background.threads": "2",
-        **dict.fromkeys(one, "1"),
+        **dict.fromkeys(single_threaded, "1"),
     }

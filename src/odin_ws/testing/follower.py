@@ -45,7 +45,7 @@ def wanted(
     """Return by partition the offsets of matching records after `starts`, in order."""
     topics = (catalogue or default_catalogue()).topics
     found: dict[TopicPartition, list[int]] = defaultdict(list)
-    asked = set(patterns)
+    expected = set(patterns)
     # Cached by token: tests compare thousands of records per client, with few different tokens.
     matching: dict[tuple[str, bytes | None], bool] = {}
     for record in records:
@@ -53,7 +53,7 @@ def wanted(
         if channel not in matching:
             assert record.key is not None
             names = matching_patterns(record.key.decode(), topics[record.topic].category)
-            matching[channel] = not asked.isdisjoint(names)
+            matching[channel] = not expected.isdisjoint(names)
         if matching[channel]:
             key = key_of(record)
             if key in starts and record.offset > starts[key]:
@@ -77,7 +77,7 @@ class Interest:
         All records of partitions that were added after the start are included.
         """
         topics = {key.topic for key in self.starts}
-        places = {(one.topic, one.partition) for one in records if one.topic in topics}
+        places = {(record.topic, record.partition) for record in records if record.topic in topics}
         added = {TopicPartition(*place): -1 for place in places}
         starts = {**added, **self.starts}
         for key, offsets in wanted(records, [self.pattern], starts, catalogue).items():
@@ -137,7 +137,9 @@ class Follower:
         """The channels of the current subscriptions."""
         if not self.interests:
             return list(self._channels)
-        return list({one.pattern: None for one in self.interests if one.ends is None})
+        return list(
+            {interest.pattern: None for interest in self.interests if interest.ends is None}
+        )
 
     @property
     def closed(self) -> Closed | None:
@@ -160,7 +162,7 @@ class Follower:
     @property
     def answers(self) -> list[dict[str, Any]]:
         """The items of the last connection besides messages and `positions`."""
-        return [one for one in self.items if "seq" not in one and one["type"] != "positions"]
+        return [item for item in self.items if "seq" not in item and item["type"] != "positions"]
 
     async def connect(
         self, nursery: trio.Nursery, scenario: Scenario, *, capacity: int = 1 << 20, **data: Any
@@ -171,8 +173,8 @@ class Follower:
         client = self._client = await scenario.connect(capacity=capacity)
         kind = "resume" if self.interests else "subscribe"
         fields = self._resume() if self.interests else {"positions": True}
-        ask = {**fields, "channels": self.channels, **data}
-        await client.send(json.dumps({"type": kind, "data": ask}))
+        data_ = {**fields, "channels": self.channels, **data}
+        await client.send(json.dumps({"type": kind, "data": data_}))
         nursery.start_soon(self._read, client)
 
     def _resume(self) -> dict[str, Any]:
@@ -202,8 +204,11 @@ class Follower:
             except trio_websocket.ConnectionClosed as error:
                 if client is self._client:
                     # Without a close frame the library reports no code.
-                    said = error.reason
-                    self._close(int(said.code) if said else 1006, (said and said.reason) or "")
+                    close_frame = error.reason
+                    self._close(
+                        int(close_frame.code) if close_frame else 1006,
+                        (close_frame and close_frame.reason) or "",
+                    )
                 return
             if client is not self._client:
                 return
@@ -248,13 +253,13 @@ class Follower:
             case "resume_ack":
                 self.catching_up = self.live
                 self.live = True
-                for one in self.interests:
-                    one.starts = {**moved, **one.starts}
+                for interest in self.interests:
+                    interest.starts = {**moved, **interest.starts}
             case "unsubscription_ack":
                 # In each partition all records up to here have arrived, and no later record does.
-                for one in self.interests:
-                    if one.ends is None and one.pattern in item["unsubscribed"]:
-                        one.ends = dict(self.positions)
+                for interest in self.interests:
+                    if interest.ends is None and interest.pattern in item["unsubscribed"]:
+                        interest.ends = dict(self.positions)
 
     def check(self, records: Collection[Record]) -> None:
         """Assert that the client received its part of `records` once and in order, except losses.
@@ -263,10 +268,14 @@ class Follower:
         """
         assert self.interests, "nothing was subscribed"
         got = offsets_of(self.messages, self._catalogue)
-        asked = {place for one in self.interests for place in one.offsets(records, self._catalogue)}
+        expected = {
+            place
+            for interest in self.interests
+            for place in interest.offsets(records, self._catalogue)
+        }
         received = {key: set(offsets) for key, offsets in got.items()}
         ought: dict[TopicPartition, list[int]] = defaultdict(list)
-        for key, offset in sorted(asked):
+        for key, offset in sorted(expected):
             is_lost = any(span.first <= offset <= span.last for span in self.lost.get(key, ()))
             if not is_lost or offset in received.get(key, ()):
                 ought[key].append(offset)

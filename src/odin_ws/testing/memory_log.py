@@ -160,7 +160,7 @@ class MemoryLog:
         """Return each partition's first offset with a `timestamp` (epoch ms) or a later one."""
         found: dict[TopicPartition, int] = {}
         for key, there in self._log.items():
-            young = (one.offset for one in there.records if one.timestamp >= timestamp)
+            young = (record.offset for record in there.records if record.timestamp >= timestamp)
             first = next(young, None)
             if first is not None:
                 found[key] = first

@@ -25,10 +25,10 @@ from odin_ws.workers.supervisor import Supervisor
 __all__ = ["WorkersConsole"]
 
 # Seconds between two requests for samples. If a worker crashes, later samples are lost.
-_LOOK_SECONDS: Final = 5.0
+_SAMPLE_INTERVAL_SECONDS: Final = 5.0
 
 # Seconds between requests before the first response: a worker starts in half a second.
-_AGAIN_SECONDS: Final = 0.5
+_RETRY_SECONDS: Final = 0.5
 
 Answers = dict[int, dict[str, Any]]
 
@@ -56,17 +56,17 @@ class WorkersConsole:
         self._supervisor = supervisor
         self._stats = stats
         self._series = {worker.number: Series() for worker in supervisor.workers}
-        self._looks = PageCache(self._look, seconds)
+        self._reads = PageCache(self._read_samples, seconds)
         self._answers = {
-            part: PageCache(partial(self._ask, part), seconds)
+            part: PageCache(partial(self._request, part), seconds)
             for part in ("setup", "state", "tables")
         }
 
     async def run(self) -> None:
         """Request the samples of all workers at an interval until cancelled."""
         while True:
-            await trio.sleep(_LOOK_SECONDS)
-            await self._looks.get()
+            await trio.sleep(_SAMPLE_INTERVAL_SECONDS)
+            await self._reads.get()
 
     async def build(
         self,
@@ -85,9 +85,11 @@ class WorkersConsole:
             missing = {number: why_missing(number) for number in sorted(numbers - states.keys())}
             report["state"] = merge_state(states, missing)
         if "samples" in parts:
-            await self._looks.get()
-            series = [one for number, one in self._series.items() if worker in {None, number}]
-            report["samples"] = merge_samples([one.after(0) for one in series], after)
+            await self._reads.get()
+            series = [series for number, series in self._series.items() if worker in {None, number}]
+            report["samples"] = merge_samples(
+                [workers_series.after(0) for workers_series in series], after
+            )
         if "tables" in parts:
             report["tables"] = merge_tables(await self._of("tables", worker), TABLE_ROWS)
             report["tables"]["counts"]["ops"] = dict(self._stats.rejected)
@@ -99,7 +101,7 @@ class WorkersConsole:
         Has no timeout of its own: the ops port bounds the time of the request.
         """
         while not (setups := await self._of("setup", worker)):  # noqa: ASYNC110 -- other processes
-            await trio.sleep(_AGAIN_SECONDS)
+            await trio.sleep(_RETRY_SECONDS)
         return list(setups.values())
 
     async def health(self) -> Answers:
@@ -109,17 +111,23 @@ class WorkersConsole:
 
     async def _of(self, part: str, worker: int | None) -> Answers:
         answers = await self._answers[part].get()
-        return {number: one for number, one in answers.items() if worker in {None, number}}
+        return {
+            number: response for number, response in answers.items() if worker in {None, number}
+        }
 
-    async def _ask(self, part: str) -> Answers:
+    async def _request(self, part: str) -> Answers:
         """Request a part from each worker; returns the responses by number."""
         answers = await self._supervisor.request(f"/console/report?parts={part}")
-        return {number: json.loads(one.text)[part] for number, one in answers.items() if one}
+        return {
+            number: json.loads(response.text)[part]
+            for number, response in answers.items()
+            if response
+        }
 
-    async def _look(self) -> None:
+    async def _read_samples(self) -> None:
         """Store the samples of each worker since the previous request."""
         after = min(series.last for series in self._series.values())
         answers = await self._supervisor.request(f"/console/report?parts=samples&after={after}")
-        for number, one in answers.items():
-            if one is not None:
-                self._series[number].extend(json.loads(one.text)["samples"])
+        for number, response in answers.items():
+            if response is not None:
+                self._series[number].extend(json.loads(response.text)["samples"])

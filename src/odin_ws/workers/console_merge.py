@@ -34,16 +34,18 @@ def merge_samples(workers: Sequence[Report], after: int) -> Report:
         workers: the samples of each worker, in the form of `Series.after`.
         after: epoch seconds.
     """
-    told = [one for one in workers if one["t"]]
-    if not told:
+    reporting = [worker for worker in workers if worker["t"]]
+    if not reporting:
         return {"t": [], "gauges": {}, "counts": {}}
-    newest = max(one["t"][-1] for one in told)
-    until = min(one["t"][-1] for one in told if one["t"][-1] > newest - _STALE_SECONDS)
-    times = sorted({at for one in told for at in one["t"] if after < at <= until})
+    newest = max(worker["t"][-1] for worker in reporting)
+    until = min(
+        worker["t"][-1] for worker in reporting if worker["t"][-1] > newest - _STALE_SECONDS
+    )
+    times = sorted({at for worker in reporting for at in worker["t"] if after < at <= until})
     return {
         "t": times,
-        "gauges": _merged_columns(told, "gauges", times, _STALE_SECONDS),
-        "counts": _merged_columns(told, "counts", times, 1),
+        "gauges": _merged_columns(reporting, "gauges", times, _STALE_SECONDS),
+        "counts": _merged_columns(reporting, "counts", times, 1),
     }
 
 
@@ -55,20 +57,20 @@ def _merged_columns(
     A worker without a value at a time counts with its previous value, if younger than `stale`
     seconds.
     """
-    places = [_places(one["t"], times, stale) for one in workers]
+    indexes = [_indexes(worker["t"], times, stale) for worker in workers]
     merged = {}
-    for name in dict.fromkeys(name for one in workers for name in one[kind]):
+    for name in dict.fromkeys(name for worker in workers for name in worker[kind]):
         columns = [
-            [None if place is None else one[kind][name][place] for place in its]
-            for one, its in zip(workers, places, strict=True)
-            if name in one[kind]
+            [None if index is None else worker[kind][name][index] for index in its]
+            for worker, its in zip(workers, indexes, strict=True)
+            if name in worker[kind]
         ]
         rule: Rule = max if name.startswith(_WORST) else sum
         merged[name] = [_combined(rule, row) for row in zip(*columns, strict=True)]
     return merged
 
 
-def _places(own: Sequence[int], times: Sequence[int], stale: int) -> list[int | None]:
+def _indexes(own: Sequence[int], times: Sequence[int], stale: int) -> list[int | None]:
     """Return for each time the index of the last own time less than `stale` seconds before.
 
     The index is None without such a time.
@@ -105,32 +107,32 @@ def merge_state(states: Mapping[int, Report], missing: Mapping[int, str]) -> Rep
         states: the state of each worker, by number.
         missing: the reason for each missing state.
     """
-    health = merge_health({number: one["health"] for number, one in states.items()}, missing)
-    several = list(states.values())
+    health = merge_health({number: state["health"] for number, state in states.items()}, missing)
+    reports = list(states.values())
     return {
-        "now": max((one["now"] for one in several), default=0),
-        "state": _first_of(_STATES, [one["state"] for one in several]),
+        "now": max((report["now"] for report in reports), default=0),
+        "state": _first_of(_STATES, [report["state"] for report in reports]),
         "not_ready": _not_ready(states),
-        "drain": _merge_drains([one["drain"] for one in several if one["drain"]]),
+        "drain": _merge_drains([report["drain"] for report in reports if report["drain"]]),
         "feed": min(
-            (one["feed"] for one in several),
+            (report["feed"] for report in reports),
             key=lambda feed: _FEED_STATUS.index(feed["status"]),
             default=None,
         ),
-        "topics": [_merge_topic(rows) for rows in zip(*_topics(several), strict=True)],
+        "topics": [_merge_topic(rows) for rows in zip(*_topics(reports), strict=True)],
         "health": health,
         "advice": advise(health["errors"], health["warnings"]),
     }
 
 
 def _topics(states: Sequence[Report]) -> list[list[Report]]:
-    return [one["topics"] for one in states]
+    return [state["topics"] for state in states]
 
 
 def _not_ready(states: Mapping[int, Report]) -> str | None:
     """Return why no worker is ready; None if one is ready."""
-    why = [f"worker {number}: {one['not_ready']}" for number, one in states.items()]
-    ready = any(one["not_ready"] is None for one in states.values())
+    why = [f"worker {number}: {state['not_ready']}" for number, state in states.items()]
+    ready = any(state["not_ready"] is None for state in states.values())
     return None if ready else "; ".join(why) or "no worker answers"
 
 
@@ -138,7 +140,7 @@ def _merge_drains(drains: Sequence[Report]) -> Report | None:
     if not drains:
         return None
     rules: dict[str, Rule] = {"begun_with": sum, "left": sum}
-    return {name: rules.get(name, max)([one[name] for one in drains]) for name in drains[0]}
+    return {name: rules.get(name, max)([drain[name] for drain in drains]) for name in drains[0]}
 
 
 def _merge_topic(rows: Sequence[Report]) -> Report:
@@ -153,22 +155,26 @@ def _merge_topic(rows: Sequence[Report]) -> Report:
 
 def _first_of(order: Sequence[str], found: Sequence[str]) -> str:
     """Return the first value of `order` that is in `found`; the first of `order` if none is."""
-    return next((one for one in order if one in found), order[0])
+    return next((value for value in order if value in found), order[0])
 
 
 def merge_tables(tables: Mapping[int, Report], rows: int) -> Report:
     """Return the first rows of all tables, added up by name."""
-    several = list(tables.values())
-    channels = [one["channels"] for one in several]
+    reports = list(tables.values())
+    channels = [report["channels"] for report in reports]
     return {
-        "clients": merge_clients({number: one["clients"] for number, one in tables.items()}, rows),
+        "clients": merge_clients(
+            {number: table["clients"] for number, table in tables.items()}, rows
+        ),
         "channels": {
-            "seconds": max((one["seconds"] for one in channels), default=0),
-            "messages": max((one["messages"] for one in channels), default=0),
-            "rows": _merge_channels([row for one in channels for row in one["rows"]], rows),
+            "seconds": max((table["seconds"] for table in channels), default=0),
+            "messages": max((table["messages"] for table in channels), default=0),
+            "rows": _merge_channels([row for table in channels for row in table["rows"]], rows),
         },
-        "patterns": _merge_patterns([row for one in several for row in one["patterns"]], rows),
-        "counts": _added([one["counts"] for one in several]),
+        "patterns": _merge_patterns(
+            [row for report in reports for row in report["patterns"]], rows
+        ),
+        "counts": _added([report["counts"] for report in reports]),
     }
 
 
@@ -190,13 +196,15 @@ def _merge_patterns(found: Sequence[Report], rows: int) -> list[Report]:
     counts: Counter[str] = Counter()
     for row in found:
         counts[row["pattern"]] += row["subscribers"]
-    return [{"pattern": one, "subscribers": count} for one, count in counts.most_common(rows)]
+    return [
+        {"pattern": pattern, "subscribers": count} for pattern, count in counts.most_common(rows)
+    ]
 
 
 def _added(counts: Sequence[Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
     """Return counts by label, added up within each kind."""
     added: dict[str, Counter[str]] = {}
-    for one in counts:
-        for kind, by_label in one.items():
+    for by_kind in counts:
+        for kind, by_label in by_kind.items():
             added.setdefault(kind, Counter()).update(by_label)
     return {kind: dict(counter) for kind, counter in added.items()}

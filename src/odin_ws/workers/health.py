@@ -110,7 +110,7 @@ def merge_clients(pages: Mapping[int, Report], limit: int) -> Report:
         {"worker": number, **client} for number, page in pages.items() for client in page["clients"]
     ]
     maximum = heapq.nlargest(
-        limit, clients, key=lambda one: (one["backlog_bytes"], one["connected_seconds"])
+        limit, clients, key=lambda client: (client["backlog_bytes"], client["connected_seconds"])
     )
     names = [name for page in pages.values() for name in page["totals"]]
     totals = {name: sum(page["totals"][name] for page in pages.values()) for name in names}
@@ -122,7 +122,9 @@ def _checked(report: Report) -> Report:
 
 
 def _labelled(reports: Mapping[int, Report], what: str) -> list[str]:
-    return [f"worker {number}: {line}" for number, one in reports.items() for line in one[what]]
+    return [
+        f"worker {number}: {line}" for number, report in reports.items() for line in report[what]
+    ]
 
 
 def _merge(trees: Sequence[Report], way: str) -> Report:

@@ -105,7 +105,7 @@ class MergedMetrics:
 
     def ended(self, worker: int) -> None:
         """Keep the counters of an exited worker and drop its gauges."""
-        counted = [one for one in self._last.pop(worker, []) if one.type != "gauge"]
+        counted = [family for family in self._last.pop(worker, []) if family.type != "gauge"]
         self._ended = merge_families([self._ended, counted])
 
     def families(self, *others: Iterable[Metric]) -> list[Metric]:
@@ -117,5 +117,5 @@ class MergedMetrics:
 
     def of(self, worker: int, name: str) -> float:
         """Return a gauge of one worker, 0 before the worker's first report."""
-        families = (one for one in self._last.get(worker, ()) if one.name == name)
+        families = (family for family in self._last.get(worker, ()) if family.name == name)
         return sum(sample.value for family in families for sample in family.samples)

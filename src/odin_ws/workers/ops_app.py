@@ -71,7 +71,7 @@ class _Pages(OpsPages):
 
     async def _build_ready(self) -> Response:
         answers = await self._supervisor.request("/health/ready")
-        now = {number for number, one in answers.items() if _is_ok(one)}
+        now = {number for number, response in answers.items() if _is_ok(response)}
         for worker in self._supervisor.workers:
             worker.was_ready |= worker.number in now
         if self._supervisor.draining:
@@ -80,16 +80,20 @@ class _Pages(OpsPages):
             return PlainTextResponse("ready\n")
         return not_ready(
             "; ".join(
-                f"worker {number}: {self._why_not(number, one)}"
-                for number, one in answers.items()
+                f"worker {number}: {self._why_not(number, response)}"
+                for number, response in answers.items()
                 if number not in now
             )
         )
 
     async def health_report(self) -> dict[str, Any]:
         answers = await self._supervisor.request("/health")
-        reports = {number: json.loads(one.text) for number, one in answers.items() if one}
-        missing = {number: self._state(number) for number, one in answers.items() if not one}
+        reports = {
+            number: json.loads(response.text) for number, response in answers.items() if response
+        }
+        missing = {
+            number: self._state(number) for number, response in answers.items() if not response
+        }
         report = merge_health(reports, missing)
         report["workers"] = self._workers(reports)
         report["uptime"] = round(trio.current_time() - self._started_at, 3)
@@ -105,7 +109,9 @@ class _Pages(OpsPages):
 
     async def clients_report(self, limit: int) -> dict[str, Any]:
         answers = await self._supervisor.request(f"/clients?limit={limit}")
-        pages = {number: json.loads(one.text) for number, one in answers.items() if one}
+        pages = {
+            number: json.loads(response.text) for number, response in answers.items() if response
+        }
         return merge_clients(pages, limit)
 
     async def console_report(
@@ -123,14 +129,14 @@ class _Pages(OpsPages):
             # Rejected by the supervisor: a flood of posts must not reach the workers.
             return revocation_disabled()
         answers = await self._supervisor.request("/revocations", await read_body(request))
-        for number, one in answers.items():
-            if one is None:
+        for number, response in answers.items():
+            if response is None:
                 text = f"worker {number} {self._state(number)}: post it again\n"
                 return PlainTextResponse(text, HTTPStatus.SERVICE_UNAVAILABLE)
-            if not _is_ok(one):
-                return PlainTextResponse(one.text, one.status)
-        told = [json.loads(one.text) for one in answers.values() if one]
-        return JSONResponse({**told[0], "closed": sum(one["closed"] for one in told)})
+            if not _is_ok(response):
+                return PlainTextResponse(response.text, response.status)
+        results = [json.loads(response.text) for response in answers.values() if response]
+        return JSONResponse({**results[0], "closed": sum(worker["closed"] for worker in results)})
 
     def _workers(self, reports: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
         """Return the state of each worker; `reports`: the health reports of responding workers."""

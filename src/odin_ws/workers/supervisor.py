@@ -32,14 +32,14 @@ log = structlog.get_logger("odin_ws.workers")
 _ANSWER_SECONDS: Final = 2.0
 
 # Seconds between two health checks. A crash loses the worker's counts since the last check.
-_LOOK_SECONDS: Final = 5.0
+_HEALTH_CHECK_SECONDS: Final = 5.0
 
 # The supervisor kills a worker after 30 s without a response. A worker responds within 2 s while
 # 12,000 clients reconnect at once.
 _HUNG_SECONDS: Final = 30.0
 
 # Pause after a request without a response; long enough not to flood the log.
-_AGAIN_SECONDS: Final = 1.0
+_RETRY_SECONDS: Final = 1.0
 
 # Seconds before a restart, with full jitter. The first restart has no delay. A worker that crashes
 # at each start costs one second of CPU every 15 s on average.
@@ -122,7 +122,7 @@ class Supervisor:
     ) -> dict[int, WorkerResponse | None]:
         """Return each worker's page, or its response to `body`; None for a silent worker."""
         answers: dict[int, WorkerResponse | None] = dict.fromkeys(
-            one.number for one in self.workers
+            worker.number for worker in self.workers
         )
 
         async def request_one(number: int, child: Child) -> None:
@@ -220,7 +220,7 @@ class Supervisor:
                 log.error("worker unresponsive, killed", worker=worker.number)
                 child.kill()
                 return
-            await trio.sleep(_LOOK_SECONDS)
+            await trio.sleep(_HEALTH_CHECK_SECONDS)
 
     def _saw(self, worker: Worker, answer: WorkerResponse) -> None:
         self.merged_metrics.update(worker.number, text_string_to_metric_families(answer.text))
@@ -235,19 +235,19 @@ class Supervisor:
 
 async def _until_alive(worker: Worker, child: Child, patience: trio.CancelScope) -> None:
     """Wait for a response; extends the deadline while a request cannot be sent."""
-    told = False
+    is_failure_logged = False
     while True:
         try:
             await child.request("/health/live")
         except RequestNotSent as error:
             patience.deadline = trio.current_time() + _HUNG_SECONDS
-            if not told:
-                told = True
+            if not is_failure_logged:
+                is_failure_logged = True
                 reason = str(error.__cause__)
                 log.error("worker health check failed", worker=worker.number, reason=reason)  # noqa: TRY400 -- the reason says it all
-            await trio.sleep(_AGAIN_SECONDS)
+            await trio.sleep(_RETRY_SECONDS)
         except NoResponse:
-            await trio.sleep(_AGAIN_SECONDS)
+            await trio.sleep(_RETRY_SECONDS)
         else:
             return
 

@@ -114,7 +114,7 @@ async def _check_brokers(findings: Findings, client: KafkaClient) -> int | None:
     """Check each broker at its advertised address; returns a responding broker, or None."""
     failures: dict[int, str] = {}
 
-    async def ask(node: int) -> None:
+    async def request(node: int) -> None:
         try:
             await client.send(node, MetadataRequest([]))
         except KafkaUnavailable as failure:
@@ -123,7 +123,7 @@ async def _check_brokers(findings: Findings, client: KafkaClient) -> int | None:
     nodes = sorted(client.brokers)
     async with trio.open_nursery() as nursery:
         for node in nodes:
-            nursery.start_soon(ask, node)
+            nursery.start_soon(request, node)
     for node in nodes:
         address = client.brokers[node]
         if node in failures:
@@ -191,7 +191,9 @@ class _ClusterCheck:
             text = "not authorized to read the topic (READ)"
             self.findings.fail(check, text, f"{_ACLS} Read --topic {name}")
             return False
-        leaderless = sorted(key for key, one in layout.partitions.items() if one.leader is None)
+        leaderless = sorted(
+            key for key, partition in layout.partitions.items() if partition.leader is None
+        )
         if leaderless:
             self.findings.fail(
                 check,
@@ -267,15 +269,15 @@ class _ClusterCheck:
         except KafkaUnavailable as failure:
             self.findings.warn(check, f"not known: {failure}", "none, if replays work")
             return
-        if denied := sorted(name for name, one in configs.items() if one.error):
+        if denied := sorted(name for name, config in configs.items() if config.error):
             self.findings.warn(
                 check,
                 f"not known of {', '.join(denied)}: {error_text(configs[denied[0]].error)}",
                 f"{_ACLS} DescribeConfigs --topic …, for this check only",
             )
-        known = {name: one for name, one in configs.items() if not one.error}
+        known = {name: config for name, config in configs.items() if not config.error}
         self._judge_retention(check, known)
-        if compacted := sorted(name for name, one in known.items() if _is_compacted(one)):
+        if compacted := sorted(name for name, config in known.items() if _is_compacted(config)):
             self.findings.warn(
                 check,
                 f"{_POLICY} has compact: {', '.join(compacted)}; Kafka deletes older records of "
@@ -285,7 +287,7 @@ class _ClusterCheck:
 
     def _judge_retention(self, check: str, configs: Mapping[str, TopicConfig]) -> None:
         history = self.settings.ws_history_seconds
-        kept = {name: _seconds(one.values.get(_RETENTION)) for name, one in configs.items()}
+        kept = {name: _seconds(config.values.get(_RETENTION)) for name, config in configs.items()}
         short = {name: s for name, s in kept.items() if s is not None and s < history}
         if short:
             listed = ", ".join(f"{name} {s:g} s" for name, s in short.items())
@@ -301,25 +303,31 @@ class _ClusterCheck:
     async def _check_clock(self, topics: list[str], metadata: Metadata) -> None:
         """Compare the youngest records' timestamps with this machine's clock."""
         check = "clock"
-        asked: dict[int, dict[TopicPartition, int]] = {}
+        times_by_leader: dict[int, dict[TopicPartition, int]] = {}
         for topic in topics:
-            for number, one in metadata.topics[topic].partitions.items():
-                if one.leader is not None:
-                    asked.setdefault(one.leader, {})[TopicPartition(topic, number)] = YOUNGEST
+            for number, partition in metadata.topics[topic].partitions.items():
+                if partition.leader is not None:
+                    times_by_leader.setdefault(partition.leader, {})[
+                        TopicPartition(topic, number)
+                    ] = YOUNGEST
         stamps: list[int] = []
         failures: list[str] = []
 
-        async def ask(node: int, times: Mapping[TopicPartition, int]) -> None:
+        async def request(node: int, times: Mapping[TopicPartition, int]) -> None:
             try:
                 found = await self.client.send(node, ListOffsetsRequest(times))
             except KafkaUnavailable as failure:
                 failures.append(str(failure))
             else:
-                stamps.extend(one.timestamp for one in found.values() if not one.error)
+                stamps.extend(
+                    found_offset.timestamp
+                    for found_offset in found.values()
+                    if not found_offset.error
+                )
 
         async with trio.open_nursery() as nursery:
-            for node, times in asked.items():
-                nursery.start_soon(ask, node, times)
+            for node, times in times_by_leader.items():
+                nursery.start_soon(request, node, times)
         self._judge_clock(check, max(stamps, default=-1) / 1000, failures)
 
     def _judge_clock(self, check: str, youngest: float, failures: list[str]) -> None:

@@ -43,7 +43,9 @@ def check_configuration(
     except SettingsError as error:
         _fail_all(findings, "settings", error)
         return None
-    names = [one.name for _, one in declared_settings() if one.origin(environ) != "default"]
+    names = [
+        setting.name for _, setting in declared_settings() if setting.origin(environ) != "default"
+    ]
     findings.ok("settings", f"{len(names)} set: {', '.join(names)}" if names else "all defaults")
     if unknown:
         findings.warn(

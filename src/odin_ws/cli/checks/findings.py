@@ -70,14 +70,17 @@ class Findings:
     @property
     def outcome(self) -> Outcome:
         """The worst outcome of all findings; ok without findings."""
-        found = {one.outcome for one in self._all}
+        found = {finding.outcome for finding in self._all}
         return next((outcome for outcome in _WORST_FIRST if outcome in found), Outcome.OK)
 
     @property
     def counts(self) -> Mapping[Outcome, int]:
         """The number of findings by outcome."""
-        return Counter(one.outcome for one in self._all)
+        return Counter(finding.outcome for finding in self._all)
 
     def as_json(self) -> dict[str, Any]:
         """Return all findings in the form that `--json` prints."""
-        return {"outcome": self.outcome, "findings": [attrs.asdict(one) for one in self._all]}
+        return {
+            "outcome": self.outcome,
+            "findings": [attrs.asdict(finding) for finding in self._all],
+        }

@@ -104,9 +104,9 @@ def write_topics(
 ) -> None:
     """Write an array of topics, each with an array of its partitions."""
 
-    def write_topic(one: tuple[str, list[tuple[int, T]]]) -> None:
-        writer.text(one[0])
-        writer.array(one[1], write_partition)
+    def write_topic(topic_entry: tuple[str, list[tuple[int, T]]]) -> None:
+        writer.text(topic_entry[0])
+        writer.array(topic_entry[1], write_partition)
         writer.tags()
 
     topics: dict[str, list[tuple[int, T]]] = {}
@@ -126,4 +126,4 @@ def read_topics(
         reader.tags()
         return [(TopicPartition(topic, partition), value) for partition, value in found]
 
-    return {key: value for several in reader.array(read_topic) for key, value in several}
+    return {key: value for topic_values in reader.array(read_topic) for key, value in topic_values}

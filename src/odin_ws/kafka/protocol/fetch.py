@@ -75,8 +75,8 @@ class FetchRequest:
         return _FETCH.request(version, writer)
 
     def _write_changed(self, writer: Writer, version: int) -> None:
-        def write_partition(one: tuple[int, FetchFrom]) -> None:
-            partition, (offset, epoch, max_bytes) = one
+        def write_partition(entry: tuple[int, FetchFrom]) -> None:
+            partition, (offset, epoch, max_bytes) = entry
             writer.int32(partition)
             if version >= 9:
                 writer.int32(epoch)
@@ -88,9 +88,9 @@ class FetchRequest:
             writer.int32(max_bytes)
             writer.tags()
 
-        def write_topic(one: tuple[str, list[tuple[int, FetchFrom]]]) -> None:
-            self._write_name(writer, version, one[0])
-            writer.array(one[1], write_partition)
+        def write_topic(entry: tuple[str, list[tuple[int, FetchFrom]]]) -> None:
+            self._write_name(writer, version, entry[0])
+            writer.array(entry[1], write_partition)
             writer.tags()
 
         topics: dict[str, list[tuple[int, FetchFrom]]] = {}
@@ -99,9 +99,9 @@ class FetchRequest:
         writer.array(topics.items(), write_topic)
 
     def _write_forgotten(self, writer: Writer, version: int) -> None:
-        def write_topic(one: tuple[str, list[int]]) -> None:
-            self._write_name(writer, version, one[0])
-            writer.array(one[1], writer.int32)
+        def write_topic(entry: tuple[str, list[int]]) -> None:
+            self._write_name(writer, version, entry[0])
+            writer.array(entry[1], writer.int32)
             writer.tags()
 
         topics: dict[str, list[int]] = {}
@@ -130,7 +130,9 @@ class FetchRequest:
 
         throttle_ms = reader.int32()
         error, session = (reader.int16(), reader.int32()) if version >= 7 else (0, 0)
-        partitions = [one for several in reader.array(read_topic) for one in several]
+        partitions = [
+            entry for topic_partitions in reader.array(read_topic) for entry in topic_partitions
+        ]
         return FetchResponse(error, session, partitions, throttle_ms / 1000, by_id)
 
 

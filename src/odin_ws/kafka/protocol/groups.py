@@ -92,7 +92,9 @@ class OffsetFetchRequest:
         version = _OFFSET_FETCH.choose(versions, _OFFSET_FETCH.highest)
         writer = _OFFSET_FETCH.writer(version)
         writer.text(self.group)
-        write_topics(writer, dict.fromkeys(self.partitions), lambda one: writer.int32(one[0]))
+        write_topics(
+            writer, dict.fromkeys(self.partitions), lambda partition: writer.int32(partition[0])
+        )
         return _OFFSET_FETCH.request(version, writer)
 
     def decode(self, version: int, body: bytes) -> CommittedOffsets:

@@ -82,11 +82,11 @@ class ListOffsetsRequest:
             raise UnsupportedVersion("the broker does not know which records are on its disks")
         writer = _LIST_OFFSETS.writer(version)
 
-        def write_partition(one: tuple[int, int]) -> None:
-            writer.int32(one[0])
+        def write_partition(partition_entry: tuple[int, int]) -> None:
+            writer.int32(partition_entry[0])
             if version >= 4:
                 writer.int32(NO_EPOCH)
-            writer.int64(one[1])
+            writer.int64(partition_entry[1])
             writer.tags()
 
         writer.int32(CONSUMER)
@@ -135,17 +135,17 @@ class EpochEndsRequest:
         version = _EPOCH_ENDS.choose(versions, _EPOCH_ENDS.highest)
         writer = _EPOCH_ENDS.writer(version)
 
-        def write_partition(one: tuple[int, tuple[int, int]]) -> None:
-            partition, (current, epoch) = one
+        def write_partition(partition_entry: tuple[int, tuple[int, int]]) -> None:
+            partition, (current, epoch) = partition_entry
             writer.int32(partition, current, epoch)
             writer.tags()
 
         if version >= 3:
             writer.int32(CONSUMER)
-        asked = {
+        epochs = {
             key: (self.current.get(key, NO_EPOCH), epoch) for key, epoch in self.epochs.items()
         }
-        write_topics(writer, asked, write_partition)
+        write_topics(writer, epochs, write_partition)
         return _EPOCH_ENDS.request(version, writer)
 
     def decode(self, version: int, body: bytes) -> dict[TopicPartition, EpochEnd]:

@@ -72,12 +72,12 @@ class Writer:
 
     def array(self, items: Iterable[T], write: Callable[[T], None]) -> None:
         """Write an array, each item by `write`."""
-        several = list(items)
+        values = list(items)
         if self.flexible:
-            self._varint(len(several) + 1)
+            self._varint(len(values) + 1)
         else:
-            self.int32(len(several))
-        for item in several:
+            self.int32(len(values))
+        for item in values:
             write(item)
 
     def tags(self) -> None:

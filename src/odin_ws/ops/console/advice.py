@@ -129,9 +129,9 @@ def _kafka(line: str) -> bool:
 
 def _advice(line: str) -> tuple[str, dict[str, str]]:
     """Return the matching beginning of the line, and its `action` and `see`."""
-    told = line.removeprefix(_worker(line))
+    text = line.removeprefix(_worker(line))
     for begin, action, see in ADVICE:
-        if told.startswith(begin):
+        if text.startswith(begin):
             return begin, {"action": action, "see": see}
     action, see = GENERAL
     return "", {"action": action, "see": see}

@@ -61,7 +61,7 @@ class ConsoleReport:
             "sample_seconds": SAMPLE_SECONDS,
             "samples": SERIES_SAMPLES,
             "topics": {topic.name: topic.category for topic in catalogue.topics.values()},
-            "bundles": {name: list(several) for name, several in catalogue.bundles.items()},
+            "bundles": {name: list(categories) for name, categories in catalogue.bundles.items()},
             "tokens": service.hub.ingest.snapshots.newest_tokens(_CHANNELS),
             "subscribers": {
                 "host": address.host,
@@ -117,15 +117,15 @@ class ConsoleReport:
         partitions = service.hub.stream.partitions_of(service.hub.stream.topics)
         rows = []
         for topic in service.hub.stream.catalogue.topics.values():
-            own = [one for one in status.problems if one.topic == topic.name]
+            topic_problems = [problem for problem in status.problems if problem.topic == topic.name]
             rows.append(
                 {
                     "topic": topic.name,
                     "category": topic.category,
-                    "status": self._topic_status(topic.name, troubled=bool(own)),
+                    "status": self._topic_status(topic.name, troubled=bool(topic_problems)),
                     "partitions": len(partitions[topic.name]),
                     "lag": status.lag.get(topic.name),
-                    "problems": [str(one) for one in own],
+                    "problems": [str(problem) for problem in topic_problems],
                 }
             )
         return rows

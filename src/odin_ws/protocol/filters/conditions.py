@@ -85,33 +85,33 @@ def among(
 def _lt(name: str, constant: Number | str) -> Test:
     if isinstance(constant, str):
         text: str = constant
-        return lambda fields: (one := fields.text(name)) is not None and one < text
+        return lambda fields: (value := fields.text(name)) is not None and value < text
     number: Number = constant
-    return lambda fields: (one := fields.numbers[name]) is not None and one < number
+    return lambda fields: (value := fields.numbers[name]) is not None and value < number
 
 
 def _lte(name: str, constant: Number | str) -> Test:
     if isinstance(constant, str):
         text: str = constant
-        return lambda fields: (one := fields.text(name)) is not None and one <= text
+        return lambda fields: (value := fields.text(name)) is not None and value <= text
     number: Number = constant
-    return lambda fields: (one := fields.numbers[name]) is not None and one <= number
+    return lambda fields: (value := fields.numbers[name]) is not None and value <= number
 
 
 def _gt(name: str, constant: Number | str) -> Test:
     if isinstance(constant, str):
         text: str = constant
-        return lambda fields: (one := fields.text(name)) is not None and one > text
+        return lambda fields: (value := fields.text(name)) is not None and value > text
     number: Number = constant
-    return lambda fields: (one := fields.numbers[name]) is not None and one > number
+    return lambda fields: (value := fields.numbers[name]) is not None and value > number
 
 
 def _gte(name: str, constant: Number | str) -> Test:
     if isinstance(constant, str):
         text: str = constant
-        return lambda fields: (one := fields.text(name)) is not None and one >= text
+        return lambda fields: (value := fields.text(name)) is not None and value >= text
     number: Number = constant
-    return lambda fields: (one := fields.numbers[name]) is not None and one >= number
+    return lambda fields: (value := fields.numbers[name]) is not None and value >= number
 
 
 ORDERS: Final[dict[str, Callable[[str, Number | str], Test]]] = {

@@ -82,10 +82,12 @@ def _count_listed(tree: Any, place: str) -> int:
             constants = part.get("in")
             listed += len(constants) if isinstance(constants, list) else 0
             left += [
-                one for key, one in part.items() if key != "in" and isinstance(one, dict | list)
+                child
+                for key, child in part.items()
+                if key != "in" and isinstance(child, dict | list)
             ]
         else:
-            left += [one for one in part if isinstance(one, dict | list)]
+            left += [child for child in part if isinstance(child, dict | list)]
     return listed
 
 
@@ -111,7 +113,7 @@ def _read_group(kind: str, value: Any, place: str, depth: int) -> _Part:
         raise InvalidFilter(place, "must be a list of one or more conditions")
     if len(value) > MAX_TERMS:
         raise InvalidFilter(place, f"must have at most {MAX_TERMS} conditions")
-    parts = [_read(one, f"{place}[{number}]", depth + 1) for number, one in enumerate(value)]
+    parts = [_read(item, f"{place}[{number}]", depth + 1) for number, item in enumerate(value)]
     return _joined(kind, parts)
 
 
@@ -187,7 +189,7 @@ def _read_in(name: str, value: Any, place: str) -> _Part:
         raise InvalidFilter(
             place, f"must be a list of 1 to {MAX_LISTED} numbers, strings, true, false, null"
         )
-    constants = [_read_constant(one, f"{place}[{number}]") for number, one in enumerate(value)]
+    constants = [_read_constant(item, f"{place}[{number}]") for number, item in enumerate(value)]
     return _among(name, constants)
 
 
@@ -196,11 +198,13 @@ _Constant = Number | str | bool | None
 
 def _among(name: str, constants: Collection[_Constant]) -> _Part:
     # By kind: true and 1 are equal in Python.
-    literals = frozenset(one for one in constants if one is None or isinstance(one, bool))
+    literals = frozenset(
+        constant for constant in constants if constant is None or isinstance(constant, bool)
+    )
     others = frozenset(
-        one
-        for one in constants
-        if isinstance(one, Decimal | int | str) and not isinstance(one, bool)
+        constant
+        for constant in constants
+        if isinstance(constant, Decimal | int | str) and not isinstance(constant, bool)
     )
     test = conditions.among(name, others, literals)
     return _Part(("in", name, others, literals), test, 1)

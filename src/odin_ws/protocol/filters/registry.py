@@ -23,13 +23,13 @@ class FilterRegistry:
         """Return the number of distinct filters."""
         return len(self._filters)
 
-    def share(self, one: Filter) -> Filter | None:
+    def share(self, filter_: Filter) -> Filter | None:
         """Return the one object for all filters like this; None if there are too many."""
-        found = self._filters.get(one)
+        found = self._filters.get(filter_)
         known = None if found is None else found()
         if known is not None:
             return known
         if len(self._filters) >= self.maximum:
             return None
-        self._filters[one] = ref(one)
-        return one
+        self._filters[filter_] = ref(filter_)
+        return filter_

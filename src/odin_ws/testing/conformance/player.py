@@ -71,7 +71,9 @@ class _Player:
     def __init__(self, case: Case, listener: trio.SocketListener, step_seconds: float) -> None:
         self._case = case
         # Room for all steps of a case: sending never waits for a client that does not read.
-        self._ask, self.requests = trio.open_memory_channel[Mapping[str, Any]](len(case.steps))
+        self._send_request, self.requests = trio.open_memory_channel[Mapping[str, Any]](
+            len(case.steps)
+        )
         self._listener = listener
         self._step_seconds = step_seconds
         self.url = f"ws://{LOOPBACK}:{listener.socket.getsockname()[1]}/ws"
@@ -133,7 +135,7 @@ class _Player:
             elif "server" in step:
                 await self._answer(websocket, step["server"])
             elif "application" in step:
-                self._ask.send_nowait(step["application"])
+                self._send_request.send_nowait(step["application"])
             else:
                 await self._end(websocket, stream, step["end"])
                 return list(steps[number + 1 :])

@@ -104,9 +104,9 @@ class Commands:
             names = request.subscription.all_names
             if request.kind is RequestKind.SUBSCRIBE:
                 if not is_replaying:
-                    one = request.subscription
-                    group = Group(one, begun=False, snapshot_due=one.snapshot)
-                    self._step = Step([group], one, None, one.snapshot)
+                    subscription = request.subscription
+                    group = Group(subscription, begun=False, snapshot_due=subscription.snapshot)
+                    self._step = Step([group], subscription, None, subscription.snapshot)
                     self._request = request
                     return True
                 held.update(names)

@@ -77,7 +77,7 @@ class Conversation:
         """
         was_upgraded = self._websocket.is_upgraded
         texts = self._websocket.receive(data)
-        self._silence.heard()
+        self._silence.received()
         items: list[Item | Checkpoint] = []
         if not was_upgraded and self._websocket.is_upgraded:
             items += self.session.begin()

@@ -33,8 +33,8 @@ def retry_seconds(fields: dict[str, Any]) -> float | None:
 def read_rejected(fields: Mapping[str, Any]) -> tuple[RejectedName, ...]:
     """Return the names that an ack rejects."""
     return tuple(
-        RejectedName(str(one["name"]), str(one["code"]), str(one["message"]))
-        for one in fields.get("rejected", ())
+        RejectedName(str(item["name"]), str(item["code"]), str(item["message"]))
+        for item in fields.get("rejected", ())
     )
 
 
@@ -64,7 +64,7 @@ def by_partition(
 
 def read_ids(fields: Mapping[str, Any]) -> dict[str, str]:
     """Return `{topic: id}`; empty if the message has no ids."""
-    return {str(topic): str(one) for topic, one in fields.get("ids", {}).items()}
+    return {str(topic): str(topic_id) for topic, topic_id in fields.get("ids", {}).items()}
 
 
 def read_range(value: Any) -> tuple[int, int]:

@@ -86,7 +86,7 @@ class OffsetTracker:
     def _move(self, positions: Positions, ids: Ids) -> None:
         for topic in self.recreated(ids):
             self._offsets[topic] = {}
-            self._ahead = {key: one for key, one in self._ahead.items() if key[0] != topic}
+            self._ahead = {key: offset for key, offset in self._ahead.items() if key[0] != topic}
         self._ids.update(ids)
         for topic, partitions in positions.items():
             own = self._offsets.setdefault(topic, {})
@@ -131,7 +131,7 @@ class OffsetTracker:
             del self._offsets[topic]
         for topic in self._ids.keys() - topics:
             del self._ids[topic]
-        self._ahead = {key: one for key, one in self._ahead.items() if key[0] in topics}
+        self._ahead = {key: offset for key, offset in self._ahead.items() if key[0] in topics}
 
     def copy(self) -> OffsetTracker:
         """Return a tracker with the same positions and ids."""

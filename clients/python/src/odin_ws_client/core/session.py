@@ -407,7 +407,7 @@ class ProtocolSession:
         }
         if not lost:
             return None
-        ids = {topic: one for topic, one in read_ids(fields).items() if topic in followed}
+        ids = {topic: topic_id for topic, topic_id in read_ids(fields).items() if topic in followed}
         # The report's positions are where offsets begin again. Positions only move back: a replay
         # may still be before the loss. Without positions in the report, only messages move them.
         given = by_partition(fields.get("positions", {}), int)

@@ -21,12 +21,12 @@ class SilenceDetector:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._deadline: float | None = None
-        self._asked = False
+        self._heartbeat_sent = False
 
-    def heard(self) -> None:
+    def received(self) -> None:
         """Reset the deadline after received bytes; the next begins when the client reads again."""
         self._deadline = None
-        self._asked = False
+        self._heartbeat_sent = False
 
     def deadline(self, now: float) -> float:
         """Return the time to call `is_over` unless bytes come; the client reads from `now`."""
@@ -38,8 +38,8 @@ class SilenceDetector:
         """Return whether the server is dead; if not, the caller must send a heartbeat."""
         # If this process was paused, the answer may have come without being read.
         late = self._deadline is not None and now - self._deadline > _LATE_SECONDS
-        if self._asked and not late:
+        if self._heartbeat_sent and not late:
             return True
-        self._asked = True
+        self._heartbeat_sent = True
         self._deadline = now + self._seconds
         return False

@@ -57,13 +57,13 @@ class Subscription:
 
     def names(self) -> dict[str, Any]:
         """Return the fields that subscribe and resume have in common."""
-        several = {
+        given = {
             "channels": self.channels,
             "topics": self.topics,
             "bundles": self.bundles,
             "tokens": self.tokens,
         }
-        fields: dict[str, Any] = {field: names for field, names in several.items() if names}
+        fields: dict[str, Any] = {field: names for field, names in given.items() if names}
         if self.delivery is not None:
             fields["delivery"] = self.delivery
         if self.max_rate is not None:
@@ -99,8 +99,8 @@ class Subscription:
         """Return the subscription with only the given names; None if no name is left."""
         some = set(names)
         channels, topics, bundles = (
-            tuple(name for name in several if name in some)
-            for several in (self.channels, self.topics, self.bundles)
+            tuple(name for name in names if name in some)
+            for names in (self.channels, self.topics, self.bundles)
         )
         if not (channels or topics or bundles):
             return None

@@ -58,7 +58,7 @@ class Step:
                 topic: {str(partition): offset for partition, offset in partitions.items()}
                 for topic, partitions in positions.items()
             }
-            if known := {topic: one for topic, one in ids.items() if topic in positions}:
+            if known := {topic: topic_id for topic, topic_id in ids.items() if topic in positions}:
                 data["ids"] = known
             if self.with_snapshot:
                 data["snapshot"] = True
@@ -80,7 +80,8 @@ class SubscriptionSet:
         self.tracker = tracker
         begun = bool(tracker)
         self._groups = [
-            Group(one, begun, snapshot_due=one.snapshot and not begun) for one in subscriptions
+            Group(subscription, begun, snapshot_due=subscription.snapshot and not begun)
+            for subscription in subscriptions
         ]
         self.is_split = False
         """Whether a group has positions of its own."""
@@ -100,10 +101,10 @@ class SubscriptionSet:
         alike: dict[object, list[Group]] = {}
         for group in self._groups:
             alike.setdefault(_options(group), []).append(group)
-        several = sorted(alike.values(), key=lambda groups: not groups[0].begun)
+        command_groups = sorted(alike.values(), key=lambda groups: not groups[0].begun)
         steps: deque[Step] = deque()
         is_shared = False
-        for groups in several:
+        for groups in command_groups:
             first = groups[0]
             tracker = first.behind
             if tracker is None and first.begun:
@@ -118,17 +119,21 @@ class SubscriptionSet:
         return steps
 
     def _merged(self, groups: Sequence[Group]) -> Subscription:
-        several = [group.subscription for group in groups]
+        merged = [group.subscription for group in groups]
         # `delivery` applies to the whole connection: the last subscription with a value decides.
-        said = [one.delivery for one in self.subscriptions() if one.delivery is not None]
-        tokens = next((one.tokens for one in several if one.topics or one.bundles), ())
+        delivery = [
+            subscription.delivery
+            for subscription in self.subscriptions()
+            if subscription.delivery is not None
+        ]
+        tokens = next((part.tokens for part in merged if part.topics or part.bundles), ())
         return attrs.evolve(
-            several[0],
-            channels=_distinct(name for one in several for name in one.channels),
-            topics=_distinct(name for one in several for name in one.topics),
-            bundles=_distinct(name for one in several for name in one.bundles),
+            merged[0],
+            channels=_distinct(name for part in merged for name in part.channels),
+            topics=_distinct(name for part in merged for name in part.topics),
+            bundles=_distinct(name for part in merged for name in part.bundles),
             tokens=tokens,
-            delivery=said[-1] if said else None,
+            delivery=delivery[-1] if delivery else None,
         )
 
     # Answers and messages of the server.
@@ -192,9 +197,9 @@ class SubscriptionSet:
 
         Returns None, and drops nothing, if the topics of a group are not known.
         """
-        several = [group.topics for group in self._groups if group.begun]
-        known = [topics for topics in several if topics is not None]
-        if len(known) < len(several):
+        group_topics = [group.topics for group in self._groups if group.begun]
+        known = [topics for topics in group_topics if topics is not None]
+        if len(known) < len(group_topics):
             return None
         topics = frozenset[str]().union(*known)
         self.tracker.retain(topics)
@@ -217,14 +222,20 @@ class SubscriptionSet:
     def checkpoint_at(self, message: Message) -> Checkpoint:
         """Return the same for the partition of `message` only."""
         topic, partition = message.topic, message.partition
-        several = (self.tracker, *self._behind())
-        offsets = [one.offset(topic, partition) for one in several if one.has(topic, partition)]
+        trackers = (self.tracker, *self._behind())
+        offsets = [
+            tracker.offset(topic, partition)
+            for tracker in trackers
+            if tracker.has(topic, partition)
+        ]
         positions = {topic: {partition: min(offsets)}} if offsets else {}
         return Checkpoint(positions, {}, self.is_split)
 
     def _behind(self) -> list[OffsetTracker]:
-        several = {id(one): one for group in self._groups if (one := group.behind) is not None}
-        return list(several.values())
+        trackers = {
+            id(group.behind): group.behind for group in self._groups if group.behind is not None
+        }
+        return list(trackers.values())
 
     def see_split(self) -> None:
         """Update `is_split` after a change of the groups."""
@@ -233,10 +244,10 @@ class SubscriptionSet:
 
 def _options(group: Group) -> object:
     """Return a key that is equal for groups that one command can begin or resume."""
-    one = group.subscription
-    tokens = sorted(one.tokens) if one.topics or one.bundles else []
-    beginning = None if group.begun else one.beginning()
-    options = [one.max_rate, one.where, tokens, beginning]
+    subscription = group.subscription
+    tokens = sorted(subscription.tokens) if subscription.topics or subscription.bundles else []
+    beginning = None if group.begun else subscription.beginning()
+    options = [subscription.max_rate, subscription.where, tokens, beginning]
     written = orjson.dumps(options, option=orjson.OPT_SORT_KEYS)
     return group.begun, group.snapshot_due, id(group.behind), written
 
