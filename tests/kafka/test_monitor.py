@@ -77,6 +77,28 @@ async def test_all_brokers_down_stalls_the_feed(
         assert received.topic_changes == [frozenset()]
 
 
+@pytest.mark.parametrize("leaderless", [(TRADES, TRADES_1, SOCIAL), (TRADES, TRADES_1)])
+async def test_outage_after_leaders_were_lost_has_its_own_reason(
+    leaderless: tuple[TopicPartition, ...],
+    autojump_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A stopping broker lists no leaders; later it rejects us, which is why nothing is read."""
+    cluster = whole(TRADES_1)
+    async with sourcing(cluster, monkeypatch) as received:
+        await trio.sleep(2)
+        for key in leaderless:
+            cluster.move(key, None)
+        await trio.sleep(1)
+        cluster.down |= {0, 1, 2}
+        cluster.change()
+        with capture_logs() as logs:
+            await trio.sleep(3 * PATIENCE)
+        assert received.source_status.state.value is STALLED
+        assert "connection refused" in received.source_status.reason
+        assert "connection refused" in logs[-1]["reason"]
+
+
 async def test_topic_stalled_before_an_outage_stays_stalled_after_it(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

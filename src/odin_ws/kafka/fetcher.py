@@ -156,6 +156,15 @@ class Fetcher:
             self._lead(partition, now)
         self._notify()
 
+    def miss_metadata(self, reason: str) -> None:
+        """Note why the metadata is unknown: nobody can tell whether a partition has a leader now.
+
+        Without this, "no leader" from a broker that stopped would hide why no broker responds.
+        """
+        for partition in self.partitions.values():
+            if partition.leader is None and partition.problem is not None:
+                partition.record_problem(reason, partition.problem.since)
+
     def restart(self, keys: Collection[TopicPartition]) -> None:
         """Read another log of the same name from its beginning, after the buffered records."""
         for key in keys & self.partitions.keys():

@@ -108,6 +108,7 @@ class Monitor:
                     await self._probe_brokers()
             except KafkaUnavailable as failure:
                 self._cluster_problem = renewed(str(failure), self._cluster_problem)
+                self._fetcher.miss_metadata(str(failure))
                 self._fetcher.troubled.set()
             else:
                 self._cluster_problem = None
