@@ -217,3 +217,18 @@ async def test_equal_filters_are_one_object_while_used(autojump_clock: MockClock
     assert isinstance(shared, Filter)
     del shared
     assert len(hub.filters) == 0
+
+
+async def test_newest_of_two_filters_at_one_rate_is_sent(autojump_clock: MockClock) -> None:
+    """The subscription whose record came last has it, whichever was looked at last."""
+    hub = make_hub()
+    client = join_where(hub, LARGE, "BTC.trade", max_rate=1)
+    join_where(hub, {"not": LARGE}, "*.trade", client=client, max_rate=1)
+    async with dispatching(hub) as feeder:
+        await feeder.publish(trade("2000", 0))
+        await feeder.publish(trade("2000", 1), trade("1", 2), trade("2000", 3))
+        await trio.sleep(1.1)
+    assert [(one["pos"], one.get("skipped", 0)) for one in client.messages] == [
+        ("0-0", 0),
+        ("0-3", 2),
+    ]

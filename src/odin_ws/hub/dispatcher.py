@@ -13,7 +13,7 @@ import trio
 from odin_ws.hub.cycle import Cycle, DispatchSlice, Queue
 from odin_ws.hub.fan_out import FanOut
 from odin_ws.hub.hub import Hub
-from odin_ws.hub.subscriber import Due, Merger
+from odin_ws.hub.subscriber import Due
 from odin_ws.protocol.encoder import NOTHING, Encoded
 from odin_ws.protocol.wire_format import WireFormat
 from odin_ws.records import Item
@@ -74,7 +74,7 @@ class Dispatcher:
             started = trio.current_time()
             await self._collect(queue, cycle)
             if self._pacer.next_at < math.inf:
-                cycle.subscribers += self._pacer.release(slot, Merger())
+                cycle.subscribers += self._pacer.release(slot)
                 self._pacer.mark()
             collected = trio.current_time()
             following = Cycle(self._hub.cycle_bytes)

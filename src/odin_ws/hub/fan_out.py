@@ -90,7 +90,7 @@ class FanOut:
         merged list, which the subscribers of the same combination of sets share.
         """
         subscribers: list[Subscriber] = []
-        merger = Merger()
+        unmerged: dict[Subscriber, list[Due]] = {}
         for subscriber_set in self._subscriber_sets:
             pending = subscriber_set.pending
             subscriber_set.pending = Due()
@@ -101,15 +101,21 @@ class FanOut:
                     subscribers.append(subscriber)
                 else:
                     pending.receivers -= 1
-                    subscriber.pending = merger.merge(subscriber.pending, pending)
+                    unmerged.setdefault(subscriber, [subscriber.pending]).append(pending)
         if self._filtered:
-            self._distribute_filtered(subscribers, merger)
+            self._distribute_filtered(subscribers, unmerged)
+        if unmerged:
+            merge = Merger().merge
+            for subscriber, lists in unmerged.items():
+                subscriber.pending = merge(lists)
         if self._paced:
-            self._pacer.hold(self._paced, merger)
+            self._pacer.hold(self._paced)
         self._pacer.mark()
         return subscribers
 
-    def _distribute_filtered(self, subscribers: list[Subscriber], merger: Merger) -> None:
+    def _distribute_filtered(
+        self, subscribers: list[Subscriber], unmerged: dict[Subscriber, list[Due]]
+    ) -> None:
         """As `distribute`; filters with the same matching messages share one list too."""
         # By the ids of the messages, which live as long as the lists.
         shared: dict[tuple[int, ...], Due] = {}
@@ -123,4 +129,4 @@ class FanOut:
                     subscribers.append(subscriber)
                     pending.receivers += 1
                 elif subscriber.pending is not pending:
-                    subscriber.pending = merger.merge(subscriber.pending, pending)
+                    unmerged.setdefault(subscriber, [subscriber.pending]).append(pending)

@@ -7,7 +7,7 @@ once per step for all of them, and encoded once when it is released.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from heapq import heappop, heappush
 from itertools import count
 from operator import attrgetter
@@ -49,13 +49,17 @@ class Held:
             newest[message.channel] = message
         return Held(newest, self.count + len(messages), size)
 
-    def without_older(self, messages: Iterable[ChannelMessage]) -> Held:
-        """Return a copy without channels that have a newer message among these."""
+    def without_older(self, newer: Mapping[str, int]) -> Held:
+        """Return a copy without channels that have a newer message.
+
+        `newer`: by channel the hub order of its last message.
+        """
         newest = self.newest
+        # From the smaller of the two: a client may have 199 rates, each with a few channels.
         gone = {
-            message.channel
-            for message in messages
-            if (old := newest.get(message.channel)) is not None and old.order < message.order
+            channel
+            for channel in (newer if len(newer) < len(newest) else newest)
+            if channel in newest and newest[channel].order < newer.get(channel, -1)
         }
         if not gone:
             return self
@@ -83,18 +87,32 @@ class Held:
                 self._first[key] = min(record.offset, self._first.get(key, record.offset))
         return self._first
 
-    def is_passed_by(self, messages: Iterable[ChannelMessage]) -> bool:
-        """Return whether one of these messages overtakes a held message of its partition."""
-        first = self.first
-        for message in messages:
-            record = message.record
-            offset = first.get((record.topic, record.partition))
-            if offset is not None and offset < record.offset:
-                return True
-        return False
+    def is_passed_by(self, furthest: Mapping[tuple[str, int], int]) -> bool:
+        """Return whether other messages overtake a held message of their partition.
+
+        `furthest`: by topic and partition the highest offset of those messages.
+        """
+        return any(offset < furthest.get(place, -1) for place, offset in self.first.items())
 
 
 _NOTHING: Final = Held({}, 0, 0)
+
+
+class _Extent:
+    """How far some messages reach: compared with what each rate of a subscriber holds."""
+
+    __slots__ = ("furthest", "latest")
+
+    def __init__(self, messages: Iterable[ChannelMessage]) -> None:
+        self.latest: dict[str, int] = {}
+        """By channel the hub order of its last message."""
+        self.furthest: dict[tuple[str, int], int] = {}
+        """By topic and partition the highest offset."""
+        for message in messages:
+            record = message.record
+            place = record.topic, record.partition
+            self.latest[message.channel] = max(message.order, self.latest.get(message.channel, -1))
+            self.furthest[place] = max(record.offset, self.furthest.get(place, -1))
 
 
 class Pace:
@@ -152,37 +170,36 @@ class Pacer:
 
     # ---- in the steps of a cycle
 
-    def hold(self, subscriber_sets: Collection[SubscriberSet], merger: Merger) -> None:
+    def hold(self, subscriber_sets: Sequence[SubscriberSet]) -> None:
         """Hold messages for sets with a rate, after all sets without one got their messages.
 
         If several subscriptions of a client match a message, the fastest one delivers it: a
         subscription without a rate, otherwise the one with the highest rate.
         """
-        given: dict[Subscriber, tuple[Due, ...]] = {}
-        extended: dict[tuple[int, int], tuple[Held, Held, Due]] = {}
-        is_overlapping = len(subscriber_sets) > 1
+        by_subscriber: dict[Subscriber, list[SubscriberSet]] = {}
         for subscriber_set in sorted(subscriber_sets, key=_rate, reverse=True):
-            pending, rate = subscriber_set.pending, _rate(subscriber_set)
-            subscriber_set.pending = Due()
             for subscriber in subscriber_set.members:
-                news = pending
-                if subscriber.pending is not None:
-                    news = merger.without(news, subscriber.pending)
-                if is_overlapping:
-                    before = given.get(subscriber, ())
-                    for earlier in before:
-                        news = merger.without(news, earlier)
-                    given[subscriber] = *before, pending
-                if news:
-                    assert subscriber.paces is not None, subscriber_set.pattern
-                    pace = subscriber.paces[rate]
-                    # The object of an id is kept with the result.
-                    key = id(pace.held), id(news)
-                    found = extended.get(key)
-                    if found is None:
-                        after = pace.held.with_messages(news)
-                        found = extended[key] = after, pace.held, news
-                    self._begin(pace, found[0])
+                by_subscriber.setdefault(subscriber, []).append(subscriber_set)
+        # By the sets and the pending messages of a client. The objects of all ids live until the
+        # end: the sets keep their messages.
+        shared: dict[tuple[int, ...], list[tuple[float, Sequence[ChannelMessage]]]] = {}
+        extended: dict[tuple[int, int], tuple[Held, Held]] = {}
+        for subscriber, sets in by_subscriber.items():
+            key = (id(subscriber.pending), *map(id, sets))
+            found = shared.get(key)
+            if found is None:
+                found = shared[key] = _by_rate(sets, subscriber.pending or ())
+            for rate, news in found:
+                assert subscriber.paces is not None, sets[0].pattern
+                pace = subscriber.paces[rate]
+                both = id(pace.held), id(news)
+                # The object of an id is kept with the result.
+                known = extended.get(both)
+                if known is None:
+                    known = extended[both] = pace.held.with_messages(news), pace.held
+                self._begin(pace, known[0])
+        for subscriber_set in subscriber_sets:
+            subscriber_set.pending = Due()
 
     def _begin(self, pace: Pace, held: Held) -> None:
         """Let a pace hold messages, and schedule their release."""
@@ -219,6 +236,7 @@ class Pacer:
             return
         # By held and pending messages; both are kept with the results.
         compared: dict[tuple[int, int], tuple[Held, Due, Held, Due]] = {}
+        extents: dict[int, tuple[_Extent, Due]] = {}
         for pace in list(self._holding):
             subscriber = pace.subscriber
             pending = None if subscriber is None else subscriber.pending
@@ -227,7 +245,13 @@ class Pacer:
             key = id(pace.held), id(pending)
             found = compared.get(key)
             if found is None:
-                found = compared[key] = *_compared(pace.held, pending), pace.held, pending
+                known = extents.get(id(pending))
+                extent = _Extent(pending) if known is None else known[0]
+                held, due = _compared(pace.held, pending, extent)
+                found = compared[key] = held, due, pace.held, pending
+                extents[id(pending)] = extent, pending
+                # The same messages, with other marks.
+                extents[id(due)] = extent, due
             held, due, before, _ = found
             if due is not pending:
                 pending.receivers -= 1
@@ -239,9 +263,10 @@ class Pacer:
                 if not held.newest:
                     self._end(pace)
 
-    def release(self, now: float, merger: Merger) -> list[Subscriber]:
+    def release(self, now: float) -> list[Subscriber]:
         """Release due messages; returns the subscribers without pending messages before."""
         subscribers: list[Subscriber] = []
+        unmerged: dict[Subscriber, list[Due]] = {}
         schedule = self._schedule
         while schedule and schedule[0][0] <= now + _TOLERANCE:
             _, _, pace = heappop(schedule)
@@ -255,24 +280,31 @@ class Pacer:
                 subscribers.append(subscriber)
             else:
                 due.receivers -= 1
-                subscriber.pending = merger.merge(subscriber.pending, due)
+                unmerged.setdefault(subscriber, [subscriber.pending]).append(due)
+        merge = Merger().merge
+        for subscriber, lists in unmerged.items():
+            subscriber.pending = merge(lists)
         return subscribers
 
     # ---- one subscriber, at any time
 
     def take(self, subscriber: Subscriber, now: float) -> None:
         """Release all held messages of a subscriber before their time."""
-        merger = Merger()
-        for pace in (subscriber.paces or {}).values():
-            if pace in self._holding:
-                due = self._release(pace, now)
-                pending = subscriber.pending
-                subscriber.pending = due if pending is None else merger.merge(pending, due)
+        pending = subscriber.pending
+        lists = [] if pending is None else [pending]
+        lists += [
+            self._release(pace, now)
+            for pace in (subscriber.paces or {}).values()
+            if pace in self._holding
+        ]
+        if lists:
+            subscriber.pending = lists[0] if len(lists) == 1 else Merger().merge(lists)
 
     def is_passed(self, subscriber: Subscriber, messages: Sequence[ChannelMessage]) -> bool:
         """Return whether these messages overtake held ones of a subscriber in a partition."""
         paces = (subscriber.paces or {}).values()
-        return any(pace.held.is_passed_by(messages) for pace in paces)
+        furthest = _Extent(messages).furthest
+        return any(pace.held.is_passed_by(furthest) for pace in paces)
 
     def first_held(self, subscriber: Subscriber) -> dict[TopicPartition, int]:
         """Return by partition the lowest offset of a subscriber's held messages."""
@@ -290,11 +322,35 @@ def _rate(subscriber_set: SubscriberSet) -> float:
     return max_rate
 
 
-def _compared(held: Held, pending: Due) -> tuple[Held, Due]:
+def _by_rate(
+    sets: Sequence[SubscriberSet], delivered: Iterable[ChannelMessage]
+) -> list[tuple[float, Sequence[ChannelMessage]]]:
+    """Return by rate the new messages of a client's sets, in the hub's order.
+
+    `sets`: the fastest first. A message belongs to the first set that has it; `delivered` messages
+    belong to none.
+    """
+    if len(sets) == 1 and not delivered:
+        (only,) = sets
+        return [(_rate(only), only.pending)]
+    known = {message.order for message in delivered}
+    by_rate: dict[float, list[ChannelMessage]] = {}
+    for subscriber_set in sets:
+        news = [message for message in subscriber_set.pending if message.order not in known]
+        if news:
+            by_rate.setdefault(_rate(subscriber_set), []).extend(news)
+            known.update(message.order for message in news)
+    for messages in by_rate.values():
+        # Messages of one channel may come from sets with different filters.
+        messages.sort(key=attrgetter("order"))
+    return list(by_rate.items())
+
+
+def _compared(held: Held, pending: Due, extent: _Extent) -> tuple[Held, Due]:
     """Return the messages that stay held, and the pending messages with their marks."""
-    left = held.without_older(pending)
+    left = held.without_older(extent.latest)
     skipped = held.count - left.count
-    ahead = pending.ahead or left.is_passed_by(pending)
+    ahead = pending.ahead or left.is_passed_by(extent.furthest)
     if not skipped and ahead is pending.ahead:
         return left, pending
     return left, MarkedDue(pending, skipped=pending.skipped + skipped, ahead=ahead)

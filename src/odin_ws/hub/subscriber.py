@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from odin_ws.hub.conflation import Conflation
@@ -48,37 +48,28 @@ class MarkedDue(Due):
 
 
 class Merger:
-    """Merged and subtracted lists of pending messages, shared by all subscribers that need them."""
+    """Merged lists of pending messages, shared by all subscribers that need the same ones."""
 
     def __init__(self) -> None:
         # The lists are kept with the result: an id is unique only while its object lives.
-        self._merged: dict[tuple[int, int], tuple[Due, Due, Due]] = {}
-        self._without: dict[tuple[int, int], tuple[Due, Due, Due]] = {}
+        self._merged: dict[tuple[int, ...], tuple[Due, Sequence[Due]]] = {}
 
-    def merge(self, first: Due, second: Due) -> Due:
-        """Return the messages of both lists, each once, in the hub's order."""
-        key = id(first), id(second)
+    def merge(self, lists: Sequence[Due]) -> Due:
+        """Return the messages of some lists, each once, in the hub's order.
+
+        All lists of a subscriber are merged at once: merged one by one, a thousand lists would be
+        copied half a million times.
+        """
+        key = tuple(map(id, lists))
         known = self._merged.get(key)
         if known is None:
-            both = {message.order: message for message in (*first, *second)}
-            skipped = first.skipped + second.skipped
-            ordered = (both[order] for order in sorted(both))
+            every = {message.order: message for due in lists for message in due}
+            skipped = sum(due.skipped for due in lists)
+            ordered = (every[order] for order in sorted(every))
             merged = MarkedDue(ordered, skipped=skipped) if skipped else Due(ordered)
             merged.receivers = 0
-            known = self._merged[key] = merged, first, second
+            known = self._merged[key] = merged, lists
         known[0].receivers += 1
-        return known[0]
-
-    def without(self, messages: Due, others: Due) -> Due:
-        """Return the messages that are not among the others; the same list if none of them is."""
-        key = id(messages), id(others)
-        known = self._without.get(key)
-        if known is None:
-            orders = {message.order for message in others}
-            left = Due(message for message in messages if message.order not in orders)
-            if len(left) == len(messages):
-                left = messages
-            known = self._without[key] = left, messages, others
         return known[0]
 
 
