@@ -46,16 +46,21 @@ def read(
     aborted: list[tuple[int, int]] | None = None,
     *,
     skip: bool = False,
+    log_end: int | None = None,
 ) -> Decoded:
     """Decode one answer."""
-    return read_batches(KEY, data, offset, aborted, skip_corrupt=skip)
+    return read_batches(KEY, data, offset, aborted, skip_corrupt=skip, log_end=log_end)
 
 
 def offsets(
-    data: bytes, offset: int = 0, aborted: list[tuple[int, int]] | None = None
+    data: bytes,
+    offset: int = 0,
+    aborted: list[tuple[int, int]] | None = None,
+    *,
+    log_end: int | None = None,
 ) -> list[int]:
     """The offsets of the records."""
-    return [one.offset for one in read(data, offset, aborted).records]
+    return [one.offset for one in read(data, offset, aborted, log_end=log_end).records]
 
 
 def reasons(decoded: Decoded) -> list[tuple[int, InvalidBatch | None]]:
@@ -63,10 +68,14 @@ def reasons(decoded: Decoded) -> list[tuple[int, InvalidBatch | None]]:
     return [(one.offset, one.invalid) for one in decoded.records]
 
 
-def check_decoding(data: bytes, offset: int, aborted: Sequence[tuple[int, int]]) -> None:
+def check_decoding(
+    data: bytes, offset: int, aborted: Sequence[tuple[int, int]], log_end: int | None = None
+) -> None:
     """Nothing is raised, offsets ascend, and the position moves or the caller knows why."""
     for skip in (False, True):
-        decoded = read_batches(KEY, data, offset, aborted, skip_corrupt=skip)
+        decoded = read_batches(
+            KEY, data, offset, aborted, skip_corrupt=skip, is_largest=skip, log_end=log_end
+        )
         found = [one.offset for one in decoded.records]
         assert found == sorted(set(found))
         assert all(offset <= one < decoded.next_offset for one in found)

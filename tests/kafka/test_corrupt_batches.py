@@ -103,6 +103,78 @@ def test_corrupt_header_skips_a_bounded_number_of_offsets() -> None:
     assert read(bytes(made), skip=True).next_offset == 1
 
 
+def _claiming(made: bytes, delta: int) -> bytes:
+    """Change the last offset of a batch, which breaks its checksum."""
+    return made[:23] + delta.to_bytes(4, "big") + made[27:]
+
+
+@pytest.mark.parametrize("delta", [900, 3, 0])
+def test_corrupt_header_skips_no_other_batch(delta: int) -> None:
+    """A wrong last offset, too large or too small, ends before the next intact batch."""
+    bad, intact = _claiming(batch(0, 3), delta), batch(3, 2) + batch(5, 1)
+    found: list[tuple[int, InvalidBatch | None]] = []
+    offset = 0
+    while offset < 6:
+        # A broker sends the batch with the wanted offset, and those after it.
+        decoded = read(intact if offset >= 3 else bad + intact, offset, skip=True)
+        found += reasons(decoded)
+        offset = decoded.next_offset
+    assert [at for at, reason in found if reason is None] == [3, 4, 5]
+    assert len(found) <= 5
+
+
+def test_corrupt_header_skips_nothing_beyond_the_end_of_the_log() -> None:
+    """Records written next get these offsets."""
+    decoded = read(_claiming(batch(0, 3), 900), skip=True, log_end=3)
+    assert reasons(decoded) == [(2, InvalidBatch.CORRUPT_BATCH)]
+    assert decoded.next_offset == 3
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        raw_batch(0, raw_record(0) + raw_record(1), 2, delta=900),
+        raw_batch(0, b"\xff" * 30, 2, delta=900),
+        raw_batch(0, raw_record(0) + raw_record(1), 2, delta=900, attributes=0x30),
+        raw_batch(0, b"", 0, delta=900),
+    ],
+    ids=["records", "malformed", "control", "empty"],
+)
+def test_intact_header_that_claims_too_many_offsets_skips_no_other_batch(made: bytes) -> None:
+    """Producers write the last offset, and not all brokers compare it with the records."""
+    decoded = read(made + batch(2, 2) + batch(4, 1))
+    assert [one.offset for one in decoded.records if one.invalid is None][-3:] == [2, 3, 4]
+    assert read(made, log_end=2).next_offset == 2
+    # Compaction removes records at the end of a batch: the offsets up to there have none.
+    assert read(made).next_offset == 901
+    assert read(made + batch(901, 1)).next_offset == 902
+
+
+def test_wrong_first_offset_is_corrupt_if_lower_offsets_follow() -> None:
+    """The checksum does not cover it: its records would be delivered with wrong offsets."""
+    moved = (10).to_bytes(8, "big") + batch(2, 2)[8:]
+    data = batch(0, 2) + moved + batch(4, 1)
+    decoded = read(data)
+    assert (offsets(data), decoded.next_offset, decoded.corrupt) == ([0, 1], 2, 2)
+    decoded = read(moved + batch(4, 1), 2, skip=True)
+    assert reasons(decoded) == [(3, InvalidBatch.CORRUPT_BATCH)]
+    # Compaction leaves such gaps.
+    assert offsets(batch(0, 2) + batch(10, 2) + batch(14, 1)) == [0, 1, 10, 11, 14]
+
+
+def test_first_offset_far_beyond_the_end_of_the_log_is_corrupt() -> None:
+    """Also in the last batch of a response."""
+    moved = (1 << 40).to_bytes(8, "big") + batch(2, 2)[8:]
+    assert read(batch(0, 2) + moved, log_end=4).corrupt == 2
+    decoded = read(moved, 2, skip=True, log_end=4)
+    assert (reasons(decoded), decoded.next_offset) == ([(3, InvalidBatch.CORRUPT_BATCH)], 4)
+
+
+def test_records_written_after_the_end_was_read_are_delivered() -> None:
+    """A leader reads the end of its log first."""
+    assert offsets(batch(0, 2) + batch(2, 3), log_end=2) == [0, 1, 2, 3, 4]
+
+
 def test_only_batches_before_the_wanted_offset_are_reported() -> None:
     """A retry would get the same response for ever."""
     decoded = read(batch(0, 2), 7)
@@ -150,10 +222,11 @@ def mutated(draw: st.DrawFn) -> bytes:
     st.lists(mutated(), max_size=4).map(b"".join),
     st.integers(0, 25),
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 20)), max_size=3),
+    st.none() | st.integers(-1, 30),
 )
-@example(raw_batch(0, b"\xff" * 30, 2), 0, [])
+@example(raw_batch(0, b"\xff" * 30, 2), 0, [], None)
 def test_any_bytes_decode_to_records_and_reasons(
-    data: bytes, offset: int, aborted: list[tuple[int, int]]
+    data: bytes, offset: int, aborted: list[tuple[int, int]], log_end: int | None
 ) -> None:
     """`check_decoding` lists what must hold."""
-    check_decoding(data, offset, aborted)
+    check_decoding(data, offset, aborted, log_end)

@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 import trio
 import trio.testing
 from trio.testing import MockClock
 
 from odin_ws.kafka.fetcher import BATCH_RECORDS
-from odin_ws.records import Record
+from odin_ws.records import InvalidBatch, Record
 from tests.kafka.fake_cluster import FakeCluster
 from tests.kafka.fetchers import FIRST, MAX_WAIT, SECOND, SLOT, THIRD, fetching, named, places
 
@@ -324,22 +326,33 @@ async def test_batch_larger_than_a_fetch_is_read(autojump_clock: MockClock) -> N
         assert len(cluster.fetches()) < 20
 
 
-async def test_batch_above_the_maximum_is_reported_and_backs_off(
+async def test_batch_above_the_maximum_is_skipped_after_a_second_fetch(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It cannot be read, and is not requested in a loop."""
+    """The records after it follow, as after a batch that decompresses to too much."""
     monkeypatch.setattr("odin_ws.kafka.fetch_result.LARGEST_PARTITION_BYTES", 4 << 20)
     cluster = FakeCluster({FIRST: 0, SECOND: 0}, sends_whole=False)
     async with fetching(cluster) as fetcher:
         cluster.publish_large(FIRST, 5_000_000)
-        await trio.sleep(60)
-        problem = fetcher.partitions[FIRST].problem
-        assert problem is not None
-        assert "larger than" in problem.reason
-        # Two a second for the others, and two for each retry of this one.
-        assert len(cluster.fetches()) < 300
-        cluster.publish(SECOND)
-        assert await places(fetcher, 1) == ["1-0"]
+        cluster.publish(FIRST)
+        (bad,) = (await fetcher.take(None)).records
+        assert (bad.offset, bad.invalid) == (0, InvalidBatch.BATCH_TOO_LARGE)
+        assert await places(fetcher, 1) == ["0-1"]
+        assert fetcher.partitions[FIRST].problem is None
+        assert len(cluster.fetches()) < 20
+
+
+async def test_batch_with_a_wrong_length_is_skipped(autojump_clock: MockClock) -> None:
+    """The checksum does not cover the length: no fetch is large enough for this batch."""
+    cluster = FakeCluster({FIRST: 0})
+    async with fetching(cluster) as fetcher:
+        cluster.publish(FIRST, 2)
+        cluster.publish(FIRST, 2)
+        stored = cluster.logs[FIRST].batches[0]
+        stored.data = stored.data[:8] + struct.pack(">i", (1 << 31) - 1) + stored.data[12:]
+        (bad,) = (await fetcher.take(None)).records
+        assert (bad.offset, bad.invalid) == (1, InvalidBatch.BATCH_TOO_LARGE)
+        assert await places(fetcher, 2) == ["0-2", "0-3"]
 
 
 async def test_batch_corrupt_once_is_delivered(autojump_clock: MockClock) -> None:

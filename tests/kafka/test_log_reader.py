@@ -12,7 +12,7 @@ import trio
 from trio.testing import MockClock
 
 from odin_ws.log_reader import LogReader, LogUnavailable, Span
-from odin_ws.records import TopicPartition
+from odin_ws.records import InvalidBatch, TopicPartition
 from tests.kafka.log_reader_contract import ArchiveContract, read_all
 from tests.kafka.log_readers import (
     BOUND,
@@ -210,6 +210,25 @@ async def test_batch_with_a_wrong_checksum_is_fetched_again(
     whole = [record.offset for record in records if record.invalid is None]
     assert whole == [*range(5), *range(10, 15)]
     assert [record.offset for record in records if record.invalid is not None] == [9]
+
+
+async def test_batch_with_a_wrong_length_is_skipped(
+    autojump_clock: MockClock, cluster: MemoryCluster
+) -> None:
+    """No fetch is large enough for it: the replay continues after it."""
+    log = cluster.logs[KEY]
+    for _ in range(3):
+        log.append(5)
+    bad = log.batches[1]
+    length = (1 << 31) - 1
+    log.batches[1] = attrs.evolve(
+        bad, data=bad.data[:8] + length.to_bytes(4, "big") + bad.data[12:]
+    )
+    async with running() as reader:
+        records = await read_all(reader, {KEY: Span(0, 14)})
+    assert [one.offset for one in records if one.invalid is None] == [*range(5), *range(10, 15)]
+    (skipped,) = (one for one in records if one.invalid is not None)
+    assert (skipped.offset, skipped.invalid) == (9, InvalidBatch.BATCH_TOO_LARGE)
 
 
 async def test_batches_have_at_most_500_records(

@@ -85,6 +85,7 @@ def _apply_data(
 ) -> Effect:
     at = partition.position
     skip = partition.corrupt_at == at
+    is_largest = partition.fetch_bytes == LARGEST_PARTITION_BYTES
     partition.corrupt_at = None
     found = read_batches(
         partition.key,
@@ -92,14 +93,18 @@ def _apply_data(
         at,
         fetched.aborted,
         skip_corrupt=skip,
+        is_largest=is_largest,
+        log_end=fetched.high_watermark,
         header_names=header_names,
     )
     if found.next_offset == at:
         if found.corrupt is None:
-            return _fetch_larger(partition, now)
+            size = partition.fetch_bytes or PARTITION_BYTES
+            partition.fetch_bytes = min(2 * size, LARGEST_PARTITION_BYTES)
+            return Effect.NONE
         # The batch may be intact the next time, from this broker or another.
         partition.corrupt_at = at
-        partition.fail(f"wrong checksum after offset {at - 1}", now)
+        partition.fail(_corrupt_text(at, is_too_large=found.incomplete), now)
         return Effect.JUDGE
     partition.fetch_bytes = None
     effect = Effect.TAKE | (Effect.JUDGE if partition.succeed() else Effect.NONE)
@@ -113,14 +118,10 @@ def _apply_data(
     return effect | Effect.SUSPECT_GAP if is_behind else effect
 
 
-def _fetch_larger(partition: Partition, now: float) -> Effect:
-    """Fetch more at once: the broker truncated the next batch, which is larger."""
-    size = partition.fetch_bytes or PARTITION_BYTES
-    if size < LARGEST_PARTITION_BYTES:
-        partition.fetch_bytes = min(2 * size, LARGEST_PARTITION_BYTES)
-        return Effect.NONE
-    partition.fail(f"the next batch is larger than {LARGEST_PARTITION_BYTES >> 20} MiB", now)
-    return Effect.JUDGE
+def _corrupt_text(at: int, *, is_too_large: bool) -> str:
+    if is_too_large:
+        return f"the batch after offset {at - 1} is larger than {LARGEST_PARTITION_BYTES >> 20} MiB"
+    return f"wrong checksum after offset {at - 1}"
 
 
 def apply_layout(partition: Partition, layout: PartitionLayout, now: float) -> Effect:

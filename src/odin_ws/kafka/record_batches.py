@@ -53,7 +53,12 @@ _OLD_COVERED_FROM: Final = 16
 
 _MAX_OFFSET: Final = (1 << 63) - 2
 
-# Limit on the offsets that the header of a corrupt batch may claim.
+# The first offset of a batch of magic 2, which its checksum does not cover.
+_BASE_OFFSET: Final = struct.Struct(">q")
+
+# Limit on the offsets that the header of a corrupt batch may claim, and on how far the offsets of a
+# batch may be behind the log's end as reported by the same response. The leader reads that end
+# before it reads the records.
 _MAX_LEAP: Final = 1 << 24
 
 
@@ -78,7 +83,7 @@ class Decoded:
 
     incomplete: bool = False
     """The bytes have only the beginning of a batch, which is larger than the response. Kafka itself
-    sends the first batch whole, however large."""
+    sends the first batch whole, however large. Also `corrupt` after the largest fetch."""
 
 
 def read_batches(  # noqa: PLR0913 -- two are how, four are what
@@ -88,6 +93,8 @@ def read_batches(  # noqa: PLR0913 -- two are how, four are what
     aborted: Iterable[tuple[int, int]] | None,
     *,
     skip_corrupt: bool = False,
+    is_largest: bool = False,
+    log_end: int | None = None,
     header_names: AbstractSet[str] = NO_NAMES,
 ) -> Decoded:
     """Decode the fetched bytes of a partition from `offset` on.
@@ -103,10 +110,14 @@ def read_batches(  # noqa: PLR0913 -- two are how, four are what
         aborted: The aborted transactions in the response: producer id and first offset. Their
             records are left out.
         skip_corrupt: Skip the first corrupt batch, as a Record with a reason.
+        is_largest: No larger fetch is possible: a batch that is truncated at the beginning of the
+            bytes counts as corrupt.
+        log_end: The offset after the log's last record, from the same response. A header that
+            claims offsets far beyond it is corrupt.
         header_names: The headers that records keep.
     """
     reader = _Reader(key, data, offset, aborted or (), header_names)
-    return reader.read(skip_corrupt=skip_corrupt)
+    return reader.read(skip_corrupt=skip_corrupt, is_largest=is_largest, log_end=log_end)
 
 
 class _Corrupt(Exception):
@@ -129,6 +140,8 @@ class _Reader:
         self._data = data
         self._view = memoryview(data + PADDING)
         self._offset = offset
+        self._log_end: int | None = None
+        self._max_offset = _MAX_OFFSET
         self._aborted = deque(sorted(aborted, key=lambda transaction: transaction[1]))
         # Records of these producers are left out until their transaction marker.
         self._aborted_producers: set[int] = set()
@@ -137,14 +150,23 @@ class _Reader:
         self._epoch = -1
         self._spent = 0
 
-    def read(self, *, skip_corrupt: bool) -> Decoded:
+    def read(self, *, skip_corrupt: bool, is_largest: bool, log_end: int | None) -> Decoded:
         """See read_batches."""
+        if log_end is not None and log_end > self._offset:
+            self._log_end = log_end
+            self._max_offset = min(_MAX_OFFSET, log_end + _MAX_LEAP)
         first, at, corrupt = self._offset, 0, None
         # Stops at a corrupt batch: its length may be wrong.
         while corrupt is None:
             place = Usual(at, self._offset, self._epoch, self._spent)
             at, self._offset, self._epoch, self._spent = read_usual(
-                self._key, self._view, place, self._unusual, self._records, self._header_names
+                self._key,
+                self._view,
+                place,
+                self._unusual,
+                self._max_offset,
+                self._records,
+                self._header_names,
             )
             end = self._end(at)
             if end is None or self._spent >= ENOUGH:
@@ -159,8 +181,12 @@ class _Reader:
             # Only batches before the wanted offset: a retry would get the same response for ever.
             corrupt, at = first, 0
         incomplete = corrupt is None and not at and bool(self._data)
+        reason = InvalidBatch.CORRUPT_BATCH
+        if incomplete and is_largest:
+            # Or its length is wrong, which the checksum does not cover.
+            corrupt, reason = first, InvalidBatch.BATCH_TOO_LARGE
         if corrupt is not None and skip_corrupt:
-            self._skip_corrupt(at)
+            self._skip_corrupt(at, reason)
             corrupt = None
         return Decoded(self._records, self._offset, self._epoch, corrupt, self._spent, incomplete)
 
@@ -180,7 +206,7 @@ class _Reader:
         magic = self._data[at + _MAGIC_AT] if end > at else None
         if magic == MAGIC and end - at >= HEADER_BYTES:
             header = self._header(at, end)
-            last = max(header.base_offset, header.base_offset + header.last_delta)
+            last = self._last_of(header, end)
             if last >= self._offset and self._is_wanted(header, last):
                 self._add(
                     partial(
@@ -195,6 +221,8 @@ class _Reader:
                     last,
                     header.max_timestamp,
                 )
+                if self._records:
+                    last = max(last, self._records[-1].offset)
         elif magic in {0, 1}:
             # The offset of a compressed set is that of its last message.
             last = self._checked_offset(at, end)
@@ -213,10 +241,43 @@ class _Reader:
         if calc_crc32c(self._view[at + _COVERED_FROM : end]) != header.checksum:
             raise _Corrupt
         # The checksum does not cover the base offset.
-        if not 0 <= header.base_offset <= _MAX_OFFSET - max(0, header.last_delta):
+        most = min(self._max_offset, _MAX_OFFSET - max(0, header.last_delta))
+        if not 0 <= header.base_offset <= most:
+            raise _Corrupt
+        if self._next_base(end, header.base_offset) is not None:
             raise _Corrupt
         self._epoch = header.epoch
         return header
+
+    def _last_of(self, header: BatchHeader, end: int) -> int:
+        """Return the last offset that a batch takes up.
+
+        The header may claim more than the batch has records for. Compaction removes records, but
+        the offsets end before the next batch, and with the log.
+        """
+        base = header.base_offset
+        last: int = base + max(0, header.last_delta)
+        following = self._next_base(end, last)
+        if following is not None:
+            last = following - 1
+        if self._log_end is not None:
+            last = min(last, self._log_end - 1)
+        return max(base, last)
+
+    def _next_base(self, at: int, last: int) -> int | None:
+        """Return the first offset of an intact batch at `at` that is wanted and not after `last`.
+
+        Batches are in the order of their offsets: the batch before `at` claims this offset wrongly.
+        """
+        end = self._end(at)
+        if end is None or end - at < HEADER_BYTES:
+            return None
+        (base,) = _BASE_OFFSET.unpack_from(self._data, at)
+        if not self._offset <= base <= last or self._data[at + _MAGIC_AT] != MAGIC:
+            return None
+        checksum = read_header(self._data, at).checksum
+        intact = calc_crc32c(self._view[at + _COVERED_FROM : end]) == checksum
+        return int(base) if intact else None
 
     def _checked_offset(self, at: int, end: int) -> int:
         """Return the offset of a message of magic 0 or 1 after its checksum is verified."""
@@ -256,19 +317,34 @@ class _Reader:
                 return False
         return not header.is_control
 
-    def _skip_corrupt(self, at: int) -> None:
-        """Skip a corrupt batch: by its header if that is plausible, else by one offset."""
-        data, last = self._data, self._offset
-        if last > _MAX_OFFSET:
+    def _skip_corrupt(self, at: int, reason: InvalidBatch) -> None:
+        """Skip a corrupt batch: by its header if that is plausible, but no batch after it.
+
+        Without a plausible header up to the next batch; if that is unknown too, by one offset.
+        """
+        first = self._offset
+        if first > _MAX_OFFSET:
             # No record can be there.
             return
-        if len(data) - at >= HEADER_BYTES:
-            header = read_header(data, at)
-            delta = header.last_delta if header.magic == MAGIC else 0
-            if delta >= 0 and 0 <= header.base_offset + delta - last < _MAX_LEAP:
-                last = header.base_offset + delta
-        last = min(last, _MAX_OFFSET)
-        self._invalid(last, InvalidBatch.CORRUPT_BATCH, data[at : at + MAX_RAW_BYTES])
+        lasts = (self._claimed_last(at), self._last_before_next(at))
+        plausible = [last for last in lasts if 0 <= last - first < _MAX_LEAP]
+        last = min(plausible, default=first)
+        self._invalid(last, reason, self._data[at : at + MAX_RAW_BYTES])
+
+    def _claimed_last(self, at: int) -> int:
+        """Return the last offset that the header of a corrupt batch claims; -1 for none."""
+        if len(self._data) - at < HEADER_BYTES:
+            return -1
+        header = read_header(self._data, at)
+        delta = header.last_delta if header.magic == MAGIC else 0
+        last = min(header.base_offset + delta, _MAX_OFFSET) if delta >= 0 else -1
+        return last if self._log_end is None else min(last, self._log_end - 1)
+
+    def _last_before_next(self, at: int) -> int:
+        """Return the offset before the batch after a corrupt one; -1 if that is unknown."""
+        end = self._end(at)
+        following = None if end is None else self._next_base(end, self._max_offset)
+        return -1 if following is None else following - 1
 
     def _invalid(self, last: int, reason: InvalidBatch, raw: bytes, timestamp: int = -1) -> None:
         value = raw[:MAX_RAW_BYTES]

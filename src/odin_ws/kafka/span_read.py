@@ -245,12 +245,14 @@ class SpanRead(AsyncIterator[Sequence[Record]]):
             place.next,
             fetched.aborted,
             skip_corrupt=skip,
+            is_largest=place.max_bytes == _LARGEST_PARTITION_BYTES,
+            log_end=fetched.high_watermark,
             header_names=self._header_names,
         )
         if found.next_offset == place.next:
             # A corrupt batch may be intact the next time; a large one needs a larger fetch.
             place.corrupt_at = place.next if found.corrupt is not None else None
-            if found.incomplete:
+            if found.incomplete and found.corrupt is None:
                 place.max_bytes = min(2 * place.max_bytes, _LARGEST_PARTITION_BYTES)
             return
         self._progress_at = trio.current_time()
