@@ -345,3 +345,15 @@ async def test_certificate_near_its_expiry_degrades_health(
         assert (report["status"], report["healthy"]) == (status, True)
         warned = [line for line in report["warnings"] if line.startswith("tls: ")]
         assert bool(warned) == (status == "degraded")
+
+
+async def test_feed_that_a_drain_has_ended_is_no_error(autojump_clock: MockClock) -> None:
+    """The last seconds of a shutdown are degraded, as the first ones are."""
+    async with running() as (service, _):
+        service.lifecycle.enter(ServiceState.DRAINING)
+        service.source_status.transition(SourceState.STALLED, "no answer")
+        assert health_report(service)["status"] == "unhealthy"
+        service.source_status.transition(SourceState.STOPPED)
+        report = health_report(service)
+    assert (report["status"], report["errors"]) == ("degraded", [])
+    assert report["warnings"] == ["draining"]

@@ -90,10 +90,48 @@ async def test_one_worker_without_kafka_makes_the_instance_unhealthy() -> None:
     assert (kafka["status"], kafka["healthy"], kafka["feed"]) == ("stopped", False, "stalled")
 
 
+def starting(uptime: float) -> dict[str, Any]:
+    """Return the report of a worker that reads its history."""
+    found = report(status="stopped", healthy=False, feed="starting")
+    error = "kafka: starting for 2 s: reading records from before the start"
+    return found | {
+        "status": "unhealthy",
+        "healthy": False,
+        "errors": [error],
+        "warnings": [],
+        "uptime": uptime,
+    }
+
+
+async def test_starting_worker_beside_a_live_one_degrades() -> None:
+    """A replaced worker is no reason for 503: the others serve, and it soon will."""
+    merged = merge_health({1: starting(2.5), 2: report()}, {})
+    assert (merged["status"], merged["healthy"], merged["errors"]) == ("degraded", True, [])
+    assert merged["warnings"] == [
+        "worker 1: kafka: starting for 2 s: reading records from before the start"
+    ]
+    kafka = merged["checks"]["kafka"]
+    assert (kafka["status"], kafka["healthy"], kafka["feed"]) == ("running", True, "live")
+
+
+async def test_worker_that_does_not_end_its_start_is_unhealthy() -> None:
+    """Its clients get no messages."""
+    merged = merge_health({1: starting(30), 2: report()}, {})
+    assert (merged["status"], merged["healthy"]) == ("unhealthy", False)
+    assert merged["checks"]["kafka"]["feed"] == "starting"
+
+
+async def test_first_start_is_unhealthy_until_one_worker_is_live() -> None:
+    """Nobody is served yet."""
+    merged = merge_health({1: starting(1), 2: starting(2)}, {})
+    assert (merged["status"], merged["healthy"]) == ("unhealthy", False)
+    assert len(merged["errors"]) == 2
+
+
 @pytest.mark.parametrize("feed", SourceState)
 async def test_feed_of_every_state_can_be_merged(feed: SourceState) -> None:
     """In a drain one worker's feed has stopped while another one's is still live."""
-    merged = merge_health({1: report(), 2: report(feed=feed.value)}, {})
+    merged = merge_health({1: report(), 2: report(feed=feed.value) | {"uptime": 60}}, {})
     assert merged["checks"]["kafka"]["feed"] == feed.value
 
 

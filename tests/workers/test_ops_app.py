@@ -100,6 +100,16 @@ async def test_stays_ready_while_one_worker_is(autojump_clock: MockClock) -> Non
         assert (await seen.get("/health/ready")).status_code == 503
 
 
+async def test_ready_does_not_wait_for_a_worker_that_hangs(autojump_clock: MockClock) -> None:
+    """Balancers' checks have time-outs of a second, and would remove the whole instance."""
+    async with ops() as seen:
+        assert (await seen.get("/health/ready")).status_code == 200
+        seen.crew.now(1).hangs = True
+        before = trio.current_time()
+        assert (await seen.get("/health/ready")).status_code == 200
+        assert trio.current_time() - before < 0.1
+
+
 async def test_drain_is_not_ready_at_once(autojump_clock: MockClock) -> None:
     """Readiness is 503 at once; liveness is 200 until the end."""
     async with ops() as seen:

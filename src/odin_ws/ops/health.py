@@ -10,6 +10,7 @@ import trio
 
 from odin_ws import __version__
 from odin_ws.connection.disconnect_reasons import DisconnectReason
+from odin_ws.kafka.source_status import SourceState
 from odin_ws.service import Service
 
 __all__ = ["health_report"]
@@ -39,9 +40,11 @@ def health_report(service: Service) -> dict[str, Any]:
 
 
 def _errors(service: Service) -> list[str]:
-    if service.kafka_is_live:
-        return []
     source_status = service.source_status
+    is_done = service.lifecycle.is_draining and source_status.state.value is SourceState.STOPPED
+    if service.kafka_is_live or is_done:
+        # At the end of a drain nobody is left to be served: the server itself stops the feed.
+        return []
     seconds = trio.current_time() - source_status.since
     return [f"kafka: {source_status.state.value} for {seconds:.0f} s: {source_status.reason}"]
 

@@ -13,6 +13,13 @@ __all__ = ["RULES", "merge_clients", "merge_health"]
 
 Report = dict[str, Any]
 
+# A replaced worker reads its history for some seconds before its feed is live. After this time its
+# clients are left without messages for longer than by a crash.
+_START_SECONDS: Final = 30.0
+
+# What a report says of the feed.
+_FEED: Final = frozenset({"status", "healthy", "feed"})
+
 
 def _same(values: Sequence[Any]) -> Any:
     """Return the value of a setting, which is equal in all workers."""
@@ -87,8 +94,10 @@ def merge_health(reports: Mapping[int, Report], missing: Mapping[int, str]) -> R
         reports: the report of each worker, by number.
         missing: the reason for each missing report.
     """
-    errors = _labelled(reports, "errors")
-    warnings = _labelled(reports, "warnings")
+    starting = _starting(reports)
+    serving = {number: report for number, report in reports.items() if number not in starting}
+    errors = _labelled(serving, "errors")
+    warnings = _labelled(reports, "warnings") + _labelled(starting, "errors")
     if not reports:
         errors = [f"worker {number}: {why}" for number, why in missing.items()]
     else:
@@ -99,7 +108,9 @@ def merge_health(reports: Mapping[int, Report], missing: Mapping[int, str]) -> R
         "healthy": not errors,
         "version": __version__,
     }
-    merged |= _merge([_checked(report) for report in reports.values()], "")
+    merged |= _merge(
+        [_checked(report, number in starting) for number, report in reports.items()], ""
+    )
     merged |= {"warnings": warnings, "errors": errors}
     return merged
 
@@ -117,8 +128,24 @@ def merge_clients(pages: Mapping[int, Report], limit: int) -> Report:
     return {"totals": totals, "clients": maximum}
 
 
-def _checked(report: Report) -> Report:
-    return {name: report[name] for name in ("checks", "observability")}
+def _starting(reports: Mapping[int, Report]) -> dict[int, Report]:
+    """Return the reports of workers that start while the feed of another one is live."""
+    if not any(report["checks"]["kafka"]["healthy"] for report in reports.values()):
+        return {}
+    return {
+        number: report
+        for number, report in reports.items()
+        if report["checks"]["kafka"]["feed"] == "starting" and report["uptime"] < _START_SECONDS
+    }
+
+
+def _checked(report: Report, is_starting: bool) -> Report:  # noqa: FBT001 -- private
+    """Return the parts to merge; a starting worker does not say how the feed is."""
+    checks = report["checks"]
+    if is_starting:
+        kafka = {name: value for name, value in checks["kafka"].items() if name not in _FEED}
+        checks = checks | {"kafka": kafka}
+    return {"checks": checks, "observability": report["observability"]}
 
 
 def _labelled(reports: Mapping[int, Report], what: str) -> list[str]:

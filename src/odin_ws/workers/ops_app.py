@@ -70,7 +70,11 @@ class _Pages(OpsPages):
         return await self._ready.get()
 
     async def _build_ready(self) -> Response:
-        answers = await self._supervisor.request("/health/ready")
+        # Once all have been ready, one is enough: balancers do not wait for a worker that hangs.
+        were_ready = all(worker.was_ready for worker in self._supervisor.workers)
+        answers = await self._supervisor.request(
+            "/health/ready", enough=lambda answer: were_ready and _is_ok(answer)
+        )
         now = {number for number, response in answers.items() if _is_ok(response)}
         for worker in self._supervisor.workers:
             worker.was_ready |= worker.number in now

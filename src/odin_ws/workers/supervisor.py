@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -118,18 +119,27 @@ class Supervisor:
         return all(worker.drained is not False for worker in self.workers)
 
     async def request(
-        self, path: str, body: bytes | None = None
+        self,
+        path: str,
+        body: bytes | None = None,
+        *,
+        enough: Callable[[WorkerResponse], bool] = lambda _answer: False,
     ) -> dict[int, WorkerResponse | None]:
-        """Return each worker's page, or its response to `body`; None for a silent worker."""
+        """Return each worker's page, or its response to `body`; None for a silent worker.
+
+        `enough`: returns whether a response makes those of the other workers unnecessary.
+        """
         answers: dict[int, WorkerResponse | None] = dict.fromkeys(
             worker.number for worker in self.workers
         )
 
         async def request_one(number: int, child: Child) -> None:
             try:
-                answers[number] = await child.request(path, body)
+                answer = answers[number] = await child.request(path, body)
             except NoResponse:
                 return
+            if enough(answer):
+                nursery.cancel_scope.cancel()
 
         with trio.move_on_after(_ANSWER_SECONDS):
             async with trio.open_nursery() as nursery:
