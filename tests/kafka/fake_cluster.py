@@ -103,6 +103,8 @@ class FakeCluster:
     """Whether brokers have topic ids, but support no Fetch of version 13."""
     early_ends: dict[TopicPartition, list[EpochEnd]] = attrs.field(factory=dict)
     """Responses to OffsetForLeaderEpoch with an end offset that is too small, by partition."""
+    ids_in_metadata: bool = True
+    """Whether metadata has topic ids; without them it is of a broker that is not upgraded yet."""
     has_ids: bool = True
     """Whether the brokers' version has topic ids."""
     has_epochs: bool = True
@@ -306,7 +308,7 @@ class FakeCluster:
             return TopicLayout(error or UNKNOWN_TOPIC, None, {})
         return TopicLayout(
             0,
-            self.topic_ids[name] if self.has_ids else None,
+            self._id(name) if self.ids_in_metadata else None,
             {
                 number: PartitionLayout(
                     node,

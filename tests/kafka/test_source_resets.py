@@ -53,6 +53,27 @@ async def test_recreated_topic_is_a_reset_to_its_beginning(
         assert received.source_status.lost_records == 0
 
 
+async def test_topic_recreated_during_an_upgrade_is_a_reset(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """Brokers that are not upgraded yet leave the ids out of their metadata."""
+    cluster = whole()
+    async with sourcing(cluster, monkeypatch) as received:
+        await trio.sleep(1)
+        cluster.publish(TRADES, 3)
+        await trio.sleep(1)
+        cluster.ids_in_metadata = False
+        await trio.sleep(10)
+        cluster.recreate(TRADES.topic, 1)
+        cluster.publish(TRADES, 5)
+        await trio.sleep(0.5)
+        cluster.ids_in_metadata = True
+        await trio.sleep(20)
+        gaps = [one.gaps for one in received.assignments if one.gaps]
+        assert gaps == [{TRADES: GapReason.RECREATED}]
+        assert received.offsets(TRADES) == [0, 1, 2, 0, 1, 2, 3, 4]
+
+
 async def test_absent_topic_without_ids_is_not_fetched(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,6 +94,27 @@ def test_topic_with_the_same_id_is_unchanged_after_any_absence() -> None:
     assert layout.update({TRADES: topic(1, topic_id="a" * 32)}, 40) == NOTHING
 
 
+def test_response_without_an_id_does_not_hide_a_recreation() -> None:
+    """During an upgrade of the cluster some brokers know no ids."""
+    layout = Layout([TRADES])
+    layout.update({TRADES: topic(1, topic_id="a")}, 0)
+    assert layout.update({TRADES: topic(1)}, 1) == NOTHING
+    assert layout.topic_ids == {TRADES: "a"}
+    assert layout.update({TRADES: topic(1, topic_id="b")}, 2).recreated == keys(0)
+    assert layout.topic_ids == {TRADES: "b"}
+
+
+def test_topic_recreated_while_brokers_know_no_ids_is_recreated_once() -> None:
+    """The id that the brokers report later is the new topic's."""
+    layout = Layout([TRADES])
+    layout.update({TRADES: topic(5, topic_id="a")}, 0)
+    layout.update({TRADES: topic(0)}, 1)
+    assert layout.update({TRADES: topic(0)}, 3).recreated == keys(0)
+    assert layout.topic_ids == {}
+    assert layout.update({TRADES: topic(0, topic_id="b")}, 4) == NOTHING
+    assert layout.topic_ids == {TRADES: "b"}
+
+
 def test_recreated_topic_may_have_other_partitions() -> None:
     """Fewer: the others are removed. More: they appear."""
     layout = Layout([TRADES])

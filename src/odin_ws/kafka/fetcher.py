@@ -413,10 +413,10 @@ class Fetcher:
         }
 
     def _update_topic_ids(self) -> None:
-        """Update topic ids; keeps the last id of a topic that the metadata lacks now."""
+        """Update topic ids; keeps the last id of a topic whose id the metadata lacks now."""
         known = self._topic_ids
         self._topic_ids = {
-            name: known.get(name) if topic is None or topic.error else topic.topic_id
+            name: (None if topic is None else topic.topic_id) or known.get(name)
             for name in {key.topic for key in self.partitions}
             for topic in (self._topics.get(name),)
         }

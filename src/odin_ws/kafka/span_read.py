@@ -200,7 +200,7 @@ class SpanRead(AsyncIterator[Sequence[Record]]):
                 for place in (self._left[key],)
             },
             (),
-            {key.topic: metadata.topics[key.topic].topic_id for key in keys},
+            {key.topic: self._topic_ids.get(key.topic) for key in keys},
         )
         try:
             response = await self._send(node, request)
@@ -277,7 +277,7 @@ class SpanRead(AsyncIterator[Sequence[Record]]):
             if end is None or leader is None:
                 continue
             try:
-                topic_id = metadata.topics[key.topic].topic_id
+                topic_id = self._topic_ids.get(key.topic)
                 if await is_tail_gap(self._brokers, leader, key, place.next, topic_id):
                     self._progress_at = trio.current_time()
                     self._move(key, place, end)

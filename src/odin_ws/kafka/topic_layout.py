@@ -90,7 +90,8 @@ class Layout:
                 if name not in self.missing:
                     self._missing_since.pop(name, None)
             else:
-                if self._is_another(name, topic, now):
+                is_another = self._is_another(name, topic, now)
+                if is_another:
                     self._former_ids.add(self._known[name].topic_id or "")
                     recreated |= {key for key in found if key.topic == name}
                     found -= {
@@ -98,7 +99,7 @@ class Layout:
                         for key in found
                         if key.topic == name and key.partition not in topic.partitions
                     }
-                self._take(name, topic)
+                self._take(name, topic, is_another=is_another)
                 found |= {TopicPartition(name, number) for number in topic.partitions}
         appeared = found - self.partitions
         self.partitions = frozenset(found)
@@ -134,7 +135,12 @@ class Layout:
             del self._lower_since[name]
         return lasted
 
-    def _take(self, name: str, topic: TopicLayout) -> None:
+    def _take(self, name: str, topic: TopicLayout, *, is_another: bool) -> None:
+        known = self._known.get(name)
+        topic_id = topic.topic_id
+        if topic_id is None and known is not None and not is_another:
+            # During an upgrade of the cluster some brokers know no ids.
+            topic_id = known.topic_id
         self._missing_since.pop(name, None)
         epochs = {number: layout.epoch for number, layout in topic.partitions.items()}
         if name in self._lower_since:
@@ -142,4 +148,4 @@ class Layout:
                 number: max(epoch, self._known[name].epochs.get(number, epoch))
                 for number, epoch in epochs.items()
             }
-        self._known[name] = _Topic(topic.topic_id, epochs)
+        self._known[name] = _Topic(topic_id, epochs)
