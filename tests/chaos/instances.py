@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from odin_ws.testing.ports import LOOPBACK, free_ports
 from odin_ws.testing.processes import ChildProcess
 from tests.integration.running_source import until
+from tests.plain_http import plain_client
 
 __all__ = ["Instance", "InstanceFailed", "program", "run_instances"]
 
@@ -148,7 +149,7 @@ class Instance:
             return False
 
     async def _get(self, path: str) -> httpx.Response:
-        async with httpx.AsyncClient(trust_env=False, timeout=ANSWER_SECONDS) as client:
+        async with plain_client(ANSWER_SECONDS) as client:
             return await client.get(f"http://{LOOPBACK}:{self.ops_port}{path}")
 
 

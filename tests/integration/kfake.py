@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import attrs
-import httpx
 import trio
 
 from tests.integration import kafka
 from tests.integration.running_source import until
+from tests.plain_http import plain_client
 
 __all__ = ["REDPANDA", "WITHOUT_IDS", "Api", "Code", "Fault", "KFake", "run_kfake"]
 
@@ -116,7 +116,7 @@ class KFake:
 
     async def command(self, do: str, **arguments: Any) -> Any:
         """Send a command of `tests/kfake/main.go`; returns its result."""
-        async with httpx.AsyncClient(trust_env=False, timeout=ANSWER_SECONDS) as client:
+        async with plain_client(ANSWER_SECONDS) as client:
             answer = await client.post(f"http://{self.control}/", json={"do": do, **arguments})
         assert answer.is_success, answer.text
         return answer.json()

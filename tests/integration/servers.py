@@ -24,6 +24,7 @@ from websockets.trio.client import ClientConnection, connect
 from odin_ws.ops.page_cache import PAGE_SECONDS
 from odin_ws.testing.ports import LOOPBACK, free_ports
 from tests.integration.running_source import PATIENCE, eventually, until
+from tests.plain_http import plain_client
 
 __all__ = ["Client", "Server", "connected", "run_to_the_end", "serving"]
 
@@ -104,7 +105,7 @@ class Server:
         if name in SHARED:
             age = time.monotonic() - self._got.get(name, -math.inf)
             await trio.sleep(max(0.0, PAGE_SECONDS - age))
-        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
+        async with plain_client(PATIENCE) as client:
             answer = await client.get(f"http://{LOOPBACK}:{self.ops_port}{path}")
         self._got[name] = time.monotonic()
         return answer
@@ -112,7 +113,7 @@ class Server:
     async def post(self, path: str, content: Any, headers: Mapping[str, str]) -> httpx.Response:
         """Post JSON to a page of the ops port."""
         url = f"http://{LOOPBACK}:{self.ops_port}{path}"
-        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
+        async with plain_client(PATIENCE) as client:
             return await client.post(url, json=content, headers=headers)
 
     async def health(self) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from subprocess import STDOUT
 from typing import Final
 
 import attrs
-import httpx
 import pytest
 import trio
 import trustme
@@ -37,6 +36,7 @@ from tests.integration.servers import Server, serving
 from tests.integration.test_auth import publishing
 from tests.jwt_issuer import issuer
 from tests.listener.certificates import Authority
+from tests.plain_http import plain_client
 
 PAGE: Final = page("docs/deployment.md")
 
@@ -228,7 +228,7 @@ async def tail(place: Place, url: Mapping[str, str], trust: Mapping[str, str]) -
 async def metrics_want_the_token(server: Server) -> None:
     """Prometheus gets its page with the token that the page gives it, and not without."""
     url = f"http://{LOOPBACK}:{server.ops_port}/metrics"
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with plain_client(STOP_SECONDS) as client:
         assert (await client.get(url)).status_code == 401
         answer = await client.get(url, headers={"Authorization": "Bearer 0123456789abcdef"})
     assert answer.status_code == 200

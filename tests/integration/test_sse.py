@@ -16,6 +16,7 @@ from tests.http_api.torn import messages_of
 from tests.integration.events import event
 from tests.integration.running_source import Publisher, eventually
 from tests.integration.servers import Server, serving
+from tests.plain_http import plain_client
 
 
 def url(server: Server, path: str) -> str:
@@ -36,7 +37,7 @@ class BrowserPage:
     async def run(self) -> None:
         """Follow the first reachable server, until cancelled."""
         retry_ms = 100
-        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+        async with plain_client(30) as client:
             while True:
                 parser = EventParser(self.last_event_id)
                 headers = {"Accept": "text/event-stream", "Last-Event-ID": self.last_event_id}
@@ -130,7 +131,7 @@ async def test_curl_reads_events_snapshots_and_probes(topics: str, token: str) -
             await curl.wait()
         (message,) = messages_of(events)
         assert message["data"]["data"]["n"] == 7
-        async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+        async with plain_client(10) as client:
             found = (await client.get(url(server, f"/snapshot?channels={token}.trade"))).json()
             assert [one["pos"] for one in found["messages"]] == [message["pos"]]
             for path in "/healthz", "/":

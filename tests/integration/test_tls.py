@@ -21,6 +21,7 @@ from odin_ws.testing.ports import LOOPBACK, free_ports
 from tests.integration.running_source import PATIENCE, eventually, until
 from tests.integration.servers import Server, run_to_the_end, serving, started
 from tests.listener.certificates import Authority
+from tests.plain_http import plain_client
 
 NOTHING_READ: Final = "SIGHUP ignored: no TLS certificate configured"
 # Before what trustme gives by itself.
@@ -98,7 +99,7 @@ async def test_rejection_is_sent_over_tls(server: Server, authority: Authority) 
 
 async def test_plain_http_on_a_tls_port_gets_an_explanation(server: Server) -> None:
     """The response is plain HTTP; the connection is counted."""
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with plain_client(5) as client:
         answer = await client.get(f"http://{LOOPBACK}:{server.port}/ws")
     assert (answer.status_code, answer.text) == (400, "this port requires TLS: use wss\n")
     assert await server.metric("ws_connections_failed_total", reason="no_tls") == 1

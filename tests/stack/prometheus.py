@@ -16,6 +16,7 @@ from odin_ws.testing.ports import LOOPBACK, free_ports
 from odin_ws.testing.processes import ChildProcess
 from tests.deploy.debian import find_program
 from tests.integration.running_source import until
+from tests.plain_http import plain_client
 
 __all__ = ["Prometheus", "PrometheusFailed", "Scraping", "find_prometheus", "run_prometheus"]
 
@@ -124,9 +125,7 @@ async def run_prometheus(
     ]
     process = ChildProcess(command, home / "log")
     # One for all questions: making one takes longer than an answer.
-    client = httpx.AsyncClient(
-        base_url=f"http://{LOOPBACK}:{port}", trust_env=False, timeout=ANSWER_SECONDS
-    )
+    client = plain_client(ANSWER_SECONDS, base_url=f"http://{LOOPBACK}:{port}")
     prometheus = Prometheus(port, client)
 
     async def up() -> bool:
