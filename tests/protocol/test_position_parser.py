@@ -104,7 +104,7 @@ def test_partition_other_than_plain_integer_is_rejected(partition: str) -> None:
 def test_position_other_than_offset_is_rejected(offset: object) -> None:
     """An offset is an integer from -1 to 2**63 - 1."""
     given = {"odin.trades": {"0": 1, "3": offset}}
-    assert_rejected(read_positions, given, "data.positions.odin.trades.3", "-1 or more")
+    assert_rejected(read_positions, given, "data.positions.odin.trades.3", "from -1 to")
 
 
 # ---- `last_pos` of a reconnect
@@ -165,9 +165,9 @@ def test_last_offset_of_unknown_topic_is_rejected() -> None:
 
 @pytest.mark.parametrize("offset", INVALID_OFFSETS, ids=repr)
 def test_last_offset_value_other_than_offset_is_rejected(offset: object) -> None:
-    """An offset is an integer, -1 or more."""
+    """An offset is an integer from -1 on."""
     given = {"odin.social": 1, "odin.trades": offset}
-    assert_rejected(read_last_offsets, given, "data.last_offset.odin.trades", "-1 or more")
+    assert_rejected(read_last_offsets, given, "data.last_offset.odin.trades", "from -1 to")
 
 
 def assert_rejected(read: Any, value: object, field: str, allowed: str) -> CommandError:

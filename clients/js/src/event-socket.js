@@ -21,7 +21,10 @@ export class EventSocket {
   onopen = null;
   /** @type {((event: { data: string }) => void) | null} */
   onmessage = null;
-  /** @type {((event: { code: number, reason: string }) => void) | null} */
+  /**
+   * `retryAfter`: the Retry-After of a rejection, ms.
+   * @type {((event: { code: number, reason: string, retryAfter?: number | undefined }) => void) | null}
+   */
   onclose = null;
   /** @type {(() => void) | null} never called: `onclose` has the code and reason */
   onerror = null;
@@ -72,7 +75,7 @@ export class EventSocket {
       const type = response.headers.get("Content-Type") ?? "";
       if (response.ok && type.startsWith("text/event-stream") && response.body)
         await this.#read(response.body.getReader());
-      else this.#reject(response.status, await response.text());
+      else this.#reject(response, await response.text());
     } catch (error) {
       if (!signal.aborted) this.#end(ABNORMAL, `the stream failed: ${error}`);
     }
@@ -97,22 +100,27 @@ export class EventSocket {
   }
 
   /**
-   * @param {number} status
+   * @param {Response} response
    * @param {string} text
    */
-  #reject(status, text) {
+  #reject({ status, headers }, text) {
     const code = status === 401 ? TOKEN_EXPIRED : status === 403 ? REVOKED : ABNORMAL;
-    this.#end(code, `${status} ${text.trim().slice(0, LONGEST_REASON)}`);
+    // In seconds; a date is ignored. The server's own 503 is a stream with an `error`: this one is
+    // of a proxy in front.
+    const after = headers.get("Retry-After") ?? "";
+    const retryAfter = /^\d+$/.test(after) ? 1000 * Number(after) : undefined;
+    this.#end(code, `${status} ${text.trim().slice(0, LONGEST_REASON)}`, retryAfter);
   }
 
   /**
    * @param {number} code
    * @param {string} reason
+   * @param {number} [retryAfter] ms
    */
-  #end(code, reason) {
+  #end(code, reason, retryAfter) {
     if (this.#abort.signal.aborted) return;
     this.#abort.abort();
-    this.onclose?.({ code, reason });
+    this.onclose?.({ code, reason, retryAfter });
   }
 }
 

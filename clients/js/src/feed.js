@@ -187,9 +187,9 @@ export class OdinFeed {
       this.#run(session.received(data, performance.now()));
     };
     socket.onmessage = received;
-    /** @param {Partial<CloseEvent>} [event] */
-    const ended = ({ code = ABNORMAL, reason = "the connection failed" } = {}) =>
-      this.#run(session.closed(code, reason, performance.now()));
+    /** @param {{ code?: number, reason?: string, retryAfter?: number | undefined }} [event] */
+    const ended = ({ code = ABNORMAL, reason = "the connection failed", retryAfter } = {}) =>
+      this.#run(session.closed(code, reason, performance.now(), retryAfter));
     socket.onclose = socket.onerror = /** @type {(event?: object) => void} */ (ended);
     this.#socket = socket;
   }

@@ -2,6 +2,19 @@
 
 import { isFailure } from "./close-codes.js";
 
+// A longer wait than a day is a mistake of the server.
+const LONGEST_WAIT_MS = 86_400_000;
+
+/**
+ * Returns a wait that the server requests, within bounds. Throws a TypeError if it is no number: the
+ * timer would fire at once, again and again.
+ * @param {unknown} ms
+ */
+export function requestedWait(ms) {
+  if (typeof ms !== "number") throw new TypeError("a wait that is no number");
+  return Math.min(Math.max(0, ms), LONGEST_WAIT_MS);
+}
+
 /**
  * Exponential back-off with full jitter, and the server's advice.
  *
@@ -30,8 +43,9 @@ export class ReconnectDelay {
    * @param {number} code of the close
    * @param {number} held how long the subscription was live, ms
    * @param {number | null} advice after_ms or retry_ms of the server
+   * @param {number} [least] the Retry-After of a rejection, ms
    */
-  next(code, held, advice) {
+  next(code, held, advice, least = 0) {
     if (held >= this.#longest && !isFailure(code)) [this.#attempts, this.#wasAdvised] = [0, false];
     const ceiling = Math.min(this.#longest, this.#first * 2 ** this.#attempts++);
     const jittered = this.#random() * ceiling;
@@ -39,6 +53,6 @@ export class ReconnectDelay {
     // only the least wait: a server that always advises 1 ms is not dialled every millisecond.
     const delay = this.#wasAdvised ? Math.max(advice ?? 0, jittered) : (advice ?? jittered);
     if (advice !== null) this.#wasAdvised = true;
-    return delay;
+    return Math.max(delay, Math.min(least, LONGEST_WAIT_MS));
   }
 }

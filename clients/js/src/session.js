@@ -5,7 +5,7 @@ import { ABNORMAL, GAP, NORMAL, TRY_AGAIN_LATER, VIOLATION, isFinal } from "./cl
 import { CommandQueue } from "./command-queue.js";
 import { HEARTBEAT, auth } from "./commands.js";
 import { OffsetTracker } from "./offset-tracker.js";
-import { ReconnectDelay } from "./reconnect-delay.js";
+import { ReconnectDelay, requestedWait } from "./reconnect-delay.js";
 import { ReplayProgress } from "./replay-progress.js";
 import { SubscriptionError, ended } from "./subscription-error.js";
 import { SubscriptionSet } from "./subscription-set.js";
@@ -218,11 +218,12 @@ export class Session {
    * @param {number} code
    * @param {string} reason
    * @param {number} now
+   * @param {number} [retryAfter] the Retry-After of a rejection, ms
    * @returns {Actions}
    */
-  *closed(code, reason, now) {
+  *closed(code, reason, now, retryAfter) {
     const held = this.#subscribed ? now - this.#subscribedAt : 0;
-    const delay = this.#delay.next(code, held, this.#advice);
+    const delay = this.#delay.next(code, held, this.#advice, retryAfter);
     const retry_ms = isFinal(code, reason, this.#renewable) ? null : delay;
     this.#leave();
     if (retry_ms === null) this.#end();
@@ -364,20 +365,20 @@ export class Session {
         this.#replay.tracker.passLost(item);
         break;
       case "reconnect":
-        this.#advice = item.data.after_ms;
+        this.#advice = requestedWait(item.data.after_ms);
         break;
       case "auth":
-        if (this.#renewable) this.#refresh.expiring(now + item.expires_in_ms, now);
+        if (this.#renewable) this.#refresh.expiring(now + requestedWait(item.expires_in_ms), now);
         break;
       case "auth_ack":
         this.#refresh.accepted();
         break;
       case "auth_error":
-        this.#refresh.schedule(now, item.data.retry_ms);
+        this.#refresh.schedule(now, retryMs(item.data));
         break;
       case "error":
         // The error does not name the ignored command, so it may have been an `auth`.
-        if (item.code === "RATE_LIMIT_EXCEEDED") this.#refresh.schedule(now, item.retry_ms);
+        if (item.code === "RATE_LIMIT_EXCEEDED") this.#refresh.schedule(now, retryMs(item));
         break;
     }
     yield { do: "notice", notice: item };
@@ -403,24 +404,33 @@ export class Session {
 
   /**
    * Handles the rejection of the command in flight: final, or for now with `retry`.
-   * @param {{ code: string, message: string, retry?: boolean, retry_ms?: number }} why
+   * @param {{ code: string, message: string, retry?: boolean, retry_ms?: unknown }} why
    * @param {any} answer
    * @param {number} now
    * @returns {Actions}
    */
-  *#refuse({ code, message, retry, retry_ms }, answer, now) {
+  *#refuse({ code, message, retry, ...why }, answer, now) {
+    const wait = retryMs(why);
     if (retry && this.#subscribed) {
       // The error does not name the ignored command, so it may have been an `auth`.
-      if (code === "RATE_LIMIT_EXCEEDED") this.#refresh.schedule(now, retry_ms);
-      this.#commandDue = now + (retry_ms ?? LATER_MS);
+      if (code === "RATE_LIMIT_EXCEEDED") this.#refresh.schedule(now, wait);
+      this.#commandDue = now + (wait ?? LATER_MS);
       return;
     }
     if (retry) {
-      if (retry_ms) this.#advice = retry_ms;
+      if (wait) this.#advice = wait;
       return yield* this.closed(TRY_AGAIN_LATER, `${code}: ${message}`, now);
     }
     const error = new SubscriptionError(code, message, answer.rejected);
     if (this.#commands.rejected(error)) yield { do: "notice", notice: answer };
     else yield* this.closed(NORMAL, `${code}: ${message}`, now);
   }
+}
+
+/**
+ * Returns the wait before a command is sent again, if the server names one.
+ * @param {{ retry_ms?: unknown }} error
+ */
+function retryMs({ retry_ms }) {
+  return retry_ms === undefined ? undefined : requestedWait(retry_ms);
 }

@@ -25,6 +25,12 @@ test("advice replaces the back-off once, and is then the least wait", () => {
   assert.deepEqual(delays([2, 100], [[1012, 0, 70], [1006, 0, null]]), [70, 4]);
 });
 
+test("a Retry-After is the least wait, of at most a day", () => {
+  const delay = new ReconnectDelay([200, 15_000], () => 1);
+  const waits = [7000, 100, 10 ** 12].map((least) => delay.next(1006, 0, null, least));
+  assert.deepEqual(waits, [7000, 400, 86_400_000]);
+});
+
 test("1008 is final for bad commands only", () => {
   assert.equal(isFinal(1008, "slow: messages waited too long to be taken", false), false);
   assert.equal(isFinal(1008, "too many bad messages in a row", false), true);

@@ -200,3 +200,26 @@ for (const [code, delay] of [[1011, 2], [1012, 2], [4408, 2], [1008, 8]])
     });
     assert.deepEqual(delays, [2, 4, delay]);
   });
+
+test("a wait of the server is bounded, and one that is no number violates the protocol", () => {
+  const advised = (after_ms) => {
+    const driver = new Driver();
+    driver.begin();
+    const actions = driver.receive({ type: "reconnect", data: { after_ms } });
+    const [, last] = driver.do("closed", 1012, "");
+    return last?.notice.retry_ms ?? actions.at(-1).notice.code;
+  };
+  assert.deepEqual([840, -5, 1e300].map(advised), [840, 0, 86_400_000]);
+
+  for (const item of [
+    { type: "reconnect", data: { after_ms: "soon" } },
+    { type: "error", code: "RATE_LIMIT_EXCEEDED", message: "", retry: true, retry_ms: "soon" },
+    { type: "error", code: "NOT_AVAILABLE", message: "", retry: true, retry_ms: null },
+  ]) {
+    const driver = new Driver();
+    driver.do("start");
+    driver.do("opened");
+    const { notice } = driver.receive(item).at(-1);
+    assert.deepEqual([notice.type, notice.code, notice.retry_ms], ["disconnected", 1002, null]);
+  }
+});

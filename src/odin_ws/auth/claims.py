@@ -119,5 +119,5 @@ def _count(payload: Mapping[str, Any], claim: str) -> int | None:
         return None
     value = payload[claim]
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_NUMBER:
-        raise InvalidClaims(f"{claim}: must be an integer, 0 or more")
+        raise InvalidClaims(f"{claim}: must be an integer from 0 to {_MAX_NUMBER}")
     return value

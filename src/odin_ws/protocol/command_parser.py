@@ -217,7 +217,8 @@ def _number(data: dict[str, Any], field: str, low: int) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and low <= value <= _MAX_NUMBER:
         return value
     raise CommandError(
-        ErrorCode.INVALID_MESSAGE, f"data.{field}: must be an integer, {low} or more"
+        ErrorCode.INVALID_MESSAGE,
+        f"data.{field}: must be an integer from {low} to {_MAX_NUMBER}",
     )
 
 

@@ -110,7 +110,7 @@ def read_last_offsets(value: object, catalogue: Catalogue) -> dict[str, int]:
 def _offset(value: Any, where: str) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and -1 <= value <= _MAX_OFFSET:
         return value
-    raise _invalid(where, "must be an offset: an integer, -1 or more")
+    raise _invalid(where, f"must be an offset: an integer from -1 to {_MAX_OFFSET}")
 
 
 def _invalid(where: str, allowed: str) -> CommandError:

@@ -139,7 +139,10 @@ class EventSocket {
   onopen = null;
   /** @type {((event: { data: string }) => void) | null} */
   onmessage = null;
-  /** @type {((event: { code: number, reason: string }) => void) | null} */
+  /**
+   * `retryAfter`: the Retry-After of a rejection, ms.
+   * @type {((event: { code: number, reason: string, retryAfter?: number | undefined }) => void) | null}
+   */
   onclose = null;
   /** @type {(() => void) | null} never called: `onclose` has the code and reason */
   onerror = null;
@@ -190,7 +193,7 @@ class EventSocket {
       const type = response.headers.get("Content-Type") ?? "";
       if (response.ok && type.startsWith("text/event-stream") && response.body)
         await this.#read(response.body.getReader());
-      else this.#reject(response.status, await response.text());
+      else this.#reject(response, await response.text());
     } catch (error) {
       if (!signal.aborted) this.#end(ABNORMAL, `the stream failed: ${error}`);
     }
@@ -215,22 +218,27 @@ class EventSocket {
   }
 
   /**
-   * @param {number} status
+   * @param {Response} response
    * @param {string} text
    */
-  #reject(status, text) {
+  #reject({ status, headers }, text) {
     const code = status === 401 ? TOKEN_EXPIRED : status === 403 ? REVOKED : ABNORMAL;
-    this.#end(code, `${status} ${text.trim().slice(0, LONGEST_REASON)}`);
+    // In seconds; a date is ignored. The server's own 503 is a stream with an `error`: this one is
+    // of a proxy in front.
+    const after = headers.get("Retry-After") ?? "";
+    const retryAfter = /^\d+$/.test(after) ? 1000 * Number(after) : undefined;
+    this.#end(code, `${status} ${text.trim().slice(0, LONGEST_REASON)}`, retryAfter);
   }
 
   /**
    * @param {number} code
    * @param {string} reason
+   * @param {number} [retryAfter] ms
    */
-  #end(code, reason) {
+  #end(code, reason, retryAfter) {
     if (this.#abort.signal.aborted) return;
     this.#abort.abort();
-    this.onclose?.({ code, reason });
+    this.onclose?.({ code, reason, retryAfter });
   }
 }
 
@@ -1198,6 +1206,19 @@ class CommandQueue {
 // The wait before a reconnect: docs/protocol.md, Closes.
 
 
+// A longer wait than a day is a mistake of the server.
+const LONGEST_WAIT_MS = 86_400_000;
+
+/**
+ * Returns a wait that the server requests, within bounds. Throws a TypeError if it is no number: the
+ * timer would fire at once, again and again.
+ * @param {unknown} ms
+ */
+function requestedWait(ms) {
+  if (typeof ms !== "number") throw new TypeError("a wait that is no number");
+  return Math.min(Math.max(0, ms), LONGEST_WAIT_MS);
+}
+
 /**
  * Exponential back-off with full jitter, and the server's advice.
  *
@@ -1226,8 +1247,9 @@ class ReconnectDelay {
    * @param {number} code of the close
    * @param {number} held how long the subscription was live, ms
    * @param {number | null} advice after_ms or retry_ms of the server
+   * @param {number} [least] the Retry-After of a rejection, ms
    */
-  next(code, held, advice) {
+  next(code, held, advice, least = 0) {
     if (held >= this.#longest && !isFailure(code)) [this.#attempts, this.#wasAdvised] = [0, false];
     const ceiling = Math.min(this.#longest, this.#first * 2 ** this.#attempts++);
     const jittered = this.#random() * ceiling;
@@ -1235,7 +1257,7 @@ class ReconnectDelay {
     // only the least wait: a server that always advises 1 ms is not dialled every millisecond.
     const delay = this.#wasAdvised ? Math.max(advice ?? 0, jittered) : (advice ?? jittered);
     if (advice !== null) this.#wasAdvised = true;
-    return delay;
+    return Math.max(delay, Math.min(least, LONGEST_WAIT_MS));
   }
 }
 
@@ -1597,11 +1619,12 @@ class Session {
    * @param {number} code
    * @param {string} reason
    * @param {number} now
+   * @param {number} [retryAfter] the Retry-After of a rejection, ms
    * @returns {Actions}
    */
-  *closed(code, reason, now) {
+  *closed(code, reason, now, retryAfter) {
     const held = this.#subscribed ? now - this.#subscribedAt : 0;
-    const delay = this.#delay.next(code, held, this.#advice);
+    const delay = this.#delay.next(code, held, this.#advice, retryAfter);
     const retry_ms = isFinal(code, reason, this.#renewable) ? null : delay;
     this.#leave();
     if (retry_ms === null) this.#end();
@@ -1743,20 +1766,20 @@ class Session {
         this.#replay.tracker.passLost(item);
         break;
       case "reconnect":
-        this.#advice = item.data.after_ms;
+        this.#advice = requestedWait(item.data.after_ms);
         break;
       case "auth":
-        if (this.#renewable) this.#refresh.expiring(now + item.expires_in_ms, now);
+        if (this.#renewable) this.#refresh.expiring(now + requestedWait(item.expires_in_ms), now);
         break;
       case "auth_ack":
         this.#refresh.accepted();
         break;
       case "auth_error":
-        this.#refresh.schedule(now, item.data.retry_ms);
+        this.#refresh.schedule(now, retryMs(item.data));
         break;
       case "error":
         // The error does not name the ignored command, so it may have been an `auth`.
-        if (item.code === "RATE_LIMIT_EXCEEDED") this.#refresh.schedule(now, item.retry_ms);
+        if (item.code === "RATE_LIMIT_EXCEEDED") this.#refresh.schedule(now, retryMs(item));
         break;
     }
     yield { do: "notice", notice: item };
@@ -1782,26 +1805,35 @@ class Session {
 
   /**
    * Handles the rejection of the command in flight: final, or for now with `retry`.
-   * @param {{ code: string, message: string, retry?: boolean, retry_ms?: number }} why
+   * @param {{ code: string, message: string, retry?: boolean, retry_ms?: unknown }} why
    * @param {any} answer
    * @param {number} now
    * @returns {Actions}
    */
-  *#refuse({ code, message, retry, retry_ms }, answer, now) {
+  *#refuse({ code, message, retry, ...why }, answer, now) {
+    const wait = retryMs(why);
     if (retry && this.#subscribed) {
       // The error does not name the ignored command, so it may have been an `auth`.
-      if (code === "RATE_LIMIT_EXCEEDED") this.#refresh.schedule(now, retry_ms);
-      this.#commandDue = now + (retry_ms ?? LATER_MS);
+      if (code === "RATE_LIMIT_EXCEEDED") this.#refresh.schedule(now, wait);
+      this.#commandDue = now + (wait ?? LATER_MS);
       return;
     }
     if (retry) {
-      if (retry_ms) this.#advice = retry_ms;
+      if (wait) this.#advice = wait;
       return yield* this.closed(TRY_AGAIN_LATER, `${code}: ${message}`, now);
     }
     const error = new SubscriptionError(code, message, answer.rejected);
     if (this.#commands.rejected(error)) yield { do: "notice", notice: answer };
     else yield* this.closed(NORMAL, `${code}: ${message}`, now);
   }
+}
+
+/**
+ * Returns the wait before a command is sent again, if the server names one.
+ * @param {{ retry_ms?: unknown }} error
+ */
+function retryMs({ retry_ms }) {
+  return retry_ms === undefined ? undefined : requestedWait(retry_ms);
 }
 
 // Chooses WebSocket, or Server-Sent Events if a proxy rejects upgrades: docs/client-js.md.
@@ -2087,9 +2119,9 @@ class OdinFeed {
       this.#run(session.received(data, performance.now()));
     };
     socket.onmessage = received;
-    /** @param {Partial<CloseEvent>} [event] */
-    const ended = ({ code = ABNORMAL, reason = "the connection failed" } = {}) =>
-      this.#run(session.closed(code, reason, performance.now()));
+    /** @param {{ code?: number, reason?: string, retryAfter?: number | undefined }} [event] */
+    const ended = ({ code = ABNORMAL, reason = "the connection failed", retryAfter } = {}) =>
+      this.#run(session.closed(code, reason, performance.now(), retryAfter));
     socket.onclose = socket.onerror = /** @type {(event?: object) => void} */ (ended);
     this.#socket = socket;
   }
