@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odin_ws.protocol.filters import Fields, FilterRegistry, InvalidFilter, read_filter
-from odin_ws.protocol.filters.decimals import MAX_NUMBER_LENGTH, simplified
+from odin_ws.protocol.filters import Fields, FilterRegistry, InvalidFilter, fields, read_filter
+from odin_ws.protocol.filters.decimals import MAX_NUMBER_LENGTH, read_number, simplified
 from odin_ws.protocol.filters.parser import MAX_CONSTANTS, MAX_DEPTH, MAX_LISTED, MAX_TERMS
 
 
@@ -304,3 +304,18 @@ def test_value_is_parsed_once_and_on_demand(monkeypatch: pytest.MonkeyPatch) -> 
         for name in ("a", "b"):
             read_filter({"field": name, "gte": number}).matches(fields)
     assert len(parsed) == 1
+
+
+def test_only_compared_numbers_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An order book has thousands of numbers beside the price that a filter compares."""
+    numbers: list[str] = []
+
+    def count(text: str) -> Decimal | None:
+        numbers.append(text)
+        return read_number(text)
+
+    where = read_filter({"field": "price", "gt": "0.3"})
+    monkeypatch.setattr(fields, "read_number", count)
+    book = ",".join(f"[{level}.5,0.1]" for level in range(1000)).encode()
+    assert where.matches(Fields(b'{"price":0.30000000000000001,"book":[%b]}' % book))
+    assert numbers == ["0.30000000000000001"]

@@ -52,7 +52,7 @@ class Fields(dict[str, Any]):
                 # The value is nested too deeply for Python's parser; orjson accepts more levels.
                 self._exact = None
         found = _walk(self._exact, name)
-        return found.number if isinstance(found, _Exact) else None
+        return read_number(found) if isinstance(found, _Exact) else None
 
 
 class _Numbers(dict[str, Number | None]):
@@ -76,13 +76,13 @@ class _Numbers(dict[str, Number | None]):
         return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-class _Exact:
-    """A number as it was written; a separate class distinguishes it from all other values."""
+class _Exact(str):
+    """A number as it was written; a separate class distinguishes it from all other values.
 
-    __slots__ = ("number",)
+    Read only if a filter compares it: a value of 256 KiB may have 50,000 numbers.
+    """
 
-    def __init__(self, text: str) -> None:
-        self.number = read_number(text)
+    __slots__ = ()
 
 
 _EXACT: Final = json.JSONDecoder(parse_float=_Exact, parse_int=_Exact)
