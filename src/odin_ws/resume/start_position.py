@@ -124,7 +124,9 @@ class StartPositionFinder:
             live = self._live(topics)
             lookup = partial(self._log_reader.positions_at, topics, start_position.since)
             found = await self._retry(partial(lookup, topic_ids=self._changes.ids))
-            self._resume_cursor.begin({key: found.get(key, offset) for key, offset in live.items()})
+            # The source may have no start offset yet for partitions that the log has.
+            begins = live if stream.is_partial else found | live
+            self._resume_cursor.begin({key: found.get(key, at) for key, at in begins.items()})
         elif start_position.live:
             self._resume_cursor.begin(self._live(topics))
             self._order = stream.order

@@ -237,6 +237,13 @@ class MemorySource:
         self._broker_there.value = True
         self._tell()
 
+    def begin_at(self, key: TopicPartition, offset: int) -> None:
+        """Read a partition that is not read yet from `offset` on, and not from its beginning.
+
+        So does an instance if the partition had no leader at the instance's start.
+        """
+        self._stopped_at[key] = offset
+
     def revoke(self, *topics: str) -> None:
         """Simulate a rebalance that assigns these topics to another member of the group."""
         revoked = {key for key in self._log.bounds() if key.topic in topics}

@@ -7,6 +7,7 @@ import time
 import pytest
 import trio
 
+from odin_ws.records import TopicPartition
 from odin_ws.settings import Settings
 from odin_ws.testing.assertions import offsets_of
 from odin_ws.testing.follower import Follower, key_of, wanted
@@ -20,6 +21,30 @@ def put(scenario: Scenario, token: str, timestamp: int, data: str = "") -> None:
     """Append a trade with this timestamp."""
     value = b'{"type":"TRADE_EXECUTED","timestamp":0,"data":"%b"}' % data.encode()
     scenario.log.append("odin.trades", token.encode(), value, timestamp=timestamp)
+
+
+async def test_since_ms_waits_for_a_partition_that_the_instance_does_not_read_yet(
+    odin_scenario: Scenario,
+) -> None:
+    """It had no leader when the instance started, and is read from its first new record on."""
+    late = TopicPartition("odin.trades", 12)
+    await publish(odin_scenario, 3)
+    odin_scenario.source.lose_broker()
+    await trio.sleep(1)
+    odin_scenario.log.add_partitions("odin.trades", 1)
+    value = b'{"type":"TRADE_EXECUTED","timestamp":0,"data":0}'
+    for _ in range(5):
+        odin_scenario.log.append("odin.trades", b"late", value, partition=late.partition)
+    odin_scenario.source.begin_at(late, 5)
+    client = await odin_scenario.connect()
+    await client.send('{"type":"subscribe","data":{"channels":["late.trade"],"since_ms":0}}')
+    await trio.sleep(5)
+    odin_scenario.source.find_broker()
+    while (ack := await client.answer())["type"] != "subscription_ack":
+        assert ack["type"] == "feed"
+    assert (ack["replayed"], "lost" in ack) == (5, False)
+    odin_scenario.log.append("odin.trades", b"late", value, partition=late.partition)
+    assert offsets_of(await all_messages(client)) == {late: [0, 1, 2, 3, 4, 5]}
 
 
 @pytest.mark.parametrize("retained", RETAINED)
