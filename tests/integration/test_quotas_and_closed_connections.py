@@ -12,7 +12,7 @@ from odin_ws.kafka.source_status import SourceState, SourceStatus
 from odin_ws.log_reader import Bounds
 from odin_ws.records import TopicPartition
 from odin_ws.settings import Secret
-from odin_ws.testing.brokers import apache_kafka
+from odin_ws.testing.brokers import apache_kafka, java_command
 from tests.integration import kafka
 from tests.integration.running_log_reader import running
 from tests.integration.running_source import (
@@ -90,7 +90,7 @@ async def test_quota_delays_records_and_stalls_nothing(tmp_path: Path) -> None:
                 f"--bootstrap-server {broker.bootstrap} --alter --entity-type clients "
                 f"--entity-name odin-ws --add-config consumer_byte_rate={QUOTA_BYTES}"
             )
-            java = ["java", "-cp", f"{kafka.libs()}/*", "kafka.admin.ConfigCommand"]
+            java = [*java_command(kafka.libs()), "kafka.admin.ConfigCommand"]
             await trio.run_process([*java, *command.split()], capture_stdout=True)
         publisher = Publisher(broker.bootstrap, together=1)
         changes: list[SourceState] = []

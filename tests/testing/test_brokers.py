@@ -17,6 +17,7 @@ from odin_ws.testing.brokers import (
     BrokerUnavailable,
     apache_kafka,
     embedded_broker,
+    format_storage,
 )
 from odin_ws.testing.ports import LOOPBACK, answers_kafka, free_ports, is_free
 from odin_ws.testing.processes import ChildProcess
@@ -152,6 +153,32 @@ async def test_invalid_kafka_setting_is_named(tmp_path: Path) -> None:
     with pytest.raises(BrokerFailed, match=r"log\.retention\.check\.interval\.ms"):
         async with apache_kafka(kafka.libs(), tmp_path, config=wrong):
             pytest.fail("it started")
+
+
+# Writes what the storage tool writes, and a line for each of its runs.
+STORAGE_TOOL = """
+import pathlib, sys
+properties = pathlib.Path(sys.argv[6])
+folder = pathlib.Path(properties.read_text().split("log.dirs=")[1].strip())
+folder.mkdir()
+(folder / "meta.properties").write_text("formatted")
+with (properties.parent.parent / "runs").open("a") as runs:
+    runs.write(properties.parent.name + " ")
+"""
+
+
+async def test_storage_tool_runs_once_for_nodes_of_one_id(tmp_path: Path) -> None:
+    """Another node of the id gets the same files; a node of another id its own."""
+    java = [sys.executable, "-c", STORAGE_TOOL]
+    for name, number in ("first", 1), ("second", 1), ("third", 2):
+        home = tmp_path / name
+        home.mkdir()
+        properties = home / "server.properties"
+        lines = ("process.roles=broker", f"node.id={number}", f"log.dirs={home / 'data'}")
+        properties.write_text("\n".join(lines))
+        await format_storage(java, properties)
+        assert (home / "data" / "meta.properties").read_text() == "formatted"
+    assert (tmp_path / "runs").read_text() == "first third "
 
 
 async def test_missing_jars_are_named(tmp_path: Path) -> None:
