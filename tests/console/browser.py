@@ -95,10 +95,10 @@ def browser_command() -> tuple[str, str]:
 
 
 @asynccontextmanager
-async def open_browser(profile: Path) -> AsyncIterator[Browser]:
-    """Run a browser during the block; `profile`: the folder of its files."""
+async def open_browser() -> AsyncIterator[Browser]:
+    """Run a browser during the block; each opened page has cookies and storage of its own."""
     node, chromium = browser_command()
-    command = [node, str(DRIVER), chromium, str(profile)]
+    command = [node, str(DRIVER), chromium]
     process = await trio.lowlevel.open_process(
         command, stdin=PIPE, stdout=PIPE, start_new_session=True
     )

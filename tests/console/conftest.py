@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -24,7 +23,7 @@ async def broker() -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
+async def browser() -> AsyncIterator[Browser]:
     """Return a headless browser; skips the test without Chromium."""
-    async with open_browser(tmp_path / "profile") as browser:
+    async with open_browser() as browser:
         yield browser

@@ -6,7 +6,7 @@ import { createRequire } from "node:module";
 const require = createRequire(new URL("./node/", import.meta.url));
 const { chromium } = require("playwright-core");
 
-const [executablePath, profile] = process.argv.slice(2);
+const [executablePath] = process.argv.slice(2);
 const args = [
   "--headless", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
   "--disable-background-networking", "--disable-component-update",
@@ -15,6 +15,8 @@ const args = [
 
 /** @type {string[]} what the page should not have done */
 let problems = [];
+/** @type {any} one process for all pages: its start takes more than a page */
+let browser;
 /** @type {any} */
 let context;
 /** @type {any} */
@@ -27,10 +29,9 @@ const ACTIONS = {
   async open({ url, theme = "light", width = 1280, height = 900 }) {
     await context?.close();
     problems = [];
-    context = await chromium.launchPersistentContext(`${profile}-${Date.now()}`, {
-      executablePath, args, colorScheme: theme, viewport: { width, height },
-    });
-    page = context.pages()[0] ?? (await context.newPage());
+    browser ??= await chromium.launch({ executablePath, args });
+    context = await browser.newContext({ colorScheme: theme, viewport: { width, height } });
+    page = await context.newPage();
     page.setDefaultTimeout(30_000);
     page.on("console", (message) => {
       if (["error", "warning"].includes(message.type())) problems.push(message.text());
@@ -88,4 +89,4 @@ for await (const line of createInterface({ input: process.stdin })) {
   }
   process.stdout.write(`${JSON.stringify(answer)}\n`);
 }
-await context?.close();
+await browser?.close();

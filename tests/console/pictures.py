@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -75,11 +74,10 @@ async def _break_once(browser: Browser) -> None:
 
 async def main(minutes: float) -> None:
     """Run the scene, and take the pictures at its end."""
-    with tempfile.TemporaryDirectory() as profile:
-        async with open_scene() as server, open_browser(Path(profile) / "profile") as browser:
-            await trio.sleep(60 * minutes)
-            IMAGES.mkdir(exist_ok=True)
-            await take_pictures(browser, f"http://{LOOPBACK}:{server.ops_port}/", IMAGES)
+    async with open_scene() as server, open_browser() as browser:
+        await trio.sleep(60 * minutes)
+        IMAGES.mkdir(exist_ok=True)
+        await take_pictures(browser, f"http://{LOOPBACK}:{server.ops_port}/", IMAGES)
 
 
 if __name__ == "__main__":
