@@ -14,7 +14,7 @@ import trio
 
 from odin_ws.testing.ports import LOOPBACK
 
-__all__ = ["answer", "halves", "server_with"]
+__all__ = ["halves", "response", "server_with"]
 
 
 @asynccontextmanager
@@ -38,7 +38,7 @@ async def server_with(
         nursery.cancel_scope.cancel()
 
 
-def answer(status: str, body: Any) -> bytes:
+def response(status: str, body: Any) -> bytes:
     """Return an HTTP response; `body` is bytes, or becomes JSON."""
     content = body if isinstance(body, bytes) else orjson.dumps(body)
     head = f"HTTP/1.1 {status}\r\nContent-Length: {len(content)}\r\n\r\n"

@@ -15,8 +15,8 @@ async def notices(client: ScenarioClient) -> list[dict[str, Any]]:
     found = []
     await trio.sleep(0.1)
     await client.send('{"type":"heartbeat"}')
-    while (answer := await client.answer())["type"] != "pong":
-        found.append(answer)
+    while (response := await client.response())["type"] != "pong":
+        found.append(response)
     return [
         {name: value for name, value in one.items() if name in {"status", "topics"}}
         for one in found

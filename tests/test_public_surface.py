@@ -58,7 +58,7 @@ PUBLIC = {
         "assert_positions",
         "assert_sequence",
         "offsets_of",
-        "place_of",
+        "position_of",
     ],
     "odin_ws.testing.brokers": [
         "ApacheKafka",

@@ -35,8 +35,8 @@ async def told(client: WebSocketClient) -> list[dict[str, Any]]:
     """All notices that a client receives before the response to a command."""
     heard = []
     await client.send('{"type":"heartbeat"}')
-    while (answer := await client.answer())["type"] != "pong":
-        heard.append(answer)
+    while (response := await client.response())["type"] != "pong":
+        heard.append(response)
     return heard
 
 

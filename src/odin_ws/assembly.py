@@ -55,7 +55,7 @@ _RETAINED_BYTES: Final = 2048
 # replays may take: socket buffers take up to twice their bytes, and live messages need some too. At
 # least enough for 64 chunks.
 _WINDOW_PART: Final = 0.125
-_LEAST_WINDOW_BYTES: Final = 4 << 20
+_MIN_WINDOW_BYTES: Final = 4 << 20
 
 # A fetch and its processing take about 2 ms of CPU. Without a broadcast rate, fetches are this far
 # apart, so that 1,000 records per second are not 1,000 fetches.
@@ -144,7 +144,7 @@ def _window(settings: Settings, resources: Resources) -> ReplayWindow:
     # Socket buffers count as memory of the container too.
     memory = min(tcp_memory() // settings.ws_workers, resources.memory_limit)
     return ReplayWindow(
-        max(_LEAST_WINDOW_BYTES, int(_WINDOW_PART * memory)), settings.ws_write_timeout_seconds
+        max(_MIN_WINDOW_BYTES, int(_WINDOW_PART * memory)), settings.ws_write_timeout_seconds
     )
 
 

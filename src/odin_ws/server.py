@@ -32,7 +32,7 @@ from odin_ws.http_api.http_api import SNAPSHOT_PATH, HttpApi
 from odin_ws.hub import Subscriber
 from odin_ws.listener.transport import Transport
 from odin_ws.protocol.message_reader import FrameReader
-from odin_ws.protocol.permessage_deflate import agree
+from odin_ws.protocol.permessage_deflate import negotiate
 from odin_ws.protocol.wire_format import WireFormat, wire_format
 from odin_ws.resume import ReplayContext
 from odin_ws.session.session import ClientSession, SessionStats
@@ -128,10 +128,10 @@ class ConnectionServer:
             return self._serve_canary(incoming, request, self._canary)
         if request.path == PATH:
             return self._serve_websocket(incoming, request)
-        answer = self.http.respond(request)
-        if answer is None:
+        response = self.http.respond(request)
+        if response is None:
             return self._serve_http(incoming, request)
-        return self.handshaker.answer(incoming, answer)
+        return self.handshaker.send_response(incoming, response)
 
     async def _serve_websocket(
         self, incoming: IncomingConnection, request: HandshakeRequest
@@ -162,9 +162,9 @@ class ConnectionServer:
             with self.authenticator.count_connection(grant):
                 if request.path == SNAPSHOT_PATH:
                     with self.http.snapshots.counted():
-                        answer = await self.http.snapshot(request, grant)
+                        response = await self.http.snapshot(request, grant)
                         seconds = self._limits.write_timeout
-                        await self.handshaker.answer_at_length(incoming, answer, seconds)
+                        await self.handshaker.send_large_response(incoming, response, seconds)
                 else:
                     await self._serve_events(incoming, request, grant)
 
@@ -195,10 +195,12 @@ class ConnectionServer:
         served = self._upgrade(
             incoming, request, _PLAIN, limits.grant, limits=canary_limits, stats=SessionStats()
         )
-        connection, session, reader, answer = served
+        connection, session, reader, response = served
         with trio.move_on_after(_CANARY_SECONDS):
             try:
-                await connection.run(answer, session, reader, request.rest, self._notices.values())
+                await connection.run(
+                    response, session, reader, request.rest, self._notices.values()
+                )
             finally:
                 await self._leave(connection.subscriber)
                 connection.abandon()
@@ -215,7 +217,7 @@ class ConnectionServer:
     ) -> tuple[Connection, ClientSession, FrameReader, bytes]:
         """Build the objects of an upgraded connection, and its handshake response."""
         offers = request.headers.get("sec-websocket-extensions")
-        agreed = agree(offers) if offers and limits.compression else None
+        agreed = negotiate(offers) if offers and limits.compression else None
         form = form if agreed is None else form.with_window(agreed.window_bits)
         connection = self._connection(incoming, form, grant)
         session = ClientSession(
@@ -224,9 +226,9 @@ class ConnectionServer:
         reader = FrameReader(
             limits.message_bytes, limits.message_frames, deflate=agreed is not None
         )
-        extensions = None if agreed is None else agreed.answer
-        answer = upgrade_response(request, select_subprotocol(request), extensions)
-        return connection, session, reader, answer
+        extensions = None if agreed is None else agreed.response
+        response = upgrade_response(request, select_subprotocol(request), extensions)
+        return connection, session, reader, response
 
     def _connection(
         self,
@@ -253,7 +255,7 @@ class ConnectionServer:
         connection: Connection,
         session: CommandHandler,
         reader: Reader,
-        answer: bytes,
+        response: bytes,
         rest: bytes,
     ) -> None:
         """Send the handshake response and serve a connection, counted until it has ended.
@@ -265,8 +267,8 @@ class ConnectionServer:
         self.connections.add(connection)
         try:
             with self.keepalive.watch(connection), self.authenticator.watch_expiry(connection):
-                running = connection.run(answer, session, reader, rest, self._notices.values())
-                del answer, rest
+                running = connection.run(response, session, reader, rest, self._notices.values())
+                del response, rest
                 try:
                     await running
                 except* Exception:  # to send 1011 while the socket is open; reported above

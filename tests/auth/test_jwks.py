@@ -318,7 +318,7 @@ def test_missing_or_large_key_file_is_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "problem"),
+    ("response", "problem"),
     [
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", None),
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "status 404"),
@@ -332,7 +332,7 @@ def test_missing_or_large_key_file_is_reported(tmp_path: Path) -> None:
     ],
     ids=["good", "missing", "elsewhere", "large", "nonsense", "nothing"],
 )
-async def test_fetch_has_limits(answer: bytes, problem: str | None) -> None:
+async def test_fetch_has_limits(response: bytes, problem: str | None) -> None:
     """Other statuses and large responses are failures; redirects are not followed."""
     requests: list[bytes] = []
 
@@ -340,7 +340,7 @@ async def test_fetch_has_limits(answer: bytes, problem: str | None) -> None:
         async with stream:
             requests.append(await stream.receive_some())
             with contextlib.suppress(trio.BrokenResourceError):  # where it has had enough
-                await stream.send_all(answer)
+                await stream.send_all(response)
 
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(partial(trio.serve_tcp, serve, 0, host=LOOPBACK))

@@ -31,7 +31,7 @@ from odin_ws.listener.transport import Transport
 from odin_ws.protocol.deflate import Compressor
 from odin_ws.protocol.frames import text_frame, text_header
 from odin_ws.protocol.message_reader import FrameReader
-from odin_ws.protocol.permessage_deflate import agree
+from odin_ws.protocol.permessage_deflate import negotiate
 from odin_ws.protocol.wire_format import wire_format
 from tests.hub.hub_driver import make_hub
 
@@ -101,11 +101,11 @@ async def _serve(handshaker: Handshaker, wire: Transport, peer: str) -> None:
                 message_seconds=_PATIENCE,
                 hub=make_hub(),
             )
-            agreed = agree(head.headers.get("sec-websocket-extensions", ""))
+            agreed = negotiate(head.headers.get("sec-websocket-extensions", ""))
             reader = FrameReader(_MESSAGE_BYTES, _MESSAGE_FRAMES, deflate=agreed is not None)
             echo = _Echo(connection, Compressor(agreed.window_bits) if agreed else None)
-            answer = upgrade_response(head, extensions=agreed.answer if agreed else None)
-            await connection.run(answer, echo, reader, head.rest)
+            response = upgrade_response(head, extensions=agreed.response if agreed else None)
+            await connection.run(response, echo, reader, head.rest)
 
 
 @asynccontextmanager

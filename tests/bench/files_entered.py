@@ -138,8 +138,8 @@ class Driver:
         end = time.monotonic() + _READY_SECONDS
         while time.monotonic() < end:
             try:
-                with urllib.request.urlopen(self._ready) as answer:  # noqa: S310 -- our server
-                    if answer.status == 200:
+                with urllib.request.urlopen(self._ready) as response:  # noqa: S310 -- our server
+                    if response.status == 200:
                         return
             except urllib.error.URLError:
                 time.sleep(0.1)
@@ -159,9 +159,9 @@ class Driver:
 
 def _ask(client: ClientConnection, kind: str, **data: Any) -> dict[str, Any]:
     client.send(json.dumps({"type": kind, "data": data}))
-    answer: dict[str, Any] = json.loads(client.recv(_READY_SECONDS))
-    assert answer["type"].endswith("_ack"), answer
-    return answer
+    response: dict[str, Any] = json.loads(client.recv(_READY_SECONDS))
+    assert response["type"].endswith("_ack"), response
+    return response
 
 
 def _resume(client: ClientConnection) -> None:

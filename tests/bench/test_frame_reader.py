@@ -158,11 +158,11 @@ def test_messages_are_read_across_any_cut() -> None:
 def test_responses_pings_and_closes_are_handed_over() -> None:
     """The frames are handed over in order, between the messages."""
     state = tables([0])
-    answer = b'{"type":"subscription_ack"}'
+    response = b'{"type":"subscription_ack"}'
 
-    read(state, frame(answer), message(1, 1), frame(b"", PING), frame(b"\x03\xf4", CLOSE))
+    read(state, frame(response), message(1, 1), frame(b"", PING), frame(b"\x03\xf4", CLOSE))
 
-    assert handed_over(state) == [(1, answer), (PING, b""), (CLOSE, b"\x03\xf4")]
+    assert handed_over(state) == [(1, response), (PING, b""), (CLOSE, b"\x03\xf4")]
     assert state.received[0] == 1
 
 

@@ -66,14 +66,14 @@ async def upgraded(transport: MemoryTransport) -> None:
     )
 
 
-def answering(*answers: bytes) -> Serve:
+def answering(*responses: bytes) -> Serve:
     """A server that upgrades, and sends one of these for whatever comes, then nothing more."""
 
     async def serve(transport: MemoryTransport) -> None:
         await upgraded(transport)
-        for answer in answers:
+        for response in responses:
             await transport.receive_some(65536)
-            transport.send_nowait(answer)
+            transport.send_nowait(response)
         await trio.sleep_forever()
 
     return serve
@@ -84,10 +84,10 @@ async def test_the_steps_of_a_success_are_timed(autojump_clock: MockClock) -> No
 
     async def serve(transport: MemoryTransport) -> None:
         await upgraded(transport)
-        for seconds, answer in ((1, text_frame(ACK)), (2, text_frame(PONG)), (3, b"\x88\x00")):
+        for seconds, response in ((1, text_frame(ACK)), (2, text_frame(PONG)), (3, b"\x88\x00")):
             await transport.receive_some(65536)
             await trio.sleep(seconds)
-            transport.send_nowait(answer)
+            transport.send_nowait(response)
         await trio.sleep_forever()
 
     assert await tried(serve) == {
@@ -133,7 +133,7 @@ async def test_a_rejection_tells_its_status_and_text(autojump_clock: MockClock) 
 
 
 @pytest.mark.parametrize(
-    ("answers", "step"),
+    ("responses", "step"),
     [
         ((), Step.SUBSCRIBE),
         ((text_frame(ACK),), Step.HEARTBEAT),
@@ -141,10 +141,10 @@ async def test_a_rejection_tells_its_status_and_text(autojump_clock: MockClock) 
     ],
 )
 async def test_a_step_without_an_answer_fails_in_time(
-    autojump_clock: MockClock, answers: tuple[bytes, ...], step: Step
+    autojump_clock: MockClock, responses: tuple[bytes, ...], step: Step
 ) -> None:
     """All steps have the time together."""
-    error = await failure(answering(*answers))
+    error = await failure(answering(*responses))
     assert (error.step, trio.current_time()) == (step, SECONDS)
     assert "not done after 10.0 s" in error.reason
 
@@ -171,7 +171,7 @@ async def test_an_end_before_the_upgrade_is_told_at_once(autojump_clock: MockClo
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("response", "words"),
     [
         (
             text_frame(b'{"type":"error","id":"subscribe","code":"FORBIDDEN","message":"no"}'),
@@ -184,9 +184,11 @@ async def test_an_end_before_the_upgrade_is_told_at_once(autojump_clock: MockClo
         (b"\xf1\x00", "subscribe: closed with 1002"),
     ],
 )
-async def test_a_wrong_answer_is_told(autojump_clock: MockClock, answer: bytes, words: str) -> None:
+async def test_a_wrong_answer_is_told(
+    autojump_clock: MockClock, response: bytes, words: str
+) -> None:
     """Whatever comes is words of a failure, and no traceback."""
-    assert str(await failure(answering(answer))).startswith(words)
+    assert str(await failure(answering(response))).startswith(words)
 
 
 async def test_time_that_no_deadline_saw_counts(autojump_clock: MockClock) -> None:

@@ -45,7 +45,7 @@ class Visit:
     ) -> dict[str, Any]:
         """Wait for the command, and answer that all of it took effect; returns the command."""
         command = await self.command()
-        answer = {
+        response = {
             "subscribed": ["*.trade"],
             "rejected": [],
             "count": 1,
@@ -53,9 +53,9 @@ class Visit:
             "categories": CATEGORIES,
         }
         if command["type"] == "resume":
-            answer |= {"recovered": "lost" not in more, "replayed": 0}
+            response |= {"recovered": "lost" not in more, "replayed": 0}
         kind = "resume_ack" if command["type"] == "resume" else "subscription_ack"
-        await self.say(kind, **answer | more)
+        await self.say(kind, **response | more)
         return command
 
     async def message(self, seq: int, pos: str, channel: str = "BTC.trade", **more: Any) -> None:

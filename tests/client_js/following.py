@@ -132,7 +132,7 @@ class Follower(Callbacks):
         await self._process.stdin.send_all(b"close\n")
 
     async def ask(self, request: Mapping[str, Any]) -> None:
-        """Have it subscribe or unsubscribe; what comes of it is an `answer`."""
+        """Have it subscribe or unsubscribe; what comes of it is an `response`."""
         assert self._process.stdin is not None
         await self._process.stdin.send_all(json.dumps(request).encode() + b"\n")
 

@@ -26,7 +26,9 @@ def publish(log: MemoryLog, number: int, *channels: str) -> None:
         log.append(topic, token.encode(), json.dumps(value).encode())
 
 
-async def answer(follower: Follower, request: dict[str, Any]) -> tuple[dict[str, Any], list[Said]]:
+async def response(
+    follower: Follower, request: dict[str, Any]
+) -> tuple[dict[str, Any], list[Said]]:
     """What comes of a request, and the messages before that."""
     await follower.ask(request)
     messages = []
@@ -56,7 +58,7 @@ async def test_changed_subscription_is_resumed_without_a_hole(
             publish(log, 1, "BTC.trade", "BTC.balances")
             (first,) = await follower.messages(1)
             late = {"subscribe": {"channels": ["BTC.balances", "BTC.foo"]}}
-            item, between = await answer(follower, late)
+            item, between = await response(follower, late)
             assert (item["subscribed"], between) == (["BTC.balances"], [])
             assert [one["code"] for one in item["rejected"]] == ["INVALID_CHANNEL"]
             publish(log, 2, "BTC.trade", "BTC.balances")
@@ -64,9 +66,9 @@ async def test_changed_subscription_is_resumed_without_a_hole(
             proxy.cut()
             publish(log, 3, "BTC.trade", "BTC.balances")
             third = await follower.messages(2)
-            item, between = await answer(follower, {"unsubscribe": BTC})
+            item, between = await response(follower, {"unsubscribe": BTC})
             assert (item["unsubscribed"], between) == (["BTC.trade"], [])
-            item, _ = await answer(follower, {"unsubscribe": BTC})
+            item, _ = await response(follower, {"unsubscribe": BTC})
             assert item["code"] == "NOT_SUBSCRIBED"
             publish(log, 4, "BTC.trade", "BTC.balances")
             (last,) = await follower.messages(1)

@@ -91,7 +91,7 @@ class Visit:
         names = [
             name for field in ("channels", "topics", "bundles") for name in data.get(field, ())
         ]
-        answer = {
+        response = {
             "type": "resume_ack" if kind == "resume" else "subscription_ack",
             "id": command["id"],
             "subscribed": names,
@@ -101,8 +101,8 @@ class Visit:
             "positions": {} if positions is None else positions,
         }
         if kind == "resume":
-            answer |= {"recovered": True, "replayed": 0}
-        await self.say(**answer | more)
+            response |= {"recovered": True, "replayed": 0}
+        await self.say(**response | more)
         return command
 
     async def message(self, seq: int, pos: str, channel: str = "BTC.trade", **more: Any) -> None:

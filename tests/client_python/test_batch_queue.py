@@ -82,7 +82,7 @@ def test_queue_takes_more_while_an_answer_is_awaited() -> None:
         second = asyncio.create_task(queue.put(batch(1)))
         await asyncio.sleep(0)
         assert not second.done()
-        with queue.answer_awaited():
+        with queue.response_awaited():
             await second
             third = asyncio.create_task(queue.put(batch(2)))
             await asyncio.sleep(0)

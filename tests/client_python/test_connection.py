@@ -266,7 +266,7 @@ async def test_dial_and_handshake_share_their_time(server: FakeServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "why"),
+    ("response", "why"),
     [
         (b"SSH-2.0-OpenSSH\r\n\r\n", "no WebSocket server"),
         (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", "no WebSocket server"),
@@ -290,12 +290,12 @@ async def test_dial_and_handshake_share_their_time(server: FakeServer) -> None:
         (b"HTTP/1.1 10", "closed during the handshake"),
     ],
 )
-async def test_no_websocket(server: FakeServer, answer: bytes, why: str) -> None:
+async def test_no_websocket(server: FakeServer, response: bytes, why: str) -> None:
     """What else answers is said."""
     async with server.follow(reconnect=False) as client:
         stream = await server.dialled()
         await stream.receive_some()
-        await stream.send_all(answer)
+        await stream.send_all(response)
         await trio.aclose_forcefully(stream)
         error = await ending(client)
     assert isinstance(error, ConnectFailed)

@@ -43,7 +43,7 @@ class Asked:
             self.error = error
         self._done.set()
 
-    async def answered(self) -> Any:
+    async def lingering(self) -> Any:
         """Its answer; raises its error."""
         with trio.fail_after(60):
             await self._done.wait()
@@ -86,8 +86,8 @@ async def test_late_subscription_is_answered_and_resumed_from_where_it_began(
             {"channels": ["*.balances"], "frames": "batch", "positions": True},
         )
         positions = {"odin.balances": {0: 7}}
-        answer = Subscribed(("*.balances",), (), positions)
-        assert await asked.answered() == answer == await take(client, Subscribed)
+        response = Subscribed(("*.balances",), (), positions)
+        assert await asked.lingering() == response == await take(client, Subscribed)
         await attempt.message(1, "0-8", "BTC.balances")
         await take(client, Message)
         await attempt.cut()
@@ -103,7 +103,7 @@ async def test_task_that_iterates_can_subscribe(server: FakeServer) -> None:
     async with server.follow() as client, trio.open_nursery() as nursery:
         attempt = await begin(server, client)
 
-        async def answer() -> None:
+        async def response() -> None:
             command = await attempt.command()
             for number in range(1, 41):
                 await attempt.message(number, f"1-{number}")
@@ -116,7 +116,7 @@ async def test_task_that_iterates_can_subscribe(server: FakeServer) -> None:
                 categories={"balances": "odin.balances"},
             )
 
-        nursery.start_soon(answer)
+        nursery.start_soon(response)
         with trio.fail_after(60):
             assert (await client.subscribe("*.balances")).names == ("*.balances",)
         assert await take_offsets(client, 40) == list(range(1, 41))
@@ -132,12 +132,12 @@ async def test_rejected_names_are_returned_or_raised(
         attempt = await begin(server, client)
         asked = ask(nursery, client.subscribe, "BTC.foo", "BTC.balances")
         await attempt.accept(BALANCES, subscribed=["BTC.balances"], rejected=[why])
-        answer = await asked.answered()
-        assert (answer.names, answer.rejected) == (("BTC.balances",), (rejected,))
+        response = await asked.lingering()
+        assert (response.names, response.rejected) == (("BTC.balances",), (rejected,))
         asked = ask(nursery, client.subscribe, "BTC.foo")
         await attempt.accept(subscribed=[], rejected=[why])
         with pytest.raises(SubscriptionRejected) as raised:
-            await asked.answered()
+            await asked.lingering()
         assert raised.value.rejected == (rejected,)
         asked = ask(nursery, client.subscribe, "BTC.trade", where={"field": "a", "eq": 1})
         number = (await attempt.command())["id"]
@@ -145,7 +145,7 @@ async def test_rejected_names_are_returned_or_raised(
             type="error", id=number, code="TOO_MANY_FILTERS", message="no", retry=False
         )
         with pytest.raises(SubscriptionRejected, match="TOO_MANY_FILTERS"):
-            await asked.answered()
+            await asked.lingering()
         assert client.subscriptions == (TRADES, Subscription(["BTC.balances"]))
 
 
@@ -163,7 +163,7 @@ async def test_command_that_is_put_off_is_repeated(
         )
         assert (await attempt.accept(BALANCES))["data"]["channels"] == ["*.balances"]
         assert trio.current_time() - began == pytest.approx(2.5)
-        await asked.answered()
+        await asked.lingering()
 
 
 async def test_unsubscribed_names_are_not_resumed(
@@ -189,8 +189,8 @@ async def test_unsubscribed_names_are_not_resumed(
             count=1,
         )
         unknown = RejectedName("BTC.trade", "NOT_SUBSCRIBED", "not subscribed under this name")
-        answer = Unsubscribed(("*.balances",), (unknown,))
-        assert await asked.answered() == answer == await take(client, Unsubscribed)
+        response = Unsubscribed(("*.balances",), (unknown,))
+        assert await asked.lingering() == response == await take(client, Unsubscribed)
         await attempt.cut()
         await take(client, Disconnected)
         attempt = await server.attempt()
@@ -221,7 +221,7 @@ async def test_break_before_the_answer_neither_loses_nor_doubles(
         if kind == "subscribe":
             again = await attempt.accept(START)
             assert again["data"]["channels"] == ["RUNE.trade"]
-        assert (await asked.answered()).names
+        assert (await asked.lingering()).names
 
 
 async def test_snapshot_beside_live_messages_is_asked_for_again_after_a_break(
@@ -232,7 +232,7 @@ async def test_snapshot_beside_live_messages_is_asked_for_again_after_a_break(
         attempt = await begin(server, client)
         asked = ask(nursery, client.subscribe, "ETH.trade", snapshot=True)
         await attempt.accept({"odin.trades": {"0": 9}}, replayed=2)
-        assert (await asked.answered()).replayed == 2
+        assert (await asked.lingering()).replayed == 2
         await attempt.message(1, "0-10")
         await attempt.message(2, "0-3", "ETH.trade", replay=True)
         assert await next_offsets(client, 2) == [10, 3]
@@ -264,7 +264,7 @@ async def test_replay_from_a_time_beside_live_messages_doubles_nothing_after_a_b
         attempt = await begin(server, client)
         asked = ask(nursery, client.subscribe, "*.trade", since_ms=1)
         await attempt.accept({"odin.trades": {"0": 1, "1": -1}}, replayed=None)
-        await asked.answered()
+        await asked.lingering()
         await attempt.message(1, "0-20")
         await attempt.message(2, "0-3", "ETH.trade", replay=True)
         assert await next_offsets(client, 2) == [20, 3]
@@ -302,13 +302,13 @@ async def test_during_a_replay_only_an_unsubscribe_is_sent(
             rejected=[],
             count=1,
         )
-        await ended.answered()
+        await ended.lingering()
         await attempt.message(1, "0-5", replay=True)
         await trio.sleep(5)
         assert begun.error is begun.result is None
         await attempt.message(2, "0-6", replay=True)
         assert (await attempt.accept(BALANCES))["data"]["channels"] == ["*.balances"]
-        await begun.answered()
+        await begun.lingering()
         assert client.connections == 1
 
 
@@ -365,13 +365,13 @@ async def test_client_without_subscriptions_waits_for_one(
         attempt = await server.attempt()
         asked = ask(nursery, client.subscribe, "*.trade")
         await attempt.accept(START)
-        await asked.answered()
+        await asked.lingering()
         asked = ask(nursery, client.unsubscribe, "*.trade")
         number = (await attempt.command())["id"]
         await attempt.say(
             type="unsubscription_ack", id=number, unsubscribed=["*.trade"], rejected=[], count=0
         )
-        await asked.answered()
+        await asked.lingering()
         await take(client, Subscribed)
         await take(client, Unsubscribed)
         assert client.checkpoint() == {"positions": {}, "ids": {}}
@@ -380,7 +380,7 @@ async def test_client_without_subscriptions_waits_for_one(
         attempt = await server.attempt()
         asked = ask(nursery, client.subscribe, "BTC.trade")
         assert (await attempt.accept(START))["type"] == "subscribe"
-        await asked.answered()
+        await asked.lingering()
 
 
 async def test_command_of_a_client_that_has_ended_is_an_error(
@@ -393,7 +393,7 @@ async def test_command_of_a_client_that_has_ended_is_an_error(
         await attempt.command()
         await attempt.close(1000)
         with pytest.raises(ClientClosed):
-            await asked.answered()
+            await asked.lingering()
         with pytest.raises(ClientClosed):
             await client.unsubscribe("*.trade")
 

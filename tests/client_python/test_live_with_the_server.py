@@ -124,8 +124,8 @@ async def test_snapshot_on_a_live_connection_comes_beside_live_messages(open_cli
         for number in range(4):
             scenario.publish("T1", "social", number)
         await trio.sleep(1)
-        answer = await client.subscribe("T1.social", snapshot=True)
-        assert answer.replayed == 1
+        response = await client.subscribe("T1.social", snapshot=True)
+        assert response.replayed == 1
         application = Application(client, scenario)
         nursery.start_soon(application.read)
         scenario.publish("T0", "trade", 10)

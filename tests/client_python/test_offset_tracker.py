@@ -70,17 +70,17 @@ def test_they_survive_json(positions: dict[str, dict[int, int]]) -> None:
 
 @given(POSITIONS, POSITIONS)
 def test_an_answer_sets_them(
-    before: dict[str, dict[int, int]], answer: dict[str, dict[int, int]]
+    before: dict[str, dict[int, int]], response: dict[str, dict[int, int]]
 ) -> None:
     """What it does not name stays."""
     for item in (
-        Subscribed((), (), answer),
-        Resumed(False, None, {}, "", None, (), (), answer),  # noqa: FBT003
+        Subscribed((), (), response),
+        Resumed(False, None, {}, "", None, (), (), response),  # noqa: FBT003
     ):
         offset_tracker = OffsetTracker(before)
         offset_tracker.follow(item)
-        for topic in before.keys() | answer.keys():
-            both = before.get(topic, {}) | answer.get(topic, {})
+        for topic in before.keys() | response.keys():
+            both = before.get(topic, {}) | response.get(topic, {})
             assert offset_tracker.positions()[topic] == both
 
 

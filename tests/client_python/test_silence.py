@@ -112,13 +112,13 @@ class OnlyOnce(trio.abc.Stream):
 async def test_a_quiet_server_is_not_dead(server: FakeServer) -> None:
     """One that answers is followed for as long as it wants."""
 
-    async def answer(attempt: Visit) -> None:
+    async def response(attempt: Visit) -> None:
         while True:
             assert (await attempt.command())["type"] == "heartbeat"
             await attempt.say(type="pong", ts=0)
 
     async with server.follow() as client, trio.open_nursery() as nursery:
-        nursery.start_soon(answer, await begin(server))
+        nursery.start_soon(response, await begin(server))
         await take(client, Subscribed)
         with trio.move_on_after(3600) as waiting:
             await anext(client)

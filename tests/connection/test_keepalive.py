@@ -23,17 +23,17 @@ TIMEOUT = 75.0
 class FakeConnection:
     """Notes when it is pinged and closed; answers a ping where it is told to."""
 
-    def __init__(self, *, answers: bool = True) -> None:
+    def __init__(self, *, responses: bool = True) -> None:
         self.last_received_at = trio.current_time()
         self.pinged_at: list[float] = []
         self.closed: list[tuple[float, DisconnectReason]] = []
-        self.answers = answers
+        self.responses = responses
         self.when_pinged: Callable[[], None] = lambda: None
 
     def ping(self) -> None:
         """Answer at once."""
         self.pinged_at.append(trio.current_time())
-        if self.answers:
+        if self.responses:
             self.last_received_at = trio.current_time()
         self.when_pinged()
 
@@ -93,7 +93,7 @@ async def test_failing_14_client_that_answers_pings_stays_connected(
 async def test_failing_14_any_received_byte_extends_the_timeout(autojump_clock: MockClock) -> None:
     """A client that sends anything in time stays, without pongs."""
     keepalive = Keepalive(INTERVAL, TIMEOUT)
-    connection = FakeConnection(answers=False)
+    connection = FakeConnection(responses=False)
 
     async def talk() -> None:
         while True:
@@ -112,7 +112,7 @@ async def test_failing_14_any_received_byte_extends_the_timeout(autojump_clock: 
 async def test_silent_client_is_closed_after_the_timeout(autojump_clock: MockClock) -> None:
     """Not earlier, and within one round after it."""
     keepalive = Keepalive(INTERVAL, TIMEOUT)
-    silent, lively = FakeConnection(answers=False), FakeConnection()
+    silent, lively = FakeConnection(responses=False), FakeConnection()
     with keepalive.watch(silent), keepalive.watch(lively):
         await let_pass(keepalive, TIMEOUT - 0.002)
         assert silent.closed == []
@@ -166,7 +166,7 @@ async def test_delayed_keepalive_gives_every_connection_the_whole_timeout(
 ) -> None:
     """The answers of the delay are unread; they are read before any close."""
     keepalive = Keepalive(INTERVAL, TIMEOUT)
-    lively, silent = FakeConnection(), FakeConnection(answers=False)
+    lively, silent = FakeConnection(), FakeConnection(responses=False)
     async with trio.open_nursery() as nursery:
         with keepalive.watch(lively), keepalive.watch(silent):
             nursery.start_soon(keepalive.run)

@@ -49,10 +49,10 @@ class Browser:
         line = json.dumps({"action": action, **given}) + "\n"
         with trio.fail_after(PATIENCE):
             await self._process.stdin.send_all(line.encode())
-            answer = json.loads(await self._line())
-        if "error" in answer:
-            raise BrowserFailed(f"{action} {given}: {answer['error']}")
-        return answer["result"]
+            response = json.loads(await self._line())
+        if "error" in response:
+            raise BrowserFailed(f"{action} {given}: {response['error']}")
+        return response["result"]
 
     async def _line(self) -> bytes:
         assert self._process.stdout is not None

@@ -71,7 +71,7 @@ async def serving_in_place_of(
     }
     with started({"KAFKA_BROKERS": broker, **FAST, **places, **settings}) as server:
         server.port, server.ops_port = before.port, before.ops_port
-        await server.answers("/health/ready")
+        await server.responses("/health/ready")
         yield server
 
 

@@ -73,12 +73,12 @@ def test_every_command_is_described() -> None:
 def test_every_response_is_described() -> None:
     """Every kind of response and notice that the code writes is described, and each message."""
     code = ROOT / "src" / "odin_ws" / "protocol"
-    answers = re.findall(
+    responses = re.findall(
         r'_(?:response|ack)\(\s*"(\w+)"', (code / "responses.py").read_text("utf-8")
     )
     messages = re.findall(r'"type":"([\w:]+)"', (code / "envelope.py").read_text("utf-8"))
-    assert set(answers) > {"subscription_ack", "error", "feed"}
-    assert API.messages("send").keys() == {*answers, *messages, "batch"}
+    assert set(responses) > {"subscription_ack", "error", "feed"}
+    assert API.messages("send").keys() == {*responses, *messages, "batch"}
 
 
 @pytest.mark.parametrize(

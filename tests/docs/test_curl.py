@@ -100,13 +100,13 @@ async def test_revocation_is_as_shown(odin_scenario: Scenario) -> None:
     words = shlex.split(command)
     for _ in range(2):
         await odin_scenario.connect(token=issuer("HS256").token())
-    answer = await post(
+    response = await post(
         odin_scenario,
         "/" + words[-1].partition("/")[2],
         content=words[words.index("-d") + 1],
         headers={"Authorization": "Bearer of the operators"},
     )
     expected = json.loads(shown)
-    found = answer.json()
+    found = response.json()
     assert list(found) == list(expected)
     assert (found["user"], found["closed"]) == (expected["user"], expected["closed"])

@@ -43,7 +43,7 @@ _PLAIN_FROM_THE_LOG: Final = attrs.evolve(_PLAIN, ws_history_bytes=0)
 _SMALL: Final = 2048
 
 # A silent client is closed for missing pongs, every other one sooner.
-_MOST_SECONDS: Final = 2 * (_SETTINGS.ws_pong_timeout_seconds + _SETTINGS.ws_ping_interval_seconds)
+_MAX_SECONDS: Final = 2 * (_SETTINGS.ws_pong_timeout_seconds + _SETTINGS.ws_ping_interval_seconds)
 
 _ROUNDS: Final = 5
 
@@ -138,8 +138,8 @@ async def _check_witness(witness: ScenarioClient, records: Sequence[Record]) -> 
 async def _check_closed(scenario: Scenario) -> None:
     """The connection is closed in time, nothing of it is left, and the server has no error."""
     server = scenario.service.server
-    await trio.sleep(_MOST_SECONDS)
+    await trio.sleep(_MAX_SECONDS)
     assert len(server.connections) == 1
-    assert len(server.handshaker.limiter) + len(server.handshaker.answered) == 0
+    assert len(server.handshaker.limiter) + len(server.handshaker.lingering) == 0
     assert server.stats.opened - server.stats.closed.total() == 1
     assert server.stats.errors == 0

@@ -122,8 +122,8 @@ def check_command(data: bytes) -> None:
     except CommandError as error:
         rejected = error_response(error)
     if rejected is not None:
-        answer = orjson.loads(rejected)
-        assert answer.get("data", answer)["message"]
+        response = orjson.loads(rejected)
+        assert response.get("data", response)["message"]
         assert len(rejected) < 6 * len(data) + _MAX_REJECTION_BYTES
 
 

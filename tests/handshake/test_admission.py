@@ -208,15 +208,15 @@ async def test_failing_22_a_rejection_is_an_http_answer_and_never_a_101(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.serve, transport, "192.0.2.1")
         await wait_all_tasks_blocked()
-        answer = bytes(transport.sent)
+        response = bytes(transport.sent)
         transport.put(b"")
     if overload is None and not draining and places:
-        assert answer.startswith(b"HTTP/1.1 101 ")
+        assert response.startswith(b"HTTP/1.1 101 ")
         assert server.stats.opened == 1
         assert not admission.rejections
     else:
-        assert answer.startswith(b"HTTP/1.1 503 ")
-        assert b"\r\nRetry-After: " in answer
+        assert response.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nRetry-After: " in response
         assert server.stats.opened == 0
         assert admission.rejections.total() == 1
     assert admission.active == 0

@@ -136,15 +136,15 @@ async def test_silent_connection_is_closed_after_the_timeout(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(door.serve, wire, CLIENT)
         if greeted:
-            answer = await (await say_hello(stream, authority)).receive_some()
+            response = await (await say_hello(stream, authority)).receive_some()
         else:
-            answer = await stream.receive_some()
+            response = await stream.receive_some()
         assert trio.current_time() == SECONDS
         stream.break_off()
     ((_, rejection),) = door.met
     assert isinstance(rejection, HTTPRejection)
     assert rejection.label == ("handshake_timeout" if greeted else "tls_failed")
-    assert answer.startswith(b"HTTP/1.1 408 ") if greeted else not answer
+    assert response.startswith(b"HTTP/1.1 408 ") if greeted else not response
 
 
 async def test_limit_of_handshakes_closes_the_oldest(
@@ -176,13 +176,13 @@ async def test_slow_head_is_answered_408(autojump_clock: MockClock, begun: bytes
         nursery.start_soon(door.serve, wire, CLIENT)
         if begun:
             await stream.send_all(begun)
-        answer = await stream.receive_some()
+        response = await stream.receive_some()
         assert trio.current_time() == SECONDS
         stream.break_off()
     ((_, rejection),) = door.met
     assert isinstance(rejection, HTTPRejection)
     assert (rejection.status, rejection.label) == (HTTPStatus.REQUEST_TIMEOUT, "handshake_timeout")
-    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert response.startswith(b"HTTP/1.1 408 ")
 
 
 async def test_trickled_bytes_do_not_extend_the_head_timeout(autojump_clock: MockClock) -> None:

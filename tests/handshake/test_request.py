@@ -143,10 +143,10 @@ async def test_client_library_accepts_the_answer(autojump_clock: MockClock) -> N
     wish = [("Host", "ws"), ("Connection", "Upgrade"), ("Upgrade", "websocket")]
     client.send(h11.Request(method="GET", target="/ws", headers=wish))
     client.receive_data(upgrade_response(request))
-    answer = client.next_event()
-    assert isinstance(answer, h11.InformationalResponse)
-    assert answer.status_code == HTTPStatus.SWITCHING_PROTOCOLS
-    assert sorted(answer.headers) == [
+    response = client.next_event()
+    assert isinstance(response, h11.InformationalResponse)
+    assert response.status_code == HTTPStatus.SWITCHING_PROTOCOLS
+    assert sorted(response.headers) == [
         (b"connection", b"Upgrade"),
         # The answer to the key of RFC 6455's own example, 1.3.
         (b"sec-websocket-accept", b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),

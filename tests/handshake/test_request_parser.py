@@ -294,14 +294,14 @@ async def test_invalid_request_is_answered_400(autojump_clock: MockClock, data: 
 )
 def test_any_bytes_result_in_a_head_an_end_or_a_rejection(data: bytes) -> None:
     """Each rejection is valid HTTP."""
-    answer = b"HTTP/1.1 4"
+    response = b"HTTP/1.1 4"
     try:
         request = read_now(data, b"")
         if request is not None:
             check_upgrade(request)
     except HTTPRejection as rejection:
-        answer = rejection_response(rejection)
-    assert answer.startswith(b"HTTP/1.1 4")
+        response = rejection_response(rejection)
+    assert response.startswith(b"HTTP/1.1 4")
 
 
 # ---- in one pass, and with h11

@@ -21,7 +21,7 @@ __all__ = ["Churn", "ChurnState", "churn", "report_churn"]
 
 # The first tenth fills pools, caches and arenas; after it, memory must stay.
 _FIRST_SHARE: Final = 0.1
-_MOST_GROWTH: Final = 0.03
+_MAX_GROWTH: Final = 0.03
 
 # A busy load balancer opens this many connections at once.
 _AT_ONCE: Final = 64
@@ -64,7 +64,7 @@ class Churn:
     def broken(self) -> list[str]:
         """A sentence for each broken promise."""
         found = []
-        if self.growth > _MOST_GROWTH:
+        if self.growth > _MAX_GROWTH:
             found.append(f"memory has grown by {self.growth:.1%}")
         if self.last.connections:
             found.append(f"{self.last.connections} connections are left")

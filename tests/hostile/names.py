@@ -28,8 +28,8 @@ SETTINGS: Final = {
 }
 
 # Memory is estimated between two measurements; the estimate may miss this share.
-_MOST_OVER: Final = 0.1
-_MOST_SECONDS: Final = 5.0
+_MAX_OVER: Final = 0.1
+_MAX_SECONDS: Final = 5.0
 
 _HOLD_SECONDS: Final = 5.0
 _SAMPLE_SECONDS: Final = 0.2
@@ -63,9 +63,9 @@ class Names:
         """A sentence for each broken promise."""
         found = []
         for number, one in enumerate(self.states, 1):
-            if one.rss > (1 + _MOST_OVER) * LIMIT:
+            if one.rss > (1 + _MAX_OVER) * LIMIT:
                 found.append(f"time {number}: {one.rss / 1e6:.1f} MB of {LIMIT / 1e6:.0f}")
-            if one.seconds > _MOST_SECONDS:
+            if one.seconds > _MAX_SECONDS:
                 found.append(f"time {number}: newcomers wait for {one.seconds:.1f} s")
             if not one.patterns:
                 found.append(f"time {number}: nobody could subscribe")

@@ -13,7 +13,7 @@ from odin_ws.settings.handshake import PUBLIC_CONNECTIONS
 __all__ = ["Outcome", "ServerState", "report"]
 
 # Growth after the first hostile clients; a leak would grow with each of them.
-_MOST_GROWTH: Final = 0.1
+_MAX_GROWTH: Final = 0.1
 _MOST_P99: Final = 2.0
 
 # The connections of the ops port at a time.
@@ -65,7 +65,7 @@ class Outcome:
         worst = max((one.latency.p99 for one in self.beside if one.latency), default=0.0)
         if self.alone.latency and worst > _MOST_P99 * self.alone.latency.p99:
             found.append(f"p99 is {worst / self.alone.latency.p99:.1f} times that without bad ones")
-        if self.growth > _MOST_GROWTH:
+        if self.growth > _MAX_GROWTH:
             found.append(
                 f"memory has grown by {self.growth:.0%} between the first time and the second"
             )

@@ -31,7 +31,7 @@ def bearer(**claims: object) -> dict[str, str]:
     return {"Authorization": f"Bearer {ISSUER.token(**claims)}"}  # type: ignore[arg-type]
 
 
-async def answer(
+async def response(
     scenario: Scenario, query: str, headers: dict[str, str], method: str = "GET"
 ) -> tuple[int, dict[str, str]]:
     """Status and headers of an answer."""
@@ -43,10 +43,10 @@ async def answer(
 @TOKENS_ARE_ASKED_FOR
 async def test_stream_needs_a_token(odin_scenario: Scenario) -> None:
     """In the header; not in the URL by default."""
-    status, headers = await answer(odin_scenario, "channels=*.trade", {})
+    status, headers = await response(odin_scenario, "channels=*.trade", {})
     assert (status, headers["WWW-Authenticate"]) == (401, "Bearer")
     token = ISSUER.token()
-    status, _ = await answer(odin_scenario, f"channels=*.trade&token={token}", {})
+    status, _ = await response(odin_scenario, f"channels=*.trade&token={token}", {})
     assert status == 401
     source = await EventSource.open(odin_scenario, "channels=*.trade", headers=bearer())
     assert source.status == 200
@@ -60,7 +60,7 @@ async def test_native_event_source_sends_its_token_in_the_query(odin_scenario: S
     token = ISSUER.token()
     source = await EventSource.open(odin_scenario, f"channels=*.trade&token={token}")
     assert source.status == 200
-    status, _ = await answer(odin_scenario, f"channels=*.trade&token={token}", bearer())
+    status, _ = await response(odin_scenario, f"channels=*.trade&token={token}", bearer())
     assert status == 400
 
 
@@ -118,7 +118,7 @@ async def test_revoked_user_is_sent_away(odin_scenario: Scenario) -> None:
     assert close.json["code"] == 4403
     await trio.sleep(5)
     assert odin_scenario.service.server.stats.closed == {DisconnectReason.REVOKED: 1}
-    assert (await answer(odin_scenario, "channels=*.trade", bearer()))[0] == 403
+    assert (await response(odin_scenario, "channels=*.trade", bearer()))[0] == 403
 
 
 @pytest.mark.odin_settings(
@@ -127,7 +127,7 @@ async def test_revoked_user_is_sent_away(odin_scenario: Scenario) -> None:
 async def test_stream_counts_for_its_user(odin_scenario: Scenario) -> None:
     """With the user's WebSockets."""
     await EventSource.open(odin_scenario, "channels=*.trade", headers=bearer())
-    assert (await answer(odin_scenario, "channels=*.trade", bearer()))[0] == 429
+    assert (await response(odin_scenario, "channels=*.trade", bearer()))[0] == 429
 
 
 # ---- web pages
@@ -147,7 +147,7 @@ async def test_page_of_an_allowed_origin_may_read(odin_scenario: Scenario) -> No
 @OF_A_PAGE
 async def test_page_of_another_origin_gets_nothing(odin_scenario: Scenario) -> None:
     """Neither a stream nor the permission to read why."""
-    status, headers = await answer(odin_scenario, "channels=*.trade", {"Origin": OTHER})
+    status, headers = await response(odin_scenario, "channels=*.trade", {"Origin": OTHER})
     assert status == 403
     assert "Access-Control-Allow-Origin" not in headers
     assert odin_scenario.service.server.admission.rejections == Counter({"bad_origin": 1})
@@ -156,7 +156,7 @@ async def test_page_of_another_origin_gets_nothing(odin_scenario: Scenario) -> N
 @OF_A_PAGE
 async def test_page_may_read_why_it_gets_no_stream(odin_scenario: Scenario) -> None:
     """Else it could not tell a bad request from a server that is away."""
-    status, headers = await answer(odin_scenario, "channels=nope", {"Origin": PAGE})
+    status, headers = await response(odin_scenario, "channels=nope", {"Origin": PAGE})
     assert (status, headers["Access-Control-Allow-Origin"]) == (400, PAGE)
 
 
@@ -173,7 +173,7 @@ async def test_preflight_of_an_allowed_origin_is_answered(odin_scenario: Scenari
     """Without a token, which a browser does not send then; it takes no place."""
     headers = {"Origin": PAGE, **PREFLIGHT}
     for _ in range(3):
-        status, found = await answer(odin_scenario, "channels=*.trade", headers, "OPTIONS")
+        status, found = await response(odin_scenario, "channels=*.trade", headers, "OPTIONS")
         assert status == 204
         assert found == {
             "Connection": "close",
@@ -191,6 +191,6 @@ async def test_preflight_of_an_allowed_origin_is_answered(odin_scenario: Scenari
 async def test_preflight_of_another_origin_allows_nothing(odin_scenario: Scenario) -> None:
     """The browser then sends no request."""
     headers = {"Origin": OTHER, **PREFLIGHT}
-    status, found = await answer(odin_scenario, "channels=*.trade", headers, "OPTIONS")
+    status, found = await response(odin_scenario, "channels=*.trade", headers, "OPTIONS")
     assert status == 204
     assert not [name for name in found if name.startswith("Access-Control-")]

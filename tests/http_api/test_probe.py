@@ -20,7 +20,7 @@ def probe(path: str = "/healthz", method: str = "GET", version: str = "1.1") -> 
     return f"{method} {path} HTTP/{version}\r\n{host}\r\n".encode()
 
 
-async def answer(scenario: Scenario, data: bytes) -> tuple[str, dict[str, str], bytes]:
+async def response(scenario: Scenario, data: bytes) -> tuple[str, dict[str, str], bytes]:
     """Status line, headers and content of the answer; the server ends the stream."""
     client = await RawClient.dial(scenario, data)
     status, *fields = (await client.head()).decode("ascii").split("\r\n")
@@ -33,7 +33,7 @@ async def test_a_ready_server_answers_a_probe_with_200(
     odin_scenario: Scenario, path: str, version: str
 ) -> None:
     """One word; also to HTTP/1.0 without a Host, as simple load balancers send it."""
-    status, headers, content = await answer(odin_scenario, probe(path, version=version))
+    status, headers, content = await response(odin_scenario, probe(path, version=version))
     assert (status, content) == ("HTTP/1.1 200 OK", b"ok\n")
     assert headers == {
         "Content-Type": "text/plain; charset=us-ascii",
@@ -45,8 +45,8 @@ async def test_a_ready_server_answers_a_probe_with_200(
 
 async def test_head_is_answered_without_content(odin_scenario: Scenario) -> None:
     """Its headers are those of GET."""
-    found = await answer(odin_scenario, probe())
-    assert await answer(odin_scenario, probe(method="HEAD")) == (*found[:2], b"")
+    found = await response(odin_scenario, probe())
+    assert await response(odin_scenario, probe(method="HEAD")) == (*found[:2], b"")
 
 
 @pytest.mark.odin_settings(ws_drain_delay_seconds=10)
@@ -54,7 +54,7 @@ async def test_a_draining_server_answers_a_probe_with_503(odin_scenario: Scenari
     """While it still accepts connections, and so before a load balancer finds the port closed."""
     odin_scenario.stop()
     await trio.sleep(1)
-    status, _, content = await answer(odin_scenario, probe())
+    status, _, content = await response(odin_scenario, probe())
     assert (status, content) == ("HTTP/1.1 503 Service Unavailable", b"not ready\n")
 
 
@@ -63,22 +63,22 @@ async def test_readiness_is_that_of_the_ops_port(
 ) -> None:
     """A server that has not read Kafka up to its end is not ready; one that loses Kafka stays."""
     odin_scenario.service.source_status.transition(SourceState.STALLED, "no broker")
-    assert (await answer(odin_scenario, probe()))[0].endswith("200 OK")
+    assert (await response(odin_scenario, probe()))[0].endswith("200 OK")
     monkeypatch.setattr(odin_scenario.service, "lifecycle", Lifecycle())
-    assert (await answer(odin_scenario, probe()))[0].endswith("503 Service Unavailable")
+    assert (await response(odin_scenario, probe()))[0].endswith("503 Service Unavailable")
 
 
 @pytest.mark.odin_settings(ws_max_connections=1, ws_auth="none")
 async def test_a_full_server_answers_probes(odin_scenario: Scenario) -> None:
     """It is ready: its subscribers are served, and a probe takes no place."""
     await odin_scenario.connect()
-    assert (await answer(odin_scenario, probe()))[0].endswith("200 OK")
+    assert (await response(odin_scenario, probe()))[0].endswith("200 OK")
 
 
 async def test_a_probe_is_no_rejected_connection(odin_scenario: Scenario) -> None:
     """It has a counter of its own."""
     for path in "/healthz", "/":
-        await answer(odin_scenario, probe(path))
+        await response(odin_scenario, probe(path))
     server = odin_scenario.service.server
     assert server.admission.rejections == Counter()
     assert (server.stats.opened, server.stats.errors) == (0, 0)
@@ -99,7 +99,7 @@ async def test_what_is_no_probe_is_rejected(
     odin_scenario: Scenario, data: bytes, status: int, label: str
 ) -> None:
     """As any other request that is not taken here."""
-    assert (await answer(odin_scenario, data))[0].split()[1] == str(status)
+    assert (await response(odin_scenario, data))[0].split()[1] == str(status)
     assert odin_scenario.service.server.admission.rejections == Counter({label: 1})
 
 

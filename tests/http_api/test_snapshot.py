@@ -23,7 +23,7 @@ def snapshot_request(query: str, **headers: str) -> bytes:
     return sse_request(query, headers, path="/snapshot")
 
 
-async def answer(
+async def response(
     scenario: Scenario, query: str, **headers: str
 ) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and content of an answer."""
@@ -37,7 +37,7 @@ async def answer(
 
 async def snapshot(scenario: Scenario, query: str) -> dict[str, Any]:
     """The object of a snapshot."""
-    status, headers, content = await answer(scenario, query)
+    status, headers, content = await response(scenario, query)
     assert (status, headers["Content-Type"]) == (200, "application/json")
     assert headers["Cache-Control"] == "no-store"
     found: dict[str, Any] = json.loads(content)
@@ -102,7 +102,7 @@ async def test_what_is_no_request_for_a_snapshot_is_rejected(
     odin_scenario: Scenario, query: str
 ) -> None:
     """It has names, and nothing of a subscription."""
-    status, _, content = await answer(odin_scenario, query)
+    status, _, content = await response(odin_scenario, query)
     assert (status, content.count(b"\n")) == (400, 1)
 
 
@@ -112,7 +112,7 @@ async def test_large_snapshot_is_rejected(odin_scenario: Scenario) -> None:
     for n in range(10):
         odin_scenario.publish(f"T{n}", "trade", "x" * 1000)
     await trio.sleep(1)
-    status, _, content = await answer(odin_scenario, "channels=*.trade")
+    status, _, content = await response(odin_scenario, "channels=*.trade")
     assert status == 400
     assert b"a snapshot of 10 channels would have" in content
     assert len((await snapshot(odin_scenario, "channels=T1.trade,T2.trade"))["messages"]) == 2
@@ -127,7 +127,7 @@ async def test_so_many_at_once_and_slow_readers_are_cut_off(odin_scenario: Scena
         stream = await odin_scenario.dial(capacity=1000)
         await stream.send_all(snapshot_request("channels=*.trade"))
     await trio.sleep(1)
-    status, headers, _ = await answer(odin_scenario, "channels=*.trade")
+    status, headers, _ = await response(odin_scenario, "channels=*.trade")
     assert (status, "Retry-After" in headers) == (503, True)
     assert odin_scenario.service.server.admission.active == 16
     await trio.sleep(10)
@@ -141,7 +141,7 @@ async def test_server_without_memory_makes_no_snapshot(odin_scenario: Scenario) 
     odin_scenario.service.server.admission.budget.left = 40_000
     odin_scenario.publish("BTC", "trade", "x" * 100_000)
     await trio.sleep(0.2)
-    status, _, content = await answer(odin_scenario, "channels=*.trade")
+    status, _, content = await response(odin_scenario, "channels=*.trade")
     assert (status, content) == (503, b"the server is short of memory\n")
 
 
@@ -150,12 +150,12 @@ async def test_snapshot_needs_token_and_origin(odin_scenario: Scenario) -> None:
     """As a stream does; what is not granted is rejected by name."""
     await publish_some(odin_scenario)
     token = issuer("HS256").token(channels=["BTC.*"])
-    assert (await answer(odin_scenario, "channels=BTC.trade"))[0] == 401
+    assert (await response(odin_scenario, "channels=BTC.trade"))[0] == 401
     bearer = {"Authorization": f"Bearer {token}"}
     other = {**bearer, "Origin": "https://evil.example.net"}
-    assert (await answer(odin_scenario, "channels=BTC.trade", **other))[0] == 403
-    assert (await answer(odin_scenario, "channels=ETH.trade", **bearer))[0] == 403
-    status, headers, content = await answer(
+    assert (await response(odin_scenario, "channels=BTC.trade", **other))[0] == 403
+    assert (await response(odin_scenario, "channels=ETH.trade", **bearer))[0] == 403
+    status, headers, content = await response(
         odin_scenario, "channels=BTC.trade,ETH.trade", **bearer, Origin=PAGE
     )
     assert (status, headers["Access-Control-Allow-Origin"]) == (200, PAGE)

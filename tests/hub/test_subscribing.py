@@ -167,9 +167,9 @@ async def test_leave_twice_or_without_a_subscription_does_nothing(
     assert len(hub.index) == 0
 
 
-@pytest.mark.parametrize(("command", "answer"), [("heartbeat", "pong"), ("nonsense", "error")])
+@pytest.mark.parametrize(("command", "response"), [("heartbeat", "pong"), ("nonsense", "error")])
 async def test_answer_within_a_cycle_follows_its_messages(
-    odin_scenario: Scenario, autojump_clock: MockClock, command: str, answer: str
+    odin_scenario: Scenario, autojump_clock: MockClock, command: str, response: str
 ) -> None:
     """Also of a command that changes no subscription: clients rely on the order."""
     hub = odin_scenario.service.hub
@@ -191,7 +191,7 @@ async def test_answer_within_a_cycle_follows_its_messages(
         await asking.subscribe(channels=["*.*"])
         odin_scenario.publish("BTC", "trade")
         received = [json.loads(await asking.websocket.get_message())["type"] for _ in range(2)]
-    assert received == ["message", answer]
+    assert received == ["message", response]
     # It was carried out while the cycle ran, before it was the client's turn.
     assert carried_out == sorted(carried_out)
     assert (carried_out[0], carried_out[-1]) == (1, 2)

@@ -177,13 +177,15 @@ class Cluster:
             stream = await trio.open_tcp_stream(LOOPBACK, self._alive().port)
             async with stream:
                 await stream.send_all(_reassignment(name, partition, nodes))
-                answer = b""
-                while len(answer) < 4 or len(answer) < 4 + struct.unpack_from(">i", answer)[0]:
+                response = b""
+                while (
+                    len(response) < 4 or len(response) < 4 + struct.unpack_from(">i", response)[0]
+                ):
                     more = await stream.receive_some()
                     assert more, "the connection was closed"
-                    answer += more
+                    response += more
         # Size, correlation id, tagged fields, throttle time; then the error of the whole.
-        (error,) = struct.unpack_from(">h", answer, 4 + 4 + 1 + 4)
+        (error,) = struct.unpack_from(">h", response, 4 + 4 + 1 + 4)
         assert error == 0, f"error {error}"
 
         async def moved() -> bool:

@@ -117,9 +117,9 @@ class KFake:
     async def command(self, do: str, **arguments: Any) -> Any:
         """Send a command of `tests/kfake/main.go`; returns its result."""
         async with plain_client(ANSWER_SECONDS) as client:
-            answer = await client.post(f"http://{self.control}/", json={"do": do, **arguments})
-        assert answer.is_success, answer.text
-        return answer.json()
+            response = await client.post(f"http://{self.control}/", json={"do": do, **arguments})
+        assert response.is_success, response.text
+        return response.json()
 
     async def fail(self, *apis: Api, error: Code, count: int = -1, **where: Any) -> Fault:
         """Answer these requests with an error, `count` times; -1: until the fault is removed.

@@ -85,7 +85,7 @@ def feed_statuses(client: Client, topic: str | None = None) -> list[str]:
     """The statuses of the feed that a client was told, `stalled` and `live`; of a topic or all."""
     return [
         notice["status"]
-        for notice in client.answers
+        for notice in client.responses
         if notice["type"] == "feed"
         and notice["status"] in {"stalled", "live"}
         and (topic is None or topic in notice.get("topics", ()))
@@ -99,9 +99,9 @@ async def told(client: Client, topic: str, *statuses: str, seconds: float = PATI
 
 def lost_offsets(client: Client, topic: str) -> set[tuple[int, int]]:
     """Partition and offset of each record of a topic that a client was told it will not get."""
-    return {place for answer in client.answers for place in _ranges(answer, topic)}
+    return {place for response in client.responses for place in _ranges(response, topic)}
 
 
-def _ranges(answer: dict[str, Any], topic: str) -> Iterator[tuple[int, int]]:
-    for partition, (first, last) in (answer.get("lost") or {}).get(topic, {}).items():
+def _ranges(response: dict[str, Any], topic: str) -> Iterator[tuple[int, int]]:
+    for partition, (first, last) in (response.get("lost") or {}).get(topic, {}).items():
         yield from ((int(partition), offset) for offset in range(first, last + 1))

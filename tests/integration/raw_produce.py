@@ -24,9 +24,9 @@ async def produce(bootstrap: str, topic: str, batch: bytes) -> int:
         async with await trio.open_tcp_stream(host, int(port)) as stream:
             await stream.send_all(struct.pack(">i", len(request)) + request)
             (size,) = struct.unpack(">i", await _exactly(stream, 4))
-            answer = await _exactly(stream, size)
+            response = await _exactly(stream, size)
     # Behind the correlation id, two counts, the name and the partition.
-    (error,) = struct.unpack_from(">h", answer, 4 + 4 + len(name) + 4 + 4)
+    (error,) = struct.unpack_from(">h", response, 4 + 4 + len(name) + 4 + 4)
     return int(error)
 
 

@@ -106,9 +106,9 @@ class Server:
             age = time.monotonic() - self._got.get(name, -math.inf)
             await trio.sleep(max(0.0, PAGE_SECONDS - age))
         async with plain_client(PATIENCE) as client:
-            answer = await client.get(f"http://{LOOPBACK}:{self.ops_port}{path}")
+            response = await client.get(f"http://{LOOPBACK}:{self.ops_port}{path}")
         self._got[name] = time.monotonic()
-        return answer
+        return response
 
     async def post(self, path: str, content: Any, headers: Mapping[str, str]) -> httpx.Response:
         """Post JSON to a page of the ops port."""
@@ -139,7 +139,7 @@ class Server:
 
         await until(read)
 
-    async def answers(self, path: str, status: int = 200, seconds: float = START_SECONDS) -> None:
+    async def responses(self, path: str, status: int = 200, seconds: float = START_SECONDS) -> None:
         """Wait until a page of the ops port has this status."""
         await until(lambda: self._has_status(path, status), seconds)
 
@@ -196,7 +196,7 @@ async def serving(
     """Run a server that reads from there; the block begins when it is ready, or alive if not."""
     environ = {"KAFKA_BROKERS": bootstrap, **(settings or {}), **more}
     with started(environ, words=words) as server:
-        await server.answers("/health/ready" if ready else "/health/live")
+        await server.responses("/health/ready" if ready else "/health/live")
         yield server
 
 
@@ -222,7 +222,7 @@ class Client:
     def __init__(self, websocket: ClientConnection) -> None:
         self.websocket = websocket
         self.messages: list[dict[str, Any]] = []
-        self.answers: list[dict[str, Any]] = []
+        self.responses: list[dict[str, Any]] = []
         self.closed: tuple[int, str] | None = None
 
     async def read(self) -> None:
@@ -230,28 +230,28 @@ class Client:
         try:
             async for text in self.websocket:
                 item = json.loads(text)
-                (self.messages if item["type"] == "message" else self.answers).append(item)
+                (self.messages if item["type"] == "message" else self.responses).append(item)
         except ConnectionClosed:
             pass  # told by the code
         self.closed = self.websocket.close_code or 0, self.websocket.close_reason or ""
 
     async def command(self, kind: str, **data: Any) -> dict[str, Any]:
         """Send a command; returns its answer. Notices that come before it are none."""
-        count = len(self.answers)
+        count = len(self.responses)
         await self.websocket.send(json.dumps({"type": kind, "data": data}))
 
-        def answers() -> list[dict[str, Any]]:
-            return [one for one in self.answers[count:] if one["type"] not in NOTICES]
+        def responses() -> list[dict[str, Any]]:
+            return [one for one in self.responses[count:] if one["type"] not in NOTICES]
 
-        await eventually(lambda: answers() or self.closed)
-        return answers()[0]
+        await eventually(lambda: responses() or self.closed)
+        return responses()[0]
 
     async def subscribe(self, **data: Any) -> dict[str, Any]:
         """Subscribe; returns the answer, in which nothing is rejected."""
-        answer = await self.command("subscribe", **data)
-        assert answer["type"] == "subscription_ack", answer
-        assert answer["rejected"] == []
-        return answer
+        response = await self.command("subscribe", **data)
+        assert response["type"] == "subscription_ack", response
+        assert response["rejected"] == []
+        return response
 
     async def received(self, count: int, seconds: float = PATIENCE) -> None:
         """Wait until at least so many messages have come."""

@@ -125,7 +125,7 @@ async def test_denied_group_is_named_and_joined_once_granted(
         report = await server.health()
         assert "sharing out" not in str(report), report
         await cluster.grant("READ", group=group)
-        await server.answers("/health/ready")
+        await server.responses("/health/ready")
         async with connected(server) as client:
             await client.subscribe(channels=["*.trade"])
             await Publisher(cluster.bootstrap).publish(domain.records(domain.trade, 5))

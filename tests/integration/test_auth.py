@@ -81,8 +81,8 @@ async def test_revocation_closes_connections_and_rejects_new_ones(nowhere: str) 
         assert (await server.get("/metrics")).status_code == 401
         async with dial(server, additional_headers=bearer(token)) as websocket:
             await ask(websocket, "heartbeat")
-            answer = await server.post("/revocations", {"user": "ann"}, bearer(OPS_TOKEN))
-            assert (answer.status_code, answer.json()["closed"]) == (200, 1)
+            response = await server.post("/revocations", {"user": "ann"}, bearer(OPS_TOKEN))
+            assert (response.status_code, response.json()["closed"]) == (200, 1)
             with pytest.raises(ConnectionClosed) as caught:
                 await websocket.recv()
             assert caught.value.rcvd is not None
@@ -144,7 +144,7 @@ async def test_invalid_auth_settings_stop_the_start(nowhere: str) -> None:
 async def test_server_without_authentication_logs_it_at_the_start(nowhere: str) -> None:
     """The log tells an operator who forgot the setting."""
     with started({"KAFKA_BROKERS": nowhere}) as server:
-        await server.answers("/health/live")
+        await server.responses("/health/live")
         assert server.events("authentication disabled")
     async with serving(nowhere, JWT, ready=False) as asking:
         assert not asking.events("authentication disabled")
@@ -162,8 +162,8 @@ async def test_revocation_reaches_every_worker(nowhere: str) -> None:
                 await clients.enter_async_context(dial(server, additional_headers=headers))
                 for _ in range(8)
             ]
-            answer = await server.post("/revocations", {"user": "ann"}, bearer(OPS_TOKEN))
-            assert (answer.status_code, answer.json()["closed"]) == (200, 8)
+            response = await server.post("/revocations", {"user": "ann"}, bearer(OPS_TOKEN))
+            assert (response.status_code, response.json()["closed"]) == (200, 8)
             for websocket in websockets:
                 with pytest.raises(ConnectionClosed):
                     await websocket.recv()
@@ -173,5 +173,5 @@ async def test_revocation_reaches_every_worker(nowhere: str) -> None:
 
 async def _all_workers_answer(server: Server) -> bool:
     """Whether both workers answer, which takes a second after the start."""
-    answer = await server.post("/revocations", {"user": "nobody", "until": 0}, bearer(OPS_TOKEN))
-    return answer.status_code == 200
+    response = await server.post("/revocations", {"user": "nobody", "until": 0}, bearer(OPS_TOKEN))
+    return response.status_code == 200

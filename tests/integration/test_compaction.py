@@ -82,12 +82,12 @@ async def test_log_that_ends_without_records_delays_nobody(
                 assert await position(server, domain) == LAST
                 for known in KEPT[-1], TAIL[0], LAST:
                     async with connected(server) as client:
-                        answer = await client.command(
+                        response = await client.command(
                             "resume",
                             channels=["*.trade"],
                             positions={domain.trade: {"0": known}},
                         )
-                        assert answer["recovered"], answer
+                        assert response["recovered"], response
             async with connected(first) as one, connected(second) as other:
                 for client in one, other:
                     await client.command(

@@ -38,7 +38,7 @@ def shared(apache: str) -> Iterator[Server]:
 async def server(shared: Server, topics: str) -> Server:
     """The shared server, ready, with `topics` there."""
     assert topics
-    await shared.answers("/health/ready")
+    await shared.responses("/health/ready")
     # It may have started before the topics existed.
     await until(lambda: has_all_topics(shared))
     return shared
@@ -126,8 +126,8 @@ async def test_two_instances_deliver_every_record_once_each(topics: str, token: 
     ):
         positions = []
         for client in first, second:
-            answer = await client.subscribe(channels=[f"{token}-{n}.trade" for n in range(20)])
-            assert "partitions" not in answer
+            response = await client.subscribe(channels=[f"{token}-{n}.trade" for n in range(20)])
+            assert "partitions" not in response
         # Twenty keys are in all partitions, except by bad luck, which this reports.
         sent = [event(f"{token}-{n % 20}", "trade", number=n) for n in range(500)]
         await Publisher(topics).publish(sent)

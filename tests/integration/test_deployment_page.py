@@ -230,9 +230,9 @@ async def metrics_want_the_token(server: Server) -> None:
     url = f"http://{LOOPBACK}:{server.ops_port}/metrics"
     async with plain_client(STOP_SECONDS) as client:
         assert (await client.get(url)).status_code == 401
-        answer = await client.get(url, headers={"Authorization": "Bearer 0123456789abcdef"})
-    assert answer.status_code == 200
-    assert "ws_connections_active" in answer.text
+        response = await client.get(url, headers={"Authorization": "Bearer 0123456789abcdef"})
+    assert response.status_code == 200
+    assert "ws_connections_active" in response.text
 
 
 def test_prometheus_takes_the_file(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ async def test_signal_drains_clients_and_exits_0(
             await client.subscribe(channels=[f"{token}.trade"])
             server.signal(number)
             signalled = trio.current_time()
-            await server.answers("/health/ready", 503)
+            await server.responses("/health/ready", 503)
             assert (await server.get("/health/live")).status_code == 200
             # Load balancers have not noticed yet: connections that they send are served.
             async with connected(server) as late:
@@ -63,7 +63,7 @@ async def test_lost_broker_does_not_delay_the_drain(away: str) -> None:
                     await broker.kill()
                 else:
                     broker.pause()
-                await server.answers("/health", 503)
+                await server.responses("/health", 503)
                 signalled = trio.current_time()
                 server.signal(signal.SIGTERM)
                 assert (await client.ended())[0] == 1012

@@ -62,18 +62,18 @@ async def test_recreated_smaller_topic_is_read_whole(
         ]
         positions = {domain.trade: {str(number): 2 for number in range(BEFORE)}}
         async with connected(server) as back:
-            answer = await back.command(
+            response = await back.command(
                 "resume", channels=["*.trade"], positions=positions, **ids_of(ack)
             )
-            assert answer["recovered"] is False, answer
-            assert answer["reason"] == "recreated", answer
+            assert response["recovered"] is False, response
+            assert response["reason"] == "recreated", response
             await back.received(5 * AFTER)
             assert offsets(back) == {number: list(range(5)) for number in range(AFTER)}
         async with connected(server) as other:
             # Without ids only the positions in the gone partitions show it.
-            answer = await other.command("resume", channels=["*.trade"], positions=positions)
+            response = await other.command("resume", channels=["*.trade"], positions=positions)
             gone = {number for number, _ in lost_offsets(other, domain.trade)}
-            assert "lost" in answer or gone, answer
+            assert "lost" in response or gone, response
 
 
 async def test_group_member_reads_a_recreated_smaller_topic(apache: str, domain: Domain) -> None:

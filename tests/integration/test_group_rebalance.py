@@ -59,7 +59,7 @@ async def publish_round(publisher: Publisher, domain: Domain, number: int) -> No
 
 def advised(client: Client) -> bool:
     """Whether a client was advised to reconnect before it was closed."""
-    return any(one["type"] == "reconnect" for one in client.answers)
+    return any(one["type"] == "reconnect" for one in client.responses)
 
 
 @pytest.mark.timeout(180)
@@ -101,8 +101,8 @@ async def test_clients_of_a_moved_partition_are_closed_and_resume(
 def reached(ack: dict[str, object], client: Client, domain: Domain) -> dict[str, dict[str, int]]:
     """Positions of a client that follows docs/protocol.md: from acks, notices and messages."""
     kept: dict[str, int] = {}
-    for answer in (ack, *client.answers):
-        given = answer.get("positions") or {}
+    for response in (ack, *client.responses):
+        given = response.get("positions") or {}
         assert isinstance(given, dict)
         for partition, offset in given.get(domain.trade, {}).items():
             kept[partition] = max(offset, kept.get(partition, -1))
@@ -203,10 +203,10 @@ async def test_errors_of_the_group_lose_no_record(
         assert client.closed[0] == RECONNECT
         async with connected(server) as back:
             positions = reached(ack, client, domain)
-            answer = await back.command(
+            response = await back.command(
                 "resume", channels=["*.trade"], positions=positions, **ids_of(ack)
             )
-            assert answer["recovered"], answer
+            assert response["recovered"], response
             await back.received(15 - len(client.messages))
             assert offsets(client)[0] + offsets(back)[0] == list(range(15))
 

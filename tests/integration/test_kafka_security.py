@@ -24,7 +24,7 @@ from odin_ws.kafka.source_status import SourceState
 from odin_ws.log_reader import Bounds
 from odin_ws.records import TopicPartition
 from odin_ws.settings import load_settings
-from tests.authorization_server import answer, halves, server_with
+from tests.authorization_server import halves, response, server_with
 from tests.cli.commands import run_command
 from tests.integration import kafka
 from tests.integration.events import event
@@ -219,7 +219,7 @@ async def test_rejected_server_retries_until_the_token_file_is_valid(
         report = await server.health()
         assert "rejects the token" in report["errors"][0]
         (tmp_path / "token").write_text(token_for(USER), encoding="utf-8")
-        await server.answers("/health/ready")
+        await server.responses("/health/ready")
         told = [one["reason"] for one in server.events("Kafka unavailable, retrying")]
         assert len(told) == 1
         assert "Traceback" not in server.output
@@ -233,11 +233,11 @@ async def test_rejected_token_is_fetched_again(secured: Secured) -> None:
     def authorize(request: bytes) -> bytes:
         head, form = halves(request)
         if base64.b64encode(b"odin-ws:horse") not in head:
-            return answer("401 Unauthorized", {"error": "invalid_client"})
+            return response("401 Unauthorized", {"error": "invalid_client"})
         if b"scope=kafka" not in form:
-            return answer("400 Bad Request", {"error": "invalid_scope"})
+            return response("400 Bad Request", {"error": "invalid_scope"})
         given.append(tokens[min(len(given), 1)])
-        return answer("200 OK", {"access_token": given[-1], "expires_in": 3600})
+        return response("200 OK", {"access_token": given[-1], "expires_in": 3600})
 
     oauth = {"KAFKA_SASL_MECHANISM": "OAUTHBEARER", "KAFKA_SASL_CLIENT_ID": "odin-ws"}
     oauth |= {"KAFKA_SASL_SCOPE": "kafka", "LOG_LEVEL": "debug"}
@@ -290,7 +290,7 @@ async def test_changed_password_stalls_the_feed_until_it_is_restored(
             await eventually(lambda: rejected(server.output))
             assert "authentication failed" in (await server.health())["errors"][0]
             await change_password(own, PASSWORD)
-            await server.answers("/health")
+            await server.responses("/health")
             await Publisher(own.broker.bootstrap).publish([event(token, "trade")])
             await client.received(1)
             assert rejected(server.output) == 1
@@ -324,7 +324,7 @@ async def test_renewed_certificates_are_read_again(secured: Secured, tmp_path: P
         await eventually(lambda: server.events("Kafka unavailable, retrying"))
         key.write_bytes(secured.key.read_bytes())
         certificate.write_bytes(secured.certificate.read_bytes())
-        await server.answers("/health/ready")
+        await server.responses("/health/ready")
 
 
 async def test_key_of_another_certificate_prevents_the_start(secured: Secured) -> None:

@@ -86,16 +86,16 @@ async def test_topic_missing_from_one_response_is_not_reported(
         await publisher.publish(domain.records(domain.trade, 5, 5))
         await fault.hit(count)
         async with connected(server) as back:
-            answer = await back.command(
+            response = await back.command(
                 "resume", channels=["*.trade"], positions=ack["positions"], **ids_of(ack)
             )
-            assert answer["recovered"], answer
+            assert response["recovered"], response
             await back.received(10)
             await publisher.publish(domain.records(domain.trade, 5, 10))
             for one in (client, back):
                 await one.received(15)
                 assert offsets(one) == {0: list(range(15))}
-                assert [a for a in one.answers if a["type"] == "feed"] == []
+                assert [a for a in one.responses if a["type"] == "feed"] == []
 
 
 @pytest.mark.parametrize("versions", [None, REDPANDA], ids=["newest", "redpanda"])

@@ -46,7 +46,7 @@ async def test_lost_broker_is_logged_once() -> None:
         assert len(server.lines) < 12, server.output
         async with embedded_broker(port) as broker:
             await kafka.create_topics(broker.bootstrap)
-            await server.answers("/health/ready")
+            await server.responses("/health/ready")
             before = len(server.lines)
             await broker.kill()
             await eventually(lambda: server.events("feed is stalled"))
@@ -103,7 +103,7 @@ async def test_unread_stderr_blocks_neither_pages_nor_the_drain(workers: str) ->
     """Pages and subscribers are served, SIGTERM drains with status 0, and drops are counted."""
     settings = {"KAFKA_BROKERS": f"{LOOPBACK}:1", "LOG_LEVEL": "debug", "WS_WORKERS": workers}
     with unread(settings) as (server, _):
-        await server.answers("/health/live")
+        await server.responses("/health/live")
         await until(lambda: _all_workers_serve(server))
         # Each is a line at debug, and the pipe has room for 20.
         for _ in range(100):
@@ -124,7 +124,7 @@ async def test_late_reader_of_stderr_gets_every_line() -> None:
     """What has waited is written as soon as it is read, in order."""
     settings = {"KAFKA_BROKERS": f"{LOOPBACK}:1", "LOG_LEVEL": "debug"}
     with unread(settings) as (server, reading):
-        await server.answers("/health/live")
+        await server.responses("/health/live")
         for _ in range(100):
             async with connected(server):
                 pass

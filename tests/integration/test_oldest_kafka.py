@@ -31,8 +31,8 @@ async def test_live_and_resume_on_oldest_and_newest_kafka(bootstrap: str, domain
         await publisher.publish(domain.records(domain.trade, 5, 5))
         async with connected(server) as back:
             positions = {domain.trade: {"0": 4, "1": -1}}
-            answer = await back.command("resume", channels=["*.trade"], positions=positions)
-            assert answer["recovered"], answer
+            response = await back.command("resume", channels=["*.trade"], positions=positions)
+            assert response["recovered"], response
             await back.received(5)
             await publisher.publish(domain.records(domain.trade, 5, 10))
             await back.received(10)

@@ -25,18 +25,18 @@ async def test_health_follows_the_state_of_kafka(token: str) -> None:
         assert (await server.get("/health/ready")).status_code == 503
         async with embedded_broker(port) as broker:
             await kafka.create_topics(broker.bootstrap)
-            await server.answers("/health/ready")
+            await server.responses("/health/ready")
             await expect_kafka(server, "running", 200)
             await Publisher(broker.bootstrap).publish([event(token, "trade", number=1)])
             await client.received(1)
             await broker.kill()
-            await server.answers("/health", 503)
+            await server.responses("/health", 503)
             await expect_kafka(server, "stopped", 503)
             # It stays ready: the other instances have lost the broker too.
             assert (await server.get("/health/ready")).status_code == 200
             assert (await client.command("heartbeat"))["type"] == "pong"
             await broker.start()
-            await server.answers("/health", 200)
+            await server.responses("/health", 200)
             await expect_kafka(server, "running", 200)
         assert client.closed is None
 

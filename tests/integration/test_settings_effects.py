@@ -40,9 +40,9 @@ async def test_kafka_assignment_and_consumer_group(topics: str, token: str) -> N
             shares = []
             for client in first, second:
                 channels = [f"{token}-{n}.trade" for n in range(20)]
-                answer = await client.subscribe(channels=channels, positions=True)
-                share = answer["partitions"]["odin.trades"]
-                assert [*map(int, answer["positions"]["odin.trades"])] == share
+                response = await client.subscribe(channels=channels, positions=True)
+                share = response["partitions"]["odin.trades"]
+                assert [*map(int, response["positions"]["odin.trades"])] == share
                 shares.append(set(share))
             assert shares[0] | shares[1] == set(range(12))
             assert not shares[0] & shares[1]
@@ -87,7 +87,7 @@ async def test_kafka_probe_seconds() -> None:
         await kafka.create_topics(broker.bootstrap)
         async with serving(broker.bootstrap, KAFKA_PROBE_SECONDS="0.3") as server:
             broker.pause()
-            await server.answers("/health", 503, seconds=3)
+            await server.responses("/health", 503, seconds=3)
             (error,) = (await server.health())["errors"]
             assert error.endswith("no response within 0.3 s")
 
@@ -150,8 +150,8 @@ async def test_ws_catalogue(apache: str, token: str, tmp_path: Path) -> None:
     )
     async with serving(apache, WS_CATALOGUE=str(path)) as server, connected(server) as client:
         assert (await client.subscribe(bundles=["SHOP"]))["subscribed"] == ["SHOP"]
-        answer = await client.command("subscribe", topics=["odin.trades"])
-        assert answer["rejected"][0]["code"] == "UNKNOWN_TOPIC"
+        response = await client.command("subscribe", topics=["odin.trades"])
+        assert response["rejected"][0]["code"] == "UNKNOWN_TOPIC"
         await Publisher(apache).publish([Sent(topic, token.encode(), b'{"type":"ORDERED"}')])
         await client.received(1)
         assert client.messages[0]["channel"] == f"{token}.order"

@@ -135,6 +135,6 @@ async def test_curl_reads_events_snapshots_and_probes(topics: str, token: str) -
             found = (await client.get(url(server, f"/snapshot?channels={token}.trade"))).json()
             assert [one["pos"] for one in found["messages"]] == [message["pos"]]
             for path in "/healthz", "/":
-                answer = await client.head(url(server, path))
-                assert (answer.status_code, answer.content) == (200, b"")
+                response = await client.head(url(server, path))
+                assert (response.status_code, response.content) == (200, b"")
         assert "Traceback" not in server.output

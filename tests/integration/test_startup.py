@@ -35,7 +35,7 @@ async def test_too_few_descriptors_lower_the_connections_with_a_warning() -> Non
 
     settings = {"WS_MAX_CONNECTIONS": "5000", "LOG_LEVEL": "info"}
     with started({"KAFKA_BROKERS": f"{LOOPBACK}:1", **settings}, prepare) as server:
-        await server.answers("/health/live")
+        await server.responses("/health/live")
         limits = (await server.health())["checks"]["limits"]
         (line,) = server.events("descriptors")
         assert (line["limit"], line["reserve"], line["connections"]) == (300, 150, 113)

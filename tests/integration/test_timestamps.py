@@ -129,8 +129,8 @@ async def test_records_with_wrong_timestamps_are_delivered(apache: str, domain: 
         # Kafka answers with the first record that is young enough, whatever comes after it.
         for since, first in (0, 0), (now, 0), (now + 1, 1), (now + HOUR_MS, None):
             async with connected(server) as late:
-                answer = await late.command("subscribe", channels=["*.trade"], since_ms=since)
-                assert answer["type"] == "subscription_ack", answer
+                response = await late.command("subscribe", channels=["*.trade"], since_ms=since)
+                assert response["type"] == "subscription_ack", response
                 wanted = [] if first is None else list(range(first, 10))
                 await late.received(len(wanted))
                 assert offsets(late).get(0, []) == wanted

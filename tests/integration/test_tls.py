@@ -81,9 +81,9 @@ async def test_client_is_served_over_tls(server: Server, authority: Authority) -
         assert "pong" in await ask(websocket)
         names = ", ".join(f'"{number}{"x" * 100}.trade"' for number in range(500))
         await websocket.send(f'{{"type":"subscribe","data":{{"channels":[{names}]}}}}')
-        answer = str(await websocket.recv())
-        assert len(answer) > 50_000
-        assert "subscription_ack" in answer
+        response = str(await websocket.recv())
+        assert len(response) > 50_000
+        assert "subscription_ack" in response
     with pytest.raises(trio.BrokenResourceError):
         async with connect(f"wss://{LOOPBACK}:{server.port}/ws", proxy=None):
             pass
@@ -92,16 +92,16 @@ async def test_client_is_served_over_tls(server: Server, authority: Authority) -
 async def test_rejection_is_sent_over_tls(server: Server, authority: Authority) -> None:
     """Status and text are those without TLS."""
     async with httpx.AsyncClient(verify=authority.client_context(), trust_env=False) as client:
-        answer = await client.get(f"https://{LOOPBACK}:{server.port}/elsewhere")
-    assert answer.status_code == 404
-    assert answer.text == "nothing here; the WebSocket is at /ws, events are at /sse\n"
+        response = await client.get(f"https://{LOOPBACK}:{server.port}/elsewhere")
+    assert response.status_code == 404
+    assert response.text == "nothing here; the WebSocket is at /ws, events are at /sse\n"
 
 
 async def test_plain_http_on_a_tls_port_gets_an_explanation(server: Server) -> None:
     """The response is plain HTTP; the connection is counted."""
     async with plain_client(5) as client:
-        answer = await client.get(f"http://{LOOPBACK}:{server.port}/ws")
-    assert (answer.status_code, answer.text) == (400, "this port requires TLS: use wss\n")
+        response = await client.get(f"http://{LOOPBACK}:{server.port}/ws")
+    assert (response.status_code, response.text) == (400, "this port requires TLS: use wss\n")
     assert await server.metric("ws_connections_failed_total", reason="no_tls") == 1
 
 
@@ -193,7 +193,7 @@ async def test_sighup_without_tls_is_ignored(workers: int) -> None:
         for pid in processes:
             os.kill(pid, signal.SIGHUP)
         await eventually(lambda: len(server.events(NOTHING_READ)) == len(processes))
-        await server.answers("/health/live")
+        await server.responses("/health/live")
         assert not server.events("worker exited, replaced")
         server.signal(signal.SIGTERM)
         assert await server.ended() == 0
@@ -211,7 +211,7 @@ async def test_sighup_during_the_start_is_ignored(tmp_path: Path) -> None:
             # The start blocks at the named pipe.
             server.signal(signal.SIGHUP)
             pipe.write(b"the operators' own token")
-        await server.answers("/health/live")
+        await server.responses("/health/live")
         server.signal(signal.SIGTERM)
         assert await server.ended() == 0
 

@@ -87,17 +87,17 @@ async def test_resume_into_a_recreated_topic_reports_the_loss(
         await server.has_read(domain.trade, BEFORE + AFTER)
         positions = {domain.trade: {"0": BEFORE - 1}}
         async with connected(server) as back:
-            answer = await back.command(
+            response = await back.command(
                 "resume", channels=["*.trade"], positions=positions, **ids_of(ack)
             )
-            assert answer["recovered"] is False, answer
-            assert answer["reason"] == "recreated", answer
-            assert answer["ids"][domain.trade] != ack["ids"][domain.trade]
+            assert response["recovered"] is False, response
+            assert response["reason"] == "recreated", response
+            assert response["ids"][domain.trade] != ack["ids"][domain.trade]
             await eventually(lambda: accounted(back, domain, 0))
         # With the id of the present log, the resume recovers.
         async with connected(server) as again:
             again_ack = await again.command(
-                "resume", channels=["*.trade"], positions=positions, **ids_of(answer)
+                "resume", channels=["*.trade"], positions=positions, **ids_of(response)
             )
             assert again_ack["recovered"], again_ack
             await again.received(AFTER - BEFORE)

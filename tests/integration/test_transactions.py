@@ -37,10 +37,10 @@ async def resume(server: Server, domain: Domain, position: int) -> list[int]:
     async with connected(server) as client:
         with trio.fail_after(AT_ONCE_SECONDS):
             positions = {domain.trade: {"0": position}}
-            answer = await client.command("resume", channels=["*.trade"], positions=positions)
-        assert answer["recovered"], answer
-        if "replayed" in answer:
-            await client.received(answer["replayed"])
+            response = await client.command("resume", channels=["*.trade"], positions=positions)
+        assert response["recovered"], response
+        if "replayed" in response:
+            await client.received(response["replayed"])
         return offsets(client).get(0, [])
 
 

@@ -102,19 +102,21 @@ async def test_truncated_records_are_reported_and_none_is_replayed(
         for instance in server, second:
             async with connected(instance) as back:
                 positions = {domain.trade: {"0": KEPT + CUT - 1}}
-                answer = await back.command(
+                response = await back.command(
                     "resume", channels=["*.trade"], positions=positions, **ids_of(ack)
                 )
                 # The offset alone does not say whether the client has a truncated record or its
                 # successor. It gets the new ones, or a report.
                 await eventually(partial(covered, back, domain, expected))
                 assert min(one.offset for one in messages(back)) >= KEPT
-                assert answer["type"] == "resume_ack", answer
+                assert response["type"] == "resume_ack", response
 
 
 def has_truncation_report(client: Client) -> bool:
     """Whether a client got a report of records that are gone from the log."""
-    return any(one["type"] == "feed" and one.get("reason") == "truncated" for one in client.answers)
+    return any(
+        one["type"] == "feed" and one.get("reason") == "truncated" for one in client.responses
+    )
 
 
 def covered(client: Client, domain: Domain, expected: list[Numbered]) -> bool:

@@ -109,10 +109,10 @@ async def returned(server: Server, lost: Sequence[Client]) -> AsyncIterator[list
             partition, _, offset = message["pos"].partition("-")
             positions[partition] = int(offset)
         async with connected(server) as again:
-            answer = await again.command(
+            response = await again.command(
                 "resume", channels=CHANNELS, positions={"odin.trades": positions}
             )
-            assert answer["recovered"], answer
+            assert response["recovered"], response
             await again.received(10)
             await again.command("heartbeat")
             yield numbers(again)
@@ -143,7 +143,7 @@ async def test_signal_drains_all_workers(broker: str, number: signal.Signals, wh
             for process in processes(server) if who == "everybody" else []:
                 process.send_signal(number)
             server.signal(number)
-            await server.answers("/health/ready", 503)
+            await server.responses("/health/ready", 503)
             assert (await server.get("/health/live")).status_code == 200
             for client in clients:
                 assert await client.ended() == (1012, "the server is restarting")
@@ -196,8 +196,8 @@ async def test_pages_of_a_worker_require_the_internal_token(broker: str) -> None
                 transport = httpx.AsyncHTTPTransport(uds=name)
                 async with httpx.AsyncClient(transport=transport) as stranger:
                     headers = {"Authorization": f"Bearer {token}"} if token else {}
-                    answer = await stranger.get("http://localhost/clients", headers=headers)
-                    assert answer.status_code == 401
+                    response = await stranger.get("http://localhost/clients", headers=headers)
+                    assert response.status_code == 401
 
 
 def worker_sockets(server: Server) -> list[str]:

@@ -46,7 +46,7 @@ class LoopbackBroker:
     accepted: int = 0
     closed: trio.Event = attrs.field(factory=trio.Event)
     scopes: list[trio.CancelScope] = attrs.field(factory=list)
-    answers: dict[int, Answer] = attrs.field(factory=dict)
+    responses: dict[int, Answer] = attrs.field(factory=dict)
 
     @property
     def address(self) -> str:
@@ -78,8 +78,8 @@ class LoopbackBroker:
                 self.asked[key] += 1
                 request, data = data[12:end], data[end:]
                 if not self.hangs:
-                    answer = struct.pack("!i", correlation) + await self._answer(key, request)
-                    await stream.send_all(struct.pack("!i", len(answer)) + answer)
+                    response = struct.pack("!i", correlation) + await self._answer(key, request)
+                    await stream.send_all(struct.pack("!i", len(response)) + response)
 
     def disconnect(self) -> None:
         """Close all connections."""
@@ -90,8 +90,8 @@ class LoopbackBroker:
     async def _answer(self, key: int, request: bytes) -> bytes:
         if key in self.garbles:
             return self.garbles[key]
-        if key in self.answers:
-            return await self.answers[key](request)
+        if key in self.responses:
+            return await self.responses[key](request)
         if key == API_VERSIONS:
             several = [struct.pack("!hhh", api, *span) for api, span in self.versions.items()]
             return struct.pack("!hi", 0, len(several)) + b"".join(several)

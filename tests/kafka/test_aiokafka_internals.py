@@ -144,14 +144,14 @@ async def test_connection_sends_an_encoded_request_and_returns_the_body(
     frames: list[bytes] = []
     header = b"\0" if flexible else b""
 
-    async def answer(request: bytes) -> bytes:
+    async def response(request: bytes) -> bytes:
         await trio.lowlevel.checkpoint()
         frames.append(request)
         # Tagged fields in the header: one of three bytes.
         return (b"\x01\x05\x03abc" if flexible else b"") + b"answer"
 
     async with loopback_broker() as broker, open_asyncio():
-        broker.answers[METADATA] = answer
+        broker.responses[METADATA] = response
         connection = await call_aiokafka(connect, LOOPBACK, broker.port, 5.0, ARGUMENTS)
         assert isinstance(connection, AuthenticatedConnection)
         assert connection.versions == broker.versions
@@ -200,7 +200,7 @@ async def test_cause_of_lost_connection_is_found() -> None:
             await trio.sleep_forever()
             return b""
 
-        broker.answers[METADATA] = close
+        broker.responses[METADATA] = close
         with pytest.raises(SEND_ERRORS) as lost:
             await connection.send(EncodedRequest(METADATA, 4, False, b""))  # noqa: FBT003
         assert isinstance(cause_of(lost.value), EOFError)

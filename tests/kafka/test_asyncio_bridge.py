@@ -28,8 +28,8 @@ async def silent_about_itself(stream: trio.SocketStream) -> None:
             data = data[end:]
             if key == _API_VERSIONS:
                 known = struct.pack("!hihhhhhh", 0, 2, _METADATA, 0, 5, _API_VERSIONS, 0, 0)
-                answer = struct.pack("!i", correlation) + known
-                await stream.send_all(struct.pack("!i", len(answer)) + answer)
+                response = struct.pack("!i", correlation) + known
+                await stream.send_all(struct.pack("!i", len(response)) + response)
 
 
 async def test_slow_start_fails_alone() -> None:

@@ -175,14 +175,14 @@ async def test_fetch_timeout_includes_max_wait() -> None:
     """The broker's wait for records is added to the request timeout."""
     async with loopback_broker() as broker, client_of(broker, seconds=SOON) as client:
         await client.metadata([])
-        answer = broker._answer  # noqa: SLF001 -- the usual one
+        response = broker._answer  # noqa: SLF001 -- the usual one
 
         async def later(request: bytes) -> bytes:
             await trio.sleep(2 * SOON)
-            del broker.answers[LIST_OFFSETS]
-            return await answer(LIST_OFFSETS, request)
+            del broker.responses[LIST_OFFSETS]
+            return await response(LIST_OFFSETS, request)
 
-        broker.answers[LIST_OFFSETS] = later
+        broker.responses[LIST_OFFSETS] = later
         found = await client.send(0, END, Purpose.FETCH, wait_seconds=2 * SOON)
         assert found == {KEY: OffsetFound(0, 7)}
 
@@ -197,7 +197,7 @@ async def test_connection_lost_during_request_is_reported() -> None:
             await trio.sleep_forever()
             return b""
 
-        broker.answers[LIST_OFFSETS] = close
+        broker.responses[LIST_OFFSETS] = close
         with pytest.raises(KafkaUnavailable, match=r"broker 0 at .*: closed the connection"):
             await client.send(0, END)
 

@@ -21,20 +21,20 @@ FOUND = {KEY: OffsetFound(0, 7)}
 
 def close_at_requests(broker: LoopbackBroker, count: int) -> None:
     """Close the connection instead of answering so many requests, as after `max.reauth.ms`."""
-    answer = broker._answer  # noqa: SLF001 -- the usual one
+    response = broker._answer  # noqa: SLF001 -- the usual one
     left = count
 
     async def close(request: bytes) -> bytes:
         nonlocal left
         left -= 1
         if not left:
-            del broker.answers[LIST_OFFSETS]
+            del broker.responses[LIST_OFFSETS]
         if left >= 0:
             broker.disconnect()
             await trio.sleep_forever()
-        return await answer(LIST_OFFSETS, request)
+        return await response(LIST_OFFSETS, request)
 
-    broker.answers[LIST_OFFSETS] = close
+    broker.responses[LIST_OFFSETS] = close
 
 
 @pytest.mark.parametrize("purpose", Purpose)
@@ -83,14 +83,14 @@ async def test_connection_with_a_waiting_request_is_not_idle(
     monkeypatch.setattr(client_module, "_IDLE_SECONDS", 0.1)
     async with loopback_broker() as broker, client_of(broker) as client:
         await client.metadata([])
-        answer = broker._answer  # noqa: SLF001 -- the usual one
+        response = broker._answer  # noqa: SLF001 -- the usual one
 
         async def later(request: bytes) -> bytes:
             await trio.sleep(0.5)
-            del broker.answers[LIST_OFFSETS]
-            return await answer(LIST_OFFSETS, request)
+            del broker.responses[LIST_OFFSETS]
+            return await response(LIST_OFFSETS, request)
 
-        broker.answers[LIST_OFFSETS] = later
+        broker.responses[LIST_OFFSETS] = later
         assert await client.send(0, END, Purpose.FETCH) == FOUND
         assert broker.asked[LIST_OFFSETS] == 1
 

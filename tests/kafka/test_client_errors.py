@@ -74,7 +74,7 @@ def versions_answer(error: int, *spans: tuple[int, int, int]) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("answer", "reason"),
+    ("response", "reason"),
     [
         (versions_answer(35), "UNSUPPORTED_VERSION (35)"),
         (
@@ -86,9 +86,9 @@ def versions_answer(error: int, *spans: tuple[int, int, int]) -> bytes:
         (versions_answer(41, (3, 0, 12)), "NOT_CONTROLLER (41)"),
     ],
 )
-async def test_error_for_the_api_versions_is_reported(answer: bytes, reason: str) -> None:
+async def test_error_for_the_api_versions_is_reported(response: bytes, reason: str) -> None:
     """By its name, not as a broker without any API; the next try begins anew."""
-    garbles = {API_VERSIONS: answer}
+    garbles = {API_VERSIONS: response}
     async with loopback_broker(garbles=garbles) as broker, client_of(broker) as client:
         with pytest.raises(KafkaUnavailable) as failed:
             await client.metadata([])

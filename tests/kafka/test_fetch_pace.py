@@ -35,9 +35,9 @@ class DistantCluster(FakeCluster):
     ) -> Any:
         """See FakeCluster."""
         await trio.sleep(TRAVEL)
-        answer = await super().send(node, request, purpose, wait_seconds)
+        response = await super().send(node, request, purpose, wait_seconds)
         await trio.sleep((1 + node) * TRAVEL)
-        return answer
+        return response
 
 
 class Taking:

@@ -49,11 +49,11 @@ class Broker:
             data += more
             while len(data) >= 4 and len(data) >= (end := 4 + struct.unpack_from("!i", data)[0]):
                 key, _version, correlation = struct.unpack_from("!hhi", data, 4)
-                answer = struct.pack("!i", correlation) + self.answer(key, data[12:end])
+                response = struct.pack("!i", correlation) + self.response(key, data[12:end])
                 data = data[end:]
-                await stream.send_all(struct.pack("!i", len(answer)) + answer)
+                await stream.send_all(struct.pack("!i", len(response)) + response)
 
-    def answer(self, key: int, request: bytes) -> bytes:
+    def response(self, key: int, request: bytes) -> bytes:
         """What a request is answered."""
         match key:
             case 18:

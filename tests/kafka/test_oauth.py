@@ -22,7 +22,7 @@ from odin_ws.kafka.oauth import OAuthTokenEndpoint
 from odin_ws.kafka.trio_asyncio_compat import aio_as_trio
 from odin_ws.settings import Secret
 from odin_ws.testing.ports import LOOPBACK, free_ports
-from tests.authorization_server import answer, halves, server_with
+from tests.authorization_server import halves, response, server_with
 
 SECRET: Final = "correct horse/+%é"  # noqa: S105 -- of a server in this test
 TOKEN: Final = "eyJ.first-_~+/="  # noqa: S105 -- the same
@@ -148,7 +148,7 @@ async def test_unusable_proxy_is_reported(monkeypatch: pytest.MonkeyPatch) -> No
 
 async def test_request_follows_the_grant() -> None:
     """The credentials are encoded in the header, not in the form; the scope only if set."""
-    async with server_with(answer("200 OK", GRANT)) as (url, requests), open_asyncio():
+    async with server_with(response("200 OK", GRANT)) as (url, requests), open_asyncio():
         assert await aio_as_trio(endpoint(address_of(url), "kafka read").token)() == TOKEN
         assert await aio_as_trio(endpoint(address_of(url)).token)() == TOKEN
     scoped, plain = ((head, parse_qs(form.decode())) for head, form in map(halves, requests))
@@ -168,31 +168,31 @@ LEAK: Final = {"error_description": SECRET, "access_token": TOKEN}
 @pytest.mark.parametrize(
     ("sent", "reason"),
     [
-        (answer("401 Unauthorized", {"error": "invalid_client"} | LEAK), "401, invalid_client"),
-        (answer("400 Bad Request", {"error": SECRET} | LEAK), "status 400"),
-        (answer("400 Bad Request", {"error": 7}), "status 400"),
-        (answer("403 Forbidden", b"<html>"), "status 403"),
-        (answer("500 Oh", []), "status 500"),
+        (response("401 Unauthorized", {"error": "invalid_client"} | LEAK), "401, invalid_client"),
+        (response("400 Bad Request", {"error": SECRET} | LEAK), "status 400"),
+        (response("400 Bad Request", {"error": 7}), "status 400"),
+        (response("403 Forbidden", b"<html>"), "status 403"),
+        (response("500 Oh", []), "status 500"),
         (b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n", "status 302"),
-        (answer("200 OK", {"error": "invalid_scope"}), "status 200, invalid_scope"),
-        (answer("200 OK", b"<html>"), "the response is not JSON"),
-        (answer("200 OK", b""), "the response is not JSON"),
-        (answer("200 OK", b"\xff"), "the response is not JSON"),
-        (answer("200 OK", {}), "the response has no access_token"),
-        (answer("200 OK", [TOKEN]), "the response has no access_token"),
-        (answer("200 OK", GRANT | {"access_token": None}), "the response has no access_token"),
-        (answer("200 OK", GRANT | {"access_token": ""}), "the response has no access_token"),
-        (answer("200 OK", GRANT | {"access_token": "a\x01b"}), "the access_token has invalid"),
-        (answer("200 OK", GRANT | {"access_token": "a b"}), "the access_token has invalid"),
-        (answer("200 OK", GRANT | {"token_type": "mac"}), "the token_type is not Bearer"),
-        (answer("200 OK", GRANT | {"token_type": None}), "the token_type is not Bearer"),
-        (answer("200 OK", GRANT | {"expires_in": "soon"}), "the expires_in is not a number"),
-        (answer("200 OK", GRANT | {"expires_in": "inf"}), "the expires_in is not a number"),
-        (answer("200 OK", GRANT | {"expires_in": "nan"}), "the expires_in is not a number"),
-        (answer("200 OK", GRANT | {"expires_in": True}), "the expires_in is not a number"),
-        (answer("200 OK", GRANT | {"expires_in": [1]}), "the expires_in is not a number"),
-        (answer("200 OK", GRANT | {"expires_in": -1}), "the expires_in is not a number"),
-        (answer("200 OK", b" " * (65 << 10)), "more than 65536 bytes"),
+        (response("200 OK", {"error": "invalid_scope"}), "status 200, invalid_scope"),
+        (response("200 OK", b"<html>"), "the response is not JSON"),
+        (response("200 OK", b""), "the response is not JSON"),
+        (response("200 OK", b"\xff"), "the response is not JSON"),
+        (response("200 OK", {}), "the response has no access_token"),
+        (response("200 OK", [TOKEN]), "the response has no access_token"),
+        (response("200 OK", GRANT | {"access_token": None}), "the response has no access_token"),
+        (response("200 OK", GRANT | {"access_token": ""}), "the response has no access_token"),
+        (response("200 OK", GRANT | {"access_token": "a\x01b"}), "the access_token has invalid"),
+        (response("200 OK", GRANT | {"access_token": "a b"}), "the access_token has invalid"),
+        (response("200 OK", GRANT | {"token_type": "mac"}), "the token_type is not Bearer"),
+        (response("200 OK", GRANT | {"token_type": None}), "the token_type is not Bearer"),
+        (response("200 OK", GRANT | {"expires_in": "soon"}), "the expires_in is not a number"),
+        (response("200 OK", GRANT | {"expires_in": "inf"}), "the expires_in is not a number"),
+        (response("200 OK", GRANT | {"expires_in": "nan"}), "the expires_in is not a number"),
+        (response("200 OK", GRANT | {"expires_in": True}), "the expires_in is not a number"),
+        (response("200 OK", GRANT | {"expires_in": [1]}), "the expires_in is not a number"),
+        (response("200 OK", GRANT | {"expires_in": -1}), "the expires_in is not a number"),
+        (response("200 OK", b" " * (65 << 10)), "more than 65536 bytes"),
         (b"nonsense\r\n\r\n", "RemoteProtocolError"),
         (b"", "RemoteProtocolError"),
     ],
@@ -211,7 +211,7 @@ async def test_invalid_response_is_reported(sent: bytes, reason: str) -> None:
 async def test_token_type_is_case_insensitive() -> None:
     """A missing type is a bearer token too."""
     for grant in (GRANT | {"token_type": "bearer"}, {"access_token": TOKEN}):
-        async with server_with(answer("200 OK", grant)) as (url, _), open_asyncio():
+        async with server_with(response("200 OK", grant)) as (url, _), open_asyncio():
             assert await aio_as_trio(endpoint(address_of(url)).token)() == TOKEN
 
 

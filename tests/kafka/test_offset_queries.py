@@ -25,7 +25,7 @@ ENDS = dict.fromkeys(KEYS, LATEST)
 class Leaders:
     """Brokers that take a while to answer, or that are away. `asked`: by node."""
 
-    answers: Mapping[int, Mapping[TopicPartition, OffsetFound]]
+    responses: Mapping[int, Mapping[TopicPartition, OffsetFound]]
     seconds: float = 0
     away: Mapping[int, str] = attrs.field(factory=dict)
     asked: dict[int, Mapping[TopicPartition, int]] = attrs.field(factory=dict)
@@ -44,7 +44,7 @@ class Leaders:
         await trio.sleep(self.seconds)
         if node in self.away:
             raise KafkaUnavailable(self.away[node])
-        return self.answers[node]
+        return self.responses[node]
 
 
 async def test_leaders_get_one_request_each_in_parallel(
@@ -52,7 +52,7 @@ async def test_leaders_get_one_request_each_in_parallel(
 ) -> None:
     """It takes as long as the slowest."""
     leaders = Leaders({1: {KEYS[0]: OffsetFound(0, 5, 4), KEYS[2]: OffsetFound(0, -1)}, 2: {}}, 3)
-    leaders.answers = {**leaders.answers, 2: {KEYS[1]: OffsetFound(0, 7)}}
+    leaders.responses = {**leaders.responses, 2: {KEYS[1]: OffsetFound(0, 7)}}
     times = {KEYS[0]: LATEST, KEYS[1]: EARLIEST, KEYS[2]: 1_000}
     found = await list_offsets(leaders, times, {KEYS[0]: 1, KEYS[1]: 2, KEYS[2]: 1})
     assert found.found == {KEYS[0]: 5, KEYS[1]: 7, KEYS[2]: -1}

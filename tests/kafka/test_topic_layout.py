@@ -49,16 +49,16 @@ def test_unknown_topic_is_missing_at_once() -> None:
     assert layout.missing == frozenset()
 
 
-@pytest.mark.parametrize("answer", [{TRADES: MISSING}, {}])
-def test_absence_counts_after_two_seconds(answer: dict[str, TopicLayout]) -> None:
+@pytest.mark.parametrize("response", [{TRADES: MISSING}, {}])
+def test_absence_counts_after_two_seconds(response: dict[str, TopicLayout]) -> None:
     """A broker that has just started may not know the topic."""
     layout = Layout([TRADES])
     layout.update({TRADES: topic(1)}, 0)
-    assert layout.update(answer, 1) == NOTHING
+    assert layout.update(response, 1) == NOTHING
     assert (layout.missing, layout.partitions) == (frozenset(), keys(0))
-    layout.update(answer, 2.9)
+    layout.update(response, 2.9)
     assert layout.missing == frozenset()
-    layout.update(answer, 3)
+    layout.update(response, 3)
     assert layout.missing == {TRADES}
     assert layout.partitions == keys(0)
 

@@ -16,8 +16,8 @@ from odin_ws.listener.accept_loop import (
 )
 from odin_ws.listener.read_scheduler import (
     _BESIDE_HUB,
-    _LEAST_SECONDS,
-    _MOST,
+    _MAX_TURNS,
+    _MIN_SECONDS,
     ReadScheduler,
     running_read_scheduler,
 )
@@ -32,7 +32,7 @@ async def test_few_reads_do_not_wait() -> None:
     async with running_read_scheduler(read_scheduler):
         with trio.CancelScope() as scope:
             scope.cancel()
-            for _ in range(_MOST):
+            for _ in range(_MAX_TURNS):
                 await read_scheduler.wait_for_read()
         assert not scope.cancelled_caught
 
@@ -47,14 +47,14 @@ async def test_turns_are_first_come_first_served() -> None:
 
     read_scheduler = ReadScheduler(lambda: 0.0)
     async with running_read_scheduler(read_scheduler), trio.open_nursery() as nursery:
-        for _ in range(_MOST):
+        for _ in range(_MAX_TURNS):
             await read_scheduler.wait_for_read()
-        for number in range(10 * _MOST):
+        for number in range(10 * _MAX_TURNS):
             nursery.start_soon(come, number)
             if not number % 7:
                 await trio.lowlevel.checkpoint()
-    assert sorted(served) == list(range(10 * _MOST))
-    assert all(abs(number - at) < _MOST + 7 for at, number in enumerate(served))
+    assert sorted(served) == list(range(10 * _MAX_TURNS))
+    assert all(abs(number - at) < _MAX_TURNS + 7 for at, number in enumerate(served))
 
 
 @pytest.mark.parametrize("hub", [0.0, 0.005])
@@ -91,7 +91,7 @@ async def test_other_tasks_run_between_long_turns(mock_clock: MockClock, hub: fl
             await trio.lowlevel.checkpoint()
         turns_each = done / (passes - before)
         nursery.cancel_scope.cancel()
-    fitting = max(_LEAST_SECONDS, _BESIDE_HUB * hub) / works
+    fitting = max(_MIN_SECONDS, _BESIDE_HUB * hub) / works
     # The hub may run twice, or not at all, between two looks: trio shuffles the tasks of a pass.
     assert 0.3 * fitting <= turns_each <= 1.5 * fitting, turns_each
 
@@ -100,7 +100,7 @@ async def test_cancelled_waiter_uses_no_turn() -> None:
     """The others continue."""
     read_scheduler = ReadScheduler(lambda: 0.0)
     async with running_read_scheduler(read_scheduler):
-        for _ in range(_MOST):
+        for _ in range(_MAX_TURNS):
             await read_scheduler.wait_for_read()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(read_scheduler.wait_for_read)
@@ -113,7 +113,7 @@ async def test_cancelled_waiter_uses_no_turn() -> None:
 async def test_waiting_counts_waiting_connections() -> None:
     """None while turns are left; neither cancelled ones nor those that had a turn."""
     read_scheduler = ReadScheduler(lambda: 0.0)
-    for _ in range(_MOST):
+    for _ in range(_MAX_TURNS):
         await read_scheduler.wait_for_read()
     assert read_scheduler.waiting == 0
     async with trio.open_nursery() as nursery:
@@ -144,7 +144,7 @@ async def test_reads_and_accepts_share_the_turns() -> None:
         served.append((await SocketTransport(ours, read_scheduler).receive_some(100)).decode())
 
     read_scheduler = ReadScheduler(lambda: 0.0)
-    for _ in range(_MOST):
+    for _ in range(_MAX_TURNS):
         await read_scheduler.wait_for_read()
     with open_listening_socket(Address(LOOPBACK, 0)) as listening:
         address = bound_address(listening)
@@ -272,7 +272,7 @@ async def test_turns_longer_than_their_share_make_passes_no_longer(mock_clock: M
             await trio.lowlevel.checkpoint()
             passes += 1
         nursery.cancel_scope.cancel()
-    assert 5 / passes < 1.5 * _LEAST_SECONDS
+    assert 5 / passes < 1.5 * _MIN_SECONDS
     shares = {name: one / sum(used.values()) for name, one in used.items()}
     assert shares == pytest.approx({"reads": 0.6, "replays": 0.2, "slices": 0.2}, abs=0.1)
 
@@ -292,9 +292,9 @@ async def test_one_long_pass_costs_clients_a_few_turns(mock_clock: MockClock) ->
     read_scheduler = ReadScheduler(lambda: 0.0)
     async with running_read_scheduler(read_scheduler), trio.open_nursery() as nursery:
         # Some of them always wait.
-        for _ in range(2 * _MOST):
+        for _ in range(2 * _MAX_TURNS):
             nursery.start_soon(replay)
-        for _ in range(_MOST):
+        for _ in range(_MAX_TURNS):
             await read_scheduler.wait_for_read()
         nursery.start_soon(pause)
         while trio.current_time() < 1.0:

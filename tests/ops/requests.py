@@ -16,7 +16,7 @@ from trio.testing import MemoryReceiveStream, memory_stream_pair
 from odin_ws.ops.server import OpsLimits, OpsServer
 from odin_ws.ops.stats import OpsStats
 
-__all__ = ["GET", "Ops", "Stream", "answer", "ask", "run"]
+__all__ = ["GET", "Ops", "Stream", "ask", "response", "run"]
 
 GET = b"GET /page HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -160,7 +160,7 @@ async def run(test: Test, limits: OpsLimits | None = None) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def answer(stream: Stream) -> bytes:
+async def response(stream: Stream) -> bytes:
     """Return all bytes until the server ends the connection."""
     received = b""
     while data := await stream.receive_some(65536):
@@ -173,4 +173,4 @@ async def ask(ops: Ops, request: bytes) -> bytes:
     """Send bytes on a new connection; return the response."""
     stream = ops.connect()
     await stream.send_all(request)
-    return await answer(stream)
+    return await response(stream)

@@ -16,9 +16,9 @@ from tests.scenarios.wire import RawClient
 
 async def page(scenario: Scenario, query: str = "") -> dict[str, Any]:
     """Return the content of `/clients`."""
-    answer = await ask(scenario, f"/clients{query}")
-    assert answer.status_code == 200
-    found: dict[str, Any] = answer.json()
+    response = await ask(scenario, f"/clients{query}")
+    assert response.status_code == 200
+    found: dict[str, Any] = response.json()
     return found
 
 
@@ -170,10 +170,13 @@ def test_invalid_limit_names_the_allowed_values(text: str) -> None:
 
 async def test_invalid_clients_query_gets_400(odin_scenario: Scenario) -> None:
     """The line names the error, also for a misspelt parameter."""
-    answer = await ask(odin_scenario, "/clients?limit=all")
-    assert (answer.status_code, answer.text) == (
+    response = await ask(odin_scenario, "/clients?limit=all")
+    assert (response.status_code, response.text) == (
         400,
         "limit=all: must be an integer, 1 to 1000\n",
     )
-    answer = await ask(odin_scenario, "/clients?limt=5")
-    assert (answer.status_code, answer.text) == (400, "unknown parameter limt; allowed: limit\n")
+    response = await ask(odin_scenario, "/clients?limt=5")
+    assert (response.status_code, response.text) == (
+        400,
+        "unknown parameter limt; allowed: limit\n",
+    )

@@ -51,9 +51,9 @@ async def test_request_without_the_token_is_401(
 ) -> None:
     """The response has a challenge and a line that names the setting."""
     headers: Any = {} if authorization is None else {"Authorization": authorization}
-    answer = await get(odin_scenario, path, headers=headers)
-    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
-    assert answer.text == "a bearer token is needed: WS_OPS_TOKEN\n"
+    response = await get(odin_scenario, path, headers=headers)
+    assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")
+    assert response.text == "a bearer token is needed: WS_OPS_TOKEN\n"
 
 
 @asked
@@ -125,9 +125,11 @@ async def test_unknown_host_is_403_on_every_page_but_the_probes(
 ) -> None:
     """DNS rebinding reads nothing; the line names the setting."""
     stats = OpsStats()
-    answer = await get(odin_scenario, path, stats, headers={"Host": host})
-    assert answer.status_code == 403
-    assert answer.text == "this Host is not allowed: loopback, this address, and WS_OPS_HOSTS are\n"
+    response = await get(odin_scenario, path, stats, headers={"Host": host})
+    assert response.status_code == 403
+    assert (
+        response.text == "this Host is not allowed: loopback, this address, and WS_OPS_HOSTS are\n"
+    )
     assert stats.rejected == {"bad_host": 1}
 
 
@@ -189,8 +191,8 @@ async def test_token_replaces_the_host_check(odin_scenario: Scenario) -> None:
     headers = {"Host": REBOUND, "Authorization": f"Bearer {TOKEN}"}
     assert (await get(odin_scenario, "/metrics", headers=headers)).status_code == 200
     stats = OpsStats()
-    answer = await get(odin_scenario, "/metrics", stats, headers={"Host": REBOUND})
-    assert answer.status_code == 401
+    response = await get(odin_scenario, "/metrics", stats, headers={"Host": REBOUND})
+    assert response.status_code == 401
     assert stats.rejected == {"unauthorized": 1}
 
 
@@ -213,8 +215,8 @@ async def test_request_of_another_sites_page_is_403(
 ) -> None:
     """By Sec-Fetch-Site or by Origin."""
     stats = OpsStats()
-    answer = await get(odin_scenario, path, stats, headers=headers)
-    assert (answer.status_code, answer.text) == (
+    response = await get(odin_scenario, path, stats, headers=headers)
+    assert (response.status_code, response.text) == (
         403,
         "cross-site requests are rejected\n",
     )

@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from odin_ws.ops.server import OpsLimits
-from tests.ops.requests import GET, Ops, answer, ask, run
+from tests.ops.requests import GET, Ops, ask, response, run
 
 
 async def test_request_is_answered_and_the_connection_closed(autojump_clock: MockClock) -> None:
@@ -88,7 +88,7 @@ async def test_body_is_read(autojump_clock: MockClock, framing: bytes) -> None:
         assert bytes(await stream.receive_some(1000)).startswith(b"HTTP/1.1 100 ")
         chunked = framing.endswith(b"chunked")
         await stream.send_all(b"5\r\nhello\r\n0\r\n\r\n" if chunked else b"hello")
-        assert (await answer(stream)).endswith(b"\r\n\r\nhello")
+        assert (await response(stream)).endswith(b"\r\n\r\nhello")
 
     await run(test)
 
@@ -212,7 +212,7 @@ async def test_crowd_from_one_address_takes_no_place_of_others(autojump_clock: M
             ops.connect()
             await wait_all_tasks_blocked()
         await other.send_all(b"\r\n")
-        assert (await answer(other)).startswith(b"HTTP/1.1 200 ")
+        assert (await response(other)).startswith(b"HTTP/1.1 200 ")
 
     await run(test, OpsLimits(connections=3))
 
@@ -229,7 +229,7 @@ async def test_request_in_single_bytes_wakes_the_server_every_50_ms(
             await stream.send_all(bytes([byte]))
             await trio.sleep(0.005)
         sent = trio.current_time() - begun
-        assert (await answer(stream)).startswith(b"HTTP/1.1 200 ")
+        assert (await response(stream)).startswith(b"HTTP/1.1 200 ")
         assert ops.reads < 3 + sent / 0.05 + 3
 
     await run(test)

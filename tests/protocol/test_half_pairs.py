@@ -26,8 +26,8 @@ def rejection(message: object) -> CommandError:
     """Return the error of a command, and assert that it can be written as JSON."""
     with pytest.raises(CommandError) as caught:
         decode_command(json.dumps(message), CATALOGUE)
-    answer = json.loads(error_response(caught.value))
-    assert answer
+    response = json.loads(error_response(caught.value))
+    assert response
     return caught.value
 
 
@@ -77,8 +77,8 @@ def test_name_with_lone_surrogate_is_rejected_and_others_take_effect() -> None:
     assert isinstance(command, Subscribe)
     assert list(command.selection.wanted) == ["BTC.trade", "odin.trades"]
     accepted = Accepted(list(command.selection.wanted), command.selection.rejected, 2)
-    for answer in (subscription_ack, unsubscription_ack):
-        ack = json.loads(answer(command.id, Dialect.V1, accepted))
+    for response in (subscription_ack, unsubscription_ack):
+        ack = json.loads(response(command.id, Dialect.V1, accepted))
         rejected = [one["name"] for one in ack["rejected"]]
         assert sorted(rejected) == sorted([names[0], *names[2:], LONE_SURROGATE, LONE_SURROGATE])
         assert all(one["message"] for one in ack["rejected"])

@@ -6,7 +6,7 @@ import pytest
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.headers import parse_extension
 
-from odin_ws.protocol.permessage_deflate import agree
+from odin_ws.protocol.permessage_deflate import negotiate
 
 ANSWER = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 
@@ -62,9 +62,9 @@ ANSWER = "permessage-deflate; server_no_context_takeover; client_no_context_take
 )
 def test_first_acceptable_offer_is_accepted(offers: str, window_bits: int, more: str) -> None:
     """The answer names the agreed parameters, always with `no_context_takeover`."""
-    agreed = agree(offers)
+    agreed = negotiate(offers)
     assert agreed is not None
-    assert (agreed.answer, agreed.window_bits) == (ANSWER + more, window_bits)
+    assert (agreed.response, agreed.window_bits) == (ANSWER + more, window_bits)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_first_acceptable_offer_is_accepted(offers: str, window_bits: int, more:
 )
 def test_invalid_offer_is_declined(offers: str) -> None:
     """A declined offer is no error: the connection continues without compression."""
-    assert agree(offers) is None
+    assert negotiate(offers) is None
 
 
 @pytest.mark.parametrize(
@@ -113,9 +113,9 @@ def test_answer_is_accepted_by_websockets(factory: ClientPerMessageDeflateFactor
             for name, value in factory.get_request_params()
         ]
     )
-    agreed = agree(offer)
+    agreed = negotiate(offer)
     assert agreed is not None
-    ((_name, parameters),) = parse_extension(agreed.answer)
+    ((_name, parameters),) = parse_extension(agreed.response)
     extension = factory.process_response_params(parameters, [])
     assert extension.remote_no_context_takeover
     assert extension.local_no_context_takeover

@@ -119,13 +119,13 @@ def test_ack_has_positions_only_if_requested(dialect: Dialect) -> None:
         partitions={"odin.trades": [0, 11], "odin.social": []},
         categories={"trade": "odin.trades", "social": "odin.social"},
     )
-    answer = json.loads(subscription_ack(None, dialect, full))
-    assert answer["positions"] == {"odin.trades": {"0": -1, "11": 2**62}, "odin.social": {}}
-    assert answer["partitions"] == {"odin.trades": [0, 11], "odin.social": []}
-    assert answer["categories"] == {"trade": "odin.trades", "social": "odin.social"}
+    response = json.loads(subscription_ack(None, dialect, full))
+    assert response["positions"] == {"odin.trades": {"0": -1, "11": 2**62}, "odin.social": {}}
+    assert response["partitions"] == {"odin.trades": [0, 11], "odin.social": []}
+    assert response["categories"] == {"trade": "odin.trades", "social": "odin.social"}
     none = Accepted([], [REJECTED], count=0, positions={}, partitions={}, categories={})
-    answer = json.loads(subscription_ack(None, dialect, none))
-    assert answer["positions"] == answer["partitions"] == answer["categories"] == {}
+    response = json.loads(subscription_ack(None, dialect, none))
+    assert response["positions"] == response["partitions"] == response["categories"] == {}
 
 
 @every_id

@@ -46,16 +46,16 @@ class Replays:
     def __init__(self, nursery: trio.Nursery) -> None:
         self.log_reader = RecordingLogReader()
         self.shared = SharedLogReader(self.log_reader)
-        self.answers: list[tuple[list[int], dict[TopicPartition, Bounds] | str]] = []
+        self.responses: list[tuple[list[int], dict[TopicPartition, Bounds] | str]] = []
         nursery.start_soon(self.shared.run)
 
     async def request(self, *keys: TopicPartition) -> None:
         """Request the bounds of some partitions, and record the answer or why there is none."""
         numbers = [key.partition for key in keys]
         try:
-            self.answers.append((numbers, await self.shared.bounds(keys)))
+            self.responses.append((numbers, await self.shared.bounds(keys)))
         except LogUnavailable as error:
-            self.answers.append((numbers, str(error)))
+            self.responses.append((numbers, str(error)))
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ async def test_requests_during_a_request_share_the_next_one(
         nursery.start_soon(replays.request, TRADES[1])
         nursery.start_soon(replays.request, TRADES[1], TRADES[2])
     assert trio.current_time() - begun == pytest.approx(2)
-    assert sorted(replays.answers, key=str) == [
+    assert sorted(replays.responses, key=str) == [
         ([0], {TRADES[0]: Bounds(0, 0)}),
         ([1, 2], {TRADES[1]: Bounds(0, 1), TRADES[2]: Bounds(0, 0)}),
         ([1], {TRADES[1]: Bounds(0, 1)}),
@@ -97,8 +97,8 @@ async def test_partition_without_a_leader_fails_only_the_replays_that_need_it(
         nursery.start_soon(replays.request, TRADES[1])
         nursery.start_soon(replays.request, TRADES[1], TRADES[2])
     assert replays.log_reader.requests[-1] == {TRADES[1], TRADES[2]}
-    assert ([1], {TRADES[1]: Bounds(0, 1)}) in replays.answers
-    assert ([1, 2], "odin.trades 2: no leader") in replays.answers
+    assert ([1], {TRADES[1]: Bounds(0, 1)}) in replays.responses
+    assert ([1, 2], "odin.trades 2: no leader") in replays.responses
 
 
 async def test_failing_topic_fails_only_its_own_requests(
@@ -110,7 +110,7 @@ async def test_failing_topic_fails_only_its_own_requests(
     async with trio.open_nursery() as nursery:
         for key in (SOCIAL, SOCIAL, TRADES[1]):
             nursery.start_soon(replays.request, key)
-    assert sorted(replays.answers, key=str) == [
+    assert sorted(replays.responses, key=str) == [
         ([0], "no leader"),
         ([0], "no leader"),
         ([1], {TRADES[1]: Bounds(0, 1)}),
@@ -125,4 +125,4 @@ async def test_cancelled_caller_does_not_cancel_shared_request(
     with trio.move_on_after(0.5):
         await replays.request(TRADES[0])
     await replays.request(TRADES[1])
-    assert replays.answers == [([1], {TRADES[1]: Bounds(0, 1)})]
+    assert replays.responses == [([1], {TRADES[1]: Bounds(0, 1)})]

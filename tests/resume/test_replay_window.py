@@ -14,7 +14,7 @@ from odin_ws.resume.replay_window import ReplayWindow
 from odin_ws.resume.scan_chunks import CHUNK_BYTES
 
 TIMEOUT = 10.0
-LEAST_SHARE = 4 * CHUNK_BYTES
+MIN_SHARE = 4 * CHUNK_BYTES
 
 
 class Client:
@@ -120,7 +120,7 @@ async def test_client_that_acknowledges_nothing_gets_its_share_and_no_more(
         nursery.start_soon(stalled.send, 100)
         await trio.sleep(20)
         assert len(stalled.sent_at) == 10
-        await other.send(LEAST_SHARE // CHUNK_BYTES)
+        await other.send(MIN_SHARE // CHUNK_BYTES)
         assert other.sent_at[-1] == trio.current_time()
         assert window.waiting == 0
         assert stalled.client.closed_at is None

@@ -70,7 +70,7 @@ def small_limits() -> Iterator[None]:
         patch.setattr("odin_ws.resume.scan_chunks.MESSAGE_BYTES", 0)
         patch.setattr("odin_ws.resume.scan.CHUNK_BYTES", 20)
         patch.setattr("odin_ws.resume.scan.CLIENT_BYTES", 100)
-        patch.setattr("odin_ws.resume.scan._LEAST_BYTES", 40)
+        patch.setattr("odin_ws.resume.scan._MIN_BYTES", 40)
         patch.setattr("odin_ws.resume.scan._SCAN_BYTES", 200)
         yield
 

@@ -123,7 +123,7 @@ async def test_clients_that_hold_up_a_scan_are_detached(
 ) -> None:
     """After two seconds of one client, or after ten of all; the others get everything."""
     monkeypatch.setattr("odin_ws.resume.scan_chunks.MESSAGE_BYTES", 0)
-    for name, value in ("CHUNK_BYTES", 20), ("CLIENT_BYTES", 40), ("_LEAST_BYTES", 40):
+    for name, value in ("CHUNK_BYTES", 20), ("CLIENT_BYTES", 40), ("_MIN_BYTES", 40):
         monkeypatch.setattr(f"odin_ws.resume.scan.{name}", value)
     scenario = Scenario(1, 1)
     scenario.log_reader.seconds = 0.0

@@ -34,12 +34,12 @@ _REPLAYING: Final = {
 async def send_and_receive(client: ScenarioClient, **command: Any) -> dict[str, Any]:
     """Send a command as it is, and return its response."""
     await client.send(json.dumps(command))
-    return await client.answer()
+    return await client.response()
 
 
 @pytest.mark.parametrize("given", ["abc", "", "x" * 128, 0, 7, -1, 2**63 - 1])
 @pytest.mark.parametrize(
-    ("command", "answer"),
+    ("command", "expected"),
     [
         ({"type": "subscribe", "data": {"channels": ["BTC.trade"]}}, "subscription_ack"),
         ({"type": "unsubscribe", "data": {"channels": ["BTC.trade"]}}, "unsubscription_ack"),
@@ -60,12 +60,16 @@ async def send_and_receive(client: ScenarioClient, **command: Any) -> dict[str, 
     ],
 )
 async def test_command_id_is_echoed(
-    odin_scenario: Scenario, command: dict[str, Any], answer: str, given: str | int
+    odin_scenario: Scenario, command: dict[str, Any], expected: str, given: str | int
 ) -> None:
     """The type of the id is kept; a command without an id gets none."""
     client = await odin_scenario.connect()
     response = await send_and_receive(client, **command, id=given)
-    assert (response["type"], response["id"], type(response["id"])) == (answer, given, type(given))
+    assert (response["type"], response["id"], type(response["id"])) == (
+        expected,
+        given,
+        type(given),
+    )
     assert "id" not in await send_and_receive(client, **command)
 
 
@@ -97,7 +101,7 @@ async def test_malformed_command_gets_error_and_connection_stays(
     """The error has a code and a message; the next command works."""
     client = await odin_scenario.connect()
     await client.send(text)
-    error = await client.answer()
+    error = await client.response()
     assert (error["type"], error["code"], error["retry"]) == ("error", code, False)
     assert error["message"]
     assert (await client.command("heartbeat"))["type"] == "pong"
@@ -112,7 +116,7 @@ async def test_auth_command_is_rejected_without_authentication(odin_scenario: Sc
 
 
 @pytest.mark.parametrize(
-    ("kind", "data", "answer"),
+    ("kind", "data", "expected"),
     [
         ("resume", {"channels": ["BTC.trade"]}, ("error", "INVALID_MESSAGE")),
         ("resume", {"positions": {"odin.trades": {"0": 1}}}, ("error", "INVALID_MESSAGE")),
@@ -139,12 +143,12 @@ async def test_auth_command_is_rejected_without_authentication(odin_scenario: Sc
     ids=str,
 )
 async def test_invalid_replaying_command_subscribes_to_nothing(
-    odin_scenario: Scenario, kind: str, data: dict[str, Any], answer: tuple[str, str]
+    odin_scenario: Scenario, kind: str, data: dict[str, Any], expected: tuple[str, str]
 ) -> None:
     """It is rejected as a whole, instead of subscribing with defaults."""
     client = await odin_scenario.connect()
     response = await client.command(kind, **data)
-    assert (response["type"], response["code"]) == answer
+    assert (response["type"], response["code"]) == expected
     assert response["message"].startswith("data")
     assert len(odin_scenario.service.hub.index) == 0
     assert (await client.command("heartbeat"))["type"] == "pong"
@@ -261,8 +265,8 @@ async def test_commands_over_burst_and_rate_are_rejected(odin_scenario: Scenario
     assert (rejected["code"], rejected["retry"]) == ("RATE_LIMIT_EXCEEDED", True)
     assert len(odin_scenario.service.hub.index) == 0
     await trio.sleep(1)
-    answers = [(await client.command("heartbeat"))["type"] for _ in range(12)]
-    assert answers == ["pong"] * 10 + ["error"] * 2
+    responses = [(await client.command("heartbeat"))["type"] for _ in range(12)]
+    assert responses == ["pong"] * 10 + ["error"] * 2
     await trio.sleep(60)
     assert [(await client.command("heartbeat"))["type"] for _ in range(101)].count("pong") == 100
 
@@ -274,8 +278,8 @@ async def test_client_with_50_rejected_commands_in_a_row_is_closed(odin_scenario
 
     async def flood() -> None:
         while True:
-            answer = await client.command("heartbeat")
-            kinds.append(answer["type"])
+            response = await client.command("heartbeat")
+            kinds.append(response["type"])
 
     with pytest.raises(Closed, match=r"^1008 flooding: "):
         await flood()
@@ -288,12 +292,12 @@ async def test_client_with_50_invalid_commands_in_a_row_is_closed(odin_scenario:
     client = await odin_scenario.connect()
     for _ in range(49):
         await client.send("?")
-        await client.answer()
+        await client.response()
     assert (await client.command("heartbeat"))["type"] == "pong"
     await trio.sleep(60)
     for _ in range(50):
         await client.send("?")
-        assert (await client.answer())["code"] == "INVALID_JSON"
+        assert (await client.response())["code"] == "INVALID_JSON"
     closed = await client.closed()
     assert (closed.code, closed.reason) == (1008, "too many bad messages in a row")
     await trio.sleep(2)  # The server reads for one more second after the close frame.

@@ -151,8 +151,8 @@ async def test_compressed_commands_are_answered(odin_scenario: Scenario) -> None
     await client.send(Op.CONTINUATION, payload[4:])
     await client.send(Op.TEXT, b'{"type":"heartbeat","id":1}')
     for _ in range(3):
-        answer = (await client.next()).json
-        assert (answer["type"], answer["id"]) == ("pong", 1)
+        response = (await client.next()).json
+        assert (response["type"], response["id"]) == ("pong", 1)
 
 
 async def test_zip_bomb_closes_1009(odin_scenario: Scenario) -> None:

@@ -57,9 +57,9 @@ async def test_failing_29_exception_in_command_closes_only_that_connection(
     with monkeypatch.context() as patch, capture_logs() as logs:
         patch.setattr(session, "decode_steps", failing)
         await client.command("heartbeat")
-        *answers, last = await client.rest()
+        *responses, last = await client.rest()
         await trio.sleep(10)
-    assert [one.json["type"] for one in answers] == ["pong", "subscription_ack"]
+    assert [one.json["type"] for one in responses] == ["pong", "subscription_ack"]
     assert last.close == (1011, "internal error")
     assert lines_above_debug(logs) == ["connection failed"]
     assert (await other.command("heartbeat"))["type"] == "pong"

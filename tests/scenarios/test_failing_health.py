@@ -18,14 +18,14 @@ async def test_failing_23_health_is_503_stopped_unless_source_is_live(
     source_status = odin_scenario.service.source_status
     source_status.transition(status, "no answer from kafka:9092")
     await trio.sleep(12)
-    answer = await ask(odin_scenario, "/health")
-    report = answer.json()
-    assert (answer.status_code, report["status"], report["healthy"]) == (503, "unhealthy", False)
+    response = await ask(odin_scenario, "/health")
+    report = response.json()
+    assert (response.status_code, report["status"], report["healthy"]) == (503, "unhealthy", False)
     assert report["checks"]["kafka"]["status"] == "stopped"
     assert report["checks"]["kafka"]["healthy"] is False
     assert report["errors"] == [f"kafka: {status} for 12 s: no answer from kafka:9092"]
     assert await metric(odin_scenario, "ws_kafka_connected") == 0
     source_status.transition(SourceState.LIVE)
-    answer = await ask(odin_scenario, "/health")
-    assert (answer.status_code, answer.json()["checks"]["kafka"]["status"]) == (200, "running")
+    response = await ask(odin_scenario, "/health")
+    assert (response.status_code, response.json()["checks"]["kafka"]["status"]) == (200, "running")
     assert await metric(odin_scenario, "ws_kafka_connected") == 1

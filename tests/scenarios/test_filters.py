@@ -60,8 +60,8 @@ async def test_positions_advance_past_filtered_messages(odin_scenario: Scenario)
     await client.subscribe(channels=["BTC.trade"], where=LARGE, positions=True)
     trades(odin_scenario, *range(20))
     await trio.sleep(3)
-    notice = await client.answer()
-    while (notice := await client.answer())["type"] == "positions":
+    notice = await client.response()
+    while (notice := await client.response())["type"] == "positions":
         if sum(notice["positions"]["odin.trades"].values()) > -12:
             break
     assert max(notice["positions"]["odin.trades"].values()) == 19
@@ -157,7 +157,7 @@ async def test_long_replay_without_matches_is_acknowledged_before_its_end(
         ack = await client.subscribe(channels=["*.trade"], where=LARGE, since_ms=0)
         assert ack["replayed"] is None
         assert amounts(await rest(client, 5)) == ["7000"]
-        complete = await client.answer()
+        complete = await client.response()
         assert (complete["type"], complete["count"]) == ("replay_complete", 1)
 
 

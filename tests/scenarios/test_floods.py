@@ -96,10 +96,10 @@ async def test_flood_of_pings_or_pongs_closes_1008(odin_scenario: Scenario, op: 
     for _ in range(3):
         await client.stream.send_all(frame(op, b"x") * 5)
         await trio.sleep(2.5)
-    answers = [] if op is Op.PONG else [Op.PONG] * 15
+    responses = [] if op is Op.PONG else [Op.PONG] * 15
     await client.stream.send_all(frame(op, b"x") * 1000)
     *frames, last = await client.rest()
-    assert [one.op for one in frames if one.op is not Op.PING] == answers + answers[:5]
+    assert [one.op for one in frames if one.op is not Op.PING] == responses + responses[:5]
     assert last.close == (1008, "flooding: too many commands, pings or pongs")
     await trio.sleep(10)
     assert odin_scenario.service.server.stats.closed == {DisconnectReason.FLOODING: 1}

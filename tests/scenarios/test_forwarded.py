@@ -54,11 +54,11 @@ async def test_failing_20_forwarded_header_of_untrusted_peer_is_ignored(
 ) -> None:
     """With `X-Forwarded-For: 127.0.0.1` too, the third connection of an address is rejected."""
     values = ["127.0.0.1", "198.51.100.1", "for=127.0.0.1", "localhost", "::1"]
-    answers = [
+    responses = [
         await status(odin_scenario, "203.0.113.5", forwarded(name=name, value=value))
         for value in values
     ]
-    assert answers == [101, 101, 429, 429, 429]
+    assert responses == [101, 101, 429, 429, 429]
     assert await peers(odin_scenario) == ["203.0.113.5"] * 2
 
 
@@ -103,9 +103,9 @@ async def test_forwarded_header_is_a_setting(odin_scenario: Scenario) -> None:
     """With WS_FORWARDED_HEADER=Forwarded other headers do not count."""
     for number in range(3):
         client = {"Forwarded": f"for=203.0.113.{number};proto=https"}
-        for spoofed, answer in (("8.8.8.8", 101), ("9.9.9.9", 429)):
+        for spoofed, response in (("8.8.8.8", 101), ("9.9.9.9", 429)):
             head = request(headers=client | {"X-Forwarded-For": spoofed})
-            assert await status(odin_scenario, PROXY, head) == answer
+            assert await status(odin_scenario, PROXY, head) == response
     assert await peers(odin_scenario) == [f"203.0.113.{number}" for number in range(3)]
 
 
@@ -125,7 +125,7 @@ async def test_header_other_than_the_configured_one_bypasses_no_limit(
 ) -> None:
     """20 of 40 connections are accepted: the half that a public address may have by default."""
     head = request(headers={"X-Forwarded-For": "8.8.8.8"} | SPOOFED[case])
-    assert await answers(odin_scenario, PROXY, 40, head) == {101: 20, 429: 20}
+    assert await responses(odin_scenario, PROXY, 40, head) == {101: 20, 429: 20}
 
 
 @pytest.mark.odin_settings(ws_max_connections=40, ws_trusted_proxies=PROXIES)
@@ -137,7 +137,7 @@ async def test_proxy_that_names_no_client_has_a_limit_by_default(
 ) -> None:
     """Its own address is private, but a missing or invalid header lifts no limit."""
     head = request() if value is None else forwarded(value=value)
-    assert await answers(odin_scenario, PROXY, 40, head) == {101: 20, 429: 20}
+    assert await responses(odin_scenario, PROXY, 40, head) == {101: 20, 429: 20}
 
 
 @pytest.mark.odin_settings(
@@ -150,7 +150,7 @@ async def test_proxy_header_without_an_address_lifts_no_limit(
     """A proxy that forwards TCP did not write the HTTP headers."""
     head = request() if spoofed is None else forwarded(value=spoofed)
     first = proxy_header("203.0.113.5", command=0x20) + head
-    assert await answers(odin_scenario, PROXY, 40, first) == {101: 20, 429: 20}
+    assert await responses(odin_scenario, PROXY, 40, first) == {101: 20, 429: 20}
 
 
 @pytest.mark.odin_settings(ws_max_connections=40)
@@ -249,8 +249,10 @@ async def test_connections_over_max_connections_per_ip_are_rejected(
 @pytest.mark.odin_settings(ws_max_connections_per_ip=2)
 async def test_ipv6_addresses_of_one_64_share_a_limit(odin_scenario: Scenario) -> None:
     """A /64 belongs to one owner."""
-    answers = [await status(odin_scenario, f"2001:db8:0:{net}::{n}") for net in "12" for n in "abc"]
-    assert answers == [101, 101, 429] * 2
+    responses = [
+        await status(odin_scenario, f"2001:db8:0:{net}::{n}") for net in "12" for n in "abc"
+    ]
+    assert responses == [101, 101, 429] * 2
 
 
 @pytest.mark.odin_settings(ws_connect_rate_per_ip=2)
@@ -304,7 +306,7 @@ async def test_failing_18_rate_limiter_forgets_idle_addresses(odin_scenario: Sce
 # ---- by default
 
 
-async def answers(
+async def responses(
     scenario: Scenario, peer: str, count: int, first: bytes | None = None
 ) -> dict[int, int]:
     """Connect `count` times from an address; return the number of each status. All stay open."""
@@ -319,12 +321,12 @@ async def rejections(scenario: Scenario, label: str) -> float:
 @pytest.mark.parametrize("peer", ["8.8.8.8", "2606:4700::8", "::ffff:8.8.8.8"])
 async def test_public_address_has_default_limits(odin_scenario: Scenario, peer: str) -> None:
     """100 connections a second, a burst of 500, and 1,000 in total."""
-    assert (await answers(odin_scenario, peer, 520))[101] == pytest.approx(500, abs=5)
+    assert (await responses(odin_scenario, peer, 520))[101] == pytest.approx(500, abs=5)
     assert await rejections(odin_scenario, "connect_rate_per_ip") == pytest.approx(20, abs=5)
     await trio.sleep(6)
-    await answers(odin_scenario, peer, 490)
+    await responses(odin_scenario, peer, 490)
     await trio.sleep(6)
-    await answers(odin_scenario, peer, 50)
+    await responses(odin_scenario, peer, 50)
     assert await metric(odin_scenario, "ws_connections_active") == 1000
     assert await rejections(odin_scenario, "max_connections_per_ip") > 0
     assert await status(odin_scenario, "1.1.1.1") == 101
@@ -335,14 +337,14 @@ async def test_public_address_has_at_most_half_of_max_connections_by_default(
     odin_scenario: Scenario,
 ) -> None:
     """With WS_MAX_CONNECTIONS below 2,000 another address is still accepted."""
-    assert await answers(odin_scenario, "8.8.8.8", 100) == {101: 50, 429: 50}
+    assert await responses(odin_scenario, "8.8.8.8", 100) == {101: 50, 429: 50}
     assert await status(odin_scenario, "1.1.1.1") == 101
 
 
 @pytest.mark.parametrize("peer", ["127.0.0.1", "::1", "10.0.0.1", "fd00::1", "memory"])
 async def test_private_address_has_no_limit_by_default(odin_scenario: Scenario, peer: str) -> None:
     """It may be a proxy that is not in WS_TRUSTED_PROXIES, with all clients behind it."""
-    assert await answers(odin_scenario, peer, 1100) == {101: 1100}
+    assert await responses(odin_scenario, peer, 1100) == {101: 1100}
 
 
 @pytest.mark.odin_settings(ws_trusted_proxies=(ip_network("8.8.0.0/16"),))
@@ -353,10 +355,10 @@ async def test_clients_of_trusted_proxy_do_not_share_its_default_limit(
     for number in range(600):
         head = forwarded(value=f"1.1.{number // 250}.{number % 250}")
         assert await status(odin_scenario, "8.8.8.8", head) == 101
-    assert (await answers(odin_scenario, "8.8.8.8", 520))[101] == pytest.approx(500, abs=5)
+    assert (await responses(odin_scenario, "8.8.8.8", 520))[101] == pytest.approx(500, abs=5)
 
 
 @pytest.mark.odin_settings(ws_max_connections_per_ip=0, ws_connect_rate_per_ip=0)
 async def test_limits_of_0_are_no_limits_for_public_addresses(odin_scenario: Scenario) -> None:
     """WS_MAX_CONNECTIONS_PER_IP=0 and WS_CONNECT_RATE_PER_IP=0."""
-    assert await answers(odin_scenario, "8.8.8.8", 1100) == {101: 1100}
+    assert await responses(odin_scenario, "8.8.8.8", 1100) == {101: 1100}

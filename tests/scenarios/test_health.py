@@ -199,8 +199,8 @@ async def test_readiness_begins_with_first_live_feed_and_ends_with_drain(
 
     async def ready() -> tuple[int, str]:
         await wait_all_tasks_blocked()
-        answer = await ask_service(service, "/health/ready")
-        return answer.status_code, answer.text
+        response = await ask_service(service, "/health/ready")
+        return response.status_code, response.text
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(service.watch_source)

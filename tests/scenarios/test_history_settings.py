@@ -109,11 +109,11 @@ async def test_positions_notices_are_sent_at_interval(odin_scenario: Scenario) -
     client, other = await odin_scenario.connect(), await odin_scenario.connect()
     await client.subscribe(channels=["BTC.trade"], positions=True)
     await other.subscribe(channels=["BTC.trade"])
-    await client.answer()
+    await client.response()
     record = odin_scenario.publish("ETH", "trade")
     received_at = []
     for _ in range(3):
-        notice = await client.answer()
+        notice = await client.response()
         assert notice["type"] == "positions"
         assert notice["positions"]["odin.trades"][str(record.partition)] == record.offset
         received_at.append(trio.current_time())
@@ -131,6 +131,6 @@ async def test_positions_notices_follow_resume_and_snapshot(
     await with_snapshot.subscribe(channels=["BTC.trade"], positions=True, snapshot=True)
     record = odin_scenario.publish("ETH", "trade")
     for client in (resumed, with_snapshot):
-        notice = await client.answer()
+        notice = await client.response()
         assert notice["type"] == "positions"
         assert notice["positions"]["odin.trades"][str(record.partition)] == record.offset

@@ -68,12 +68,12 @@ async def test_positions_notice_stays_before_held_message(odin_scenario: Scenari
     partition = str(first["pos"]).partition("-")[0]
     odin_scenario.publish("BTC", "trade", 1)
     await trio.sleep(2)
-    notices = [await client.answer() for _ in range(2)]
+    notices = [await client.response() for _ in range(2)]
     assert [one["type"] for one in notices] == ["positions"] * 2
     assert notices[-1]["positions"]["odin.trades"][partition] == 0
     assert numbers([await client.message()]) == [1]
     await trio.sleep(2)
-    while (notice := await client.answer())["positions"]["odin.trades"][partition] == 0:
+    while (notice := await client.response())["positions"]["odin.trades"][partition] == 0:
         pass
     assert notice["positions"]["odin.trades"][partition] == 1
 
@@ -139,7 +139,7 @@ async def test_drain_sends_held_message(odin_scenario: Scenario) -> None:
         await trio.sleep(0.2)
     odin_scenario.stop()
     assert numbers(await client.messages(2)) == [0, 2]
-    assert (await client.answer())["type"] == "reconnect"
+    assert (await client.response())["type"] == "reconnect"
     assert (await client.closed()).code == 1012
 
 

@@ -45,8 +45,8 @@ async def test_near_the_memory_limit_new_subscriptions_get_not_available(
     await client.subscribe(channels=["BTC.trade"])
     assert (await client.command("heartbeat"))["type"] == "pong"
     set_free_memory(odin_scenario, 1 << 20)
-    answer = await client.command(kind, **data)
-    assert answer["type"] != "error", answer
+    response = await client.command(kind, **data)
+    assert response["type"] != "error", response
 
 
 async def test_near_the_memory_limit_reconnect_is_rejected(odin_scenario: Scenario) -> None:
@@ -84,9 +84,9 @@ async def test_patterns_beyond_max_subscription_bytes_are_rejected(odin_scenario
     """The limit counts UTF-8 bytes of all patterns; names that still fit are accepted."""
     client = await odin_scenario.connect()
     names = [f"{one}{'é' * 48}.trade" for one in range(10)]
-    answer = await client.command("subscribe", channels=names)
-    assert answer["subscribed"] == names[:9]
-    (rejected,) = answer["rejected"]
+    response = await client.command("subscribe", channels=names)
+    assert response["subscribed"] == names[:9]
+    (rejected,) = response["rejected"]
     assert rejected["code"] == "TOO_MANY_SUBSCRIPTIONS"
     assert "1024 bytes" in rejected["message"]
     await client.subscribe(channels=["BTC.trade"])

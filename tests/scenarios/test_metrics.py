@@ -40,9 +40,9 @@ OF_EARLIER_SERVER = {
 
 async def test_metrics_page_parses_and_has_names_of_earlier_server(odin_scenario: Scenario) -> None:
     """Prometheus's own parser reads it."""
-    answer = await ask(odin_scenario, "/metrics")
-    assert answer.headers["content-type"].startswith("text/plain; version=")
-    families = list(text_string_to_metric_families(answer.text))
+    response = await ask(odin_scenario, "/metrics")
+    assert response.headers["content-type"].startswith("text/plain; version=")
+    families = list(text_string_to_metric_families(response.text))
     assert len({family.name for family in families}) == len(families)
     assert all(family.documentation for family in families)
     assert await metric_names(odin_scenario) >= OF_EARLIER_SERVER

@@ -85,7 +85,7 @@ async def test_odd_command_gets_one_error_and_has_no_effect(
     assert len(text) < 65_536
     client = await odin_scenario.connect()
     await client.send(text)
-    error = await client.answer()
+    error = await client.response()
     assert (error["type"], error["code"], error.get("id")) == ("error", code, command_id)
     assert len(error["message"]) < 1000
     assert len(odin_scenario.service.hub.index) == 0
@@ -97,15 +97,15 @@ async def test_lone_surrogate_is_accepted_and_echoed(odin_scenario: Scenario) ->
     """In an id it is echoed; in a name only that name is rejected."""
     client = await odin_scenario.connect()
     await client.send(r'{"type":"heartbeat","id":"\ud83d","data":{"\ude00":1e999}}')
-    pong = await client.answer()
+    pong = await client.response()
     assert (pong["type"], pong["id"]) == ("pong", "\ud83d")
     ack = await client.subscribe(channels=["\ud83d.trade", "BTC.trade"])
     assert ack["subscribed"] == ["BTC.trade"]
     assert [one["name"] for one in ack["rejected"]] == ["\ud83d.trade"]
     await client.send(r'{"type":"auth","id":8,"data":{"token":"e30.\ud83d.e30"}}')
-    assert (await client.answer())["type"] == "auth_error"
+    assert (await client.response())["type"] == "auth_error"
     await client.send(r'{"type":"reconnect","data":{"client_id":"\ud83d","last_pos":{}}}')
-    assert (await client.answer())["type"] == "reconnect_ack"
+    assert (await client.response())["type"] == "reconnect_ack"
     assert odin_scenario.service.server.stats.errors == 0
 
 

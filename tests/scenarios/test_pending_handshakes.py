@@ -49,10 +49,10 @@ async def test_answered_clients_that_stay_drop_no_handshake(
     slow = await RawClient.dial(odin_scenario, request()[:20])
     clients = [await RawClient.dial(odin_scenario, request(path)) for _ in range(100)]
     await trio.sleep(0.01)
-    assert len(odin_scenario.service.server.handshaker.answered) == 64
+    assert len(odin_scenario.service.server.handshaker.lingering) == 64
     assert await metric(odin_scenario, "ws_connections_pending") == 65
-    answers = [await client.head() for client in clients]
-    assert {answer.split()[1] for answer in answers} <= {b"404", b"200"}
+    responses = [await client.head() for client in clients]
+    assert {response.split()[1] for response in responses} <= {b"404", b"200"}
     await slow.stream.send_all(request()[20:])
     assert (await slow.head()).startswith(b"HTTP/1.1 101 ")
     await trio.sleep(2)

@@ -84,8 +84,8 @@ async def test_responses_before_invalid_frame_are_sent_before_close(
     client = await RawClient.open(odin_scenario)
     await client.stream.send_all(frame(Op.TEXT, HEARTBEAT) * 3 + frame(Op.TEXT, b"\xff"))
     await client.stream.send_all(frame(Op.TEXT, HEARTBEAT) * 3)
-    *answers, last = await client.rest()
-    assert [answer.json["type"] for answer in answers] == ["pong"] * 3
+    *responses, last = await client.rest()
+    assert [response.json["type"] for response in responses] == ["pong"] * 3
     assert last.close[0] == 1007
 
 
@@ -186,6 +186,6 @@ async def test_half_closed_client_gets_pending_responses(
     client = await RawClient.open(odin_scenario)
     await client.stream.send_all(frame(Op.TEXT, HEARTBEAT))
     await client.stream.send_eof()
-    (answer,) = await client.rest()
-    assert answer.json["type"] == "pong"
+    (response,) = await client.rest()
+    assert response.json["type"] == "pong"
     assert odin_scenario.service.server.stats.closed == {DisconnectReason.LOST: 1}

@@ -88,8 +88,8 @@ async def test_replay_that_cannot_begin_counts_as_not_available(odin_scenario: S
     """The log reader fails."""
     odin_scenario.log_reader.fail()
     client = await odin_scenario.connect()
-    answer = await client.subscribe(channels=["BTC.trade"], since_ms=0)
-    assert (answer["code"], answer["retry"]) == ("NOT_AVAILABLE", True)
+    response = await client.subscribe(channels=["BTC.trade"], since_ms=0)
+    assert (response["code"], response["retry"]) == ("NOT_AVAILABLE", True)
     assert await results(odin_scenario) == {"not_available": 1}
     assert await metric(odin_scenario, "ws_replays_active") == 0
 

@@ -141,9 +141,9 @@ async def test_bytes_after_rejected_request_are_not_answered(
 ) -> None:
     """A proxy would send a second response to another client."""
     client = await RawClient.dial(odin_scenario, first + request() * 2)
-    answer = await client.rest_bytes()
-    assert answer.startswith(b"HTTP/1.1 4")
-    assert answer.count(b"HTTP/1.1") == 1
+    response = await client.rest_bytes()
+    assert response.startswith(b"HTTP/1.1 4")
+    assert response.count(b"HTTP/1.1") == 1
     server = odin_scenario.service.server
     assert server.admission.rejections.total() == 1
     assert (server.stats.opened, server.stats.errors) == (0, 0)

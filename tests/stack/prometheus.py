@@ -50,10 +50,10 @@ class Prometheus:
 
     async def firing(self, alert: str) -> set[str]:
         """The instances for which an alert fires."""
-        answer = await self._get("/api/v1/alerts")
+        response = await self._get("/api/v1/alerts")
         return {
             one["labels"].get("instance", "")
-            for one in answer["alerts"]
+            for one in response["alerts"]
             if one["labels"]["alertname"] == alert and one["state"] == "firing"
         }
 
@@ -68,10 +68,10 @@ class Prometheus:
         return found
 
     async def _get(self, path: str, **params: str) -> dict[str, Any]:
-        answer = (await self._client.get(path, params=params)).json()
-        if answer["status"] != "success":
-            raise PrometheusFailed(f"{path} {params}: {answer['error']}")
-        found: dict[str, Any] = answer["data"]
+        response = (await self._client.get(path, params=params)).json()
+        if response["status"] != "success":
+            raise PrometheusFailed(f"{path} {params}: {response['error']}")
+        found: dict[str, Any] = response["data"]
         return found
 
 

@@ -13,7 +13,7 @@ from odin_ws.testing.assertions import (
     assert_offsets,
     assert_positions,
     assert_sequence,
-    place_of,
+    position_of,
 )
 
 TRADES = TopicPartition("odin.trades", 2)
@@ -39,7 +39,7 @@ def failure(received: Sequence[int], expected: Sequence[int]) -> str:
 def test_place_of_uses_topic_of_the_catalogue() -> None:
     """The catalogue has another topic for the category."""
     catalogue = load_catalogue('[[topics]]\nname = "t"\ncategory = "trade"\n')
-    assert place_of(message(7), catalogue) == (TopicPartition("t", 2), 7)
+    assert position_of(message(7), catalogue) == (TopicPartition("t", 2), 7)
 
 
 def test_consecutive_sequence_numbers_pass() -> None:

@@ -19,7 +19,7 @@ from odin_ws.testing.brokers import (
     embedded_broker,
     format_storage,
 )
-from odin_ws.testing.ports import LOOPBACK, answers_kafka, free_ports, is_free
+from odin_ws.testing.ports import LOOPBACK, free_ports, is_free, is_kafka_broker
 from odin_ws.testing.processes import ChildProcess
 from tests.integration import kafka
 
@@ -97,9 +97,9 @@ async def test_paused_broker_does_not_answer_until_unpaused() -> None:
     """It can be stopped in either state."""
     async with embedded_broker() as broker:
         broker.pause()
-        assert not await answers_kafka(broker.port)
+        assert not await is_kafka_broker(broker.port)
         broker.unpause()
-        assert await answers_kafka(broker.port)
+        assert await is_kafka_broker(broker.port)
         broker.pause()
     assert is_free(broker.port)
 
@@ -108,9 +108,9 @@ async def test_stopped_broker_can_be_started_again() -> None:
     """It has the same address."""
     async with embedded_broker() as broker:
         await broker.stop()
-        assert not await answers_kafka(broker.port)
+        assert not await is_kafka_broker(broker.port)
         await broker.start()
-        assert await answers_kafka(broker.port)
+        assert await is_kafka_broker(broker.port)
 
 
 async def test_wait_returns_exit_status() -> None:
@@ -200,8 +200,8 @@ async def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_server_that_closes_at_once_does_not_answer_kafka() -> None:
     """Nor does a port without a server."""
     (silent,) = free_ports(1)
-    assert not await answers_kafka(silent)
+    assert not await is_kafka_broker(silent)
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(trio.serve_tcp, trio.aclose_forcefully, 0)
-        assert not await answers_kafka(listeners[0].socket.getsockname()[1])
+        assert not await is_kafka_broker(listeners[0].socket.getsockname()[1])
         nursery.cancel_scope.cancel()

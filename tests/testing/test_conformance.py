@@ -52,8 +52,8 @@ async def carry_out(client: BaseClient, request: Mapping[str, Any]) -> None:
     """Do what the application asks for."""
     ((kind, names),) = request.items()
     command = client.subscribe if kind == "subscribe" else client.unsubscribe
-    answer = await command(*names["channels"])
-    assert (list(answer.names), answer.rejected) == (names["channels"], ())
+    response = await command(*names["channels"])
+    assert (list(response.names), response.rejected) == (names["channels"], ())
 
 
 async def follow_in_python(

@@ -73,9 +73,9 @@ async def test_stalled_broker_fails_replays(odin_scenario: Scenario) -> None:
     client = await odin_scenario.connect()
     before = {record.topic: {record.partition: record.offset - 1}}
     with stalled_broker(odin_scenario):
-        assert (await client.answer())["status"] == "stalled"
+        assert (await client.response())["status"] == "stalled"
         assert (await client.resume(before, channels=["BTC.trade"]))["retry"]
-    assert (await client.answer())["status"] == "live"
+    assert (await client.response())["status"] == "live"
     assert (await client.resume(before, channels=["BTC.trade"]))["recovered"]
     assert_delivered([await client.message()], [record])
 

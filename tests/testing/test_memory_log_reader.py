@@ -58,19 +58,19 @@ async def test_held_log_reader_answers_when_it_is_released(
     """A test can let something happen before the answer."""
     await past.publish(0, 1)
     past.log_reader.hold()
-    answers: list[object] = []
+    responses: list[object] = []
 
     async def read_all_later() -> None:
-        answers.append(await past.log_reader.bounds([KEY]))
-        answers.append(len(await read_all(past.log_reader, {KEY: Span(0, 1)})))
+        responses.append(await past.log_reader.bounds([KEY]))
+        responses.append(len(await read_all(past.log_reader, {KEY: Span(0, 1)})))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read_all_later)
         await trio.sleep(60)
-        assert answers == []
+        assert responses == []
         await past.publish(0, 1)
         past.log_reader.release()
-    assert answers == [{KEY: (0, 2)}, 2]
+    assert responses == [{KEY: (0, 2)}, 2]
 
 
 async def test_read_can_be_held_between_two_batches(past: MemoryPast) -> None:

@@ -66,8 +66,8 @@ async def test_worker_gets_requests_and_commands(tmp_path: Path) -> None:
     """The worker gets its number, responds, and has a process group of its own."""
     with trio.fail_after(PATIENCE):
         async with program(tmp_path, OBEDIENT) as child:
-            answer = await child.request("/health")
-            assert (answer.status, answer.text.strip()) == (503, "True 3")
+            response = await child.request("/health")
+            assert (response.status, response.text.strip()) == (503, "True 3")
             await child.send_command(DRAIN)
             while (await child.request("/")).text != "d True 3":
                 pass

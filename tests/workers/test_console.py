@@ -36,9 +36,9 @@ async def test_report_is_of_all_or_of_one(autojump_clock: MockClock) -> None:
             tell(seen.crew.now(number), [1, 2], connections=10 * number)
 
         async def report(query: str) -> dict[str, Any]:
-            answer = await seen.get(f"{REPORT}?{query}")
-            assert answer.status_code == 200
-            found: dict[str, Any] = answer.json()
+            response = await seen.get(f"{REPORT}?{query}")
+            assert response.status_code == 200
+            found: dict[str, Any] = response.json()
             return found
 
         everything = await report("")
@@ -52,8 +52,8 @@ async def test_report_is_of_all_or_of_one(autojump_clock: MockClock) -> None:
         one = await report("worker=2")
         assert one["samples"]["gauges"]["connections"] == [20, 20]
         assert one["tables"]["clients"]["totals"] == {"connections": 1}
-        answer = await seen.get(f"{REPORT}?worker=3")
-        assert (answer.status_code, answer.text) == (
+        response = await seen.get(f"{REPORT}?worker=3")
+        assert (response.status_code, response.text) == (
             400,
             "worker=3: must be an integer, 1 to 2\n",
         )

@@ -80,14 +80,14 @@ async def test_not_ready_until_all_workers_are(autojump_clock: MockClock) -> Non
     """The reason names the worker."""
     async with ops() as seen:
         not_ready(seen.crew.now(2))
-        answer = await seen.get("/health/ready")
-        assert (answer.status_code, answer.text) == (
+        response = await seen.get("/health/ready")
+        assert (response.status_code, response.text) == (
             503,
             "not ready: worker 2: kafka: no broker\n",
         )
         seen.crew.now(2).says("/health/ready", "ready\n")
-        answer = await seen.get("/health/ready")
-        assert (answer.status_code, answer.text) == (200, "ready\n")
+        response = await seen.get("/health/ready")
+        assert (response.status_code, response.text) == (200, "ready\n")
 
 
 async def test_stays_ready_while_one_worker_is(autojump_clock: MockClock) -> None:
@@ -116,8 +116,8 @@ async def test_drain_is_not_ready_at_once(autojump_clock: MockClock) -> None:
         for number in (1, 2):
             seen.crew.now(number).drains = False
         seen.crew.stop.set()
-        answer = await seen.get("/health/ready")
-        assert (answer.status_code, answer.text) == (503, "not ready: draining\n")
+        response = await seen.get("/health/ready")
+        assert (response.status_code, response.text) == (503, "not ready: draining\n")
         assert (await seen.get("/health/live")).status_code == 200
         for number in (1, 2):
             seen.crew.now(number).exit(0)
@@ -126,9 +126,9 @@ async def test_drain_is_not_ready_at_once(autojump_clock: MockClock) -> None:
 async def test_health_lists_each_worker(autojump_clock: MockClock) -> None:
     """With process id, status and restarts."""
     async with ops() as seen:
-        answer = await seen.get("/health")
-        assert answer.status_code == 200
-        assert answer.json()["workers"] == {
+        response = await seen.get("/health")
+        assert response.status_code == 200
+        assert response.json()["workers"] == {
             "1": worker(1000),
             "2": worker(2000),
         }
@@ -144,9 +144,9 @@ async def test_silent_worker_degrades_health(autojump_clock: MockClock) -> None:
     """The report of the other workers is not delayed."""
     async with ops() as seen:
         seen.crew.now(1).hangs = True
-        answer = await seen.get("/health")
-        assert answer.status_code == 200
-        found = answer.json()
+        response = await seen.get("/health")
+        assert response.status_code == 200
+        found = response.json()
         assert found["status"] == "degraded"
         assert found["warnings"] == ["worker 1: does not respond"]
         assert found["workers"]["1"]["status"] == "does not respond"
@@ -173,9 +173,9 @@ async def test_unhealthy_worker_makes_503(autojump_clock: MockClock) -> None:
     async with ops() as seen:
         ill = report() | {"errors": ["kafka: away"], "healthy": False, "uptime": 1.0}
         seen.crew.now(2).says("/health", ill, 503)
-        answer = await seen.get("/health")
-        assert answer.status_code == 503
-        assert answer.json()["errors"] == ["worker 2: kafka: away"]
+        response = await seen.get("/health")
+        assert response.status_code == 503
+        assert response.json()["errors"] == ["worker 2: kafka: away"]
 
 
 async def test_metrics_are_merged_and_current(autojump_clock: MockClock) -> None:
@@ -208,9 +208,9 @@ async def test_clients_are_merged(autojump_clock: MockClock) -> None:
 async def test_invalid_query_is_rejected(autojump_clock: MockClock, query: str) -> None:
     """With the response of one worker, but without a request to any."""
     async with ops() as seen:
-        answer = await seen.get(f"/clients?{query}")
-        assert answer.status_code == 400
-        assert "limit" in answer.text
+        response = await seen.get(f"/clients?{query}")
+        assert response.status_code == 400
+        assert "limit" in response.text
 
 
 ORDER = b'{"user":"ann"}'
@@ -222,8 +222,8 @@ async def test_revocation_is_sent_to_every_worker(autojump_clock: MockClock) -> 
         children = [one.crew.now(number) for number in (1, 2)]
         for closed, child in enumerate(children, 1):
             child.says("/revocations", {"user": "ann", "until": 7, "closed": closed})
-        answer = await one.client.post("/revocations", content=ORDER, headers=BEARER)
-        assert answer.json() == {"user": "ann", "until": 7, "closed": 3}
+        response = await one.client.post("/revocations", content=ORDER, headers=BEARER)
+        assert response.json() == {"user": "ann", "until": 7, "closed": 3}
         assert [child.posted for child in children] == [[ORDER], [ORDER]]
 
 
@@ -234,8 +234,8 @@ async def test_revocation_without_a_response_is_503_and_can_be_repeated(
     async with ops(token=OPS_TOKEN) as one:
         one.crew.now(1).says("/revocations", {"user": "ann", "until": 7, "closed": 1})
         one.crew.now(2).rejects = True
-        answer = await one.client.post("/revocations", content=ORDER, headers=BEARER)
-        assert (answer.status_code, answer.text) == (
+        response = await one.client.post("/revocations", content=ORDER, headers=BEARER)
+        assert (response.status_code, response.text) == (
             503,
             "worker 2 does not respond: post it again\n",
         )
@@ -246,15 +246,15 @@ async def test_rejection_of_a_revocation_is_passed_on(autojump_clock: MockClock)
     async with ops(token=OPS_TOKEN) as one:
         for number in (1, 2):
             one.crew.now(number).says("/revocations", "until: a number, epoch seconds\n", 400)
-        answer = await one.client.post("/revocations", content=b"{}", headers=BEARER)
-        assert (answer.status_code, answer.text) == (400, "until: a number, epoch seconds\n")
+        response = await one.client.post("/revocations", content=b"{}", headers=BEARER)
+        assert (response.status_code, response.text) == (400, "until: a number, epoch seconds\n")
 
 
 async def test_revocation_without_ops_token_reaches_no_worker(autojump_clock: MockClock) -> None:
     """A flood of unauthorized requests costs the workers nothing."""
     async with ops() as one:
-        answer = await one.client.post("/revocations", content=ORDER)
-        assert (answer.status_code, answer.text) == (
+        response = await one.client.post("/revocations", content=ORDER)
+        assert (response.status_code, response.text) == (
             403,
             "WS_OPS_TOKEN is not set: revocation is disabled\n",
         )

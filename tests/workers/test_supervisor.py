@@ -253,9 +253,9 @@ async def test_page_does_not_wait_for_a_silent_worker(autojump_clock: MockClock)
         crew.now(1).hangs = True
         crew.now(2).rejects = True
         begun = trio.current_time()
-        answers = await run.supervisor.request("/health/ready")
+        responses = await run.supervisor.request("/health/ready")
         assert trio.current_time() - begun == pytest.approx(2)
-        assert [None if one is None else one.text for one in answers.values()] == [
+        assert [None if one is None else one.text for one in responses.values()] == [
             None,
             None,
             "ready\n",

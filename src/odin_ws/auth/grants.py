@@ -13,7 +13,7 @@ from odin_ws.pattern import ANY, Pattern, channel_name, has_token
 __all__ = ["Grant", "full_grant", "not_granted"]
 
 # Channels that a rejection lists at most: a thousand tokens would fill pages.
-_MOST_NAMED: Final = 4
+_MAX_NAMED: Final = 4
 
 _NONE: Final[frozenset[str]] = frozenset()
 
@@ -57,5 +57,5 @@ def full_grant(catalogue: Catalogue) -> Grant:
 
 def not_granted(missing: list[str]) -> str:
     """Return the message for a client that requested more than is granted."""
-    named, others = missing[:_MOST_NAMED], len(missing) - _MOST_NAMED
+    named, others = missing[:_MAX_NAMED], len(missing) - _MAX_NAMED
     return f"not granted: {', '.join(named)}" + (f" and {others} more" if others > 0 else "")

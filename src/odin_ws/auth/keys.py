@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 __all__ = ["InvalidKey", "Key", "KeyName", "KeySet", "key_set", "public_key", "shared_secret"]
 
 # RFC 7518, 3.2: a key of at least the hash's size; 3.3: at least 2048 bits.
-_LEAST_SECRET_BYTES: Final = 32
-_LEAST_RSA_BITS: Final = 2048
+_MIN_SECRET_BYTES: Final = 32
+_MIN_RSA_BITS: Final = 2048
 
 _PUBLIC: Final = "an RSA key of 2048 bits or more, a P-256 or an Ed25519 key"
 
@@ -79,8 +79,8 @@ class KeySet:
 def shared_secret(secret: str) -> KeySet:
     """Return a key set with one shared secret. Raises InvalidKey."""
     material = secret.encode()
-    if len(material) < _LEAST_SECRET_BYTES:
-        raise InvalidKey(f"must have at least {_LEAST_SECRET_BYTES} bytes, not {len(material)}")
+    if len(material) < _MIN_SECRET_BYTES:
+        raise InvalidKey(f"must have at least {_MIN_SECRET_BYTES} bytes, not {len(material)}")
     try:
         jwt.get_algorithm_by_name("HS256").prepare_key(material)
     except jwt.InvalidKeyError:
@@ -94,7 +94,7 @@ def public_key(pem: bytes) -> KeySet:
         key = load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm):
         raise InvalidKey(f"no public key in PEM: must be {_PUBLIC}") from None
-    if isinstance(key, RSAPublicKey) and key.key_size >= _LEAST_RSA_BITS:
+    if isinstance(key, RSAPublicKey) and key.key_size >= _MIN_RSA_BITS:
         found = Key("RS256", key)
     elif isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
         found = Key("ES256", key)
@@ -134,7 +134,7 @@ def _usable(row: Any) -> Key | None:
         material = jwt.PyJWK(row, algorithm).key
     except jwt.PyJWTError:
         return None
-    if isinstance(material, RSAPublicKey) and material.key_size < _LEAST_RSA_BITS:
+    if isinstance(material, RSAPublicKey) and material.key_size < _MIN_RSA_BITS:
         return None
     return Key(algorithm, material, row.get("kid"))
 

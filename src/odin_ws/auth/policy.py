@@ -113,25 +113,25 @@ def load_policy(text: str, catalogue: Catalogue, private: Iterable[str]) -> Poli
     return Policy(catalogue, rules)
 
 
-def _rule(row: Any, place: str) -> Rule:
+def _rule(row: Any, location: str) -> Rule:
     if not isinstance(row, dict):
-        raise PolicyError(f"{place}: must be a table")
-    _only(row, {"who", "claim"}, place)
+        raise PolicyError(f"{location}: must be a table")
+    _only(row, {"who", "claim"}, location)
     if row.get("who") not in tuple(Subject):
         raise PolicyError(
-            f"{place}.who: must be one of {', '.join(Subject)}, not {row.get('who')!r}"
+            f"{location}.who: must be one of {', '.join(Subject)}, not {row.get('who')!r}"
         )
     who, claim = Subject(row["who"]), row.get("claim", "sub")
     if "claim" in row and who is not Subject.OWNER:
-        raise PolicyError(f"{place}.claim: only allowed with who = owner")
+        raise PolicyError(f"{location}.claim: only allowed with who = owner")
     if not isinstance(claim, str) or not claim:
-        raise PolicyError(f"{place}.claim: must be a text, not {claim!r}")
+        raise PolicyError(f"{location}.claim: must be a text, not {claim!r}")
     return Rule(who, claim)
 
 
-def _only(table: dict[str, Any], allowed: set[str], place: str) -> None:
+def _only(table: dict[str, Any], allowed: set[str], location: str) -> None:
     if unknown := table.keys() - allowed:
         raise PolicyError(
-            f"{place}: unknown key {', '.join(sorted(unknown))}; "
+            f"{location}: unknown key {', '.join(sorted(unknown))}; "
             f"allowed: {', '.join(sorted(allowed))}"
         )

@@ -14,7 +14,7 @@ __all__ = ["LASTS_SECONDS", "Revocation", "Revocations", "TooManyRevocations"]
 LASTS_SECONDS: Final = 24 * 3600
 
 # A few hundred bytes each. To revoke more, change the key.
-_MOST: Final = 10_000
+_MAX_REVOCATIONS: Final = 10_000
 
 
 class TooManyRevocations(Exception):
@@ -38,7 +38,7 @@ class Revocation:
 class Revocations:
     """The revocations of this instance, in memory. Times are epoch seconds."""
 
-    def __init__(self, maximum: int = _MOST) -> None:
+    def __init__(self, maximum: int = _MAX_REVOCATIONS) -> None:
         self._maximum = maximum
         self._until: dict[Revocation, float] = {}
 

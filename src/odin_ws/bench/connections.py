@@ -166,15 +166,15 @@ class Connections:
         phase = self.phases[number]
         try:
             if phase == Phase.CONNECTING:
-                self._connected(number)
+                self._on_connected(number)
             elif phase == Phase.UPGRADING:
-                self._upgraded(number)
+                self._on_upgraded(number)
             elif self._socket(number).recv(1) == b"":
-                self._ended(number)
+                self._on_ended(number)
         except BlockingIOError:
             pass  # no bytes to read
         except OSError as error:
-            self._failed(number, type(error).__name__)
+            self._on_failed(number, type(error).__name__)
 
     def handle_other_frames(self) -> None:
         """Handle the frames that are no messages."""
@@ -185,7 +185,7 @@ class Connections:
                 continue
             payload = text[begin:end].tobytes()
             if opcode == TEXT:
-                self._answered(number, orjson.loads(payload))
+                self._on_response(number, orjson.loads(payload))
             elif opcode == PING:
                 self._send(number, _PONG, payload)
             elif opcode == CLOSE:
@@ -210,7 +210,7 @@ class Connections:
         self._epoll.register(sock, select.EPOLLOUT)
         sock.connect_ex((self._plan.host, self._plan.port))
 
-    def _connected(self, number: int) -> None:
+    def _on_connected(self, number: int) -> None:
         sock = self._socket(number)
         error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
@@ -237,14 +237,14 @@ class Connections:
             f"Sec-WebSocket-Version: 13\r\n{_OFFER * plan.deflate}\r\n"
         )
 
-    def _upgraded(self, number: int) -> None:
+    def _on_upgraded(self, number: int) -> None:
         sock = self._socket(number)
         # A response head has some hundred bytes and arrives in one segment.
         read = sock.recv(_RECV_BYTES)
         head, separator, more = read.partition(b"\r\n\r\n")
         status = head[9:12].decode(errors="replace")
         if not separator or status != ("200" if self._events else "101"):
-            self._failed(number, status if separator else "no response")
+            self._on_failed(number, status if separator else "no response")
             return
         self._in_flight -= 1
         self.phases[number] = Phase.OPEN
@@ -256,7 +256,7 @@ class Connections:
         if self._plan.subscribe:
             self._send(number, TEXT, self._subscription(number))
         else:
-            self._subscribed(number)
+            self._on_subscribed(number)
 
     def _begin(self, number: int, more: Bytes) -> None:
         """Read the bytes that arrived after the response's head."""
@@ -285,21 +285,21 @@ class Connections:
         }
         return orjson.dumps({"type": "resume", "data": data})
 
-    def _answered(self, number: int, answer: dict[str, Any]) -> None:
-        if answer["type"] in {"subscription_ack", "resume_ack"}:
-            self.rejected += bool(answer["rejected"]) or answer.get("recovered") is False
-            for topic, positions in answer.get("positions", {}).items():
+    def _on_response(self, number: int, response: dict[str, Any]) -> None:
+        if response["type"] in {"subscription_ack", "resume_ack"}:
+            self.rejected += bool(response["rejected"]) or response.get("recovered") is False
+            for topic, positions in response.get("positions", {}).items():
                 first = self._plan.names.topics.index(topic) * self._plan.partitions
                 for partition, offset in positions.items():
                     self._tables.offsets[number, first + int(partition)] = offset
             self._tables.state[number] = 0
-            self._subscribed(number)
-        elif answer["type"] == "error":
+            self._on_subscribed(number)
+        elif response["type"] == "error":
             self.rejected += 1
-        elif answer["type"] == "close":
-            self._forget(number, f"{answer['code']} {answer['reason']}")
+        elif response["type"] == "close":
+            self._forget(number, f"{response['code']} {response['reason']}")
 
-    def _subscribed(self, number: int) -> None:
+    def _on_subscribed(self, number: int) -> None:
         self.phases[number] = Phase.SUBSCRIBED
         self._returning.discard(number)
         self.subscribed_at = time.monotonic()
@@ -313,21 +313,21 @@ class Connections:
             head = struct.pack("!BBH", _FIN | opcode, _MASKED | (_SHORT + 1), length)
         self._socket(number).send(head + bytes(4) + payload)
 
-    def _failed(self, number: int, why: str) -> None:
+    def _on_failed(self, number: int, reason: str) -> None:
         """Retry later if the connection was not open yet; otherwise count the end."""
         if self.phases[number] >= Phase.OPEN:
-            self._forget(number, f"{_NO_CLOSE} {why}")
+            self._forget(number, f"{_NO_CLOSE} {reason}")
             return
-        self.rejected_connections[why] += 1
+        self.rejected_connections[reason] += 1
         self._in_flight -= 1
         self._close(number, Phase.ABSENT)
         heapq.heappush(self._again, (time.monotonic() + _RETRY_SECONDS, number))
 
-    def _ended(self, number: int) -> None:
-        self._failed(number, "ended")
+    def _on_ended(self, number: int) -> None:
+        self._on_failed(number, "ended")
 
-    def _forget(self, number: int, why: str) -> None:
-        self.closes[why] += 1
+    def _forget(self, number: int, reason: str) -> None:
+        self.closes[reason] += 1
         self._close(number, Phase.ENDED)
 
     def _close(self, number: int, phase: Phase) -> None:

@@ -29,39 +29,39 @@ def parse_events(data: Bytes, end: int, connection: int, now_us: int, tables: Ta
 
     If an event is longer than any of a server's, consumes all bytes and adds an entry with TORN.
     """
-    place = 0
+    at = 0
     while True:
-        after = find(data[:end], place, _END)
+        after = find(data[:end], at, _END)
         if after > end:
             break
-        _read_event(data[place : after - 1], connection, now_us, tables)
-        place = after
-    if end - place >= LONGEST_FRAME:
+        _read_event(data[at : after - 1], connection, now_us, tables)
+        at = after
+    if end - at >= LONGEST_FRAME:
         hand_over(data[:0], connection, TORN, tables.other_frames)
         return end
-    return place
+    return at
 
 
 @compiled
 def _read_event(event: Bytes, connection: int, now_us: int, tables: Tables) -> None:
     """Check the messages of one event; leave notices to Python. Each line ends with a line feed."""
-    place = 0
+    at = 0
     has_id = False
-    while place < len(event):
-        after = place
+    while at < len(event):
+        after = at
         while event[after] != _LINE_FEED:
             after += 1
-        if is_at(event, place, _ID):
+        if is_at(event, at, _ID):
             has_id = True
-        elif is_at(event, place, _DATA):
+        elif is_at(event, at, _DATA):
             # The data is the last line; the benchmark's values have no line breaks.
-            _read_data(event[place + len(_DATA) : after], connection, now_us, tables)
-            if is_at(event, place + len(_DATA), SEQ) or is_at(event, place + len(_DATA), BATCH):
+            _read_data(event[at + len(_DATA) : after], connection, now_us, tables)
+            if is_at(event, at + len(_DATA), SEQ) or is_at(event, at + len(_DATA), BATCH):
                 # Two line feeds end the event; the second is not part of the event.
                 tables.volume[0] += len(event) + 1
                 if not has_id:
                     tables.problems[Problem.STRANGE] += 1
-        place = after + 1
+        at = after + 1
 
 
 @compiled

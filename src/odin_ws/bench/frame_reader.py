@@ -42,14 +42,14 @@ def parse(data: Bytes, end: int, connection: int, now_us: int, tables: Tables) -
 
     If the data is not frames of a server, consumes all of it and adds an entry with TORN.
     """
-    place = 0
-    while end - place >= _SHORTEST_FRAME:
-        opcode = data[place] & _OPCODE
-        length = np.int64(data[place + 1])
-        begin = place + _SHORTEST_FRAME
+    at = 0
+    while end - at >= _SHORTEST_FRAME:
+        opcode = data[at] & _OPCODE
+        length = np.int64(data[at + 1])
+        begin = at + _SHORTEST_FRAME
         # The server sends only complete, unmasked text frames, possibly compressed.
-        packed = data[place] == _FIN | _RSV1 | TEXT
-        torn = (data[place] != _FIN | opcode and not packed) or length > _LONG
+        packed = data[at] == _FIN | _RSV1 | TEXT
+        torn = (data[at] != _FIN | opcode and not packed) or length > _LONG
         if length in (_MEDIUM, _LONG):
             octets = 2 if length == _MEDIUM else 8
             if end - begin < octets:
@@ -66,19 +66,19 @@ def parse(data: Bytes, end: int, connection: int, now_us: int, tables: Tables) -
         after = begin + int(length)
         payload = data[begin:after]
         if packed:
-            tables.volume[0] += after - place
+            tables.volume[0] += after - at
             _check_packed(payload, connection, now_us, tables)
         elif opcode == TEXT and is_at(payload, 0, SEQ):
-            tables.volume[0] += after - place
+            tables.volume[0] += after - at
             check(payload, connection, now_us, tables)
         elif opcode == TEXT and is_at(payload, 0, BATCH):
-            tables.volume[0] += after - place
+            tables.volume[0] += after - at
             seq, tail = integer(payload, len(BATCH))
             check_tail(seq, payload[tail:], connection, now_us, tables, packed)
         else:
             hand_over(payload, connection, opcode, tables.other_frames)
-        place = after
-    return place
+        at = after
+    return at
 
 
 @compiled
@@ -92,8 +92,8 @@ def _check_packed(payload: Bytes, connection: int, now_us: int, tables: Tables) 
         return
     head = payload[_STORED_BYTES:after]
     batch = is_at(head, 0, BATCH)
-    seq, place = integer(head, len(BATCH) if batch else len(SEQ))
-    if place > len(head) or not (batch or is_at(head, 0, SEQ)):
+    seq, at = integer(head, len(BATCH) if batch else len(SEQ))
+    if at > len(head) or not (batch or is_at(head, 0, SEQ)):
         tables.problems[Problem.STRANGE] += 1
         return
     check_tail(seq, payload[after:], connection, now_us, tables, _PACKED)

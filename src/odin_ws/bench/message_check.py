@@ -49,14 +49,14 @@ def check_tail(  # noqa: PLR0913, PLR0917 -- numba has no structures to change
     packed: bool,  # noqa: FBT001 -- numba has no keyword-only arguments
 ) -> None:
     """Check the messages of a shared tail against earlier ones."""
-    place, first, count = find_tail(tail, tables.tails, packed)
+    at, first, count = find_tail(tail, tables.tails, packed)
     if count == 0:
         tables.problems[Problem.STRANGE] += 1
     before = tables.problems.sum() if count >= _LONG_BATCH else 0
     follows = count >= _LONG_BATCH and seq == tables.seq[connection] + 1
-    if follows and is_known(place, connection, tables):
+    if follows and is_known(at, connection, tables):
         tables.seq[connection] += count
-        note_batch(place, first, count, connection, now_us, tables)
+        note_batch(at, first, count, connection, now_us, tables)
         return
     for number in range(count):
         message = tables.tails.messages[first + number]
@@ -74,7 +74,7 @@ def check_tail(  # noqa: PLR0913, PLR0917 -- numba has no structures to change
             tables,
         )
     if count >= _LONG_BATCH and tables.problems.sum() == before:
-        compare_state(place, first, count, connection, tables)
+        compare_state(at, first, count, connection, tables)
     else:
         tables.state[connection] = 0
 
@@ -82,13 +82,13 @@ def check_tail(  # noqa: PLR0913, PLR0917 -- numba has no structures to change
 @compiled
 def check(payload: Bytes, connection: int, now_us: int, tables: Tables) -> None:
     """Check one message against earlier ones."""
-    seq, place = integer(payload, len(SEQ))
-    partition, place = integer(payload, find(payload, place, _POS))
-    offset, place = integer(payload, place + 1)
-    channel, place = integer(payload, find(payload, place, _CHANNEL))
-    number, place = integer(payload, find(payload, place, _NUMBER))
-    published_us, place = integer(payload, find(payload, place, _PUBLISHED))
-    if place > len(payload):
+    seq, at = integer(payload, len(SEQ))
+    partition, at = integer(payload, find(payload, at, _POS))
+    offset, at = integer(payload, at + 1)
+    channel, at = integer(payload, find(payload, at, _CHANNEL))
+    number, at = integer(payload, find(payload, at, _NUMBER))
+    published_us, at = integer(payload, find(payload, at, _PUBLISHED))
+    if at > len(payload):
         tables.problems[Problem.STRANGE] += 1
         return
     record = partition, offset, channel, number, published_us
@@ -134,19 +134,19 @@ def _check_seq(seq: int, connection: int, tables: Tables) -> None:
 def _check_number(channel: int, number: int, connection: int, tables: Tables) -> None:
     start, stop = tables.starts[connection], tables.starts[connection + 1]
     # Most connections subscribe to one channel or a few dozen.
-    place = start + np.searchsorted(tables.keys[start:stop], channel)
-    if place == stop or tables.keys[place] != channel:
+    at = start + np.searchsorted(tables.keys[start:stop], channel)
+    if at == stop or tables.keys[at] != channel:
         tables.problems[Problem.UNWANTED] += 1
         return
     filters, threshold = tables.workload[2], tables.thresholds[connection]
     if filters and number % filters < threshold:
         tables.problems[Problem.UNWANTED] += 1
-    last = tables.numbers[place]
+    last = tables.numbers[at]
     if last == UNKNOWN:
-        tables.numbers[place] = number
+        tables.numbers[at] = number
     elif number <= last:
         tables.problems[Problem.DOUBLED] += 1
     else:
         between = matched(number - 1, filters, threshold) - matched(last, filters, threshold)
         tables.problems[Problem.LOST] += between
-        tables.numbers[place] = number
+        tables.numbers[at] = number

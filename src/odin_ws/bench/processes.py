@@ -46,7 +46,7 @@ __all__ = [
 _READY_SECONDS = 120
 
 # Timeout of responses that need no work, on a machine whose cores are all in use.
-_ANSWER_SECONDS = 30
+_RESPONSE_SECONDS = 30
 
 
 class BenchProcess:
@@ -67,7 +67,7 @@ class BenchProcess:
         except trio.BrokenResourceError as error:
             raise self._gone() from error
 
-    async def wait_for(self, event: str, seconds: float = _ANSWER_SECONDS) -> dict[str, Any]:
+    async def wait_for(self, event: str, seconds: float = _RESPONSE_SECONDS) -> dict[str, Any]:
         """Wait for an event and return it.
 
         Raises:
@@ -285,14 +285,14 @@ class LoadProcesses:
 
 @asynccontextmanager
 async def open_load_processes(
-    run: Run, target: Target, brokers: str | None, place: RunEnvironment
+    run: Run, target: Target, brokers: str | None, environment: RunEnvironment
 ) -> AsyncIterator[LoadProcesses]:
     """Start the processes of a run; without `brokers` those of a run against the baseline."""
-    names = names_for(run.workload, place.catalogue_file)
+    names = names_for(run.workload, environment.catalogue_file)
     async with AsyncExitStack() as stack:
 
         async def start(name: str, plan: LoadPlan | PublishPlan) -> BenchProcess:
-            opening = open_process(name, plan, place.directory, place.cores.others)
+            opening = open_process(name, plan, environment.directory, environment.cores.others)
             return await stack.enter_async_context(opening)
 
         publisher = None
@@ -301,7 +301,9 @@ async def open_load_processes(
                 brokers, run.rate, run.burst, run.record_bytes, run.workload, names, run.events
             )
             publisher = await start("publisher", plan)
-        plans = _load_plans(run, target, names, place.load_processes, baseline=brokers is None)
+        plans = _load_plans(
+            run, target, names, environment.load_processes, baseline=brokers is None
+        )
         loads = [await start("load", plan) for plan in plans]
         yield LoadProcesses(run.workload.channels, publisher, loads)
 

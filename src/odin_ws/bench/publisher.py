@@ -104,8 +104,8 @@ class Publisher:
         pad, drawn, counts = self._pad, self._drawn, self.counts
         produce, topics, keys = self._producer.produce, self._topics, self._keys
         prefixes, divisor = self._prefixes, self._divisor
-        for place in range(self.published, until):
-            channel = drawn[place % _DRAWN]
+        for index in range(self.published, until):
+            channel = drawn[index % _DRAWN]
             counts[channel] += 1
             now_us = time.time_ns() // 1000
             number = counts[channel]

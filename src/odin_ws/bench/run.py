@@ -42,28 +42,28 @@ def _between(before: Scanned | None, after: Scanned | None) -> Scanned | None:
 
 
 async def measure(
-    run: Run, target: Target, brokers: str | None, place: RunEnvironment
+    run: Run, target: Target, brokers: str | None, environment: RunEnvironment
 ) -> Measurement:
     """Measure a run against a server; without `brokers`, against the baseline.
 
     Raises:
         BenchFailed: a process has exited.
     """
-    place.progress(f"{run.label}: starting", None)
-    async with open_load_processes(run, target, brokers, place) as load_processes:
-        return await _Steps(run, target, load_processes, place).all()
+    environment.progress(f"{run.label}: starting", None)
+    async with open_load_processes(run, target, brokers, environment) as load_processes:
+        return await _Steps(run, target, load_processes, environment).all()
 
 
 class _Steps:
     """The steps of one run."""
 
     def __init__(
-        self, run: Run, target: Target, load_processes: LoadProcesses, place: RunEnvironment
+        self, run: Run, target: Target, load_processes: LoadProcesses, environment: RunEnvironment
     ) -> None:
         self._run = run
         self._target = target
         self._load_processes = load_processes
-        self._place = place
+        self._environment = environment
         self._samples: list[Sample] = []
 
     async def all(self) -> Measurement:
@@ -72,7 +72,7 @@ class _Steps:
             self._run,
             self._target,
             self._load_processes,
-            self._place.cores.others,
+            self._environment.cores.others,
         )
         before = target.usage()
         if run.stream_first:
@@ -232,7 +232,7 @@ class _Steps:
             await trio.sleep(min(_POLL_SECONDS, seconds - gone))
 
     def _report(self, what: str, share: float | None) -> None:
-        self._place.progress(f"{self._run.label}: {what}", share)
+        self._environment.progress(f"{self._run.label}: {what}", share)
 
     @asynccontextmanager
     async def _sampled(self) -> AsyncIterator[None]:
@@ -274,7 +274,7 @@ class Testbed:
     broker: str
     """The name of the broker in reports."""
     _brokers: str
-    _place: RunEnvironment
+    _environment: RunEnvironment
     _options: Options
 
     async def measure(self, run: Run, *, baseline: bool) -> Measured:
@@ -285,7 +285,7 @@ class Testbed:
         """
         baselines = [await self._baseline(run, "baseline before")] if baseline else []
         async with self._server(run) as target:
-            measured = await measure(run, target, self._brokers, self._place)
+            measured = await measure(run, target, self._brokers, self._environment)
         if baseline:
             baselines.append(await self._baseline(run, "baseline after"))
         return Measured(measured, baselines)
@@ -307,12 +307,12 @@ class Testbed:
             **({"WS_CATALOGUE": str(file)} if (file := options.catalogue_file) else {}),
             **options.settings,
         }
-        async with open_server(self._place.directory, settings, options.cores) as target:
+        async with open_server(self._environment.directory, settings, options.cores) as target:
             yield target
 
     async def _baseline(self, run: Run, label: str) -> Measurement:
         """Measure the baseline with the run's number of messages per second and connection."""
-        directory, cores = self._place.directory, self._options.cores
+        directory, cores = self._environment.directory, self._options.cores
         rate = run.rate * reach(
             run.workload, names_for(run.workload, self._options.catalogue_file), run.connections
         )
@@ -326,7 +326,7 @@ class Testbed:
         )
         program = await compile_baseline(directory)
         async with open_baseline(program, rate, run.record_bytes, cores.server) as target:
-            return await measure(calm, target, None, self._place)
+            return await measure(calm, target, None, self._environment)
 
 
 @asynccontextmanager
@@ -342,7 +342,7 @@ async def open_testbed(options: Options, progress: Progress) -> AsyncIterator[Te
         async with open_broker(options.kafka, options.libs, directory) as (address, broker):
             catalogue_file = options.catalogue_file
             await create_topics(address, catalogue_of(catalogue_file))
-            place = RunEnvironment(
+            environment = RunEnvironment(
                 directory, options.cores, options.load_processes, progress, catalogue_file
             )
-            yield Testbed(broker, address, place, options)
+            yield Testbed(broker, address, environment, options)

@@ -26,7 +26,7 @@ __all__ = ["Cores", "Target", "Usage", "busy_seconds", "open_server", "pinned", 
 _POLL_SECONDS = 0.05
 
 # Timeout of a request to the ops port, also if other processes use the server's core.
-_ANSWER_SECONDS = 30
+_RESPONSE_SECONDS = 30
 
 
 @attrs.frozen
@@ -112,8 +112,8 @@ class Target:
 
 
 def _read(url: str) -> str:
-    with urlopen(url, timeout=_ANSWER_SECONDS) as answer:  # noqa: S310 -- http, on loopback
-        return str(answer.read(), "utf-8")
+    with urlopen(url, timeout=_RESPONSE_SECONDS) as response:  # noqa: S310 -- http, on loopback
+        return str(response.read(), "utf-8")
 
 
 def busy_seconds(cores: Sequence[int]) -> float:
@@ -143,7 +143,7 @@ async def until_ready(
 
 # Timeout of the start, which takes 2 s on an idle machine.
 _READY_SECONDS = 30
-_ANSWER_SECONDS = 2
+_RESPONSE_SECONDS = 2
 _STOP_SECONDS = 20
 
 _COMMAND = (sys.executable, "-m", "odin_ws", "serve")
@@ -190,8 +190,8 @@ async def _ready(port: int) -> bool:
 
     def request() -> bool:
         try:
-            with urlopen(url, timeout=_ANSWER_SECONDS) as answer:
-                return bool(answer.status == HTTPStatus.OK)
+            with urlopen(url, timeout=_RESPONSE_SECONDS) as response:
+                return bool(response.status == HTTPStatus.OK)
         except (HTTPError, URLError, OSError):
             return False
 

@@ -25,9 +25,9 @@ from odin_ws.bench.shared_tails import (
     NUMBER,
     OFFSET,
     PARTITION,
-    PLACE,
     PUBLISHED,
     SLOT,
+    TAIL_SLOT,
     TO_STATE,
 )
 
@@ -38,9 +38,9 @@ __all__ = ["compare_state", "is_known", "note_batch"]
 
 
 @compiled
-def is_known(place: int, connection: int, tables: Tables) -> bool:
+def is_known(slot: int, connection: int, tables: Tables) -> bool:
     """Return whether a batch was right for a connection with the same state."""
-    known, state = tables.tails.places[place], tables.state[connection]
+    known, state = tables.tails.slots[slot], tables.state[connection]
     return bool(
         state != 0
         and known[TO_STATE] != 0
@@ -51,24 +51,24 @@ def is_known(place: int, connection: int, tables: Tables) -> bool:
 
 @compiled
 def note_batch(  # noqa: PLR0913, PLR0917 -- numba has no structures to change
-    place: int, first: int, count: int, connection: int, now_us: int, tables: Tables
+    slot: int, first: int, count: int, connection: int, now_us: int, tables: Tables
 ) -> None:
     """Note the messages of a known batch."""
     start, group = tables.starts[connection], tables.group[connection]
     tables.received[group] += count
     for message in tables.tails.messages[first : first + count]:
         tables.offsets[connection, message[SLOT]] = message[OFFSET]
-        tables.numbers[start + message[PLACE]] = message[NUMBER]
+        tables.numbers[start + message[TAIL_SLOT]] = message[NUMBER]
         latency = now_us - message[PUBLISHED]
         tables.latency[group, bin_of(latency)] += 1
         tables.worst[group] = max(tables.worst[group], latency)
-    tables.state[connection] = tables.tails.places[place, TO_STATE]
+    tables.state[connection] = tables.tails.slots[slot, TO_STATE]
 
 
 @compiled
-def compare_state(place: int, first: int, count: int, connection: int, tables: Tables) -> None:
+def compare_state(slot: int, first: int, count: int, connection: int, tables: Tables) -> None:
     """Give a connection its state after a batch without an error."""
-    known, kind = tables.tails.places[place], tables.kind[connection]
+    known, kind = tables.tails.slots[slot], tables.kind[connection]
     start, stop = tables.starts[connection], tables.starts[connection + 1]
     offsets, numbers = tables.offsets[connection], tables.numbers[start:stop]
     newest_numbers = tables.newest_numbers[kind, : stop - start]
@@ -76,7 +76,7 @@ def compare_state(place: int, first: int, count: int, connection: int, tables: T
         topics, partitions = tables.workload[0], tables.workload[1]
         for message in tables.tails.messages[first : first + count]:
             message[SLOT] = message[CHANNEL] % topics * partitions + message[PARTITION]
-            message[PLACE] = np.searchsorted(tables.keys[start:stop], message[CHANNEL])
+            message[TAIL_SLOT] = np.searchsorted(tables.keys[start:stop], message[CHANNEL])
         tables.states[0] += 1
         known[KIND], known[FROM_STATE] = kind, tables.state[connection]
         known[TO_STATE] = tables.newest[kind] = tables.states[0]

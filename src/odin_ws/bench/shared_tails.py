@@ -25,9 +25,9 @@ __all__ = [
     "NUMBER",
     "OFFSET",
     "PARTITION",
-    "PLACE",
     "PUBLISHED",
     "SLOT",
+    "TAIL_SLOT",
     "TO_STATE",
     "Tails",
     "find_tail",
@@ -44,19 +44,19 @@ NUMBER: Final = 3
 PUBLISHED: Final = 4
 # Indices in `Tables` of the offset and the number of a message, for connections of one kind.
 SLOT: Final = 5
-PLACE: Final = 6
+TAIL_SLOT: Final = 6
 FIELDS: Final = 7
 
 # The place of a tail is a hash of its ends and its length. If the buffer is full, all tails are
 # dropped.
-_PLACES: Final = 1 << 14
+_SLOTS: Final = 1 << 14
 _TAIL_BYTES: Final = 32 << 20
 _MESSAGES: Final = 1 << 18
 
 # Limit of a tail's inflated size; a batch has 64 KiB and one more message.
 _TEXT_BYTES: Final = 1 << 20
 
-# The columns of a place in `Tails.places`.
+# The columns of a place in `Tails.slots`.
 _BEGIN: Final = 0
 _LENGTH: Final = 1
 _FIRST: Final = 2
@@ -93,7 +93,7 @@ _PUBLISHED_FIELD: Final = np.frombuffer(b'"pub_us":', np.uint8)
 class Tails(NamedTuple):
     """The known tails, and zlib. Shapes of arrays are in brackets."""
 
-    places: Ints  # [places, _COLUMNS] where a tail begins, its length, its first message, …
+    slots: Ints  # [slots, _COLUMNS] where a tail begins, its length, its first message, …
     used: Ints  # [2] of `kept` and of `messages`
     kept: Bytes  # [any] concatenated tails
     messages: Ints  # [any, FIELDS]
@@ -116,7 +116,7 @@ class Tails(NamedTuple):
         if status:
             raise OSError(f"zlib: inflateInit2 returns {status}")
         return cls(
-            places=np.zeros((_PLACES, _COLUMNS), np.int64),
+            slots=np.zeros((_SLOTS, _COLUMNS), np.int64),
             used=np.zeros(2, np.int64),
             kept=np.zeros(_TAIL_BYTES, np.uint8),
             messages=np.zeros((_MESSAGES, FIELDS), np.int64),
@@ -140,16 +140,16 @@ def find_tail(
     The number is 0 if the tail cannot be decoded.
     """
     length = len(tail)
-    place = _place(tail)
-    begin = tails.places[place, _BEGIN]
+    slot = _slot_of(tail)
+    begin = tails.slots[slot, _BEGIN]
     if (
-        tails.places[place, _LENGTH] == length
+        tails.slots[slot, _LENGTH] == length
         and tails.compare(
             uintp(tail.ctypes.data), uintp(tails.kept[begin:].ctypes.data), uintp(length)
         )
         == 0
     ):
-        return place, tails.places[place, _FIRST], tails.places[place, _COUNT]
+        return slot, tails.slots[slot, _FIRST], tails.slots[slot, _COUNT]
     if packed:
         tails.inflated[0] += 1
         text = tails.text[: _inflate(tail, tails)]
@@ -158,26 +158,26 @@ def find_tail(
     # A message has at least the names of its fields.
     if tails.used[0] + length > len(tails.kept) or tails.used[1] + len(text) // 16 > _MESSAGES:
         tails.used[:] = 0
-        tails.places[:] = 0
+        tails.slots[:] = 0
     begin, first = tails.used
     count = _read_messages(text, tails.messages[first:])
     if count == 0:
-        return place, first, count
+        return slot, first, count
     tails.kept[begin : begin + length] = tail
-    tails.places[place] = (begin, length, first, count, 0, 0, 0)
+    tails.slots[slot] = (begin, length, first, count, 0, 0, 0)
     tails.used[0] += length
     tails.used[1] += count
-    return place, first, count
+    return slot, first, count
 
 
 @compiled
-def _place(tail: Bytes) -> int:
+def _slot_of(tail: Bytes) -> int:
     """Return the place of a tail, computed from its ends and its length."""
     mixed = np.uint64(len(tail))
     for number in range(min(_ENDS * 4, len(tail))):
         mixed = (mixed ^ np.uint64(tail[number])) * np.uint64(1099511628211)
         mixed = (mixed ^ np.uint64(tail[-1 - number])) * np.uint64(1099511628211)
-    return int((mixed >> np.uint64(20)) % np.uint64(_PLACES))
+    return int((mixed >> np.uint64(20)) % np.uint64(_SLOTS))
 
 
 @compiled
@@ -203,18 +203,18 @@ def _inflate(tail: Bytes, tails: Tails) -> int:
 def _read_messages(text: Bytes, messages: Ints) -> int:
     """Parse all messages of a text; returns their number, 0 on an error."""
     count = 0
-    place = find(text, 0, _POS)
-    while place <= len(text):
+    slot = find(text, 0, _POS)
+    while slot <= len(text):
         if count == len(messages):
             return 0
-        partition, place = integer(text, place)
-        offset, place = integer(text, place + 1)
-        channel, place = integer(text, find(text, place, _CHANNEL_FIELD))
-        number, place = integer(text, find(text, place, _NUMBER_FIELD))
-        published, place = integer(text, find(text, place, _PUBLISHED_FIELD))
-        if place > len(text):
+        partition, slot = integer(text, slot)
+        offset, slot = integer(text, slot + 1)
+        channel, slot = integer(text, find(text, slot, _CHANNEL_FIELD))
+        number, slot = integer(text, find(text, slot, _NUMBER_FIELD))
+        published, slot = integer(text, find(text, slot, _PUBLISHED_FIELD))
+        if slot > len(text):
             return 0
         messages[count] = (partition, offset, channel, number, published, 0, 0)
         count += 1
-        place = find(text, place, _POS)
+        slot = find(text, slot, _POS)
     return count

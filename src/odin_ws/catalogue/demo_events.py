@@ -129,11 +129,11 @@ def read_demo_events(value: Any, event_types: set[str]) -> DemoEvents:
     check_keys(table, {"tokens", "weights", "data"}, "demo")
     weights = read_table(table.get("weights", {}), "demo.weights")
     data = read_table(table.get("data", {}), "demo.data")
-    for place, names in (("demo.weights", weights), ("demo.data", data)):
+    for location, names in (("demo.weights", weights), ("demo.data", data)):
         if unknown := sorted(set(names) - event_types):
             allowed = ", ".join(sorted(event_types)) or "none, because no topic has events"
             raise CatalogueError(
-                f"{place}.{unknown[0]}", f"unknown event type {unknown[0]}; allowed: {allowed}"
+                f"{location}.{unknown[0]}", f"unknown event type {unknown[0]}; allowed: {allowed}"
             )
     return DemoEvents(
         tokens=_tokens(table.get("tokens", [])),
@@ -150,48 +150,48 @@ def _tokens(value: Any) -> tuple[str, ...]:
         raise CatalogueError("demo.tokens", f"{error.name!r}: {error.message}") from error
 
 
-def _weight(value: Any, place: str) -> int:
+def _weight(value: Any, location: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MAX_WEIGHT:
-        raise CatalogueError(place, f"must be an integer from 1 to {_MAX_WEIGHT}, not {value!r}")
+        raise CatalogueError(location, f"must be an integer from 1 to {_MAX_WEIGHT}, not {value!r}")
     return value
 
 
-def _fields(value: Any, place: str) -> dict[str, FieldRule]:
-    table = read_table(value, place)
+def _fields(value: Any, location: str) -> dict[str, FieldRule]:
+    table = read_table(value, location)
     if _RESERVED in table:
-        raise CatalogueError(f"{place}.{_RESERVED}", "the publisher writes this field itself")
-    return {name: _rule(rule, f"{place}.{name}") for name, rule in table.items()}
+        raise CatalogueError(f"{location}.{_RESERVED}", "the publisher writes this field itself")
+    return {name: _rule(rule, f"{location}.{name}") for name, rule in table.items()}
 
 
-def _rule(value: Any, place: str) -> FieldRule:
+def _rule(value: Any, location: str) -> FieldRule:
     match value:
         case str() | int() | float():  # bool is an int
             return Constant(value)
         case [_, *_] if all(isinstance(item, str | int | float) for item in value):
             return Choice(tuple(value))
         case {"between": [low, high], **rest} if not rest and _are_numbers(low, high):
-            return _between(low, high, place)
+            return _between(low, high, location)
         case {"walk": [start, step], **rest} if rest.keys() <= {"between"} and _are_numbers(
             start, step
         ):
-            return Walk(start, abs(step), _limits(rest.get("between"), place))
+            return Walk(start, abs(step), _limits(rest.get("between"), location))
         case {"count": int(start), **rest} if not rest and _are_numbers(start):
             return Count(start)
-    raise CatalogueError(place, f"{value!r} is no rule; allowed: {_ALLOWED}")
+    raise CatalogueError(location, f"{value!r} is no rule; allowed: {_ALLOWED}")
 
 
-def _limits(value: Any, place: str) -> Between | None:
+def _limits(value: Any, location: str) -> Between | None:
     match value:
         case None:
             return None
         case [low, high] if _are_numbers(low, high):
-            return _between(low, high, place)
-    raise CatalogueError(place, f"between needs two numbers, not {value!r}")
+            return _between(low, high, location)
+    raise CatalogueError(location, f"between needs two numbers, not {value!r}")
 
 
-def _between(low: float, high: float, place: str) -> Between:
+def _between(low: float, high: float, location: str) -> Between:
     if low > high:
-        raise CatalogueError(place, f"between [{low}, {high}]: the first is the smaller one")
+        raise CatalogueError(location, f"between [{low}, {high}]: the first is the smaller one")
     return Between(low, high)
 
 

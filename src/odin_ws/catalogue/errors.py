@@ -8,7 +8,7 @@ from typing import Final
 __all__ = ["CatalogueError", "line_of"]
 
 # topics[0].key, bundles.ALL, demo.data.GOAL.minute; text after a space is an explanation.
-_PLACE: Final = re.compile(r"(?P<table>\w+)(?:\[(?P<index>\d+)\])?(?:\.(?P<rest>\S+))?")
+_LOCATION: Final = re.compile(r"(?P<table>\w+)(?:\[(?P<index>\d+)\])?(?:\.(?P<rest>\S+))?")
 _HEADER: Final = re.compile(r"\s*\[+\s*(?P<name>[^\]]+?)\s*\]")
 _KEY: Final = re.compile(r"\s*(?P<key>\"[^\"]*\"|'[^']*'|[\w-]+)\s*=")
 
@@ -22,18 +22,18 @@ class CatalogueError(ValueError):
             another form than in the examples.
     """
 
-    def __init__(self, place: str, problem: str, line: int | None = None) -> None:
-        super().__init__(f"{place}: {problem}" if place else problem)
-        self.place = place
+    def __init__(self, location: str, problem: str, line: int | None = None) -> None:
+        super().__init__(f"{location}: {problem}" if location else problem)
+        self.location = location
         self.line = line
 
 
-def line_of(text: str, place: str) -> int | None:
+def line_of(text: str, location: str) -> int | None:
     """Return the line of a field of a TOML file, else that of its table's header, else None.
 
     Finds only tables with a header, and fields on a line of their own.
     """
-    found = _PLACE.match(place)
+    found = _LOCATION.match(location)
     if found is None:
         return None
     names = [found["table"], *(found["rest"] or "").split(".")]

@@ -23,52 +23,52 @@ __all__ = [
 _Format = TypeVar("_Format", bound=StrEnum)
 
 
-def read_format(value: Any, formats: type[_Format], place: str) -> _Format:
+def read_format(value: Any, formats: type[_Format], location: str) -> _Format:
     """Return the format named by `value`."""
     if isinstance(value, str) and value in list(formats):
         return formats(value)
-    raise CatalogueError(place, f"{value!r} is none of {', '.join(formats)}")
+    raise CatalogueError(location, f"{value!r} is none of {', '.join(formats)}")
 
 
-def check_keys(table: dict[str, Any], allowed: set[str], place: str) -> None:
+def check_keys(table: dict[str, Any], allowed: set[str], location: str) -> None:
     """Raise CatalogueError if `table` has other keys than these."""
     unknown = sorted(set(table) - allowed)
     if not unknown:
         return
     problem = f"unknown key {', '.join(unknown)}; allowed: {', '.join(sorted(allowed))}"
-    where = f"{place}." if place else ""
+    where = f"{location}." if location else ""
     raise CatalogueError(f"{where}{unknown[0]}", problem)
 
 
-def read_table(value: Any, place: str) -> dict[str, Any]:
+def read_table(value: Any, location: str) -> dict[str, Any]:
     """Return `value` if it is a table."""
     if not isinstance(value, dict):
-        raise CatalogueError(place, "must be a table")
+        raise CatalogueError(location, "must be a table")
     return value
 
 
-def read_text(value: Any, place: str) -> str:
+def read_text(value: Any, location: str) -> str:
     """Return `value` if it is a non-empty text."""
     if value is None:
-        raise CatalogueError(place, "is missing: must be a text")
+        raise CatalogueError(location, "is missing: must be a text")
     if not isinstance(value, str) or not value:
-        raise CatalogueError(place, f"must be a text, not {value!r}")
+        raise CatalogueError(location, f"must be a text, not {value!r}")
     return value
 
 
-def read_word(value: Any, place: str) -> str:
+def read_word(value: Any, location: str) -> str:
     """Return `value` if it is a name of a category or bundle: without a dot, which ends a token."""
-    word = read_text(value, place)
+    word = read_text(value, location)
     if "." in word or ANY in word:
-        raise CatalogueError(place, f"{word!r} may hold neither a dot nor a *")
+        raise CatalogueError(location, f"{word!r} may hold neither a dot nor a *")
     return word
 
 
-def read_texts(value: Any, place: str) -> tuple[str, ...]:
+def read_texts(value: Any, location: str) -> tuple[str, ...]:
     """Return `value` if it is a list of texts."""
     if not isinstance(value, list):
-        raise CatalogueError(place, f"must be a list of texts, not {value!r}")
-    return tuple(read_text(item, place) for item in value)
+        raise CatalogueError(location, f"must be a list of texts, not {value!r}")
+    return tuple(read_text(item, location) for item in value)
 
 
 def check_unique(names: Iterable[tuple[str, str]], what: str) -> None:
@@ -77,7 +77,7 @@ def check_unique(names: Iterable[tuple[str, str]], what: str) -> None:
     `names`: pairs of a place and the name there.
     """
     seen: Counter[str] = Counter()
-    for place, name in names:
+    for location, name in names:
         if seen[name]:
-            raise CatalogueError(place, f"{what} given twice: {name}")
+            raise CatalogueError(location, f"{what} given twice: {name}")
         seen[name] += 1

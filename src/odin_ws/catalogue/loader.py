@@ -43,7 +43,7 @@ def load_catalogue(text: str) -> Catalogue:
     try:
         return _catalogue(document)
     except CatalogueError as error:
-        error.line = line_of(text, error.place)
+        error.line = line_of(text, error.location)
         raise
 
 
@@ -54,10 +54,12 @@ def _catalogue(document: dict[str, Any]) -> Catalogue:
         raise CatalogueError("topics", "must have at least one [[topics]]")
     topics = [_topic(row, f"topics[{index}]") for index, row in enumerate(rows)]
     numbered = [(f"topics[{index}]", topic) for index, topic in enumerate(topics)]
-    check_unique(((f"{place}.name", topic.name) for place, topic in numbered), "topic name")
-    check_unique(((f"{place}.category", topic.category) for place, topic in numbered), "category")
+    check_unique(((f"{location}.name", topic.name) for location, topic in numbered), "topic name")
     check_unique(
-        ((f"{place}.events", event) for place, topic in numbered for event in topic.events),
+        ((f"{location}.category", topic.category) for location, topic in numbered), "category"
+    )
+    check_unique(
+        ((f"{location}.events", event) for location, topic in numbered for event in topic.events),
         "event type",
     )
     return Catalogue(
@@ -69,36 +71,36 @@ def _catalogue(document: dict[str, Any]) -> Catalogue:
     )
 
 
-def _topic(row: Any, place: str) -> Topic:
-    table = read_table(row, place)
-    check_keys(table, {"name", "category", "events", "key", "value"}, place)
-    name = read_text(table.get("name"), f"{place}.name")
+def _topic(row: Any, location: str) -> Topic:
+    table = read_table(row, location)
+    check_keys(table, {"name", "category", "events", "key", "value"}, location)
+    name = read_text(table.get("name"), f"{location}.name")
     if not _TOPIC_NAME.fullmatch(name):
         raise CatalogueError(
-            f"{place}.name", f"{name!r}: Kafka allows 1 to 249 of letters, digits, dot, _ and -"
+            f"{location}.name", f"{name!r}: Kafka allows 1 to 249 of letters, digits, dot, _ and -"
         )
     return Topic(
         name=name,
-        category=read_word(table.get("category"), f"{place}.category"),
-        events=read_texts(table.get("events", []), f"{place}.events"),
-        key=read_format(table.get("key", "text"), KeyFormat, f"{place}.key ({name})"),
-        value=read_format(table.get("value", "json"), ValueFormat, f"{place}.value ({name})"),
+        category=read_word(table.get("category"), f"{location}.category"),
+        events=read_texts(table.get("events", []), f"{location}.events"),
+        key=read_format(table.get("key", "text"), KeyFormat, f"{location}.key ({name})"),
+        value=read_format(table.get("value", "json"), ValueFormat, f"{location}.value ({name})"),
     )
 
 
 def _bundles(value: Any, categories: set[str]) -> dict[str, tuple[str, ...]]:
     bundles = {}
     for name, members in read_table(value, "bundles").items():
-        place = f"bundles.{name}"
-        if read_word(name, place) in categories:
-            raise CatalogueError(place, "is the name of a category too")
-        bundles[name] = read_texts(members, place)
+        location = f"bundles.{name}"
+        if read_word(name, location) in categories:
+            raise CatalogueError(location, "is the name of a category too")
+        bundles[name] = read_texts(members, location)
         if not members:
-            raise CatalogueError(place, "must have at least one category")
+            raise CatalogueError(location, "must have at least one category")
         if unknown := set(bundles[name]) - categories:
             problem = (
                 f"unknown category {', '.join(sorted(unknown))}; "
                 f"allowed: {', '.join(sorted(categories))}"
             )
-            raise CatalogueError(place, problem)
+            raise CatalogueError(location, problem)
     return bundles

@@ -42,10 +42,10 @@ def check(file: Path, as_json: bool) -> None:  # noqa: FBT001 -- a flag
     try:
         found = load_catalogue(read_text_file(file))
     except (CatalogueError, UnreadableFile) as error:
-        place = error.place if isinstance(error, CatalogueError) else ""
+        location = error.location if isinstance(error, CatalogueError) else ""
         line = error.line
         if as_json:
-            problem = {"line": line, "place": place, "message": str(error)}
+            problem = {"line": line, "place": location, "message": str(error)}
             _print_json({"file": str(file), "valid": False, "problem": problem})
         else:
             where = str(file) if line is None else f"{file}:{line}"

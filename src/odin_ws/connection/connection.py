@@ -272,7 +272,7 @@ class Connection:
 
     async def run(
         self,
-        answer: bytes,
+        response: bytes,
         session: CommandHandler,
         reader: Reader,
         rest: bytes,
@@ -282,22 +282,22 @@ class Connection:
 
         `rest`: bytes that arrived with the request after its end. `notices`: sent first.
         """
-        answered = False
+        is_closing_answered = False
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                self.send_queue.write(answer)
-                del answer
+                self.send_queue.write(response)
+                del response
                 self._enter(ConnectionState.OPEN)
                 for payload in notices:
                     self.send_notice(payload)
                 if rest:
                     self._received(len(rest))
-                answered = await self._listen(session, reader, rest)
+                is_closing_answered = await self._listen(session, reader, rest)
         finally:
             self._nursery = None
         scope = nursery.cancel_scope
-        if not (answered or scope.cancelled_caught):
+        if not (is_closing_answered or scope.cancelled_caught):
             await self._linger(scope.deadline)
 
     async def _listen(self, session: CommandHandler, reader: Reader, data: bytes) -> bool:
@@ -314,9 +314,9 @@ class Connection:
                 session.begin_time_slice()
                 for count, item in enumerate(reader.receive(data), 1):
                     begun = None if isinstance(item, str | bytes) else begun
-                    answered = await self._execute(item, session)
-                    if answered is not None:
-                        return answered
+                    is_closing_answered = await self._execute(item, session)
+                    if is_closing_answered is not None:
+                        return is_closing_answered
                     if not count % _AT_ONCE:
                         await trio.lowlevel.checkpoint()
             # The bytes begin a frame without completing it, even a frame of two bytes.

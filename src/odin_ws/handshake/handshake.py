@@ -32,7 +32,7 @@ _RESPONSE_SECONDS: Final = 1.0
 
 # Limit of clients that were answered and have not closed yet, and of clients over their rate whose
 # request may still arrive: one more drops the oldest. Their descriptors are in the reserve.
-_MOST_ANSWERED: Final = 64
+_MAX_LINGERING: Final = 64
 
 
 @attrs.frozen
@@ -94,7 +94,7 @@ class Handshaker:
         canary: CanaryCredential | None = None,
     ) -> None:
         self.limiter = HandshakeLimiter(limits.max_pending)
-        self.answered = HandshakeLimiter(_MOST_ANSWERED)
+        self.lingering = HandshakeLimiter(_MAX_LINGERING)
         """Clients whose handshake is decided: their answer was sent, or they are over their rate.
         They drop only one another: a flood of them must not drop the handshakes of others."""
         self.rate_limiter = rate_limiter
@@ -189,14 +189,14 @@ class Handshaker:
         self.limiter.discard(waiting)
         max_bytes = self._limits.max_header_bytes
         with trio.move_on_after(_RESPONSE_SECONDS) as scope:
-            answered = self.answered.add(scope)
+            lingering = self.lingering.add(scope)
             # An invalid or lost request changes nothing: the client is rejected for its rate.
             try:
                 incoming.request = await read_request(out, max_bytes=max_bytes, forwarded=None)
             except (HTTPRejection, trio.BrokenResourceError):
                 pass
             finally:
-                self.answered.discard(answered)
+                self.lingering.discard(lingering)
 
     def _check_rate(self, incoming: IncomingConnection) -> str | None:
         """Charge a connection attempt as early as possible. Raises HTTPRejection.
@@ -286,32 +286,32 @@ class Handshaker:
 
     async def reject(self, incoming: IncomingConnection, rejection: HTTPRejection) -> None:
         """Send a rejection if the client can read it, and wait until it is read."""
-        answer = b"" if incoming.reply_transport is None else rejection_response(rejection)
+        response = b"" if incoming.reply_transport is None else rejection_response(rejection)
         if rejection.label == "max_pending_handshakes":
             # The connection has to make room at once: only what the kernel takes now is sent.
-            (incoming.reply_transport or incoming.wire).send_nowait(answer)
+            (incoming.reply_transport or incoming.wire).send_nowait(response)
             return
-        await self.answer(incoming, answer)
+        await self.send_response(incoming, response)
 
-    async def answer(self, incoming: IncomingConnection, answer: bytes) -> None:
+    async def send_response(self, incoming: IncomingConnection, response: bytes) -> None:
         """Send a short and only response; wait a moment for the client to read it."""
         out = incoming.reply_transport or incoming.wire
         with trio.move_on_after(_RESPONSE_SECONDS) as scope:
-            answered = self.answered.add(scope)
+            lingering = self.lingering.add(scope)
             try:
-                await _send_response(out, answer)
+                await _send_response(out, response)
             finally:
-                self.answered.discard(answered)
+                self.lingering.discard(lingering)
 
-    async def answer_at_length(
-        self, incoming: IncomingConnection, answer: bytes, seconds: float
+    async def send_large_response(
+        self, incoming: IncomingConnection, response: bytes, seconds: float
     ) -> None:
         """Send a long and only response, for at most `seconds`.
 
         The caller bounds the number of long responses: other clients do not drop this one.
         """
         with trio.move_on_after(seconds):
-            await _send_response(incoming.reply_transport or incoming.wire, answer)
+            await _send_response(incoming.reply_transport or incoming.wire, response)
 
 
 def _no_trusted_proxy() -> HTTPRejection:
@@ -319,9 +319,9 @@ def _no_trusted_proxy() -> HTTPRejection:
     return HTTPRejection(HTTPStatus.BAD_REQUEST, "bad_proxy_header", text)
 
 
-async def _send_response(out: Transport, answer: bytes) -> None:
+async def _send_response(out: Transport, response: bytes) -> None:
     """Send a whole response and wait until the peer has closed the connection."""
-    view = memoryview(answer)
+    view = memoryview(response)
     while view:
         view = view[out.send_nowait(view) :]
         if view:

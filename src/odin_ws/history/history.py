@@ -203,7 +203,7 @@ class History:
 
     def count(self, resume_cursor: ResumeCursor, until: int) -> Steps[int]:
         """Return the number of wanted messages up to a place in the hub's order."""
-        found = yield from self._places(
+        found = yield from self._select(
             resume_cursor.patterns, _wanted_place(resume_cursor), MessageQueue.count, until
         )
         return sum(found)
@@ -214,7 +214,7 @@ class History:
         Messages that are dropped between two steps are missing: the caller compares the floors
         afterwards.
         """
-        runs = yield from self._places(
+        runs = yield from self._select(
             resume_cursor.patterns, _wanted_place(resume_cursor), MessageQueue.copy, until
         )
         messages: list[ChannelMessage] = []
@@ -263,10 +263,10 @@ class History:
         If messages are dropped between two steps, they and all older ones are left out.
         """
 
-        def place(_pattern: str, _key: TopicPartition, queue: MessageQueue) -> int:
+        def first_index(_pattern: str, _key: TopicPartition, queue: MessageQueue) -> int:
             return queue.after_order(order)
 
-        runs = yield from self._places(patterns, place, MessageQueue.copy, until)
+        runs = yield from self._select(patterns, first_index, MessageQueue.copy, until)
         messages: list[ChannelMessage] = []
         for count, message in enumerate(_merged(runs), 1):
             messages.append(message)
@@ -282,10 +282,10 @@ class History:
         if not queues:
             del self._channels[channel]
 
-    def _places(
+    def _select(
         self,
         patterns: Iterable[str],
-        place: Callable[[str, TopicPartition, MessageQueue], int | None],
+        first_index: Callable[[str, TopicPartition, MessageQueue], int | None],
         take: Callable[[MessageQueue, int, int], T],
         until: int,
     ) -> Steps[list[T]]:
@@ -297,7 +297,7 @@ class History:
         count = 0
         for pattern, topic, queues in (yield from self._matching(list(patterns))):
             for partition, queue in list(queues.items()):
-                begin = place(pattern, TopicPartition(topic, partition), queue)
+                begin = first_index(pattern, TopicPartition(topic, partition), queue)
                 if begin is not None:
                     found.append(take(queue, begin, until))
                 count += 1
@@ -331,11 +331,11 @@ def _wanted_place(
 ) -> Callable[[str, TopicPartition, MessageQueue], int | None]:
     """Return a function: the index of a queue's first wanted message; None if none is wanted."""
 
-    def place(pattern: str, key: TopicPartition, queue: MessageQueue) -> int | None:
+    def first_index(pattern: str, key: TopicPartition, queue: MessageQueue) -> int | None:
         after = resume_cursor.after(pattern, key)
         return None if after is None else queue.after_offset(after)
 
-    return place
+    return first_index
 
 
 def _new_queue(

@@ -50,13 +50,13 @@ class MessageQueue:
         """Return the index of the first message after a place in the hub's order."""
         return bisect_right(self._messages, order, self._first, key=BY_ORDER)
 
-    def count(self, place: int, until: int) -> int:
+    def count(self, first: int, until: int) -> int:
         """Return the number of messages from an index up to a place in the hub's order."""
-        return max(0, self.after_order(until) - place)
+        return max(0, self.after_order(until) - first)
 
-    def copy(self, place: int, until: int) -> list[ChannelMessage]:
+    def copy(self, first: int, until: int) -> list[ChannelMessage]:
         """Return the messages from an index up to a place in the hub's order."""
-        return self._messages[place : self.after_order(until)]
+        return self._messages[first : self.after_order(until)]
 
     def channels(self) -> set[str]:
         """Return the channels of the messages."""

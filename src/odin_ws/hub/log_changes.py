@@ -59,10 +59,10 @@ class LiveFrom:
 
     def offset(self, key: TopicPartition) -> int | None:
         """Return the position in a partition; None if it was not read then."""
-        place = self._layout.get(key, len(self._offsets))
-        if place >= len(self._offsets) or self._offsets[place] == _NONE:
+        index = self._layout.get(key, len(self._offsets))
+        if index >= len(self._offsets) or self._offsets[index] == _NONE:
             return None
-        return self._offsets[place]
+        return self._offsets[index]
 
     def replaced(self, positions: Mapping[TopicPartition, int]) -> LiveFrom:
         """Return a copy with other positions for some partitions."""

@@ -21,7 +21,7 @@ from odin_ws.steps import Steps, finish
 __all__ = ["Compressors", "CycleEncoder", "ReplayEncoder"]
 
 # Smaller texts do not gain from compression.
-_LEAST_BYTES: Final = 64
+_MIN_BYTES: Final = 64
 
 # Compression pays with this many receivers: 17 us for a message, 60 us for a batch of ten, while
 # one write takes 8 us.
@@ -29,7 +29,7 @@ _ENOUGH: Final = 16
 
 # For fewer receivers, texts are compressed from this size on, and at most this many bytes per
 # cycle: at 20 ns per byte that takes 1.3 ms, whatever the number of unshared lists.
-_LEAST_BYTES_FOR_FEW: Final = 4 << 10
+_MIN_BYTES_FOR_FEW: Final = 4 << 10
 _BYTES_FOR_FEW: Final = 64 << 10
 
 # Clients that disconnected together request the same chunks of history: this many are kept encoded,
@@ -94,7 +94,7 @@ class CycleEncoder:
         """Return whether one subscriber gets the messages uncompressed: nothing is shared."""
         return pending.receivers == 1 and (
             form.window_bits == NO_WINDOW
-            or sum(len(message.value) for message in pending) < _LEAST_BYTES_FOR_FEW
+            or sum(len(message.value) for message in pending) < _MIN_BYTES_FOR_FEW
         )
 
     def _pack(self, receivers: int, form: WireFormat) -> Pack:
@@ -106,10 +106,10 @@ class CycleEncoder:
                 return self._packed[key]
             size = len(tail)
             if receivers < _ENOUGH:
-                if not _LEAST_BYTES_FOR_FEW <= size <= self._for_few:
+                if not _MIN_BYTES_FOR_FEW <= size <= self._for_few:
                     return None
                 self._for_few -= size
-            elif size < _LEAST_BYTES:
+            elif size < _MIN_BYTES:
                 return None
             packed = self._packed[key] = self._compressors.compress(tail, window_bits)
             return packed
@@ -156,7 +156,7 @@ class ReplayEncoder:
 
     def _compress(self, messages: Sequence[ChannelMessage], form: WireFormat) -> Encoded:
         def pack(tail: bytes) -> bytes | None:
-            if len(tail) < _LEAST_BYTES:
+            if len(tail) < _MIN_BYTES:
                 return None
             return self._compressors.compress(tail, form.window_bits)
 

@@ -48,7 +48,7 @@ _STOP_SECONDS: Final = 3
 _NEXT_ADDRESS_SECONDS: Final = 0.25
 
 # Length limit for texts from a broker.
-_MOST_SHOWN: Final = 100
+_MAX_SHOWN: Final = 100
 
 
 @asynccontextmanager
@@ -106,7 +106,7 @@ async def start(client: Any) -> None:
         # Certificate errors among these are also a ValueError, which is handled below.
         raise
     except MALFORMED_RESPONSE_ERRORS as error:
-        what = f"{type(error).__name__}: {error}"[:_MOST_SHOWN]
+        what = f"{type(error).__name__}: {error}"[:_MAX_SHOWN]
         raise UnexpectedResponse(f"malformed response: {what}") from error
 
 

@@ -152,7 +152,7 @@ class Usual(NamedTuple):
 def read_usual(  # noqa: PLR0913, PLR0917 -- no object per response, in the hot path
     key: TopicPartition,
     data: memoryview,
-    place: Usual,
+    progress: Usual,
     unusual: int,
     max_offset: int,
     records: list[Record],
@@ -165,7 +165,7 @@ def read_usual(  # noqa: PLR0913, PLR0917 -- no object per response, in the hot 
     of `unusual` in its attributes. One loop for all batches: a call with its checks for each would
     double the cost of small batches.
     """
-    at, offset, last_epoch, spent = place
+    at, offset, last_epoch, spent = progress
     most = min(max_offset, _MAX_USUAL_OFFSET)
     size = len(data) - _PADDING_BYTES
     unpack, read = _HEADER.unpack_from, DefaultRecordBatch

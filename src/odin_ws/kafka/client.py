@@ -42,7 +42,7 @@ log = structlog.get_logger("odin_ws.kafka")
 T = TypeVar("T")
 
 # A broker that hangs must not use up the time of the others.
-_LEAST_TURN_SECONDS: Final = 1.0
+_MIN_TURN_SECONDS: Final = 1.0
 
 _STOPPED: Final = "the Kafka client has stopped"
 
@@ -60,7 +60,7 @@ _LAST_PORT: Final = 65_535
 _IDLE_SECONDS: Final = 180.0
 
 # Length limit for texts from a broker.
-_MOST_SHOWN: Final = 100
+_MAX_SHOWN: Final = 100
 
 
 class Purpose(Enum):
@@ -147,7 +147,7 @@ class KafkaClient:
         candidates = self._candidates()
         seconds = self._seconds
         if len(candidates) > 1:
-            seconds = min(seconds, max(seconds / 2, _LEAST_TURN_SECONDS))
+            seconds = min(seconds, max(seconds / 2, _MIN_TURN_SECONDS))
         for address in candidates:
             try:
                 with trio.fail_after(seconds):
@@ -245,7 +245,7 @@ class KafkaClient:
                 body = await connection.send(encoded)
                 return request.decode(encoded.api_version, body)
             except MalformedResponse as error:
-                reason = f"malformed response: {str(error)[:_MOST_SHOWN]}"
+                reason = f"malformed response: {str(error)[:_MAX_SHOWN]}"
             except SEND_ERRORS as error:
                 if is_new:
                     reason = self._explain(error)
@@ -307,7 +307,7 @@ class KafkaClient:
                 return "the name does not resolve"
             case ConnectionRefusedError():
                 return "connection refused"
-        return str(cause)[:_MOST_SHOWN] or type(cause).__name__
+        return str(cause)[:_MAX_SHOWN] or type(cause).__name__
 
     def _forget(
         self, address: BrokerAddress, purpose: Purpose, connection: AuthenticatedConnection

@@ -42,14 +42,14 @@ log = structlog.get_logger("odin_ws.kafka")
 _FAILURES: Final = (KafkaError, OSError, *MALFORMED_RESPONSE_ERRORS)
 
 # Limits on queued dead letters and their bytes: enough for a burst, and a bound on memory.
-_MOST_LETTERS: Final = 1000
-_MOST_BYTES: Final = 16 << 20
+_MAX_LETTERS: Final = 1000
+_MAX_BYTES: Final = 16 << 20
 
 # Dead letters that are given to the producer together.
 _TOGETHER: Final = 100
 
 # No record waits for a dead letter, so a slow broker gets enough time.
-_ANSWER_SECONDS: Final = 10
+_RESPONSE_SECONDS: Final = 10
 
 # Time at shutdown for the dead letters that are still queued.
 _LAST_SECONDS: Final = 2.0
@@ -102,7 +102,7 @@ class DeadLetterQueue:
         self._security = security
         self._topic = topic
         self._instance = instance
-        self._queue, self._inbox = trio.open_memory_channel[_Letter](_MOST_LETTERS)
+        self._queue, self._inbox = trio.open_memory_channel[_Letter](_MAX_LETTERS)
         # Dead letters that are not written yet.
         self._bytes = 0
         # Dead letters to write next.
@@ -118,7 +118,7 @@ class DeadLetterQueue:
             # A tombstone: the publisher deletes a key. This is no error.
             return
         letter = _Letter(record, reason)
-        if self._bytes + letter.size > _MOST_BYTES:
+        if self._bytes + letter.size > _MAX_BYTES:
             self.stats.dropped += 1
             return
         try:
@@ -147,7 +147,7 @@ class DeadLetterQueue:
             while await self._take():
                 failure = None
                 try:
-                    async with running(self._make_producer, _ANSWER_SECONDS) as producer:
+                    async with running(self._make_producer, _RESPONSE_SECONDS) as producer:
                         await self._session(producer, backoff)
                 except* BUGS:
                     raise
@@ -160,7 +160,7 @@ class DeadLetterQueue:
     def _make_producer(self) -> AIOKafkaProducer:
         return AIOKafkaProducer(
             **self._security.client(),
-            request_timeout_ms=_ANSWER_SECONDS * 1000,
+            request_timeout_ms=_RESPONSE_SECONDS * 1000,
             max_request_size=_LARGEST_REQUEST,
         )
 
@@ -179,7 +179,7 @@ class DeadLetterQueue:
             failed = len(dead_letters)
             try:
                 # The producer has timeouts of its own; this bounds writes that it loses track of.
-                with within(2 * _ANSWER_SECONDS):
+                with within(2 * _RESPONSE_SECONDS):
                     failures = await call_aiokafka(self._send, producer, dead_letters)
                 failed = len(failures)
             except trio.Cancelled:
@@ -220,7 +220,7 @@ class DeadLetterQueue:
         if self._is_failure_logged or now < self._next_report:
             return
         if not isinstance(failure, AuthenticationFailed | trio.TooSlowError):
-            failure = await self._security.rejection_reason(_ANSWER_SECONDS) or failure
+            failure = await self._security.rejection_reason(_RESPONSE_SECONDS) or failure
         self._is_failure_logged, self._next_report = True, now + _REPORT_SECONDS
         reason = str(failure) or type(failure).__name__
         log.warning("dead letters not written", topic=self._topic, reason=reason)

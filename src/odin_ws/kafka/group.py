@@ -211,8 +211,8 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
 
     async def commit(self) -> None:
         """Commit the positions that have changed; keeps those that cannot be committed."""
-        places = {key: self._place_of(key) for key in self._ours}
-        changed = dict(places.items() - self._committed.items())
+        positions = {key: self._committable(key) for key in self._ours}
+        changed = dict(positions.items() - self._committed.items())
         if not changed:
             return
         try:
@@ -228,9 +228,9 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
             self._committed |= changed
             self._cannot_commit = False
 
-    async def _commit(self, places: Mapping[TopicPartition, tuple[int, str | None]]) -> None:
+    async def _commit(self, positions: Mapping[TopicPartition, tuple[int, str | None]]) -> None:
         """Commit positions, except of partitions that a rebalance has revoked."""
-        found = {aiokafka.TopicPartition(*key): place for key, place in places.items()}
+        found = {aiokafka.TopicPartition(*key): position for key, position in positions.items()}
         offsets = {
             key: (offset, LogMark(self._record_epoch(TopicPartition(*key)), topic_id).text())
             for key, (offset, topic_id) in found.items()
@@ -239,7 +239,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
         if offsets:
             await self._consumer.commit(offsets)
 
-    def _place_of(self, key: TopicPartition) -> tuple[int, str | None]:
+    def _committable(self, key: TopicPartition) -> tuple[int, str | None]:
         """Return the position of a partition, and the id of the topic that it belongs to."""
         return self._positions[key], self.topic_ids.get(key)
 
@@ -267,8 +267,8 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
         self._turn.cancel()
         async with self._reading:
             await self.commit()
-            places = {key: self._place_of(key) for key in self._ours}
-            self._uncommitted = dict(places.items() - self._committed.items())
+            positions = {key: self._committable(key) for key in self._ours}
+            self._uncommitted = dict(positions.items() - self._committed.items())
         self._assigned = self._ours = frozenset()
         self._committed = {}
         self._monitor.without_start_offset = {}
@@ -304,13 +304,13 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
                 key: renewed(reason, self._monitor.without_start_offset.get(key))
                 for key, reason in failed.items()
             }
-            for key, place in found.items():
+            for key, position in found.items():
                 # Offsets of records that were delivered here count, even if their commit failed.
                 own, topic_id = self._uncommitted.pop(key, (0, None))
                 self.topic_ids[key] = ids.get(key.topic)
                 is_same_log = topic_id == self.topic_ids[key]
-                self._positions[key] = max(place, own) if is_same_log else place
-                if self._positions[key] != place:
+                self._positions[key] = max(position, own) if is_same_log else position
+                if self._positions[key] != position:
                     # The epoch is of the record before the stored position.
                     self.epochs.pop(key, None)
             if found or not waiting:

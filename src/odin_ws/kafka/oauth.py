@@ -124,35 +124,35 @@ class OAuthTokenEndpoint(OAuthTokenSource):
 
 
 @attrs.frozen
-class _Grant:
+class _AccessToken:
     """A token and the seconds for which it is used."""
 
     token: Secret
     usable: float
 
 
-def _read(page: Page) -> _Grant:
+def _read(page: Page) -> _AccessToken:
     """Parse a token response. Raises Unreachable, without anything secret in its text."""
     try:
-        answer = orjson.loads(page.body)
+        response = orjson.loads(page.body)
     except orjson.JSONDecodeError:
         page.content()  # raises if the status is the reason
         raise Unreachable("the response is not JSON") from None
-    if not isinstance(answer, dict):
-        answer = {}
-    error = answer.get("error")
+    if not isinstance(response, dict):
+        response = {}
+    error = response.get("error")
     if isinstance(error, str) and error in _ERRORS:
         raise Unreachable(f"status {page.status}, {error}")
     page.content()
-    token = answer.get("access_token")
+    token = response.get("access_token")
     if not isinstance(token, str) or not token:
         raise Unreachable("the response has no access_token")
     if not _is_token(token):
         raise Unreachable("the access_token has invalid characters")
-    kind = answer.get("token_type", "bearer")
+    kind = response.get("token_type", "bearer")
     if not isinstance(kind, str) or kind.lower() != "bearer":
         raise Unreachable("the token_type is not Bearer")
-    return _Grant(Secret(token), _usable(answer.get("expires_in")))
+    return _AccessToken(Secret(token), _usable(response.get("expires_in")))
 
 
 def _usable(expires: Any) -> float:

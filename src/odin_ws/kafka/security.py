@@ -39,7 +39,7 @@ __all__ = ["KafkaSecurity"]
 _CLIENT_ID: Final = "odin-ws"
 
 # Length limit for texts from a broker.
-_MOST_SHOWN: Final = 100
+_MAX_SHOWN: Final = 100
 
 # Size limit of a token response. Tokens have one or two kilobytes; some list every group.
 _TOKEN_SECONDS: Final = 5.0
@@ -225,7 +225,7 @@ class KafkaSecurity:
 
 
 def _unexpected_response(error: BaseException) -> str:
-    return f"malformed response: {f'{type(error).__name__}: {error}'[:_MOST_SHOWN]}"
+    return f"malformed response: {f'{type(error).__name__}: {error}'[:_MAX_SHOWN]}"
 
 
 class _RecordedTokens(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka is untyped

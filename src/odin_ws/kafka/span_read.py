@@ -85,7 +85,7 @@ class SpanRead(AsyncIterator[Sequence[Record]]):
         self._brokers = brokers
         self._bound = bound
         self._left = {
-            key: _Place(span.first, span.last)
+            key: _Progress(span.first, span.last)
             for key, span in spans.items()
             if span.first <= span.last
         }
@@ -94,7 +94,7 @@ class SpanRead(AsyncIterator[Sequence[Record]]):
         # Whether brokers identify topics by name in fetches although the topics have ids.
         self._fetches_by_name = False
         self._topic_ids = dict(topic_ids)
-        self._trouble: dict[TopicPartition, str] = {}
+        self._errors: dict[TopicPartition, str] = {}
         self._progress_at = -math.inf
 
     async def __anext__(self) -> Sequence[Record]:
@@ -114,7 +114,7 @@ class SpanRead(AsyncIterator[Sequence[Record]]):
 
     async def _read_some(self) -> None:
         """Fetch once from each leader. Raises RecordsExpired and LogUnavailable."""
-        self._trouble = {}
+        self._errors = {}
         if self._metadata is None:
             await self._look_up()
         if self._metadata is not None:
@@ -124,13 +124,13 @@ class SpanRead(AsyncIterator[Sequence[Record]]):
         if self._batches or not self._left:
             return
         if trio.current_time() - self._progress_at > self._bound:
-            stuck = min(self._trouble or self._left)
-            reason = self._trouble.get(stuck)
+            stuck = min(self._errors or self._left)
+            reason = self._errors.get(stuck)
             raise LogUnavailable(
                 f"no records come from {stuck.topic} {stuck.partition}"
                 + ("" if reason is None else f": {reason}")
             )
-        if self._trouble:
+        if self._errors:
             self._metadata = None
             await trio.sleep(RETRY_SECONDS)
 
@@ -142,7 +142,7 @@ class SpanRead(AsyncIterator[Sequence[Record]]):
         try:
             metadata = await self._layout({key.topic for key in self._left}, self._left)
         except LogUnavailable as failure:
-            self._trouble.update(dict.fromkeys(self._left, str(failure)))
+            self._errors.update(dict.fromkeys(self._left, str(failure)))
             return
         for key in self._left:
             error = topic_error(metadata, key.topic)
@@ -152,11 +152,11 @@ class SpanRead(AsyncIterator[Sequence[Record]]):
                 raise _expired(key)
             topic = metadata.topics[key.topic]
             if error:
-                self._trouble[key] = error_text(error)
+                self._errors[key] = error_text(error)
             elif self._is_another(key.topic, topic) or key.partition not in topic.partitions:
                 raise _expired(key)
         self._metadata = metadata
-        self._see(self._left)
+        self._mark_seen(self._left)
 
     def _is_another(self, name: str, topic: TopicLayout) -> bool:
         """Return whether the topic's id differs from the caller's, or from the first response's."""
@@ -170,13 +170,13 @@ class SpanRead(AsyncIterator[Sequence[Record]]):
         for key in self._left:
             leader = leaders.get(key)
             if leader is None:
-                self._trouble.setdefault(key, "no leader")
+                self._errors.setdefault(key, "no leader")
             else:
                 by_leader.setdefault(leader, []).append(key)
         for node, keys in by_leader.items():
             await self._fetch(node, keys, metadata)
 
-    def _see(self, keys: Iterable[TopicPartition]) -> None:
+    def _mark_seen(self, keys: Iterable[TopicPartition]) -> None:
         """Note that a response has shown that these topics were not recreated."""
         now = trio.current_time()
         for key in keys:
@@ -195,9 +195,9 @@ class SpanRead(AsyncIterator[Sequence[Record]]):
             _NO_SESSION,
             _NO_SESSION_EPOCH,
             {
-                key: FetchFrom(place.next, _epoch(metadata, key), place.max_bytes)
+                key: FetchFrom(progress.next, _epoch(metadata, key), progress.max_bytes)
                 for key in keys
-                for place in (self._left[key],)
+                for progress in (self._left[key],)
             },
             (),
             {key.topic: self._topic_ids.get(key.topic) for key in keys},
@@ -205,15 +205,15 @@ class SpanRead(AsyncIterator[Sequence[Record]]):
         try:
             response = await self._send(node, request)
         except KafkaUnavailable as failure:
-            self._trouble.update(dict.fromkeys(keys, str(failure)))
+            self._errors.update(dict.fromkeys(keys, str(failure)))
             self._metadata = None
             return
         self._fetches_by_name |= any(request.topic_ids.values()) and not response.by_id
-        self._see(keys)
+        self._mark_seen(keys)
         for fetched in response.partitions:
-            place = self._left.get(fetched.key)
-            if place is not None:
-                self._take(fetched, place)
+            progress = self._left.get(fetched.key)
+            if progress is not None:
+                self._apply(fetched, progress)
                 await trio.lowlevel.checkpoint()
 
     async def _send(self, node: int, request: FetchRequest) -> FetchResponse:
@@ -223,70 +223,70 @@ class SpanRead(AsyncIterator[Sequence[Record]]):
             raise KafkaUnavailable(error_text(response.error))
         return response
 
-    def _take(self, fetched: FetchedPartition, place: _Place) -> None:
-        if fetched.error == _OUT_OF_RANGE and place.out_of_range_at == place.next:
+    def _apply(self, fetched: FetchedPartition, progress: _Progress) -> None:
+        if fetched.error == _OUT_OF_RANGE and progress.out_of_range_at == progress.next:
             raise _expired(fetched.key)
         if fetched.error:
             # Brokers also send this error for a moment after a leader change: only the second
             # time counts.
-            place.out_of_range_at = place.next if fetched.error == _OUT_OF_RANGE else None
-            self._trouble[fetched.key] = error_text(fetched.error)
+            progress.out_of_range_at = progress.next if fetched.error == _OUT_OF_RANGE else None
+            self._errors[fetched.key] = error_text(fetched.error)
             if fetched.error in _LEADER_MOVED or self._fetches_by_name:
                 self._metadata = None
             return
         if not fetched.data:
-            if place.stable_end is None and fetched.last_stable > place.next:
-                place.stable_end = fetched.last_stable
+            if progress.stable_end is None and fetched.last_stable > progress.next:
+                progress.stable_end = fetched.last_stable
             return
-        skip = place.corrupt_at == place.next
+        skip = progress.corrupt_at == progress.next
         found = read_batches(
             fetched.key,
             fetched.data,
-            place.next,
+            progress.next,
             fetched.aborted,
             skip_corrupt=skip,
-            is_largest=place.max_bytes == _LARGEST_PARTITION_BYTES,
+            is_largest=progress.max_bytes == _LARGEST_PARTITION_BYTES,
             log_end=fetched.high_watermark,
             header_names=self._header_names,
         )
-        if found.next_offset == place.next:
+        if found.next_offset == progress.next:
             # A corrupt batch may be intact the next time; a large one needs a larger fetch.
-            place.corrupt_at = place.next if found.corrupt is not None else None
+            progress.corrupt_at = progress.next if found.corrupt is not None else None
             if found.incomplete and found.corrupt is None:
-                place.max_bytes = min(2 * place.max_bytes, _LARGEST_PARTITION_BYTES)
+                progress.max_bytes = min(2 * progress.max_bytes, _LARGEST_PARTITION_BYTES)
             return
         self._progress_at = trio.current_time()
-        self._move(fetched.key, place, found.next_offset)
-        records = [record for record in found.records if record.offset <= place.last]
+        self._move(fetched.key, progress, found.next_offset)
+        records = [record for record in found.records if record.offset <= progress.last]
         for begin in range(0, len(records), _BATCH_RECORDS):
             self._batches.append(records[begin : begin + _BATCH_RECORDS])
 
-    def _move(self, key: TopicPartition, place: _Place, offset: int) -> None:
+    def _move(self, key: TopicPartition, progress: _Progress, offset: int) -> None:
         """Continue at an offset, unless that is after the span."""
-        place.next, place.max_bytes, place.stable_end = offset, _PARTITION_BYTES, None
+        progress.next, progress.max_bytes, progress.stable_end = offset, _PARTITION_BYTES, None
         # A broker fills its response in the order of the request: partitions left out go first.
         del self._left[key]
-        if place.next <= place.last:
-            self._left[key] = place
+        if progress.next <= progress.last:
+            self._left[key] = progress
 
     async def _pass_gaps(self, metadata: Metadata) -> None:
         """Pass offsets at the ends of logs whose records compaction has removed."""
         leaders = leaders_of(metadata)
-        for key, place in list(self._left.items()):
-            leader, end = leaders.get(key), place.stable_end
+        for key, progress in list(self._left.items()):
+            leader, end = leaders.get(key), progress.stable_end
             if end is None or leader is None:
                 continue
             try:
                 topic_id = self._topic_ids.get(key.topic)
-                if await is_tail_gap(self._brokers, leader, key, place.next, topic_id):
+                if await is_tail_gap(self._brokers, leader, key, progress.next, topic_id):
                     self._progress_at = trio.current_time()
-                    self._move(key, place, end)
+                    self._move(key, progress, end)
             except KafkaUnavailable as failure:
-                self._trouble[key] = str(failure)
+                self._errors[key] = str(failure)
 
 
 @attrs.define
-class _Place:
+class _Progress:
     """The progress of reading one span."""
 
     next: int

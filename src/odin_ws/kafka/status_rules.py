@@ -17,7 +17,7 @@ __all__ = ["Evaluation", "KnownProblems", "evaluate"]
 
 
 # Leaders move within a second or two: shorter problems of a part of Kafka are not shown.
-_LEAST_PATIENCE: Final = 2.0
+_MIN_PATIENCE: Final = 2.0
 
 
 @attrs.frozen
@@ -75,7 +75,7 @@ def evaluate(
         key: problem
         for key, problem in troubled.items()
         if key in known_problems.shown
-        or now - max(problem.since, known_problems.up_since) >= max(patience, _LEAST_PATIENCE)
+        or now - max(problem.since, known_problems.up_since) >= max(patience, _MIN_PATIENCE)
     }
     down = [problem for problem in troubled.values() if now - problem.since >= patience]
     total = len(assigned) + len(without_start_offset)

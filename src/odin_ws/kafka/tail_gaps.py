@@ -47,8 +47,8 @@ async def is_tail_gap(
     may not arrive in time, so `offset` must be on the broker's own disks; False for a broker that
     does not report these (before Kafka 3.4). Raises KafkaUnavailable.
     """
-    answer = await brokers.send(node, ListOffsetsRequest({key: EARLIEST_LOCAL}))
-    local = answer.get(key)
+    offsets = await brokers.send(node, ListOffsetsRequest({key: EARLIEST_LOCAL}))
+    local = offsets.get(key)
     if local is None or local.error or not 0 <= local.offset <= offset:
         return False
     where = FetchFrom(offset, NO_EPOCH, _GAP_BYTES)
@@ -83,9 +83,9 @@ class TailGaps:
 
     def suspect(self, partition: Partition) -> None:
         """Look at a partition soon: its position is before its last stable offset."""
-        place = partition.position, partition.last_stable
-        if self._suspected.setdefault(partition, place)[0] != place[0]:
-            self._suspected[partition] = place
+        end = partition.position, partition.last_stable
+        if self._suspected.setdefault(partition, end)[0] != end[0]:
+            self._suspected[partition] = end
         self._news.set()
 
     def forget(self, partition: Partition) -> None:

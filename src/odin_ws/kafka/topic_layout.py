@@ -73,13 +73,13 @@ class Layout:
         """
         return self.missing | self._lower_since.keys()
 
-    def update(self, answer: Mapping[str, TopicLayout], now: float) -> LayoutChange:
+    def update(self, topics: Mapping[str, TopicLayout], now: float) -> LayoutChange:
         """Apply a metadata response about all topics."""
         recreated: set[TopicPartition] = set()
         found: set[TopicPartition] = set(self.partitions)
         self.problems = {}
         for name in self.topics:
-            topic = answer.get(name)
+            topic = topics.get(name)
             if topic is not None and topic.topic_id in self._former_ids:
                 # A response of a broker that lags behind: ids are never reused.
                 continue

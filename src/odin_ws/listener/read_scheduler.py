@@ -24,7 +24,7 @@ __all__ = ["ReadScheduler", "running_read_scheduler"]
 # The clients' time per pass while some wait for a turn, in seconds: with 2 ms instead of 1 the p99
 # beside a hostile crowd was 142 ms instead of 98 to 120; a storm was over in 16 s, not 19 (measured
 # on 2026-11-24).
-_LEAST_SECONDS: Final = 0.001
+_MIN_SECONDS: Final = 0.001
 
 # If the hub used more than that, clients get as much time as the hub. Measured on 2026-12-01: with
 # twice the hub's time the p99 beside `make hostile` was 248 and 279 ms, with the same time 175 and
@@ -33,11 +33,11 @@ _BESIDE_HUB: Final = 1.0
 
 # Limit on a queue's turns per pass. A pong takes 0.05 ms; the connection bounds the work of a burst
 # of commands.
-_MOST: Final = 128
+_MAX_TURNS: Final = 128
 
 # Limit on a queue's debt, seconds: a pass may be long for another reason, such as a garbage
 # collection.
-_MOST_DEBT: Final = 0.005
+_MAX_DEBT: Final = 0.005
 
 # Weight of the last pass in the estimated time of a turn: one slow pass may be an accident.
 _NEWEST: Final = 0.2
@@ -66,7 +66,7 @@ class _Queue:
     def __init__(self, weight: int) -> None:
         self.lot = trio.lowlevel.ParkingLot()
         self.weight = weight
-        self.cost = _LEAST_SECONDS / _MOST
+        self.cost = _MIN_SECONDS / _MAX_TURNS
         """The estimated seconds of a turn."""
         # Seconds.
         self._balance = 0.0
@@ -74,7 +74,7 @@ class _Queue:
 
     def charge(self, used: float) -> None:
         """Charge the seconds that the turns of the last pass have used."""
-        self._balance = max(-_MOST_DEBT, self._balance - used)
+        self._balance = max(-_MAX_DEBT, self._balance - used)
         if self._turns:
             self.cost += _NEWEST * (max(1e-6, used / self._turns) - self.cost)
             self._turns = 0
@@ -91,7 +91,7 @@ class _Queue:
         # The rest of the last pass is less than a turn, unless that pass had the most turns.
         self._balance = min(self._balance, share) + passes * share
         if self._balance > 0:
-            self._turns = min(len(self.lot), _MOST, max(1, int(self._balance / self.cost)))
+            self._turns = min(len(self.lot), _MAX_TURNS, max(1, int(self._balance / self.cost)))
             self.lot.unpark(count=self._turns)
         return self._turns
 
@@ -109,7 +109,7 @@ class ReadScheduler:
     ) -> None:
         self._busy = busy
         self._replayed = replayed
-        self._left = _MOST
+        self._left = _MAX_TURNS
         self._reads = _Queue(_READ_WEIGHT)
         self._replays = _Queue(_REPLAY_WEIGHT)
         self._work = _Queue(_WORK_WEIGHT)
@@ -166,8 +166,8 @@ class ReadScheduler:
                 # Time slices use their whole share; the rest of the time was for reads.
                 rest = trio.current_time() - begun - hub - for_replays - for_work
                 reads.charge(max(0.0, rest))
-                slices = self._give(max(_LEAST_SECONDS, _BESIDE_HUB * hub))
-            self._left = min(_MOST, max(1, int(_LEAST_SECONDS / reads.cost)))
+                slices = self._give(max(_MIN_SECONDS, _BESIDE_HUB * hub))
+            self._left = min(_MAX_TURNS, max(1, int(_MIN_SECONDS / reads.cost)))
             self._requested = trio.Event()
 
     def _give(self, allowed: float) -> int:

@@ -24,7 +24,7 @@ __all__ = ["ClientsPages", "InvalidQuery", "clients_report", "read_limit"]
 
 # Default: a screenful. Maximum: still readable; a report of 12,000 connections has megabytes.
 _DEFAULT_LIMIT: Final = 20
-_MOST: Final = 1000
+_MAX_CLIENTS: Final = 1000
 
 
 # Maximum number of patterns shown per client, which may have a thousand.
@@ -32,7 +32,7 @@ _FIRST_PATTERNS: Final = 3
 
 # Numbers of connections in a cached report: two reports serve every limit, and the usual report
 # stays small.
-_SIZES: Final = (_DEFAULT_LIMIT, _MOST)
+_SIZES: Final = (_DEFAULT_LIMIT, _MAX_CLIENTS)
 
 
 _TOTALS: Final = ("connections", "backlogged", "backlog_bytes", "replaying", "latest")
@@ -51,9 +51,13 @@ def read_limit(query: Mapping[str, str]) -> int:
         raise InvalidQuery(f"unknown parameter {', '.join(sorted(unknown))}; allowed: limit")
     text = query.get("limit", str(_DEFAULT_LIMIT))
     # Only ASCII digits: Python also accepts digits of other scripts.
-    limit = int(text) if text.isascii() and text.isdecimal() and len(text) <= len(str(_MOST)) else 0
-    if not 1 <= limit <= _MOST:
-        raise InvalidQuery(f"limit={text}: must be an integer, 1 to {_MOST}")
+    limit = (
+        int(text)
+        if text.isascii() and text.isdecimal() and len(text) <= len(str(_MAX_CLIENTS))
+        else 0
+    )
+    if not 1 <= limit <= _MAX_CLIENTS:
+        raise InvalidQuery(f"limit={text}: must be an integer, 1 to {_MAX_CLIENTS}")
     return limit
 
 

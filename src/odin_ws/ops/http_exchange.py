@@ -163,10 +163,10 @@ class HttpExchange:
 
     async def _disconnected(self) -> None:
         """Wait until the client disconnects, or exceeds the bytes dropped during a stream."""
-        left = _STREAM_INPUT_BYTES
+        remaining = _STREAM_INPUT_BYTES
         try:
-            while left > 0 and (data := await self._read()):
-                left -= len(data)
+            while remaining > 0 and (data := await self._read()):
+                remaining -= len(data)
         except trio.BrokenResourceError:
             return
 
@@ -204,7 +204,7 @@ class HttpExchange:
             await self._end([h11.EndOfMessage()])
         elif self._start is not None:
             body = self._body if self._has_body else b""
-            await self._answer(HTTPStatus(self._start["status"]), self._start["headers"], body)
+            await self._send_whole(HTTPStatus(self._start["status"]), self._start["headers"], body)
 
     async def _reject(self, error: h11.RemoteProtocolError) -> None:
         """Send a 4xx with the reason, unless a response has begun."""
@@ -212,9 +212,9 @@ class HttpExchange:
             body = f"bad request: {error}\n".encode("ascii", "backslashreplace")
             headers = [(b"content-type", b"text/plain; charset=us-ascii")]
             headers.append((b"content-length", str(len(body)).encode()))
-            await self._answer(HTTPStatus(error.error_status_hint), headers, body)
+            await self._send_whole(HTTPStatus(error.error_status_hint), headers, body)
 
-    async def _answer(
+    async def _send_whole(
         self, status: HTTPStatus, headers: Iterable[tuple[bytes, bytes]], body: bytes
     ) -> None:
         data = [h11.Data(body)] if body else []
@@ -231,10 +231,10 @@ class HttpExchange:
     async def _linger(self) -> None:
         """Half-close the connection; drop received bytes while the client reads the response."""
         await self._stream.send_eof()
-        left = _LINGER_BYTES
+        remaining = _LINGER_BYTES
         with trio.move_on_after(_LINGER_SECONDS):
-            while left > 0 and (data := await self._read()):
-                left -= len(data)
+            while remaining > 0 and (data := await self._read()):
+                remaining -= len(data)
 
 
 def _head(status: HTTPStatus, headers: Iterable[tuple[bytes, bytes]]) -> h11.Response:

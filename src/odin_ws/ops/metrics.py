@@ -119,7 +119,7 @@ class _ServiceCollector(Collector):
         yield gauge(
             "ws_connections_pending",
             "Connections in the handshake or being closed",
-            len(server.handshaker.limiter) + len(server.handshaker.answered),
+            len(server.handshaker.limiter) + len(server.handshaker.lingering),
         )
 
     def _waiting(self) -> Iterator[Metric]:

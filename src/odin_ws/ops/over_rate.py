@@ -10,7 +10,7 @@ import socket
 from enum import Enum
 from typing import Final
 
-__all__ = ["Probe", "answer_live", "answer_too_many", "read_probe"]
+__all__ = ["Probe", "read_probe", "respond_live", "respond_too_many"]
 
 # Bytes read of a request: its line and some headers. The rest of the head is ignored.
 _PEEK_BYTES: Final = 1024
@@ -22,8 +22,8 @@ _HEADERS: Final = (
 _LIVE: Final = b"live\n"
 _TOO_MANY: Final = b"too many connections\n"
 
-_LIVE_ANSWER: Final = b"HTTP/1.1 200 OK\r\n%b\r\n" % (_HEADERS % len(_LIVE))
-_TOO_MANY_ANSWER: Final = b"HTTP/1.1 429 Too Many Requests\r\n%bretry-after: 1\r\n\r\n%b" % (
+_LIVE_RESPONSE: Final = b"HTTP/1.1 200 OK\r\n%b\r\n" % (_HEADERS % len(_LIVE))
+_TOO_MANY_RESPONSE: Final = b"HTTP/1.1 429 Too Many Requests\r\n%bretry-after: 1\r\n\r\n%b" % (
     _HEADERS % len(_TOO_MANY),
     _TOO_MANY,
 )
@@ -55,20 +55,20 @@ def read_probe(accepted: socket.socket) -> tuple[Probe, bool] | None:
     return Probe(target), method == b"HEAD"
 
 
-def answer_live(accepted: socket.socket, *, head: bool) -> None:
+def respond_live(accepted: socket.socket, *, head: bool) -> None:
     """Respond to `/health/live` and close the connection. Raises OSError if it is gone."""
-    _answer(accepted, _LIVE_ANSWER if head else _LIVE_ANSWER + _LIVE)
+    _respond(accepted, _LIVE_RESPONSE if head else _LIVE_RESPONSE + _LIVE)
 
 
-def answer_too_many(accepted: socket.socket) -> None:
+def respond_too_many(accepted: socket.socket) -> None:
     """Respond with 429 and close the connection. Raises OSError if it is gone."""
-    _answer(accepted, _TOO_MANY_ANSWER)
+    _respond(accepted, _TOO_MANY_RESPONSE)
 
 
-def _answer(accepted: socket.socket, answer: bytes) -> None:
+def _respond(accepted: socket.socket, response: bytes) -> None:
     with accepted:
         # Unread bytes would reset the connection at its close.
         with contextlib.suppress(BlockingIOError):
             accepted.recv(_DRAIN_BYTES)
         # The send buffer of a new connection has room for the response.
-        accepted.send(answer)
+        accepted.send(response)

@@ -23,7 +23,7 @@ from starlette.types import ASGIApp
 
 from odin_ws.ops.accept_rate import AcceptRate
 from odin_ws.ops.http_exchange import BadRequest, HttpExchange, StreamRules
-from odin_ws.ops.over_rate import Probe, answer_live, answer_too_many, read_probe
+from odin_ws.ops.over_rate import Probe, read_probe, respond_live, respond_too_many
 from odin_ws.ops.stats import OpsStats
 from odin_ws.token_bucket import TokenBucket
 
@@ -44,10 +44,10 @@ _LINE_SECONDS: Final = 0.05
 # If all places over the rate are taken by connections younger than 0.25 s, the server accepts no
 # connection, and checks again every 20 ms.
 _REQUEST_SECONDS: Final = 0.25
-_CROWDED_SECONDS: Final = 0.02
+_FULL_SECONDS: Final = 0.02
 
 # If all places are taken by connections younger than 1 s, a new connection counts as over the rate.
-_PLACE_SECONDS: Final = 1.0
+_SLOT_SECONDS: Final = 1.0
 
 # Out of descriptors or buffers: retrying at once would only spin.
 _EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -139,19 +139,19 @@ class OpsServer:
             await trio.lowlevel.wait_readable(listening)
             now = trio.current_time()
             available = bucket.available(now)
-            if not available or self._is_crowded(now):
-                await trio.sleep(max(1 / rate, _CROWDED_SECONDS * (available > 0)))
+            if not available or self._is_full(now):
+                await trio.sleep(max(1 / rate, _FULL_SECONDS * (available > 0)))
                 continue
             try:
                 for accepted, peer in _accept_some(listening, min(available, _AT_ONCE)):
                     exhausted = False
                     bucket.spend(1)
                     accepted.setblocking(False)  # noqa: FBT003 -- the standard library's signature
-                    if trusted or (self._has_place(now) and self._rate.admit(peer, now)):
+                    if trusted or (self._has_free_slot(now) and self._rate.admit(peer, now)):
                         sock = trio.socket.from_stdlib_socket(accepted)
                         nursery.start_soon(self._serve_socket, sock, peer)
                     else:
-                        self._answer_over_rate(accepted, peer, nursery)
+                        self._respond_over_rate(accepted, peer, nursery)
             except OSError as error:
                 if error.errno not in _EXHAUSTED:
                     raise
@@ -163,17 +163,17 @@ class OpsServer:
                 exhausted = True
                 await trio.sleep(_EXHAUSTED_SECONDS)
 
-    def _has_place(self, now: float) -> bool:
+    def _has_free_slot(self, now: float) -> bool:
         """Return whether a new connection can be fully served.
 
-        False if all places are taken and the oldest connection is younger than `_PLACE_SECONDS`:
+        False if all places are taken and the oldest connection is younger than `_SLOT_SECONDS`:
         the new connection then counts as over the rate, and probes get a response without a place.
         """
         if len(self._open) < self._limits.connections:
             return True
-        return now - next(iter(self._opened.values())) >= _PLACE_SECONDS
+        return now - next(iter(self._opened.values())) >= _SLOT_SECONDS
 
-    def _is_crowded(self, now: float) -> bool:
+    def _is_full(self, now: float) -> bool:
         """Return whether a further connection over the rate has to wait in the kernel's queue.
 
         True if all places over the rate are taken and the oldest connection is younger than
@@ -183,7 +183,7 @@ class OpsServer:
             return False
         return now - next(iter(self._since.values())) < _REQUEST_SECONDS
 
-    def _answer_over_rate(self, accepted: socket.socket, peer: str, nursery: trio.Nursery) -> None:
+    def _respond_over_rate(self, accepted: socket.socket, peer: str, nursery: trio.Nursery) -> None:
         """Respond to a connection beyond the rate; without a request start a task that waits."""
         with contextlib.suppress(OSError):  # the connection is gone
             found = read_probe(accepted)
@@ -192,7 +192,7 @@ class OpsServer:
                 return
             probe, head = found
             if probe is Probe.LIVE:
-                answer_live(accepted, head=head)
+                respond_live(accepted, head=head)
             elif probe is Probe.READY and self._ready.available(trio.current_time()):
                 self._ready.spend(1)
                 sock = trio.socket.from_stdlib_socket(accepted)
@@ -200,7 +200,7 @@ class OpsServer:
                 return
             else:
                 self._stats.rejected["rate"] += 1
-                answer_too_many(accepted)
+                respond_too_many(accepted)
         accepted.close()
 
     async def _wait_over_rate(
@@ -210,7 +210,7 @@ class OpsServer:
         there = False
         with contextlib.ExitStack() as stack:
             stack.callback(accepted.close)
-            with self._place_over_rate(peer), trio.move_on_after(_OVER_RATE_SECONDS):
+            with self._acquire_slot_over_rate(peer), trio.move_on_after(_OVER_RATE_SECONDS):
                 await trio.lowlevel.wait_readable(accepted)
                 with contextlib.suppress(OSError):  # the connection is gone
                     if read_probe(accepted) is None:
@@ -219,7 +219,7 @@ class OpsServer:
                     there = read_probe(accepted) is not None
             if there:
                 stack.pop_all()
-                self._answer_over_rate(accepted, peer, nursery)
+                self._respond_over_rate(accepted, peer, nursery)
             else:
                 self._stats.rejected["rate"] += 1
 
@@ -251,13 +251,16 @@ class OpsServer:
             peer: the client's address.
             server: the connection's local address.
         """
-        with self._place(peer) as place, trio.move_on_after(self._limits.seconds) as time_limit:
-            begin_stream = partial(self._begin_stream, place, peer)
+        with (
+            self._acquire_slot(peer) as slot,
+            trio.move_on_after(self._limits.seconds) as time_limit,
+        ):
+            begin_stream = partial(self._begin_stream, slot, peer)
             rules = StreamRules(time_limit, self._limits.seconds, begin_stream)
             await self._exchange(HttpExchange(stream, self._app, server, rules))
         if time_limit.cancelled_caught:
             self._stats.rejected["timeout"] += 1
-        return not (place.cancelled_caught or time_limit.cancelled_caught)
+        return not (slot.cancelled_caught or time_limit.cancelled_caught)
 
     async def _exchange(self, exchange: HttpExchange) -> None:
         """Run an exchange; an error in it ends only its connection."""
@@ -273,7 +276,7 @@ class OpsServer:
             log.exception("ops request failed")
 
     @contextmanager
-    def _place(self, peer: str) -> Iterator[trio.CancelScope]:
+    def _acquire_slot(self, peer: str) -> Iterator[trio.CancelScope]:
         """Hold a place during the block, which is cancelled if the place is lost.
 
         If all places are taken, the address with most connections loses its oldest connection.
@@ -293,8 +296,8 @@ class OpsServer:
                 self._streams.pop(scope, None)
 
     @contextmanager
-    def _place_over_rate(self, peer: str) -> Iterator[None]:
-        """Hold a place among the connections beyond the rate, like `_place`."""
+    def _acquire_slot_over_rate(self, peer: str) -> Iterator[None]:
+        """Hold a place among the connections beyond the rate, like `_acquire_slot`."""
         if len(self._over_rate) >= self._limits.over_rate:
             _end_oldest(self._over_rate)
         with trio.CancelScope() as scope:
@@ -305,17 +308,17 @@ class OpsServer:
                 self._over_rate.pop(scope, None)
                 del self._since[scope]
 
-    def _begin_stream(self, place: trio.CancelScope, peer: str) -> None:
+    def _begin_stream(self, slot: trio.CancelScope, peer: str) -> None:
         """Count a connection among the streams."""
         if len(self._streams) >= self._limits.streams:
             _end_oldest(self._streams)
             self._stats.rejected["max_streams"] += 1
-        self._streams[place] = peer
+        self._streams[slot] = peer
 
     def end_streams(self) -> None:
         """End all streams, which have no end of their own."""
-        for place in self._streams:
-            place.cancel()
+        for slot in self._streams:
+            slot.cancel()
 
 
 def _accept_some(listening: socket.socket, maximum: int) -> Iterator[tuple[socket.socket, str]]:
@@ -330,12 +333,12 @@ def _accept_some(listening: socket.socket, maximum: int) -> Iterator[tuple[socke
         yield accepted, _address(name)[0]
 
 
-def _end_oldest(places: dict[trio.CancelScope, str]) -> None:
+def _end_oldest(slots: dict[trio.CancelScope, str]) -> None:
     """Cancel the oldest connection of the address with most connections."""
-    counts = Counter(places.values())
+    counts = Counter(slots.values())
     crowded = max(counts, key=counts.__getitem__)
-    oldest = next(scope for scope, address in places.items() if address == crowded)
-    del places[oldest]
+    oldest = next(scope for scope, address in slots.items() if address == crowded)
+    del slots[oldest]
     oldest.cancel()
 
 

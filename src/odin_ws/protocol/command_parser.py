@@ -266,11 +266,11 @@ def _choice(data: dict[str, Any], field: str, choices: type[_Choice]) -> _Choice
     )
 
 
-def _check_fields(table: dict[str, Any], allowed: Collection[str], place: str) -> None:
+def _check_fields(table: dict[str, Any], allowed: Collection[str], location: str) -> None:
     if unknown := table.keys() - set(allowed):
         raise CommandError(
             ErrorCode.INVALID_MESSAGE,
-            f"{place}: unknown field {shown(', '.join(sorted(unknown)))}; "
+            f"{location}: unknown field {shown(', '.join(sorted(unknown)))}; "
             f"allowed: {', '.join(sorted(allowed))}",
         )
 

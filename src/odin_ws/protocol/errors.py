@@ -9,12 +9,12 @@ import attrs
 __all__ = ["CommandError", "ErrorCode", "shown"]
 
 # Limit of quoted client text: enough for a channel.
-_MOST_SHOWN = 160
+_MAX_SHOWN = 160
 
 
 def shown(text: str) -> str:
     """Shorten a quoted client text: no response should be longer than its command."""
-    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
 class ErrorCode(StrEnum):

@@ -56,7 +56,7 @@ _KINDS: Final = {0x81: Opcode.TEXT, 0x89: Opcode.PING, 0x8A: Opcode.PONG}
 _MASKED: Final = 0x80
 _MASK_BYTES: Final = 4
 _NO_MASK: Final = bytes(_MASK_BYTES)
-_LEAST_BYTES: Final = 2 + _MASK_BYTES
+_MIN_BYTES: Final = 2 + _MASK_BYTES
 _TWO_BYTES: Final = 126
 
 # A whole text or binary message.
@@ -175,7 +175,7 @@ def _read_whole(data: bytes, begin: int, max_bytes: int) -> tuple[int, str | Pin
     Returns None unless it is a text of less than 64 KiB, a ping or a pong, whole and masked: nearly
     all frames of clients. wsproto reads or rejects all others.
     """
-    if len(data) - begin < _LEAST_BYTES or (kind := _KINDS.get(data[begin])) is None:
+    if len(data) - begin < _MIN_BYTES or (kind := _KINDS.get(data[begin])) is None:
         return None
     length = data[begin + 1] - _MASKED
     begin += 2

@@ -9,7 +9,7 @@ from typing import Final
 
 import attrs
 
-__all__ = ["NO_WINDOW", "WINDOWS", "Agreement", "agree"]
+__all__ = ["NO_WINDOW", "WINDOWS", "NegotiatedDeflate", "negotiate"]
 
 _NAME: Final = "permessage-deflate"
 
@@ -20,7 +20,7 @@ NO_WINDOW: Final = 0
 # practice (32 KiB, and Python's websockets 4 KiB), and none for smaller ones.
 WINDOWS: Final = (8, 12, 15)
 
-_MOST_WINDOW_BITS: Final = 15
+_MAX_WINDOW_BITS: Final = 15
 
 # RFC 9110, 5.6.2 and 5.6.4, without escapes in quotes: no parameter here needs one.
 _WORD: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -29,10 +29,10 @@ _BITS: Final = re.compile("[89]|1[0-5]")
 
 
 @attrs.frozen
-class Agreement:
+class NegotiatedDeflate:
     """The negotiated parameters."""
 
-    answer: str
+    response: str
     """The value of the server's Sec-WebSocket-Extensions."""
     window_bits: int
     """One of `WINDOWS`: the limit of references in what the server sends."""
@@ -44,7 +44,7 @@ class _Offer:
 
 
 @lru_cache(maxsize=64)
-def agree(offers: str) -> Agreement | None:
+def negotiate(offers: str) -> NegotiatedDeflate | None:
     """Accept the first acceptable offer of a Sec-WebSocket-Extensions header; None without one.
 
     Neither direction keeps state between two messages: the same compressed bytes serve every
@@ -59,12 +59,12 @@ def agree(offers: str) -> Agreement | None:
     return None
 
 
-def _accept(offer: _Offer) -> Agreement:
-    answer = f"{_NAME}; server_no_context_takeover; client_no_context_takeover"
+def _accept(offer: _Offer) -> NegotiatedDeflate:
+    response = f"{_NAME}; server_no_context_takeover; client_no_context_takeover"
     if offer.window_bits is None:
-        return Agreement(answer, _MOST_WINDOW_BITS)
+        return NegotiatedDeflate(response, _MAX_WINDOW_BITS)
     window_bits = max(bits for bits in WINDOWS if bits <= offer.window_bits)
-    return Agreement(f"{answer}; server_max_window_bits={window_bits}", window_bits)
+    return NegotiatedDeflate(f"{response}; server_max_window_bits={window_bits}", window_bits)
 
 
 def _read(parameters: Sequence[str]) -> _Offer | None:

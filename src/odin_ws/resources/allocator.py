@@ -12,13 +12,13 @@ __all__ = ["Allocator", "ReusableMemory"]
 _TRIM_BYTES: Final = 16 << 20
 
 # Smaller values are noise of the estimate.
-_LEAST_BYTES: Final = 16 << 20
+_MIN_BYTES: Final = 16 << 20
 
 # The size of an object of Python's allocator, between an integer and a name of 128 bytes. As long
 # as few have been allocated since the start, the smaller size counts: an estimate too low only
 # rejects clients.
 _BLOCK_BYTES: Final = (48, 160)
-_LEAST_BLOCKS: Final = 100_000
+_MIN_BLOCKS: Final = 100_000
 
 
 class _MallInfo(ctypes.Structure):
@@ -115,13 +115,13 @@ class ReusableMemory:
             self._maximum = count
             self._densest = self._largest, count
         free = own - self._largest + round(self._block_bytes() * (self._maximum - count))
-        self.bytes = free if free >= _LEAST_BYTES else 0
+        self.bytes = free if free >= _MIN_BYTES else 0
 
     def _block_bytes(self) -> float:
         """Return the size of an object allocated between the first call and the densest moment."""
         least, maximum = _BLOCK_BYTES
         first, before = self._first or (0, 0)
         densest, count = self._densest
-        if count - before < _LEAST_BLOCKS:
+        if count - before < _MIN_BLOCKS:
             return least
         return min(maximum, max(least, (densest - first) / (count - before)))

@@ -21,7 +21,7 @@ __all__ = ["ReplayWindow", "WindowClient"]
 # of clients with unacknowledged bytes, but at least this: 2.5 MB a second over a round trip of
 # 0.1 s.
 _PART: Final = 16
-_LEAST_BYTES: Final = 256 << 10
+_MIN_BYTES: Final = 256 << 10
 
 # The kernel does not signal acknowledgements, so sockets are checked: at most this many (1 us each)
 # per round, _STEP of them in a row. Rounds are _ROUND_SECONDS apart while replays wait, otherwise
@@ -156,7 +156,7 @@ class ReplayWindow:
         if share is None:
             return True
         # While replays wait in the queue, a client must acknowledge each chunk before the next.
-        most = 1 if self._queue else max(_LEAST_BYTES, self.limit // _PART // len(self._shares))
+        most = 1 if self._queue else max(_MIN_BYTES, self.limit // _PART // len(self._shares))
         return share.unacknowledged < most
 
     def _reserve(self, client: WindowClient) -> None:

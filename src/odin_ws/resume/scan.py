@@ -25,7 +25,7 @@ __all__ = ["Scan"]
 
 # Bytes that wait in all streams of a scan; each stream has an equal share, 16 KiB at least.
 _SCAN_BYTES: Final = 16 << 20
-_LEAST_BYTES: Final = 16 << 10
+_MIN_BYTES: Final = 16 << 10
 
 # The time for which a scan keeps the event loop, and the number of records (4 us each) or of
 # clients woken (50 us each) after which the scan checks the clock.
@@ -112,9 +112,9 @@ class Scan:
         floor = self._history.floor
         for key, offset in cursor.resume_cursor.positions().items():
             end = floor(key)
-            place = offset if end is None else min(offset, end)
+            position = offset if end is None else min(offset, end)
             # A reading scan admits no cursor behind it, so this moves no position back.
-            self.positions[key] = min(place, self.positions.get(key, place))
+            self.positions[key] = min(position, self.positions.get(key, position))
         self.cursors[cursor] = None
         self._stats.clients += 1
         cursor.join(self)
@@ -191,7 +191,7 @@ class Scan:
     def limit(self) -> int:
         """The bytes that may wait for one client."""
         share = _SCAN_BYTES // max(1, len(self._index))
-        return min(CLIENT_BYTES, max(_LEAST_BYTES, share))
+        return min(CLIENT_BYTES, max(_MIN_BYTES, share))
 
     # ---- reading
 

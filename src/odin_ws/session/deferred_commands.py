@@ -10,7 +10,7 @@ from typing import Final
 from odin_ws.protocol.commands import Reconnect, Resend, Resume, Subscribe, patterns_of, size_of
 from odin_ws.steps import Steps
 
-__all__ = ["StartCommand", "WaitingCommands"]
+__all__ = ["DeferredCommands", "StartCommand"]
 
 # Limit of waiting commands. If several wait, the second limit applies to their patterns, positions
 # and rejections in total, which take about 150 bytes each.
@@ -21,7 +21,7 @@ _MAX_WAITING_SIZE: Final = 4096
 StartCommand = Subscribe | Resume | Reconnect | Resend
 
 
-class WaitingCommands:
+class DeferredCommands:
     """A bounded queue of commands."""
 
     __slots__ = ("_commands",)
@@ -55,9 +55,9 @@ class WaitingCommands:
         names = frozenset(patterns)
         for command in list(self._commands):
             if named := names.intersection(patterns_of(command)):
-                for place, waiting in enumerate(self._commands):
+                for index, waiting in enumerate(self._commands):
                     if waiting is command:
-                        self._commands[place] = command.without(named)
+                        self._commands[index] = command.without(named)
                         dropped |= named
                         break
             yield

@@ -37,7 +37,7 @@ async def resend(
     responder.charge(len(wanted))
     if command.first < oldest:
         missing = command.first, min(oldest - 1, last)
-        answer = resend_incomplete(command.id, len(wanted), missing)
+        response = resend_incomplete(command.id, len(wanted), missing)
     else:
-        answer = replay_complete(command.id, len(wanted))
-    responder.respond(answer)
+        response = replay_complete(command.id, len(wanted))
+    responder.respond(response)

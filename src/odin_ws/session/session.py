@@ -80,7 +80,7 @@ class SessionStats:
     rejected_names: Counter[ErrorCode] = attrs.field(factory=Counter)
 
 
-class _Answers:
+class _Responses:
     """The responses to the client.
 
     Separate from the session: the subscriptions respond too, and two objects that hold each other
@@ -165,7 +165,7 @@ class ClientSession:
         self._slice = TimeSlice(context.scans.wait_for_work_slice)
         # The bucket starts full, so the time does not matter.
         self._bucket = TokenBucket(limits.command_rate, limits.command_burst, connection.opened_at)
-        self._responder = _Answers(connection, stats, self._bucket, limits.command_burst)
+        self._responder = _Responses(connection, stats, self._bucket, limits.command_burst)
         self._subscriptions = Subscriptions(
             connection, context, limits.subscriptions, self._responder
         )

@@ -28,7 +28,7 @@ from odin_ws.protocol.responses import (
 from odin_ws.protocol.selection import RejectedName, Selection
 from odin_ws.resume import Replay, ReplayContext, ReplayUnavailable, StartPosition
 from odin_ws.resume.responses import ReplayResponses, Responder
-from odin_ws.session.deferred_commands import StartCommand, WaitingCommands
+from odin_ws.session.deferred_commands import DeferredCommands, StartCommand
 from odin_ws.session.replay_requests import start_position_of, starts_of
 from odin_ws.session.resend import resend
 from odin_ws.session.subscriber_connection import Job, SubscriberConnection
@@ -82,7 +82,7 @@ class Subscriptions:
         self.admission = SubscriptionAdmission(client, self._hub, limits)
         self._responder = responder
         self._replay: Replay | None = None
-        self._waiting: WaitingCommands | None = None
+        self._waiting: DeferredCommands | None = None
         # While a waiting command is executed: set when it is live or replaying.
         self._prepared: trio.Event | None = None
 
@@ -97,7 +97,7 @@ class Subscriptions:
 
     def _wait(self, command: StartCommand) -> None:
         if self._waiting is None:
-            self._waiting = WaitingCommands()
+            self._waiting = DeferredCommands()
         if not self._waiting.admits(command):
             message = "too many commands wait for the end of a replay; this one was ignored"
             raise unavailable(command, ErrorCode.RATE_LIMIT_EXCEEDED, message)

@@ -16,14 +16,14 @@ __all__ = [
     "assert_positions",
     "assert_sequence",
     "offsets_of",
-    "place_of",
+    "position_of",
 ]
 
 Messages = Iterable[Mapping[str, Any]]
 Offsets = Mapping[TopicPartition, Sequence[int]]
 
 
-def place_of(
+def position_of(
     message: Mapping[str, Any], catalogue: Catalogue | None = None
 ) -> tuple[TopicPartition, int]:
     """Return the partition and the offset of a message's record."""
@@ -39,7 +39,7 @@ def offsets_of(
     """Return the offsets of messages by partition, in the order of arrival."""
     found: dict[TopicPartition, list[int]] = defaultdict(list)
     for message in messages:
-        key, offset = place_of(message, catalogue)
+        key, offset = position_of(message, catalogue)
         found[key].append(offset)
     return dict(found)
 
@@ -47,11 +47,11 @@ def offsets_of(
 def assert_sequence(messages: Messages, first: int = 1) -> None:
     """Assert that the `seq` of one connection's messages are consecutive from `first` on."""
     numbers = [message["seq"] for message in messages]
-    for place, (number, expected) in enumerate(zip(numbers, range(first, first + len(numbers)))):  # noqa: B905 -- of one length
+    for index, (number, expected) in enumerate(zip(numbers, range(first, first + len(numbers)))):  # noqa: B905 -- of one length
         if number != expected:
-            before = f"after seq {numbers[place - 1]}" if place else "as the first"
+            before = f"after seq {numbers[index - 1]}" if index else "as the first"
             raise AssertionError(
-                f"message {place + 1} of {len(numbers)} has seq {number} {before}: expected "
+                f"message {index + 1} of {len(numbers)} has seq {number} {before}: expected "
                 f"{expected}"
             )
 

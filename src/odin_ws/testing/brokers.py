@@ -21,7 +21,7 @@ import attrs
 import click
 import trio
 
-from odin_ws.testing.ports import LOOPBACK, answers_kafka, free_ports, is_free
+from odin_ws.testing.ports import LOOPBACK, free_ports, is_free, is_kafka_broker
 from odin_ws.testing.processes import ChildProcess
 
 try:
@@ -129,7 +129,7 @@ class Broker:
         await self._process.start()
         with trio.move_on_after(READY_SECONDS):
             while self._process.running:
-                if await answers_kafka(self.port):
+                if await is_kafka_broker(self.port):
                     return
                 await trio.sleep(POLL_SECONDS)
         if self._process.running:

@@ -15,7 +15,7 @@ from odin_ws.catalogue import Catalogue, default_catalogue
 from odin_ws.log_reader import Span
 from odin_ws.pattern import matching_patterns
 from odin_ws.records import Record, TopicPartition
-from odin_ws.testing.assertions import assert_offsets, offsets_of, place_of
+from odin_ws.testing.assertions import assert_offsets, offsets_of, position_of
 from odin_ws.testing.scenario import Closed, Scenario, ScenarioClient
 
 __all__ = ["Follower", "Interest", "by_topic", "key_of", "wanted"]
@@ -77,8 +77,8 @@ class Interest:
         All records of partitions that were added after the start are included.
         """
         topics = {key.topic for key in self.starts}
-        places = {(record.topic, record.partition) for record in records if record.topic in topics}
-        added = {TopicPartition(*place): -1 for place in places}
+        keys = {(record.topic, record.partition) for record in records if record.topic in topics}
+        added = {TopicPartition(*key): -1 for key in keys}
         starts = {**added, **self.starts}
         for key, offsets in wanted(records, [self.pattern], starts, catalogue).items():
             for offset in offsets:
@@ -160,7 +160,7 @@ class Follower:
         return self._closed.code, self._closed.reason
 
     @property
-    def answers(self) -> list[dict[str, Any]]:
+    def responses(self) -> list[dict[str, Any]]:
         """The items of the last connection besides messages and `positions`."""
         return [item for item in self.items if "seq" not in item and item["type"] != "positions"]
 
@@ -222,7 +222,7 @@ class Follower:
         if "seq" in item:
             self.messages.append(item)
             if item.get("replay") or not self.catching_up:
-                key, offset = place_of(item, self._catalogue)
+                key, offset = position_of(item, self._catalogue)
                 self.positions[key] = max(offset, self.positions.get(key, offset))
             return
         for topic, topic_id in item.get("ids", {}).items() if self._keeps_ids else ():
@@ -230,9 +230,9 @@ class Follower:
                 self.ids[topic] = topic_id
                 for key in [key for key in self.positions if key.topic == topic]:
                     del self.positions[key]
-        moved = _places(item.get("positions", {}))
+        moved = _by_partition(item.get("positions", {}))
         self.topics.update(item.get("positions", ()))
-        lost = {key: Span(*span) for key, span in _places(item.get("lost", {})).items()}
+        lost = {key: Span(*span) for key, span in _by_partition(item.get("lost", {})).items()}
         for key, span in lost.items():
             self.lost[key].append(span)
             if item["type"] == "replay_incomplete":
@@ -269,9 +269,7 @@ class Follower:
         assert self.interests, "nothing was subscribed"
         got = offsets_of(self.messages, self._catalogue)
         expected = {
-            place
-            for interest in self.interests
-            for place in interest.offsets(records, self._catalogue)
+            key for interest in self.interests for key in interest.offsets(records, self._catalogue)
         }
         received = {key: set(offsets) for key, offsets in got.items()}
         ought: dict[TopicPartition, list[int]] = defaultdict(list)
@@ -282,7 +280,7 @@ class Follower:
         assert_offsets(got, ought)
 
 
-def _places(topics: Mapping[str, Mapping[str, Any]]) -> dict[TopicPartition, Any]:
+def _by_partition(topics: Mapping[str, Mapping[str, Any]]) -> dict[TopicPartition, Any]:
     return {
         TopicPartition(topic, int(partition)): value
         for topic, partitions in topics.items()

@@ -83,10 +83,10 @@ class MemoryLog:
         """
         if partition is None:
             partition = crc32(key or b"") % self._counts[topic]
-        there = self._log[TopicPartition(topic, partition)]
+        partition_log = self._log[TopicPartition(topic, partition)]
         at = int(time.time() * 1000) if timestamp is None else timestamp
-        record = Record(topic, partition, there.end, at, key, value, headers=headers)
-        there.records.append(record)
+        record = Record(topic, partition, partition_log.end, at, key, value, headers=headers)
+        partition_log.records.append(record)
         self._change()
         return record
 
@@ -96,11 +96,11 @@ class MemoryLog:
         Raises:
             ValueError: the partition ends before `offset`.
         """
-        there = self._log[TopicPartition(topic, partition)]
-        if offset > there.end:
-            raise ValueError(f"{topic} {partition} ends at {there.end}, before {offset}")
-        there.records = there.records[max(0, offset - there.first) :]
-        there.first = max(there.first, offset)
+        partition_log = self._log[TopicPartition(topic, partition)]
+        if offset > partition_log.end:
+            raise ValueError(f"{topic} {partition} ends at {partition_log.end}, before {offset}")
+        partition_log.records = partition_log.records[max(0, offset - partition_log.first) :]
+        partition_log.first = max(partition_log.first, offset)
         self._change()
 
     def add_partitions(self, topic: str, count: int) -> None:
@@ -131,37 +131,42 @@ class MemoryLog:
         Raises:
             ValueError: the partition has no record at `offset`.
         """
-        there = self._log[TopicPartition(topic, partition)]
-        if not there.first <= offset < there.end:
+        partition_log = self._log[TopicPartition(topic, partition)]
+        if not partition_log.first <= offset < partition_log.end:
             raise ValueError(f"{topic} {partition} has no record {offset}")
-        del there.records[offset - there.first :]
-        there.cuts.append(offset)
+        del partition_log.records[offset - partition_log.first :]
+        partition_log.cuts.append(offset)
         self.changes += 1
         self._change()
 
     def cuts(self) -> dict[TopicPartition, Sequence[int]]:
         """Return the offset of each truncation, by partition and in order of time."""
-        return {key: tuple(there.cuts) for key, there in self._log.items()}
+        return {key: tuple(partition_log.cuts) for key, partition_log in self._log.items()}
 
     def bounds(self) -> dict[TopicPartition, Bounds]:
         """Return the first offset and the end of each partition."""
-        return {key: Bounds(there.first, there.end) for key, there in self._log.items()}
+        return {
+            key: Bounds(partition_log.first, partition_log.end)
+            for key, partition_log in self._log.items()
+        }
 
     def ends(self) -> dict[TopicPartition, int]:
         """Return the offset of each partition's next record."""
-        return {key: there.end for key, there in self._log.items()}
+        return {key: partition_log.end for key, partition_log in self._log.items()}
 
     @property
     def records(self) -> list[Record]:
         """Return all records that are not deleted, by partition."""
-        return [record for there in self._log.values() for record in there.records]
+        return [record for partition_log in self._log.values() for record in partition_log.records]
 
     def first_since(self, timestamp: int) -> dict[TopicPartition, int]:
         """Return each partition's first offset with a `timestamp` (epoch ms) or a later one."""
         found: dict[TopicPartition, int] = {}
-        for key, there in self._log.items():
-            young = (record.offset for record in there.records if record.timestamp >= timestamp)
-            first = next(young, None)
+        for key, partition_log in self._log.items():
+            recent = (
+                record.offset for record in partition_log.records if record.timestamp >= timestamp
+            )
+            first = next(recent, None)
             if first is not None:
                 found[key] = first
         return found
@@ -170,10 +175,10 @@ class MemoryLog:
         """Return records from `positions` on, at most `maximum`; moves the positions past them."""
         found: list[Record] = []
         for key, start in positions.items():
-            there = self._log[key]
-            index = start - there.first
+            partition_log = self._log[key]
+            index = start - partition_log.first
             stop = None if maximum is None else index + maximum - len(found)
-            records = there.records[index:stop]
+            records = partition_log.records[index:stop]
             found += records
             positions[key] = start + len(records)
         return found
@@ -334,8 +339,8 @@ class MemorySource:
             if (found := self._reset(key, offset_tracker, bounds))
         }
         new = {
-            key: max(has.first, self._stopped_at.pop(key, has.first))
-            for key, has in bounds.items()
+            key: max(bounds_now.first, self._stopped_at.pop(key, bounds_now.first))
+            for key, bounds_now in bounds.items()
             if key not in offset_tracker.next
         }
         if not (gone or reasons or new):
@@ -360,13 +365,13 @@ class MemorySource:
         bounds: Mapping[TopicPartition, Bounds],
     ) -> tuple[GapReason, int] | None:
         """Return why reading does not continue at the position, and where it does."""
-        place, has = offset_tracker.next[key], bounds[key]
+        position, bounds_now = offset_tracker.next[key], bounds[key]
         if self._ids.get(key.topic) != self._log.ids[key.topic]:
-            return GapReason.RECREATED, has.first
-        cut = min(self._log.cuts()[key][len(self._cuts.get(key, ())) :], default=place)
-        if cut < place:
-            return GapReason.TRUNCATED, max(cut, has.first)
-        return (GapReason.EXPIRED, has.first) if place < has.first else None
+            return GapReason.RECREATED, bounds_now.first
+        cut = min(self._log.cuts()[key][len(self._cuts.get(key, ())) :], default=position)
+        if cut < position:
+            return GapReason.TRUNCATED, max(cut, bounds_now.first)
+        return (GapReason.EXPIRED, bounds_now.first) if position < bounds_now.first else None
 
     def _noted(
         self, assignment: Assignment, resets: Mapping[TopicPartition, GapReason]

@@ -110,21 +110,21 @@ class MemoryLogReader:
         self, spans: Mapping[TopicPartition, Span], topic_ids: Mapping[str, str]
     ) -> AsyncGenerator[Sequence[Record], None]:
         for key, (first, last) in spans.items():
-            place = first
-            while place <= last:
+            offset = first
+            while offset <= last:
                 await self._turn([key.topic])
                 bounds = self._log.bounds().get(key)
                 recreated = self._is_recreated(key.topic, topic_ids)
-                if bounds is None or recreated or not bounds.first <= place <= bounds.end:
-                    raise RecordsExpired(f"{key.topic} {key.partition} has no offset {place}")
-                if place == bounds.end:
+                if bounds is None or recreated or not bounds.first <= offset <= bounds.end:
+                    raise RecordsExpired(f"{key.topic} {key.partition} has no offset {offset}")
+                if offset == bounds.end:
                     # The Kafka log reader raises the same, after a longer wait.
                     raise LogUnavailable(f"no records come from {key.topic} {key.partition}")
-                offset_tracker = {key: place}
-                records = self._log.read(offset_tracker, min(self.batch, last + 1 - place))
+                offset_tracker = {key: offset}
+                records = self._log.read(offset_tracker, min(self.batch, last + 1 - offset))
                 self.records_read += len(records)
                 yield records
-                place = offset_tracker[key]
+                offset = offset_tracker[key]
 
     async def _turn(self, topics: Collection[str]) -> None:
         while not self._free.value:

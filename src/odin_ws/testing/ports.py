@@ -12,7 +12,7 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["LOOPBACK", "answers_kafka", "free_ports", "is_free", "known_brokers"]
+__all__ = ["LOOPBACK", "free_ports", "is_free", "is_kafka_broker", "known_brokers"]
 
 LOOPBACK = "127.0.0.1"
 
@@ -25,7 +25,7 @@ ATTEMPT_SECONDS = 2
 METADATA_REQUEST = struct.pack(">ihhihi", 14, 3, 1, 1, -1, -1)
 _SIZE = struct.Struct(">i")
 # Response: correlation id, number of brokers. Per broker: node id, length of the host.
-METADATA_ANSWER = struct.Struct(">ii")
+METADATA_RESPONSE = struct.Struct(">ii")
 _BROKER = struct.Struct(">ih")
 _PORT_BYTES = 4
 _LENGTH = struct.Struct(">h")
@@ -52,7 +52,7 @@ def is_free(port: int) -> bool:
         return True
 
 
-async def answers_kafka(port: int) -> bool:
+async def is_kafka_broker(port: int) -> bool:
     """Return whether a Kafka broker on this port responds and is ready."""
     return bool(await known_brokers(port))
 
@@ -64,10 +64,10 @@ async def known_brokers(port: int) -> frozenset[int]:
             async with await trio.open_tcp_stream(LOOPBACK, port) as stream:
                 await stream.send_all(METADATA_REQUEST)
                 size = _SIZE.unpack(await _receive(stream, _SIZE.size))[0]
-                answer = await _receive(stream, size)
+                response = await _receive(stream, size)
         except (OSError, trio.BrokenResourceError, EOFError):
             return frozenset()
-        return frozenset(_broker_ids(answer))
+        return frozenset(_broker_ids(response))
     return frozenset()
 
 
@@ -81,14 +81,14 @@ async def _receive(stream: trio.SocketStream, count: int) -> bytes:
     return received
 
 
-def _broker_ids(answer: bytes) -> Iterator[int]:
+def _broker_ids(response: bytes) -> Iterator[int]:
     """Yield the node ids of a Metadata response, version 1: each with its host, port and rack."""
-    _correlation, brokers = METADATA_ANSWER.unpack_from(answer)
-    place = METADATA_ANSWER.size
+    _correlation, brokers = METADATA_RESPONSE.unpack_from(response)
+    offset = METADATA_RESPONSE.size
     for _ in range(brokers):
-        node, host = _BROKER.unpack_from(answer, place)
-        place += _BROKER.size + host + _PORT_BYTES
+        node, host = _BROKER.unpack_from(response, offset)
+        offset += _BROKER.size + host + _PORT_BYTES
         # A null rack has the length -1.
-        rack = max(0, _LENGTH.unpack_from(answer, place)[0])
-        place += _LENGTH.size + rack
+        rack = max(0, _LENGTH.unpack_from(response, offset)[0])
+        offset += _LENGTH.size + rack
         yield node

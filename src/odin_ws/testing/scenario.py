@@ -58,7 +58,7 @@ class ScenarioClient:
     def __init__(self, websocket: trio_websocket.WebSocketConnection, stream: ClientStream) -> None:
         self.websocket = websocket
         self.stream = stream
-        self._answers: list[dict[str, Any]] = []
+        self._responses: list[dict[str, Any]] = []
         self._messages: list[dict[str, Any]] = []
 
     async def send(self, text: str) -> None:
@@ -71,7 +71,7 @@ class ScenarioClient:
     async def command(self, kind: str, **data: Any) -> dict[str, Any]:
         """Send a command and return its response; keeps messages that arrive before it."""
         await self.send(json.dumps({"type": kind, "data": data}))
-        return await self.answer()
+        return await self.response()
 
     async def subscribe(self, **data: Any) -> dict[str, Any]:
         """Subscribe and wait for the ack."""
@@ -95,11 +95,11 @@ class ScenarioClient:
         """Return the next `count` messages."""
         return [await self.message() for _ in range(count)]
 
-    async def answer(self) -> dict[str, Any]:
+    async def response(self) -> dict[str, Any]:
         """Return the next item that is no message: an ack, an error, a pong."""
-        while not self._answers:
+        while not self._responses:
             await self._receive()
-        return self._answers.pop(0)
+        return self._responses.pop(0)
 
     async def silence(self, seconds: float) -> bool:
         """Return whether no message arrives for this time."""
@@ -121,7 +121,7 @@ class ScenarioClient:
                 item = json.loads(await self.websocket.get_message())
             except trio_websocket.ConnectionClosed as error:
                 raise _closed(error) from None
-        (self._messages if "seq" in item else self._answers).append(item)
+        (self._messages if "seq" in item else self._responses).append(item)
 
 
 def _closed(error: trio_websocket.ConnectionClosed) -> Closed:

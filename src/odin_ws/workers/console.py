@@ -30,7 +30,7 @@ _SAMPLE_INTERVAL_SECONDS: Final = 5.0
 # Seconds between requests before the first response: a worker starts in half a second.
 _RETRY_SECONDS: Final = 0.5
 
-Answers = dict[int, dict[str, Any]]
+Responses = dict[int, dict[str, Any]]
 
 
 class WorkersConsole:
@@ -57,7 +57,7 @@ class WorkersConsole:
         self._stats = stats
         self._series = {worker.number: Series() for worker in supervisor.workers}
         self._reads = PageCache(self._read_samples, seconds)
-        self._answers = {
+        self._responses = {
             part: PageCache(partial(self._request, part), seconds)
             for part in ("setup", "state", "tables")
         }
@@ -104,30 +104,30 @@ class WorkersConsole:
             await trio.sleep(_RETRY_SECONDS)
         return list(setups.values())
 
-    async def health(self) -> Answers:
+    async def health(self) -> Responses:
         """Return the health reports of the responding workers, by number."""
         states = await self._of("state", None)
         return {number: state["health"] for number, state in states.items()}
 
-    async def _of(self, part: str, worker: int | None) -> Answers:
-        answers = await self._answers[part].get()
+    async def _of(self, part: str, worker: int | None) -> Responses:
+        responses = await self._responses[part].get()
         return {
-            number: response for number, response in answers.items() if worker in {None, number}
+            number: response for number, response in responses.items() if worker in {None, number}
         }
 
-    async def _request(self, part: str) -> Answers:
+    async def _request(self, part: str) -> Responses:
         """Request a part from each worker; returns the responses by number."""
-        answers = await self._supervisor.request(f"/console/report?parts={part}")
+        responses = await self._supervisor.request(f"/console/report?parts={part}")
         return {
             number: json.loads(response.text)[part]
-            for number, response in answers.items()
+            for number, response in responses.items()
             if response
         }
 
     async def _read_samples(self) -> None:
         """Store the samples of each worker since the previous request."""
         after = min(series.last for series in self._series.values())
-        answers = await self._supervisor.request(f"/console/report?parts=samples&after={after}")
-        for number, response in answers.items():
+        responses = await self._supervisor.request(f"/console/report?parts=samples&after={after}")
+        for number, response in responses.items():
             if response is not None:
                 self._series[number].extend(json.loads(response.text)["samples"])

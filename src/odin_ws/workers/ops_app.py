@@ -72,10 +72,10 @@ class _Pages(OpsPages):
     async def _build_ready(self) -> Response:
         # Once all have been ready, one is enough: balancers do not wait for a worker that hangs.
         were_ready = all(worker.was_ready for worker in self._supervisor.workers)
-        answers = await self._supervisor.request(
-            "/health/ready", enough=lambda answer: were_ready and _is_ok(answer)
+        responses = await self._supervisor.request(
+            "/health/ready", enough=lambda response: were_ready and _is_ok(response)
         )
-        now = {number for number, response in answers.items() if _is_ok(response)}
+        now = {number for number, response in responses.items() if _is_ok(response)}
         for worker in self._supervisor.workers:
             worker.was_ready |= worker.number in now
         if self._supervisor.draining:
@@ -85,18 +85,18 @@ class _Pages(OpsPages):
         return not_ready(
             "; ".join(
                 f"worker {number}: {self._why_not(number, response)}"
-                for number, response in answers.items()
+                for number, response in responses.items()
                 if number not in now
             )
         )
 
     async def health_report(self) -> dict[str, Any]:
-        answers = await self._supervisor.request("/health")
+        responses = await self._supervisor.request("/health")
         reports = {
-            number: json.loads(response.text) for number, response in answers.items() if response
+            number: json.loads(response.text) for number, response in responses.items() if response
         }
         missing = {
-            number: self._state(number) for number, response in answers.items() if not response
+            number: self._state(number) for number, response in responses.items() if not response
         }
         report = merge_health(reports, missing)
         report["workers"] = self._workers(reports)
@@ -112,9 +112,9 @@ class _Pages(OpsPages):
         return _text([*worker_families(supervisor, up), *families])
 
     async def clients_report(self, limit: int) -> dict[str, Any]:
-        answers = await self._supervisor.request(f"/clients?limit={limit}")
+        responses = await self._supervisor.request(f"/clients?limit={limit}")
         pages = {
-            number: json.loads(response.text) for number, response in answers.items() if response
+            number: json.loads(response.text) for number, response in responses.items() if response
         }
         return merge_clients(pages, limit)
 
@@ -132,14 +132,14 @@ class _Pages(OpsPages):
         if not self._may_revoke:
             # Rejected by the supervisor: a flood of posts must not reach the workers.
             return revocation_disabled()
-        answers = await self._supervisor.request("/revocations", await read_body(request))
-        for number, response in answers.items():
+        responses = await self._supervisor.request("/revocations", await read_body(request))
+        for number, response in responses.items():
             if response is None:
                 text = f"worker {number} {self._state(number)}: post it again\n"
                 return PlainTextResponse(text, HTTPStatus.SERVICE_UNAVAILABLE)
             if not _is_ok(response):
                 return PlainTextResponse(response.text, response.status)
-        results = [json.loads(response.text) for response in answers.values() if response]
+        results = [json.loads(response.text) for response in responses.values() if response]
         return JSONResponse({**results[0], "closed": sum(worker["closed"] for worker in results)})
 
     def _workers(self, reports: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
@@ -160,10 +160,10 @@ class _Pages(OpsPages):
             "uptime": 0 if report is None else report["uptime"],
         }
 
-    def _why_not(self, number: int, answer: WorkerResponse | None) -> str:
-        if answer is None:
+    def _why_not(self, number: int, response: WorkerResponse | None) -> str:
+        if response is None:
             return self._state(number)
-        return answer.text.strip().removeprefix("not ready: ")
+        return response.text.strip().removeprefix("not ready: ")
 
     def _state(self, number: int) -> str:
         """Return why a worker has not responded."""
@@ -176,23 +176,23 @@ class _Pages(OpsPages):
 def worker_families(supervisor: Supervisor, up: Mapping[int, bool]) -> Iterator[Metric]:
     """Return the supervisor's own metrics; `up`: which workers respond."""
     yield GaugeMetricFamily("ws_workers", "WS_WORKERS", value=len(supervisor.workers))
-    answers = GaugeMetricFamily("ws_worker_up", "1 while it responds", labels=["worker"])
+    responding = GaugeMetricFamily("ws_worker_up", "1 while it responds", labels=["worker"])
     restarts = CounterMetricFamily("ws_worker_restarts", "Times replaced", labels=["worker"])
     active = GaugeMetricFamily(
         "ws_worker_connections_active", "Open connections of each worker", labels=["worker"]
     )
     for worker in supervisor.workers:
         labels = [str(worker.number)]
-        answers.add_metric(labels, up[worker.number])
+        responding.add_metric(labels, up[worker.number])
         restarts.add_metric(labels, worker.restarts)
         active.add_metric(
             labels, supervisor.merged_metrics.of(worker.number, "ws_connections_active")
         )
-    yield from (answers, restarts, active)
+    yield from (responding, restarts, active)
 
 
-def _is_ok(answer: WorkerResponse | None) -> bool:
-    return answer is not None and answer.status == HTTPStatus.OK
+def _is_ok(response: WorkerResponse | None) -> bool:
+    return response is not None and response.status == HTTPStatus.OK
 
 
 def _text(families: list[Metric]) -> bytes:

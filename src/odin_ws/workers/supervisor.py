@@ -30,7 +30,7 @@ __all__ = ["WRONG_SETTINGS", "Supervisor", "Worker", "WorkerFailed"]
 log = structlog.get_logger("odin_ws.workers")
 
 # Seconds that a page waits for the workers: below the usual timeouts of 5 or 10 s of its clients.
-_ANSWER_SECONDS: Final = 2.0
+_RESPONSE_SECONDS: Final = 2.0
 
 # Seconds between two health checks. A crash loses the worker's counts since the last check.
 _HEALTH_CHECK_SECONDS: Final = 5.0
@@ -129,35 +129,35 @@ class Supervisor:
 
         `enough`: returns whether a response makes those of the other workers unnecessary.
         """
-        answers: dict[int, WorkerResponse | None] = dict.fromkeys(
+        responses: dict[int, WorkerResponse | None] = dict.fromkeys(
             worker.number for worker in self.workers
         )
 
         async def request_one(number: int, child: Child) -> None:
             try:
-                answer = answers[number] = await child.request(path, body)
+                response = responses[number] = await child.request(path, body)
             except NoResponse:
                 return
-            if enough(answer):
+            if enough(response):
                 nursery.cancel_scope.cancel()
 
-        with trio.move_on_after(_ANSWER_SECONDS):
+        with trio.move_on_after(_RESPONSE_SECONDS):
             async with trio.open_nursery() as nursery:
                 for worker in self.workers:
                     if worker.child is not None:
                         nursery.start_soon(request_one, worker.number, worker.child)
-        return answers
+        return responses
 
     async def check(self) -> dict[int, bool]:
         """Update the merged metrics; returns which workers have responded."""
         children = {worker.number: worker.child for worker in self.workers}
-        answers = await self.request("/metrics")
+        responses = await self.request("/metrics")
         for worker in self.workers:
-            answer = answers[worker.number]
+            response = responses[worker.number]
             # The totals already include a worker that has exited meanwhile.
-            if answer is not None and worker.child is children[worker.number]:
-                self._saw(worker, answer)
-        return {number: answer is not None for number, answer in answers.items()}
+            if response is not None and worker.child is children[worker.number]:
+                self._saw(worker, response)
+        return {number: response is not None for number, response in responses.items()}
 
     async def reload_certificates(self) -> None:
         """Send RELOAD to each worker; a starting worker reads the certificate anyway."""
@@ -232,8 +232,8 @@ class Supervisor:
                 return
             await trio.sleep(_HEALTH_CHECK_SECONDS)
 
-    def _saw(self, worker: Worker, answer: WorkerResponse) -> None:
-        self.merged_metrics.update(worker.number, text_string_to_metric_families(answer.text))
+    def _saw(self, worker: Worker, response: WorkerResponse) -> None:
+        self.merged_metrics.update(worker.number, text_string_to_metric_families(response.text))
 
     async def _drain_on_stop(self, worker: Worker, child: Child) -> None:
         await self._stop.wait()

@@ -168,8 +168,8 @@ async def test_invalid_query_is_rejected_with_400(
     odin_scenario: Scenario, path: str, query: str, problem: str
 ) -> None:
     """The line names the parameter and the allowed values."""
-    answer = await ask(odin_scenario, f"{path}?{query}")
-    assert (answer.status_code, answer.text) == (400, f"{problem}\n")
+    response = await ask(odin_scenario, f"{path}?{query}")
+    assert (response.status_code, response.text) == (400, f"{problem}\n")
 
 
 @pytest.mark.odin_settings(ws_ops_token=Secret("of the operators"))
@@ -205,8 +205,8 @@ async def test_other_sites_may_link_to_the_page_but_not_read_it(
     odin_scenario: Scenario, path: str, headers: dict[str, str], status: int
 ) -> None:
     """A dashboard may link to the page; other sites can neither read nor embed it."""
-    answer = await get(odin_scenario, path, headers={"Accept": "text/html", **headers})
-    assert answer.status_code == status
+    response = await get(odin_scenario, path, headers={"Accept": "text/html", **headers})
+    assert response.status_code == status
 
 
 class Builds:

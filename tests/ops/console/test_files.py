@@ -49,11 +49,11 @@ async def test_every_linked_file_is_served_with_its_type(odin_scenario: Scenario
         named |= {f"/console/{name}" for name in imports}
     assert named <= CONSOLE_PATHS
     for path in CONSOLE_PATHS:
-        answer = await get(odin_scenario, path)
-        assert answer.status_code == 200
-        assert answer.headers["x-content-type-options"] == "nosniff"
+        response = await get(odin_scenario, path)
+        assert response.status_code == 200
+        assert response.headers["x-content-type-options"] == "nosniff"
         kinds = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-        assert answer.headers["content-type"].startswith(kinds[path.rpartition(".")[2]])
+        assert response.headers["content-type"].startswith(kinds[path.rpartition(".")[2]])
 
 
 @pytest.mark.parametrize(

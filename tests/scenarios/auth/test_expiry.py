@@ -32,7 +32,7 @@ async def test_expiring_token_gives_notice_and_then_closes_4401(odin_scenario: S
     """The notice is sent 30 s before the end, which is the token's expiry plus the leeway."""
     started = trio.current_time()
     client = await connect(odin_scenario, 60)
-    notice = await client.answer()
+    notice = await client.response()
     assert (notice["type"], notice["status"]) == ("auth", "expiring")
     assert notice["expires_in_ms"] == pytest.approx(30_000, abs=1000 * SLACK)
     assert trio.current_time() - started == about(60 + LEEWAY - 30)
@@ -44,12 +44,12 @@ async def test_expiring_token_gives_notice_and_then_closes_4401(odin_scenario: S
 async def test_new_token_postpones_notice_and_close(odin_scenario: Scenario) -> None:
     """The next notice is sent before the end of the new token."""
     client = await connect(odin_scenario, 60)
-    assert (await client.answer())["status"] == "expiring"
+    assert (await client.response())["status"] == "expiring"
     # Virtual time does not advance the wall clock, from which tokens get their expiry.
     renewed = trio.current_time()
     assert (await client.command("auth", token=token(90)))["type"] == "auth_ack"
     await trio.sleep(30)
-    assert (await client.answer())["status"] == "expiring"
+    assert (await client.response())["status"] == "expiring"
     assert trio.current_time() - renewed == about(90 + LEEWAY - 30)
     assert (await client.closed()).code == 4401
 
@@ -66,7 +66,7 @@ async def test_new_token_may_expire_earlier(odin_scenario: Scenario) -> None:
 async def test_token_shorter_than_notice_gives_notice_at_once(odin_scenario: Scenario) -> None:
     """The notice has the time that is left."""
     client = await connect(odin_scenario, 5)
-    notice = await client.answer()
+    notice = await client.response()
     assert notice["expires_in_ms"] == pytest.approx(1000 * (5 + LEEWAY - 1), abs=1000 * SLACK)
 
 
@@ -75,7 +75,7 @@ async def test_expiry_notice_time_is_a_setting(odin_scenario: Scenario) -> None:
     """Here 5 s before the end."""
     started = trio.current_time()
     client = await connect(odin_scenario, 50)
-    assert (await client.answer())["status"] == "expiring"
+    assert (await client.response())["status"] == "expiring"
     assert trio.current_time() - started == about(50 + LEEWAY - 5)
 
 
@@ -101,7 +101,7 @@ async def test_messages_are_delivered_until_expiry(odin_scenario: Scenario) -> N
             await read()
     assert len(received) == about(20 + LEEWAY)
     assert received == list(range(1, len(received) + 1))
-    assert (await client.answer())["status"] == "expiring"
+    assert (await client.response())["status"] == "expiring"
     assert len(odin_scenario.service.hub.index) == 0
 
 
@@ -111,7 +111,7 @@ async def test_250_tokens_that_expire_together_all_get_notice_and_close(
     """No connection is forgotten."""
     clients = [await connect(odin_scenario, 60, sub=f"u{number}") for number in range(250)]
     for client in clients:
-        assert (await client.answer())["status"] == "expiring"
+        assert (await client.response())["status"] == "expiring"
     for client in clients:
         assert (await client.closed()).code == 4401
 
@@ -146,7 +146,7 @@ async def test_wall_clock_step_back_postpones_notice_and_close(
     await trio.sleep(1800 + LEEWAY + 60)
     assert (await client.command("heartbeat"))["type"] == "pong"
     await trio.sleep(3600 - 60 - 20)
-    assert (await client.answer())["status"] == "expiring"
+    assert (await client.response())["status"] == "expiring"
     await trio.sleep(20)
     assert (await client.closed()).code == 4401
 

@@ -179,6 +179,6 @@ async def test_pending_command_is_authorized_when_it_is_processed(odin_scenario:
     await client.send('{"type":"subscribe","id":2,"data":{"channels":["BTC.balances"]}}')
     await client.command("auth", token=token(channels=["*.trade"]))
     odin_scenario.log_reader.release()
-    first, second = await client.answer(), await client.answer()
+    first, second = await client.response(), await client.response()
     assert (first["id"], first["subscribed"]) == (1, ["*.trade"])
     assert (second["id"], rejected(second)) == (2, {"BTC.balances": "not granted: BTC.balances"})

@@ -25,19 +25,19 @@ JWT: dict[str, Any] = {"ws_auth": "jwt", "ws_jwt_secret": Secret(SECRET)}
 async def test_valid_token_is_accepted(odin_scenario: Scenario) -> None:
     """It is in the Authorization header, or in a subprotocol beside ours, which is selected."""
     assert (await handshake(odin_scenario, headers=bearer(token()))).status == 101
-    answer = await handshake(
+    response = await handshake(
         odin_scenario, headers={"Sec-WebSocket-Protocol": f"bearer.{token()}, odin.v1"}
     )
-    assert (answer.status, answer.headers["sec-websocket-protocol"]) == (101, "odin.v1")
+    assert (response.status, response.headers["sec-websocket-protocol"]) == (101, "odin.v1")
     assert odin_scenario.service.server.stats.opened == 2
 
 
 async def test_missing_token_is_rejected_with_401(odin_scenario: Scenario) -> None:
     """The challenge has only the scheme (RFC 6750, 3.1)."""
-    answer = await handshake(odin_scenario)
-    assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
-    assert answer.body.startswith("a token is needed: ")
-    assert answer.body.count("\n") == 1
+    response = await handshake(odin_scenario)
+    assert (response.status, response.headers["www-authenticate"]) == (401, "Bearer")
+    assert response.body.startswith("a token is needed: ")
+    assert response.body.count("\n") == 1
     assert odin_scenario.service.server.stats.opened == 0
 
 
@@ -62,9 +62,9 @@ async def test_invalid_token_is_rejected_with_401(
 ) -> None:
     """Only a validly signed token is told that it has expired; the token is not logged."""
     with structlog.testing.capture_logs() as lines:
-        answer = await handshake(odin_scenario, headers=bearer(bad))
-    assert (answer.status, answer.body) == (401, f"{text}\n")
-    assert answer.headers["www-authenticate"] == (
+        response = await handshake(odin_scenario, headers=bearer(bad))
+    assert (response.status, response.body) == (401, f"{text}\n")
+    assert response.headers["www-authenticate"] == (
         f'Bearer error="invalid_token", error_description="{text}"'
     )
     assert lines
@@ -127,10 +127,10 @@ async def test_origin_outside_allowed_origins_is_rejected(
 ) -> None:
     """Clients other than browsers send no Origin, and are accepted."""
     headers = {} if origin is None else {"Origin": origin}
-    answer = await handshake(odin_scenario, headers=headers)
-    assert answer.status == status
+    response = await handshake(odin_scenario, headers=headers)
+    assert response.status == status
     if status == 403:
-        assert answer.body == "web pages of this origin may not connect\n"
+        assert response.body == "web pages of this origin may not connect\n"
 
 
 @pytest.mark.odin_settings(ws_max_connections_per_user=2, **JWT)
@@ -140,9 +140,9 @@ async def test_connections_over_max_connections_per_user_are_rejected(
     """All tokens of the user count; other users are not affected, and a close makes room."""
     first = await connect(odin_scenario)
     await connect(odin_scenario, jti="another")
-    answer = await handshake(odin_scenario, headers=bearer(token()))
-    assert answer.status == 429
-    assert 2 <= int(answer.headers["retry-after"]) <= 10
+    response = await handshake(odin_scenario, headers=bearer(token()))
+    assert response.status == 429
+    assert 2 <= int(response.headers["retry-after"]) <= 10
     assert (await handshake(odin_scenario, headers=bearer(token(sub="bob")))).status == 101
     first.stream.break_off()
     await trio.sleep(1)

@@ -71,8 +71,8 @@ async def test_each_connected_user_is_listed_and_can_be_revoked(
     assert [one["user"] for one in clients.json()["clients"]] == [user]
     revocation = {"user": user}
     body = json.dumps(revocation).encode() if ascii_only else orjson.dumps(revocation)
-    answer = await post(odin_scenario, "/revocations", content=body, headers=bearer(OPS))
-    assert (answer.json()["user"], answer.json()["closed"]) == (user, 1)
+    response = await post(odin_scenario, "/revocations", content=body, headers=bearer(OPS))
+    assert (response.json()["user"], response.json()["closed"]) == (user, 1)
     assert (await client.closed()).code == 4403
     assert (await handshake(odin_scenario, headers=bearer(signed(sub=user)))).status == 403
 
@@ -83,5 +83,5 @@ async def test_revocation_until_impossible_time_is_rejected(
 ) -> None:
     """The answer is 400; a number that is too large raises no exception."""
     body = f'{{"user":"ann","until":{until}}}'.encode()
-    answer = await post(odin_scenario, "/revocations", content=body, headers=bearer(OPS))
-    assert answer.status_code == 400
+    response = await post(odin_scenario, "/revocations", content=body, headers=bearer(OPS))
+    assert response.status_code == 400

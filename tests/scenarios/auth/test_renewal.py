@@ -27,7 +27,7 @@ async def test_auth_ack_has_expiry_of_new_token(odin_scenario: Scenario) -> None
     client = await connect(odin_scenario)
     renewed = token(100, exp=2_000_000_000)
     await client.send(f'{{"type":"auth","id":"a","data":{{"token":"{renewed}"}}}}')
-    assert await client.answer() == {
+    assert await client.response() == {
         "type": "auth_ack",
         "id": "a",
         "data": {"exp": 2_000_000_000},
@@ -53,14 +53,14 @@ async def test_new_token_ends_subscriptions_that_it_does_not_grant(odin_scenario
     await client.send(
         f'{{"type":"auth","data":{{"token":"{token(channels=["*.trade", "*.social"])}"}}}}'
     )
-    assert await client.answer() == {
+    assert await client.response() == {
         "type": "unsubscription_ack",
         "unsubscribed": ["*.*", "BTC.*"],
         "rejected": [],
         "count": 2,
         "forced": True,
     }
-    assert (await client.answer())["type"] == "auth_ack"
+    assert (await client.response())["type"] == "auth_ack"
     for category in ("balances", "liquidity", "trade", "social"):
         odin_scenario.publish("BTC", category)
     assert {one["channel"] for one in await client.messages(2)} == {"BTC.trade", "BTC.social"}
@@ -80,8 +80,8 @@ async def test_new_token_removes_channels_from_running_replay(odin_scenario: Sce
     forced = await client.command("auth", token=token())
     assert (forced["unsubscribed"], forced["count"]) == (["BTC.balances"], 1)
     odin_scenario.log_reader.release()
-    assert (await client.answer())["type"] == "auth_ack"
-    assert (await client.answer())["subscribed"] == ["BTC.trade"]
+    assert (await client.response())["type"] == "auth_ack"
+    assert (await client.response())["subscribed"] == ["BTC.trade"]
     assert (await client.message())["channel"] == "BTC.trade"
     assert await client.silence(5)
 
@@ -93,7 +93,7 @@ async def test_resend_omits_channels_that_new_token_does_not_grant(odin_scenario
     odin_scenario.publish("BTC", "balances")
     await client.message()
     await client.command("auth", token=token())
-    await client.answer()
+    await client.response()
     response = await client.command("replay", since=0)
     assert (response["type"], response["count"], response["missing"]) == (
         "replay_incomplete",

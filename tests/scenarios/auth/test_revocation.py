@@ -33,9 +33,9 @@ async def test_revoked_user_is_closed_and_rejected(odin_scenario: Scenario) -> N
     """This applies to all its connections and tokens; other users are not affected."""
     clients = [await connect(odin_scenario, jti=f"t-{number}") for number in range(3)]
     bob = await connect(odin_scenario, sub="bob")
-    answer = (await revoke(odin_scenario, user="ann")).json()
-    assert (answer["user"], answer["closed"]) == ("ann", 3)
-    assert answer["until"] == pytest.approx(time.time() + LASTS_SECONDS, abs=60)
+    response = (await revoke(odin_scenario, user="ann")).json()
+    assert (response["user"], response["closed"]) == ("ann", 3)
+    assert response["until"] == pytest.approx(time.time() + LASTS_SECONDS, abs=60)
     for client in clients:
         closed = await client.closed()
         assert (closed.code, closed.reason) == (4403, "access was revoked")
@@ -48,8 +48,8 @@ async def test_revoked_user_is_closed_and_rejected(odin_scenario: Scenario) -> N
 async def test_revoked_token_is_closed_and_rejected(odin_scenario: Scenario) -> None:
     """The user's other tokens stay valid."""
     lost, kept = await connect(odin_scenario, jti="lost"), await connect(odin_scenario, jti="kept")
-    answer = (await revoke(odin_scenario, token_id="lost")).json()  # noqa: S106 -- an id
-    assert (answer["token_id"], answer["closed"]) == ("lost", 1)
+    response = (await revoke(odin_scenario, token_id="lost")).json()  # noqa: S106 -- an id
+    assert (response["token_id"], response["closed"]) == ("lost", 1)
     assert (await lost.closed()).code == 4403
     assert (await kept.command("heartbeat"))["type"] == "pong"
     for name, status in (("lost", 403), ("kept", 101)):
@@ -81,8 +81,8 @@ async def test_revocation_ends_when_it_is_withdrawn(odin_scenario: Scenario) -> 
     """`until: 0` withdraws it."""
     await revoke(odin_scenario, user="ann")
     assert (await handshake(odin_scenario, headers=bearer(token()))).status == 403
-    answer = (await revoke(odin_scenario, user="ann", until=0)).json()
-    assert answer["closed"] == 0
+    response = (await revoke(odin_scenario, user="ann", until=0)).json()
+    assert response["closed"] == 0
     assert (await handshake(odin_scenario, headers=bearer(token()))).status == 101
 
 
@@ -119,29 +119,29 @@ async def test_invalid_revocation_is_answered_400(
 ) -> None:
     """One line names the field; no connection is closed."""
     client = await connect(odin_scenario)
-    answer = await post(odin_scenario, "/revocations", content=body, headers=bearer(OPS))
-    assert (answer.status_code, answer.text.count("\n")) == (400, 1)
-    assert answer.text.startswith(problem)
+    response = await post(odin_scenario, "/revocations", content=body, headers=bearer(OPS))
+    assert (response.status_code, response.text.count("\n")) == (400, 1)
+    assert response.text.startswith(problem)
     assert (await client.command("heartbeat"))["type"] == "pong"
 
 
 async def test_revocation_needs_ops_token(odin_scenario: Scenario) -> None:
     """A client's token is rejected."""
     for headers in ({}, bearer(token()), bearer("wrong")):
-        answer = await post(odin_scenario, "/revocations", json={"user": "ann"}, headers=headers)
-        assert answer.status_code == 401
+        response = await post(odin_scenario, "/revocations", json={"user": "ann"}, headers=headers)
+        assert response.status_code == 401
     assert (await handshake(odin_scenario, headers=bearer(token()))).status == 101
 
 
 @pytest.mark.odin_settings(ws_auth="jwt", ws_jwt_secret=Secret(SECRET))
 async def test_revocation_is_forbidden_without_ws_ops_token(odin_scenario: Scenario) -> None:
     """Otherwise anybody who reaches the ops port could disconnect all clients."""
-    answer = await post(odin_scenario, "/revocations", json={"user": "ann"})
-    assert (answer.status_code, "WS_OPS_TOKEN" in answer.text) == (403, True)
+    response = await post(odin_scenario, "/revocations", json={"user": "ann"})
+    assert (response.status_code, "WS_OPS_TOKEN" in response.text) == (403, True)
 
 
 @pytest.mark.odin_settings(ws_ops_token=Secret(OPS))
 async def test_revocation_is_rejected_without_authentication(odin_scenario: Scenario) -> None:
     """Without tokens there are no users."""
-    answer = await revoke(odin_scenario, user="ann")
-    assert (answer.status_code, "WS_AUTH=none" in answer.text) == (409, True)
+    response = await revoke(odin_scenario, user="ann")
+    assert (response.status_code, "WS_AUTH=none" in response.text) == (409, True)

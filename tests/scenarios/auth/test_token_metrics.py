@@ -78,8 +78,8 @@ async def test_instance_without_keys_is_not_ready(odin_scenario: Scenario) -> No
     jwt_verifier = odin_scenario.service.server.authenticator.jwt_verifier
     assert jwt_verifier is not None
     assert jwt_verifier.jwks is not None
-    answer = await page(odin_scenario, "/health/ready")
-    assert (answer.status_code, answer.text) == (
+    response = await page(odin_scenario, "/health/ready")
+    assert (response.status_code, response.text) == (
         503,
         "not ready: the JWT keys are not loaded yet\n",
     )

@@ -142,7 +142,7 @@ async def test_second_resume_waits_for_first(odin_scenario: Scenario) -> None:
         await send(client, "resume", positions=positions, channels=names)
     await publish(odin_scenario, 1)
     odin_scenario.log_reader.release()
-    assert [(await client.answer())["replayed"] for _ in range(2)] == [4, 1]
+    assert [(await client.response())["replayed"] for _ in range(2)] == [4, 1]
     found = offsets_of(await all_messages(client))
     assert found == {key_of(records[0]): [3, 4, 5, 6], key_of(others[0]): [1]}
 
@@ -157,8 +157,8 @@ async def test_subscribe_waits_for_running_replay(odin_scenario: Scenario) -> No
     await send(client, "subscribe", channels=["ETH.trade"], positions=True)
     (other, *_) = await publish(odin_scenario, 3, "ETH")
     odin_scenario.log_reader.release()
-    assert (await client.answer())["type"] == "resume_ack"
-    ack = await client.answer()
+    assert (await client.response())["type"] == "resume_ack"
+    ack = await client.response()
     assert (ack["subscribed"], ack["count"]) == (["ETH.trade"], 2)
     assert ack["positions"][other.topic][str(other.partition)] == 2
     await publish(odin_scenario, 2, "ETH")
@@ -174,10 +174,10 @@ async def test_more_than_100_waiting_commands_are_rejected(odin_scenario: Scenar
     odin_scenario.log_reader.hold()
     for _ in range(103):
         await send(client, "resume", positions=after(records[0]), channels=["BTC.trade"])
-    rejected = [await client.answer() for _ in range(2)]
+    rejected = [await client.response() for _ in range(2)]
     assert {(one["code"], one["retry"]) for one in rejected} == {("RATE_LIMIT_EXCEEDED", True)}
     odin_scenario.log_reader.release()
-    answers = [await client.answer() for _ in range(201)]
-    assert Counter(one["type"] for one in answers) == {"resume_ack": 101, "replay_complete": 100}
+    responses = [await client.response() for _ in range(201)]
+    assert Counter(one["type"] for one in responses) == {"resume_ack": 101, "replay_complete": 100}
     assert await offsets(client, 1) == [1]
     assert await client.silence(5)

@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.hub import Conflation
-from odin_ws.testing.assertions import offsets_of, place_of
+from odin_ws.testing.assertions import offsets_of, position_of
 from odin_ws.testing.follower import Follower
 from odin_ws.testing.scenario import Scenario
 from tests.factories import record
@@ -34,7 +34,7 @@ async def flood(scenario: Scenario, count: int) -> None:
 
 def last_of_each(messages: list[dict[str, Any]]) -> dict[str, int]:
     """Return the offset of the newest message by channel."""
-    return {one["channel"]: place_of(one)[1] for one in messages}
+    return {one["channel"]: position_of(one)[1] for one in messages}
 
 
 def assert_consistent(messages: list[dict[str, Any]]) -> int:

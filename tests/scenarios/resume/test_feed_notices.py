@@ -142,7 +142,7 @@ async def test_resume_reports_records_deleted_during_outage(
     await trio.sleep(5)
     await follower.connect(nursery, odin_scenario)
     await trio.sleep(2)
-    ack = follower.answers[0]
+    ack = follower.responses[0]
     assert (ack["recovered"], ack["replayed"]) == (False, 5)
     assert lost(ack, records[0]) == [4, 8]
     follower.check(records)
@@ -170,7 +170,7 @@ async def test_connections_stay_open_during_outage(odin_scenario: Scenario) -> N
     odin_scenario.source.lose_broker()
     await trio.sleep(200)
     assert odin_scenario.service.source_status.state.value is SourceState.STALLED
-    assert (await client.answer())["type"] == "feed"
+    assert (await client.response())["type"] == "feed"
     assert (await client.subscribe(channels=["BTC.trade"]))["count"] == 1
     assert (await client.command("heartbeat"))["type"] == "pong"
     assert odin_scenario.service.server.stats.closed.total() == 0
@@ -183,6 +183,6 @@ async def test_snapshot_is_available_during_outage(odin_scenario: Scenario) -> N
     odin_scenario.source.lose_broker()
     odin_scenario.log_reader.fail()
     client = await odin_scenario.connect()
-    assert (await client.answer())["status"] == "stalled"
+    assert (await client.response())["status"] == "stalled"
     assert (await client.subscribe(channels=["BTC.trade"], snapshot=True))["replayed"] == 1
     assert len(await all_messages(client)) == 1

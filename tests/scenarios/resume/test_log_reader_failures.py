@@ -52,7 +52,7 @@ async def test_long_replay_survives_repeated_failures(
     follower.check(odin_scenario.log.records)
     count = sum(item.get("replay", False) for item in follower.items)
     assert follower.items[0]["replayed"] is None
-    assert [one for one in follower.answers if one["type"] == "replay_complete"] == [
+    assert [one for one in follower.responses if one["type"] == "replay_complete"] == [
         {"type": "replay_complete", "count": count}
     ]
 
@@ -147,12 +147,12 @@ async def test_log_reader_that_stops_answering_delays_rest_of_replay(
     await follower.connect(nursery, odin_scenario)
     await trio.sleep(31)
     assert 0 < stats.from_log < 3000
-    (ack,) = follower.answers
+    (ack,) = follower.responses
     assert (ack["recovered"], ack["replayed"]) == (True, None)
     odin_scenario.log_reader.release()
     await trio.sleep(2)
     follower.check(odin_scenario.log.records)
-    assert follower.answers[-1] == {"type": "replay_complete", "count": 3000}
+    assert follower.responses[-1] == {"type": "replay_complete", "count": 3000}
 
 
 async def test_waiting_command_is_processed_after_failed_replay(odin_scenario: Scenario) -> None:
@@ -162,6 +162,6 @@ async def test_waiting_command_is_processed_after_failed_replay(odin_scenario: S
     client = await odin_scenario.connect()
     await send(client, "resume", positions=after(records[0]), channels=["BTC.trade"])
     await send(client, "subscribe", channels=["ETH.trade"])
-    assert [(await client.answer())["type"] for _ in range(2)] == ["error", "subscription_ack"]
+    assert [(await client.response())["type"] for _ in range(2)] == ["error", "subscription_ack"]
     await publish(odin_scenario, 1, "ETH")
     assert (await client.message())["channel"] == "ETH.trade"

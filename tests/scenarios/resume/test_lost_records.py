@@ -96,7 +96,7 @@ async def test_records_deleted_during_replay_are_reported_before_later_ones(
     await trio.sleep(60)
     odin_scenario.publish("BTC", "trade", "live")
     await trio.sleep(1)
-    ack, loss, complete = follower.answers
+    ack, loss, complete = follower.responses
     assert (ack["recovered"], ack["replayed"]) == (True, None)
     assert (loss["type"], loss["reason"]) == ("replay_incomplete", "expired")
     ((_, span),) = loss["lost"][first.topic].items()
@@ -129,7 +129,7 @@ async def test_records_dropped_from_history_and_log_during_replay_are_reported(
         await trio.sleep(30)
         scenario.publish("BTC", "trade", "live")
         await trio.sleep(1)
-        ack, loss, complete = follower.answers
+        ack, loss, complete = follower.responses
         assert (ack["recovered"], ack["replayed"]) == (True, 500)
         assert complete == {"type": "replay_complete", "count": loss["count"]}
         ((_, span),) = loss["lost"][first.topic].items()
@@ -205,8 +205,8 @@ async def test_topic_recreated_during_replay_is_reported_and_delivered_whole(
     odin_scenario.log.recreate(records[0].topic)
     await publish(odin_scenario, 3)
     odin_scenario.log_reader.release()
-    answers = [await client.answer() for _ in range(2)]
-    (ack,) = [one for one in answers if one["type"] == "resume_ack"]
+    responses = [await client.response() for _ in range(2)]
+    (ack,) = [one for one in responses if one["type"] == "resume_ack"]
     assert (ack["recovered"], ack["reason"]) == (False, "recreated")
     assert ack["lost"][records[0].topic][str(records[0].partition)] == [0, -1]
     assert await next_offsets(client, odin_scenario) == [0, 1, 2, 3]
@@ -222,7 +222,7 @@ async def test_replay_waits_while_source_has_not_noticed_recreated_topic(
     odin_scenario.log.recreate(records[0].topic)
     client = await odin_scenario.connect()
     with trio.fail_after(40):
-        await client.answer()  # the notice of the stalled feed
+        await client.response()  # the notice of the stalled feed
         error = await client.resume(after(records[4]), channels=["BTC.trade"])
     assert (error["code"], error["retry"]) == ("NOT_AVAILABLE", True)
 

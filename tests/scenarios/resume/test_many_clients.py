@@ -131,7 +131,7 @@ async def test_client_may_wait_longer_than_30_s_for_a_scan(
     await trio.sleep(150)
     for follower in (first, second):
         follower.check(odin_scenario.log.records)
-        assert follower.answers[0]["recovered"] is True
+        assert follower.responses[0]["recovered"] is True
 
 
 @pytest.mark.odin_settings(

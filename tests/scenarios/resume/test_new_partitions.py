@@ -48,7 +48,7 @@ async def test_resume_replays_partitions_that_were_added_meanwhile(
         else:
             await follower.connect(nursery, first)
             await trio.sleep(2)
-    assert follower.answers[0]["recovered"]
+    assert follower.responses[0]["recovered"]
     assert len(follower.messages) == 120
     follower.check(log.records)
 
@@ -72,7 +72,7 @@ async def test_resume_replays_a_topic_that_was_created_meanwhile(
         await trio.sleep(1)
         await follower.connect(nursery, scenario)
         await trio.sleep(1)
-        assert follower.answers[0]["recovered"]
+        assert follower.responses[0]["recovered"]
         assert len(follower.messages) == 5
 
 
@@ -92,7 +92,7 @@ async def test_resume_reports_expired_beginning_of_new_partition(
         scenario.log.delete_before(TRADES, 12, 4)
         await follower.connect(nursery, scenario)
         await trio.sleep(1)
-        ack = follower.answers[0]
+        ack = follower.responses[0]
         assert (ack["recovered"], ack["reason"]) == (False, "expired")
         assert ack["lost"] == {TRADES: {"12": [0, 3]}}
         assert offsets_of(follower.messages) == {(TRADES, 12): [4, 5, 6, 7, 8]}
@@ -129,7 +129,7 @@ async def test_partition_added_during_replay_is_delivered_whole(
         await publish_to_all(scenario, 40)
         scenario.log_reader.release()
         await trio.sleep(2)
-        assert follower.answers[0]["recovered"]
+        assert follower.responses[0]["recovered"]
         assert len(follower.messages) == 80
         follower.check(scenario.log.records)
 
@@ -147,7 +147,7 @@ async def test_added_partition_is_delivered_to_connected_clients(
     await publish_to_all(odin_scenario, 80)
     await follower.connect(nursery, odin_scenario)
     await trio.sleep(1)
-    assert follower.answers[0]["recovered"]
+    assert follower.responses[0]["recovered"]
     assert len(follower.messages) == 160
     follower.check(odin_scenario.log.records)
     client = await odin_scenario.connect()

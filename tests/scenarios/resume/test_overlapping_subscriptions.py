@@ -43,7 +43,7 @@ async def test_replay_of_live_channel_omits_live_messages(
         command, data = kinds(one)[kind]
         ack = await client.command(command, channels=[name], **data)
         assert ack["replayed"] == 6
-        assert (await client.answer())["type"] == "replay_complete"
+        assert (await client.response())["type"] == "replay_complete"
         await publish(one, 2)
         messages = await all_messages(client)
         (found,) = offsets_of(messages).values()
@@ -80,7 +80,7 @@ async def test_wider_replay_omits_messages_of_earlier_replay(
         (found,) = offsets_of(await all_messages(client)).values()
         assert found == [3, 4, 5, 6, 7, 0, 1, 2]
         # Nothing is left to replay.
-        await client.answer()
+        await client.response()
         ack = await client.subscribe(channels=["*.*"], since_ms=0)
         assert ack["replayed"] == 0
         assert await client.silence(5)
@@ -96,7 +96,7 @@ async def test_third_replay_omits_messages_of_second_replay(
         client = await one.connect()
         await client.subscribe(channels=["BTC.trade"])
         assert (await client.subscribe(channels=["BTC.trade"], since_ms=0))["replayed"] == 6
-        await client.answer()
+        await client.response()
         assert (await client.subscribe(channels=["*.trade"], since_ms=0))["replayed"] == 0
         assert len(await all_messages(client)) == 6
 
@@ -111,7 +111,7 @@ async def test_replay_after_recreated_topic_omits_sent_records_of_new_topic(
     odin_scenario.log.recreate(TRADES)
     await publish(odin_scenario, 3)
     await client.messages(3)
-    await client.answer()
+    await client.response()
     assert (await client.subscribe(channels=["*.trade"], since_ms=0))["replayed"] == 0
 
 
@@ -124,7 +124,7 @@ async def test_replay_after_truncation_omits_sent_records(odin_scenario: Scenari
     odin_scenario.log.truncate(TRADES, records[0].partition, 5)
     await publish(odin_scenario, 2)
     await client.messages(8)
-    await client.answer()
+    await client.response()
     assert (await client.subscribe(channels=["*.trade"], since_ms=0))["replayed"] == 2
 
 

@@ -89,7 +89,7 @@ async def test_last_offset_of_topic_with_12_partitions_is_rejected(odin_scenario
     await client.send(
         '{"type":"reconnect","id":"r1","data":{"client_id":"x","last_offset":{"odin.trades":2}}}'
     )
-    error = await client.answer()
+    error = await client.response()
     assert (error["type"], error["id"], error["code"]) == (
         "reconnect_error",
         "r1",
@@ -151,12 +151,12 @@ async def test_waiting_reconnect_can_be_unsubscribed(odin_scenario: Scenario) ->
     odin_scenario.log_reader.release()
     await trio.sleep(1)
     await publish(odin_scenario, 1)
-    answers = [await client.answer() for _ in range(3)]
-    assert [one["type"] for one in answers] == [
+    responses = [await client.response() for _ in range(3)]
+    assert [one["type"] for one in responses] == [
         "unsubscription_ack",
         "subscription_ack",
         "reconnect_ack",
     ]
-    assert answers[0]["unsubscribed"] == ["BTC.trade"]
-    assert answers[2]["status"] == "completed"
+    assert responses[0]["unsubscribed"] == ["BTC.trade"]
+    assert responses[2]["status"] == "completed"
     assert await client.silence(5)

@@ -49,7 +49,7 @@ async def test_acks_and_positions_notices_have_topic_ids(
     follower.break_off()
     await follower.connect(nursery, odin_scenario)
     await trio.sleep(1)
-    assert follower.answers[0]["ids"] == ids
+    assert follower.responses[0]["ids"] == ids
 
 
 @pytest.mark.parametrize("retained", [0, 1 << 20])
@@ -67,7 +67,7 @@ async def test_resume_with_old_topic_id_replays_whole_new_topic(
         follower.messages.clear()
         await follower.connect(nursery, scenario)
         await trio.sleep(2)
-        (ack,) = follower.answers
+        (ack,) = follower.responses
         assert (ack["recovered"], ack["reason"], ack["replayed"]) == (False, "recreated", 8)
         assert of(records[0], ack["lost"]) == [0, -1]
         assert of(records[0], ack["positions"]) == -1
@@ -77,7 +77,7 @@ async def test_resume_with_old_topic_id_replays_whole_new_topic(
         await publish(scenario, 1)
         await follower.connect(nursery, scenario)
         await trio.sleep(1)
-        assert follower.answers[0]["recovered"]
+        assert follower.responses[0]["recovered"]
         assert offsets_of(follower.messages) == {key_of(records[0]): list(range(9))}
 
 
@@ -94,7 +94,7 @@ async def test_resume_with_topic_id_from_before_start_waits_and_replays_new_topi
     async with open_scenario(log=odin_scenario.log) as late:
         await follower.connect(nursery, late)
         await trio.sleep(10)
-        (ack,) = follower.answers
+        (ack,) = follower.responses
     assert (ack["recovered"], ack["reason"], ack["replayed"]) == (False, "recreated", 8)
     assert ack["positions"][TRADES] == {"0": -1, "1": -1, "2": -1}
     assert {key for key in follower.positions if key.topic == TRADES} == {
@@ -120,7 +120,7 @@ async def test_resume_with_newer_topic_id_waits_for_the_source(
         await trio.sleep(2)
         behind.source.find_broker()
         await trio.sleep(3)
-        (ack,) = [one for one in follower.answers if one["type"] == "resume_ack"]
+        (ack,) = [one for one in follower.responses if one["type"] == "resume_ack"]
         assert ack["recovered"]
         (found,) = offsets_of(follower.messages).values()
         assert found == [0, 1, 2, 3, 4]

@@ -46,8 +46,8 @@ async def test_replay_resends_range_with_its_sequence_numbers(
 ) -> None:
     """Then replay_complete follows, and live numbering continues."""
     client = await subscriber(odin_scenario, 10)
-    answer = await client.command("replay", **requested)
-    assert answer == {"type": "replay_complete", "count": last - first + 1}
+    response = await client.command("replay", **requested)
+    assert response == {"type": "replay_complete", "count": last - first + 1}
     messages = await all_messages(client)
     assert numbers(messages) == [(number, number - 1) for number in range(first, last + 1)]
     assert all(message["replay"] for message in messages)
@@ -62,8 +62,8 @@ async def test_replay_of_350_messages_is_in_order_for_slow_reader(odin_scenario:
     for number in range(350):
         odin_scenario.publish(f"T{number % 5}", "trade", number)
     sent = numbers(await client.messages(350))
-    answer = await client.command("replay", since=0)
-    assert answer["count"] == 350
+    response = await client.command("replay", since=0)
+    assert response["count"] == 350
     assert numbers(await client.messages(350)) == sent
 
 
@@ -82,8 +82,8 @@ async def test_replay_reports_messages_no_longer_in_history(
 ) -> None:
     """Messages that the history still has are resent."""
     client = await subscriber(odin_scenario, 30)
-    answer = await client.command("replay", **requested)
-    assert answer == {"type": "replay_incomplete", "count": count, "missing": missing}
+    response = await client.command("replay", **requested)
+    assert response == {"type": "replay_incomplete", "count": count, "missing": missing}
     expected = [(number, number - 1) for number in range(26, 26 + count)]
     assert numbers(await all_messages(client)) == expected
 
@@ -94,8 +94,8 @@ async def test_replay_of_range_no_longer_in_history_resends_nothing(
 ) -> None:
     """The range is reported as missing."""
     client = await subscriber(odin_scenario, 30)
-    answer = await client.command("replay", **{"from": 1, "to": 2})
-    assert answer == {"type": "replay_incomplete", "count": 0, "missing": [1, 2]}
+    response = await client.command("replay", **{"from": 1, "to": 2})
+    assert response == {"type": "replay_incomplete", "count": 0, "missing": [1, 2]}
     assert await all_messages(client) == []
 
 
@@ -111,8 +111,8 @@ async def test_replay_reports_messages_before_last_conflation_as_missing(
         await trio.sleep(0.06)
     messages = await all_messages(client)
     assert any("skipped" in message for message in messages)
-    answer = await client.command("replay", since=0)
-    assert (answer["type"], answer["missing"][0]) == ("replay_incomplete", 1)
+    response = await client.command("replay", since=0)
+    assert (response["type"], response["missing"][0]) == ("replay_incomplete", 1)
     again = await all_messages(client)
     assert numbers(again) == numbers(messages)[len(messages) - len(again) :]
 
@@ -126,8 +126,8 @@ async def test_replay_reports_messages_before_subscription_change_as_missing(
     for number in range(5, 10):
         odin_scenario.publish("BTC", "social", number)
     await client.messages(5)
-    answer = await client.command("replay", since=0)
-    assert (answer["count"], answer["missing"]) == (5, [1, 5])
+    response = await client.command("replay", since=0)
+    assert (response["count"], response["missing"]) == (5, [1, 5])
     assert numbers(await all_messages(client)) == [(number, number - 1) for number in range(6, 11)]
     await client.unsubscribe(channels=["*.trade"])
     assert (await client.command("replay", since=0))["missing"] == [1, 10]
@@ -143,16 +143,16 @@ async def test_replay_reports_messages_of_resume_as_missing(odin_scenario: Scena
     await wait_all_tasks_blocked()
     await publish(odin_scenario, 2)
     await client.messages(2)
-    answer = await client.command("replay", since=0)
-    assert (answer["count"], answer["missing"]) == (2, [1, 3])
+    response = await client.command("replay", since=0)
+    assert (response["count"], response["missing"]) == (2, [1, 3])
     assert [seq for seq, _ in numbers(await all_messages(client))] == [4, 5]
 
 
 async def test_v0_replay_resends_v0_envelopes(odin_scenario: Scenario) -> None:
     """With the original sequence numbers."""
     client = await subscriber(odin_scenario, 5, "/ws?v=0")
-    answer = await client.command("replay", **{"from": 2, "to": 3})
-    assert answer == {"type": "replay_complete", "count": 2}
+    response = await client.command("replay", **{"from": 2, "to": 3})
+    assert response == {"type": "replay_complete", "count": 2}
     messages = await all_messages(client)
     assert numbers(messages) == [(2, 1), (3, 2)]
     assert {message["type"] for message in messages} == {"price:update"}
@@ -162,8 +162,8 @@ async def test_replay_resends_only_messages_of_this_connection(odin_scenario: Sc
     """Not those published before it subscribed."""
     await publish(odin_scenario, 5)
     client = await subscriber(odin_scenario, 3)
-    answer = await client.command("replay", since=0)
-    assert answer == {"type": "replay_complete", "count": 3}
+    response = await client.command("replay", since=0)
+    assert response == {"type": "replay_complete", "count": 3}
     assert numbers(await all_messages(client)) == [(1, 0), (2, 1), (3, 2)]
 
 
@@ -171,10 +171,10 @@ async def test_live_messages_keep_their_order_around_replay(odin_scenario: Scena
     """A record read before the replay gets its number before it."""
     client = await subscriber(odin_scenario, 3)
     odin_scenario.publish("T0", "trade", 3)
-    answer = await client.command("replay", since=0)
+    response = await client.command("replay", since=0)
     messages = await all_messages(client)
     assert [seq for seq, _ in numbers(messages) if seq > 3] in ([4], [4, 4])
-    assert answer["type"] == "replay_complete"
+    assert response["type"] == "replay_complete"
 
 
 @pytest.mark.parametrize(

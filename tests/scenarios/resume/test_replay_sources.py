@@ -81,7 +81,7 @@ async def test_replay_from_log_skips_invalid_records(
     await follower.connect(nursery, odin_scenario)
     await trio.sleep(1)
     assert [one["pos"] for one in follower.messages] == [f"0-{good.offset}"]
-    assert follower.answers[0]["recovered"]
+    assert follower.responses[0]["recovered"]
     assert odin_scenario.service.server.replays.from_log == 1
 
 

@@ -53,7 +53,7 @@ async def test_interrupted_snapshot_can_be_requested_again(
     follower.messages.clear()
     await follower.connect(nursery, odin_scenario, snapshot=True)
     await trio.sleep(5)
-    ack = follower.answers[0]
+    ack = follower.responses[0]
     assert (ack["recovered"], ack["replayed"]) == (True, 103)
     channels = [one["channel"] for one in follower.messages]
     assert len(channels) == 103

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from odin_ws.records import TopicPartition
 from odin_ws.settings import Settings
-from odin_ws.testing.assertions import place_of
+from odin_ws.testing.assertions import position_of
 from odin_ws.testing.follower import Follower
 from odin_ws.testing.scenario import Scenario, open_scenario
 
@@ -29,7 +29,7 @@ async def publish_all(scenario: Scenario, count: int, size: int = 3000) -> None:
 
 def count_by_position(follower: Follower) -> Counter[tuple[TopicPartition, int]]:
     """Return how often each record was received."""
-    return Counter(map(place_of, follower.messages))
+    return Counter(map(position_of, follower.messages))
 
 
 def positions_of_all(scenario: Scenario) -> set[tuple[TopicPartition, int]]:
@@ -67,7 +67,7 @@ async def test_interrupted_second_replay_is_resumed_completely(
         # The second connection got no record twice, and none that was replayed on the first.
         assert max(found.values()) <= 2
         replayed = [one for one in follower.messages[:received] if one.get("replay")]
-        assert all(found[place_of(one)] == 1 for one in replayed)
+        assert all(found[position_of(one)] == 1 for one in replayed)
 
 
 @pytest.mark.parametrize("retained", RETAINED)
@@ -133,7 +133,7 @@ async def test_second_resume_ack_has_its_start_positions(
     given = {TRADES: {str(key.partition): min(3, end) for key, end in ends.items()}}
     await follower.send("resume", channels=["*.trade"], positions=given)
     await trio.sleep(1)
-    (ack, complete) = follower.answers[1:]
+    (ack, complete) = follower.responses[1:]
     assert ack["positions"] == given
     assert complete["type"] == "replay_complete"
     assert follower.positions == ends
@@ -147,5 +147,5 @@ async def test_second_replay_without_positions_ends_with_replay_complete(
     client = await odin_scenario.connect()
     await client.subscribe(channels=["T1.trade"], since_ms=0)
     await client.subscribe(channels=["*.trade"], since_ms=0)
-    assert await client.answer() == {"type": "replay_complete", "count": 4}
+    assert await client.response() == {"type": "replay_complete", "count": 4}
     assert len(await client.messages(5)) == 5

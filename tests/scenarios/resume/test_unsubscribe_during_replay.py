@@ -38,7 +38,7 @@ async def test_unsubscribe_before_ack_of_resume_ends_it(odin_scenario: Scenario)
     ack = await client.unsubscribe(channels=["BTC.trade"])
     assert (ack["unsubscribed"], ack["count"]) == (["BTC.trade"], 0)
     odin_scenario.log_reader.release()
-    assert (await client.answer())["count"] == 0
+    assert (await client.response())["count"] == 0
     await publish(odin_scenario, 2)
     assert await client.silence(30)
 
@@ -78,14 +78,14 @@ async def test_unsubscribe_removes_channel_of_waiting_subscribe(odin_scenario: S
     await send(client, "unsubscribe", channels=["ETH.trade"])
     await trio.sleep(1)
     odin_scenario.log_reader.release()
-    answers = [await client.answer() for _ in range(3)]
-    assert [one["type"] for one in answers] == [
+    responses = [await client.response() for _ in range(3)]
+    assert [one["type"] for one in responses] == [
         "unsubscription_ack",
         "resume_ack",
         "subscription_ack",
     ]
-    assert (answers[0]["unsubscribed"], answers[0]["count"]) == (["ETH.trade"], 1)
-    assert (answers[2]["subscribed"], answers[2]["count"]) == ([], 1)
+    assert (responses[0]["unsubscribed"], responses[0]["count"]) == (["ETH.trade"], 1)
+    assert (responses[2]["subscribed"], responses[2]["count"]) == ([], 1)
     await client.messages(4)
     await publish(odin_scenario, 1, "ETH")
     assert await client.silence(30)

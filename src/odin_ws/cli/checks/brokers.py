@@ -33,7 +33,7 @@ from odin_ws.settings import Settings
 __all__ = ["check_kafka"]
 
 # Timeout of a connection to a broker, and of each response.
-_ANSWER_SECONDS: Final = 5.0
+_RESPONSE_SECONDS: Final = 5.0
 
 # Kafka's error codes.
 _UNKNOWN_TOPIC: Final = 3
@@ -58,7 +58,7 @@ async def check_kafka(
     """Check brokers, topics, permissions, retention and clock; changes nothing in Kafka."""
     if not await _check_addresses(findings, security):
         return
-    client = KafkaClient(security, _ANSWER_SECONDS)
+    client = KafkaClient(security, _RESPONSE_SECONDS)
     async with client.running():
         try:
             await client.metadata([])
@@ -78,7 +78,7 @@ async def _check_addresses(findings: Findings, security: KafkaSecurity) -> bool:
     results: dict[str, str | None] = {}
 
     async def connect(address: str) -> None:
-        client = KafkaClient(attrs.evolve(security, brokers=(address,)), _ANSWER_SECONDS)
+        client = KafkaClient(attrs.evolve(security, brokers=(address,)), _RESPONSE_SECONDS)
         async with client.running():
             try:
                 await client.metadata([])
@@ -230,7 +230,7 @@ class _ClusterCheck:
         if described.error in _NO_COORDINATOR:
             self.findings.warn(
                 check,
-                f"no coordinator within {_ANSWER_SECONDS:g} s: {error_text(described.error)}",
+                f"no coordinator within {_RESPONSE_SECONDS:g} s: {error_text(described.error)}",
                 "check the topic __consumer_offsets and its brokers",
             )
         elif described.error:
@@ -248,7 +248,7 @@ class _ClusterCheck:
 
         Retries without a coordinator: the first group of a cluster takes a moment.
         """
-        deadline = trio.current_time() + _ANSWER_SECONDS
+        deadline = trio.current_time() + _RESPONSE_SECONDS
         while True:
             coordinator = await self.client.send(self.node, FindCoordinatorRequest(group))
             described: GroupRights | None = GroupRights(coordinator.error, None)

@@ -102,16 +102,16 @@ def console_page(request: Request, subscribers_host: str) -> Response:
     policy = content_security_policy(
         host_name(request.headers.get("host", "")), host_name(subscribers_host)
     )
-    return _answer(request, _INDEX, {"Content-Security-Policy": policy})
+    return _response(request, _INDEX, {"Content-Security-Policy": policy})
 
 
 def static_file(request: Request) -> Response:
     """Return a file of the page; the caller has checked that the path is one of CONSOLE_PATHS."""
     name = request.url.path.removeprefix("/console/")
-    return _answer(request, name, {"Content-Security-Policy": "default-src 'none'"})
+    return _response(request, name, {"Content-Security-Policy": "default-src 'none'"})
 
 
-def _answer(request: Request, name: str, more: Mapping[str, str]) -> Response:
+def _response(request: Request, name: str, more: Mapping[str, str]) -> Response:
     file = _read(name)
     headers = {**_HEADERS, **more, "ETag": file.etag}
     if request.headers.get("if-none-match") == file.etag:

@@ -40,10 +40,10 @@ _COMPARISONS: Final = ("eq", "ne", *_ORDERS, "in", "prefix", "exists")
 
 
 class InvalidFilter(Exception):
-    """A tree is not a valid filter; `place`: the path of the invalid part, from `where` on."""
+    """A tree is not a valid filter; `location`: the path of the invalid part, from `where` on."""
 
-    def __init__(self, place: str, message: str) -> None:
-        super().__init__(f"{place}: {message}")
+    def __init__(self, location: str, message: str) -> None:
+        super().__init__(f"{location}: {message}")
 
 
 class _Part(NamedTuple):
@@ -54,29 +54,31 @@ class _Part(NamedTuple):
     terms: int
 
 
-def read_filter(tree: Any, place: str = "where") -> Filter:
+def read_filter(tree: Any, location: str = "where") -> Filter:
     """Read a tree of conditions. Raises InvalidFilter.
 
     Two trees that differ only in the order of conditions, or in how numbers are written, are the
     same filter.
     """
-    listed = _count_listed(tree, place)
+    listed = _count_listed(tree, location)
     if listed > MAX_CONSTANTS:
-        raise InvalidFilter(place, f"must list at most {MAX_CONSTANTS} constants, not {listed}")
-    part = _read(tree, place, 1)
+        raise InvalidFilter(location, f"must list at most {MAX_CONSTANTS} constants, not {listed}")
+    part = _read(tree, location, 1)
     if part.terms > MAX_TERMS:
-        raise InvalidFilter(place, f"must have at most {MAX_TERMS} comparisons, not {part.terms}")
+        raise InvalidFilter(
+            location, f"must have at most {MAX_TERMS} comparisons, not {part.terms}"
+        )
     return Filter(part.key, part.test, part.terms, tree)
 
 
-def _count_listed(tree: Any, place: str) -> int:
+def _count_listed(tree: Any, location: str) -> int:
     """Count the constants of all `in`, without reading them. Raises InvalidFilter."""
     listed = parts = 0
     left: list[dict[str, Any] | list[Any]] = [tree] if isinstance(tree, dict) else []
     while left:
         parts += 1
         if parts > _MAX_PARTS:
-            raise InvalidFilter(place, f"must have at most {_MAX_PARTS} lists and objects")
+            raise InvalidFilter(location, f"must have at most {_MAX_PARTS} lists and objects")
         part = left.pop()
         if isinstance(part, dict):
             constants = part.get("in")
@@ -91,29 +93,29 @@ def _count_listed(tree: Any, place: str) -> int:
     return listed
 
 
-def _read(tree: Any, place: str, depth: int) -> _Part:
+def _read(tree: Any, location: str, depth: int) -> _Part:
     if not isinstance(tree, dict):
-        raise InvalidFilter(place, "must be an object")
+        raise InvalidFilter(location, "must be an object")
     if depth > MAX_DEPTH:
-        raise InvalidFilter(place, f"must be nested at most {MAX_DEPTH} deep")
+        raise InvalidFilter(location, f"must be nested at most {MAX_DEPTH} deep")
     if "field" in tree:
-        return _read_field(tree, place)
+        return _read_field(tree, location)
     allowed = (*_GROUPS, "not", "field")
     if len(tree) != 1 or not tree.keys() <= set(allowed):
         given = shown(", ".join(tree)) or "nothing"
-        raise InvalidFilter(place, f"must be one of {', '.join(allowed)}, not {given}")
+        raise InvalidFilter(location, f"must be one of {', '.join(allowed)}, not {given}")
     ((kind, value),) = tree.items()
     if kind == "not":
-        return _negated(_read(value, f"{place}.not", depth + 1))
-    return _read_group(kind, value, f"{place}.{kind}", depth)
+        return _negated(_read(value, f"{location}.not", depth + 1))
+    return _read_group(kind, value, f"{location}.{kind}", depth)
 
 
-def _read_group(kind: str, value: Any, place: str, depth: int) -> _Part:
+def _read_group(kind: str, value: Any, location: str, depth: int) -> _Part:
     if not isinstance(value, list) or not value:
-        raise InvalidFilter(place, "must be a list of one or more conditions")
+        raise InvalidFilter(location, "must be a list of one or more conditions")
     if len(value) > MAX_TERMS:
-        raise InvalidFilter(place, f"must have at most {MAX_TERMS} conditions")
-    parts = [_read(item, f"{place}[{number}]", depth + 1) for number, item in enumerate(value)]
+        raise InvalidFilter(location, f"must have at most {MAX_TERMS} conditions")
+    parts = [_read(item, f"{location}[{number}]", depth + 1) for number, item in enumerate(value)]
     return _joined(kind, parts)
 
 
@@ -133,63 +135,63 @@ def _negated(part: _Part) -> _Part:
     return _Part(("not", part.key), conditions.negated(part.test), part.terms)
 
 
-def _read_field(tree: dict[str, Any], place: str) -> _Part:
+def _read_field(tree: dict[str, Any], location: str) -> _Part:
     name = tree["field"]
-    _check_name(name, f"{place}.field")
+    _check_name(name, f"{location}.field")
     unknown = tree.keys() - {"field", *_COMPARISONS}
     if unknown or len(tree) == 1:
         given = f"not {shown(', '.join(sorted(unknown)))}" if unknown else "none is given"
-        raise InvalidFilter(place, f"must have one of {', '.join(_COMPARISONS)}; {given}")
+        raise InvalidFilter(location, f"must have one of {', '.join(_COMPARISONS)}; {given}")
     parts = [
-        _read_comparison(name, kind, value, f"{place}.{kind}")
+        _read_comparison(name, kind, value, f"{location}.{kind}")
         for kind, value in tree.items()
         if kind != "field"
     ]
     return _joined("and", parts)
 
 
-def _check_name(name: Any, place: str) -> None:
+def _check_name(name: Any, location: str) -> None:
     if isinstance(name, str) and 0 < len(name) <= _MAX_TEXT:
         names = name.split(".")
         if len(names) <= _MAX_NAMES and all(names):
             return
     raise InvalidFilter(
-        place,
+        location,
         f"must be one to {_MAX_NAMES} names, joined by dots, of at most {_MAX_TEXT} characters "
         "together",
     )
 
 
-def _read_comparison(name: str, kind: str, value: Any, place: str) -> _Part:
+def _read_comparison(name: str, kind: str, value: Any, location: str) -> _Part:
     match kind:
         case "exists":
             if not isinstance(value, bool):
-                raise InvalidFilter(place, "must be true or false")
+                raise InvalidFilter(location, "must be true or false")
             part = _Part(("exists", name), conditions.exists(name), 1)
             return part if value else _negated(part)
         case "prefix":
-            text = _read_text(value, place)
+            text = _read_text(value, location)
             return _Part(("prefix", name, text), conditions.has_prefix(name, text), 1)
         case "in":
-            return _read_in(name, value, place)
+            return _read_in(name, value, location)
         case "eq" | "ne":
-            constants = [_read_constant(value, place)]
+            constants = [_read_constant(value, location)]
             part = _among(name, constants)
             return part if kind == "eq" else _negated(part)
         case _:
-            constant = _read_constant(value, place)
+            constant = _read_constant(value, location)
             if constant is None or isinstance(constant, bool):
-                raise InvalidFilter(place, "must be a number or a string")
+                raise InvalidFilter(location, "must be a number or a string")
             test = conditions.ORDERS[kind]
             return _Part((kind, name, constant), test(name, constant), 1)
 
 
-def _read_in(name: str, value: Any, place: str) -> _Part:
+def _read_in(name: str, value: Any, location: str) -> _Part:
     if not isinstance(value, list) or not 0 < len(value) <= MAX_LISTED:
         raise InvalidFilter(
-            place, f"must be a list of 1 to {MAX_LISTED} numbers, strings, true, false, null"
+            location, f"must be a list of 1 to {MAX_LISTED} numbers, strings, true, false, null"
         )
-    constants = [_read_constant(item, f"{place}[{number}]") for number, item in enumerate(value)]
+    constants = [_read_constant(item, f"{location}[{number}]") for number, item in enumerate(value)]
     return _among(name, constants)
 
 
@@ -210,25 +212,25 @@ def _among(name: str, constants: Collection[_Constant]) -> _Part:
     return _Part(("in", name, others, literals), test, 1)
 
 
-def _read_constant(value: Any, place: str) -> _Constant:
+def _read_constant(value: Any, location: str) -> _Constant:
     """Return a constant; a string that is written as a number becomes that number."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        text = _read_text(value, place)
+        text = _read_text(value, location)
         number = read_number(text)
         return text if number is None else simplified(number)
     if isinstance(value, int) or (isinstance(value, float) and not isinf(value)):
         # The usual decimal form of a float: 0.1, not its binary neighbour.
         return simplified(Decimal(repr(value)))
     raise InvalidFilter(
-        place,
+        location,
         "must be a number, a string, true, false or null; a number beyond a double is written as a "
         f"string of at most {MAX_NUMBER_LENGTH} characters",
     )
 
 
-def _read_text(value: Any, place: str) -> str:
+def _read_text(value: Any, location: str) -> str:
     if not isinstance(value, str) or len(value) > _MAX_TEXT:
-        raise InvalidFilter(place, f"must be a string of at most {_MAX_TEXT} characters")
+        raise InvalidFilter(location, f"must be a string of at most {_MAX_TEXT} characters")
     return value

@@ -133,7 +133,7 @@ class _Player:
                     return list(steps[number:])
                 self._compare(step, command)
             elif "server" in step:
-                await self._answer(websocket, step["server"])
+                await self._send_item(websocket, step["server"])
             elif "application" in step:
                 self._send_request.send_nowait(step["application"])
             else:
@@ -152,10 +152,10 @@ class _Player:
             raise _Deviation(found)
         self._command_id = command.get("id")
 
-    async def _answer(
-        self, websocket: trio_websocket.WebSocketConnection, answer: Mapping[str, Any]
+    async def _send_item(
+        self, websocket: trio_websocket.WebSocketConnection, item: Mapping[str, Any]
     ) -> None:
-        fields = dict(answer)
+        fields = dict(item)
         # Zero in a case stands for the id of the command.
         if fields.pop("id", None) == 0 and self._command_id is not None:
             fields["id"] = self._command_id
@@ -179,12 +179,12 @@ class _Player:
                 await websocket.aclose(*end)
 
     async def _send(
-        self, websocket: trio_websocket.WebSocketConnection, answer: Mapping[str, Any]
+        self, websocket: trio_websocket.WebSocketConnection, item: Mapping[str, Any]
     ) -> None:
         try:
-            await websocket.send_message(json.dumps(answer))
+            await websocket.send_message(json.dumps(item))
         except trio_websocket.ConnectionClosed:
-            raise _Deviation(f"it closed the connection before {answer['type']}") from None
+            raise _Deviation(f"it closed the connection before {item['type']}") from None
 
     async def _command(
         self, websocket: trio_websocket.WebSocketConnection

@@ -16,7 +16,7 @@ _WAITING_BATCHES: Final = 16
 
 # Queued batches while the consumer waits for the answer to a command, and so may take no items: at
 # most 16 MiB. The server sends an answer after at most 1 MiB of messages, unless a replay runs.
-_BATCHES_BEFORE_ANSWER: Final = 256
+_BATCHES_BEFORE_RESPONSE: Final = 256
 
 
 class Event(Protocol):
@@ -51,7 +51,7 @@ class BatchQueue:
         on_overflow: Callable[[], None],
         *,
         size: int = _WAITING_BATCHES,
-        most: int = _BATCHES_BEFORE_ANSWER,
+        most: int = _BATCHES_BEFORE_RESPONSE,
     ) -> None:
         self.new_event = new_event
         self._on_overflow = on_overflow
@@ -59,15 +59,15 @@ class BatchQueue:
         self._batches: deque[Sequence[Item | Checkpoint]] = deque()
         self._has_room = new_event()
         self._has_news = new_event()
-        self._awaited_answers = 0
+        self._awaited_responses = 0
         self._is_closed = False
 
     async def put(self, batch: Sequence[Item | Checkpoint]) -> None:
         """Add a batch; wait while the queue is full."""
-        while len(self._batches) >= (self._most if self._awaited_answers else self._size):
+        while len(self._batches) >= (self._most if self._awaited_responses else self._size):
             if self._has_room.is_set():
                 self._has_room = self.new_event()
-            if self._awaited_answers:
+            if self._awaited_responses:
                 self._on_overflow()
             await self._has_room.wait()
         self._batches.append(batch)
@@ -85,14 +85,14 @@ class BatchQueue:
         return self._batches.popleft()
 
     @contextmanager
-    def answer_awaited(self) -> Iterator[None]:
+    def response_awaited(self) -> Iterator[None]:
         """Allow `most` batches during the block: the answer may come behind items not yet taken."""
-        self._awaited_answers += 1
+        self._awaited_responses += 1
         self._has_room.set()
         try:
             yield
         finally:
-            self._awaited_answers -= 1
+            self._awaited_responses -= 1
 
     def close(self) -> None:
         """Close the queue: `get` returns the remaining batches, then None."""

@@ -149,14 +149,14 @@ class BaseClient:
     async def _carry_out(
         self, kind: RequestKind, subscription: Subscription
     ) -> Subscribed | Unsubscribed:
-        answered = self._queue.new_event()
-        request = Request(kind, subscription, answered.set)
+        has_result = self._queue.new_event()
+        request = Request(kind, subscription, has_result.set)
         # The waiting task may be the task that takes the items, so the queue needs more room.
-        with self._queue.answer_awaited():
+        with self._queue.response_awaited():
             self._requests.add(request)
             try:
                 # The runner closes a connection without an answer; the request is then sent again.
-                await answered.wait()
+                await has_result.wait()
             finally:
                 self._requests.withdraw(request)
         if request.error is not None:

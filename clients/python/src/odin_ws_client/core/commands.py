@@ -50,7 +50,7 @@ class Commands:
             if (left := self._known(request)) is not None:
                 self._subscriptions.end(left)
                 ended.append(Unsubscribed(left.all_names, self._rejected))
-                self._requests.answer(request, ended[-1])
+                self._requests.resolve(request, ended[-1])
         self._plan = self._subscriptions.plan()
         return ended
 
@@ -161,8 +161,8 @@ class Commands:
             group.subscription = group.subscription.only(item.names) or group.subscription
             self._subscriptions.add(group)
             names, rejected, positions, ids = item.names, item.rejected, item.positions, item.ids
-            answer = Subscribed(names, rejected, positions, ids, item.replayed)
-            self._requests.answer(request, answer)
+            result = Subscribed(names, rejected, positions, ids, item.replayed)
+            self._requests.resolve(request, result)
         self._subscriptions.see_split()
         return step, behind
 
@@ -183,7 +183,7 @@ class Commands:
             error = SubscriptionRejected(_NOT_SUBSCRIBED, why, item.rejected)
             self._requests.reject(request, error)
             return None
-        self._requests.answer(request, item)
+        self._requests.resolve(request, item)
         return item
 
     def reject(self, error: SubscriptionRejected) -> Unsubscribed | None:

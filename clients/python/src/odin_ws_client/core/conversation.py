@@ -23,7 +23,7 @@ End = Ended | Unacceptable | ConnectFailed | SubscriptionRejected
 
 # Time limit for the answer to a command. The server waits up to 30 s for Kafka; a dead server is
 # detected by its silence before that.
-_ANSWER_SECONDS: Final = 60
+_RESPONSE_SECONDS: Final = 60
 
 
 class Conversation:
@@ -63,7 +63,7 @@ class Conversation:
         self._silence = SilenceDetector(timing.silence)
         self._upgrade_by = began + timing.connect
         # The deadline of the answer to a command, and the time to send a deferred command again.
-        self._answer_by = self._ask_at = math.inf
+        self._response_deadline = self._retry_at = math.inf
         self._backoff = timing.backoff(rng)
         # False after a failed write or a network error; then nothing more is written.
         self._writable = True
@@ -101,10 +101,10 @@ class Conversation:
                 seconds = self._timing.connect
                 self._end_with(ConnectFailed(f"no WebSocket there: no answer within {seconds:g} s"))
             return
-        if now >= self._answer_by:
-            self._end_with(Ended(ABNORMAL, f"no answer within {_ANSWER_SECONDS} s"))
-        elif now >= self._ask_at:
-            self._ask(self.session.command(), now)
+        if now >= self._response_deadline:
+            self._end_with(Ended(ABNORMAL, f"no answer within {_RESPONSE_SECONDS} s"))
+        elif now >= self._retry_at:
+            self._send_command(self.session.command(), now)
         if self.end is None and now >= self._silence.deadline(now):
             self._break_silence(now)
 
@@ -166,7 +166,7 @@ class Conversation:
         """Return the time until which to read before a call of `tick`."""
         if not self._websocket.is_upgraded:
             return self._upgrade_by
-        return min(self._silence.deadline(now), self._answer_by, self._ask_at)
+        return min(self._silence.deadline(now), self._response_deadline, self._retry_at)
 
     def write_deadline(self, now: float) -> float:
         """Return the time by which bytes written now have to reach the kernel."""
@@ -183,22 +183,25 @@ class Conversation:
     def send_requests(self, now: float) -> None:
         """Send the next command, unless the answer to a command is awaited."""
         if self._websocket.is_upgraded and (text := self.session.next_command()) is not None:
-            self._ask(text, now)
+            self._send_command(text, now)
 
-    def _ask(self, text: str, now: float) -> None:
+    def _send_command(self, text: str, now: float) -> None:
         self._websocket.send(text)
-        self._ask_at, self._answer_by = math.inf, now + _ANSWER_SECONDS
+        self._retry_at, self._response_deadline = math.inf, now + _RESPONSE_SECONDS
 
     def _follow_session(self, now: float) -> None:
         self.session.has_news = False
         if self.session.accepted and self.accepted_at is None:
             self.accepted_at = now
         if self.session.put_off:
-            if self._ask_at == math.inf:
+            if self._retry_at == math.inf:
                 pause = self._backoff.next()
-                self._answer_by, self._ask_at = math.inf, now + (self.session.retry_in or pause)
-        elif not self.session.asked:
-            self._answer_by = math.inf
+                self._response_deadline, self._retry_at = (
+                    math.inf,
+                    now + (self.session.retry_in or pause),
+                )
+        elif not self.session.awaits_response:
+            self._response_deadline = math.inf
             self.send_requests(now)
 
     def _break_silence(self, now: float) -> None:

@@ -31,7 +31,7 @@ class Request:
     """The command."""
     subscription: Subscription
     """The names and options of the command."""
-    on_answer: Callable[[], object]
+    on_result: Callable[[], object]
     """Called when `result` or `error` is set; wakes the caller."""
     result: Subscribed | Unsubscribed | None = None
     """The server's answer, if the command took effect."""
@@ -76,11 +76,11 @@ class Requests:
         """Return the requests without an answer."""
         return list(self._waiting)
 
-    def answer(self, request: Request, result: Subscribed | Unsubscribed) -> None:
+    def resolve(self, request: Request, result: Subscribed | Unsubscribed) -> None:
         """Set the result of a request that took effect, and wake its caller."""
         self.withdraw(request)
         request.result = result
-        request.on_answer()
+        request.on_result()
 
     def reject(self, request: Request, error: ClientError) -> None:
         """Set the error of a rejected request, and wake its caller."""
@@ -108,4 +108,4 @@ def _nobody() -> None:
 
 def _fail(request: Request, error: ClientError) -> None:
     request.error = error
-    request.on_answer()
+    request.on_result()

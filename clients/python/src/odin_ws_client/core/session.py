@@ -121,7 +121,7 @@ class ProtocolSession:
         self._is_new = True
 
     @property
-    def asked(self) -> bool:
+    def awaits_response(self) -> bool:
         """Whether the answer to a command is awaited."""
         commands = self._commands
         return (commands.awaits_ack or commands.awaits_end) and not self.put_off
@@ -273,7 +273,7 @@ class ProtocolSession:
     ) -> Item | Checkpoint | None:
         match fields["type"]:
             case "subscription_ack" | "resume_ack" | "unsubscription_ack" | "error":
-                return self._answer(fields, now)
+                return self._handle_response(fields, now)
             case "replay_incomplete" if self.accepted and "lost" in fields:
                 return self._lose_of_replay(fields)
             case "feed" if fields["status"] == "lost":
@@ -291,7 +291,7 @@ class ProtocolSession:
                 pass  # pong, or a type of a newer server
         return None
 
-    def _answer(self, fields: dict[str, Any], now: float) -> Item | None:
+    def _handle_response(self, fields: dict[str, Any], now: float) -> Item | None:
         if fields["type"] == "error":
             return self._take_error(fields)
         if fields["type"] == "unsubscription_ack":
@@ -368,7 +368,7 @@ class ProtocolSession:
             self.token_ends_at = self._last_end
             self.token_retry_in = retry_seconds(fields)
         number = self._commands.number
-        if not self.asked or fields.get("id", number) != number:
+        if not self.awaits_response or fields.get("id", number) != number:
             return None
         if not fields.get("retry", False):
             error = SubscriptionRejected(str(fields["code"]), str(fields["message"]))

@@ -13,7 +13,7 @@ __all__ = ["TokenRefresh"]
 
 # The least wait between two attempts. With less than twice this time left before the expiry the
 # client reconnects and resumes instead.
-_LEAST_SECONDS: Final = 1.0
+_MIN_SECONDS: Final = 1.0
 
 
 class TokenRefresh:
@@ -46,7 +46,7 @@ class TokenRefresh:
     def pause(self, now: float) -> float | None:
         """Return the seconds until the next attempt; None without time for another attempt."""
         left = self._end - now
-        if left <= 2 * _LEAST_SECONDS:
+        if left <= 2 * _MIN_SECONDS:
             self._busy = False
             return None
         pause = self._rng.uniform(0, left / 2)
@@ -54,7 +54,7 @@ class TokenRefresh:
             # The server's `retry_ms` is when it can verify the token, spread over its clients.
             pause = self._retry_in
         self._retry_in = None
-        return max(_LEAST_SECONDS, pause)
+        return max(_MIN_SECONDS, pause)
 
     def offer(self, token: object) -> str | None:
         """Return `token` to be sent; None if it is invalid, or the current token, which expires."""
