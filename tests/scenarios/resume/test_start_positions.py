@@ -40,7 +40,7 @@ async def test_since_ms_waits_for_a_partition_that_the_instance_does_not_read_ye
     await client.send('{"type":"subscribe","data":{"channels":["late.trade"],"since_ms":0}}')
     await trio.sleep(5)
     odin_scenario.source.find_broker()
-    while (ack := await client.answer())["type"] != "subscription_ack":
+    while (ack := await client.response())["type"] != "subscription_ack":
         assert ack["type"] == "feed"
     assert (ack["replayed"], "lost" in ack) == (5, False)
     odin_scenario.log.append("odin.trades", b"late", value, partition=late.partition)
