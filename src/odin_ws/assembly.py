@@ -271,7 +271,8 @@ def kafka(settings: Settings, catalogue: Catalogue, security: KafkaSecurity) -> 
         rate=settings.ws_max_kafka_rate,
         probe=settings.kafka_probe_seconds,
         history_seconds=settings.ws_history_seconds,
-        history_records=history_records(settings),
+        # A group member starts at the group's offsets, without history.
+        history_records=0 if in_group else history_records(settings),
         header_names=frozenset(settings.ws_record_headers),
     )
     topic = settings.kafka_dead_letter_topic

@@ -199,7 +199,7 @@ async def test_committed_offset_of_a_recreated_topic_is_ignored(
     async with membership(cluster, monkeypatch, stored={A: 3, B: 3}) as group:
         await group.assign(A, B)
         assert await group.turn() == {A: 7, B: 3}
-        mark = f"leader_epoch=-1 topic_id={cluster.topic_ids['odin.trades']}"
+        mark = f"leader_epoch=0 topic_id={cluster.topic_ids['odin.trades']}"
         assert cluster.group.metadata[A] == mark
 
 
@@ -238,6 +238,41 @@ async def test_truncation_without_a_member_is_reported(
             gaps = [one.gaps for one in source.assignments]
             assert {key: GapReason.TRUNCATED} in gaps
             assert [one.offset for one in source.news] == [7, 8, 9, 10, 11]
+
+
+@pytest.mark.parametrize("is_first_member", [True, False])
+async def test_truncation_before_the_first_record_is_reported(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, *, is_first_member: bool
+) -> None:
+    """The start offset's epoch is known and committed, although no record has an epoch yet."""
+    cluster = whole(TRADES_1)
+    consumer = FakeConsumer(cluster)
+    monkeypatch.setattr(aiokafka, "AIOKafkaConsumer", lambda **_options: consumer)
+    cluster.publish(TRADES_1, 4)
+    cluster.publish(TRADES_1, 6)
+
+    async def join() -> None:
+        theirs = [aiokafka.TopicPartition(*TRADES_1)]
+        consumer.assigned = set(theirs)
+        await aio_as_trio(consumer.listener.on_partitions_assigned)(theirs)
+        await trio.sleep(2)
+
+    async with open_loop():
+        if not is_first_member:
+            async with sourcing(cluster, monkeypatch, group="odin"):
+                await trio.sleep(1)
+                await join()
+            cluster.move(TRADES_1, 0, keeps=4)
+            cluster.publish(TRADES_1, 20)
+        async with sourcing(cluster, monkeypatch, group="odin") as source:
+            await trio.sleep(1)
+            await join()
+            if is_first_member:
+                cluster.move(TRADES_1, 0, keeps=4)
+                cluster.publish(TRADES_1, 20)
+            await trio.sleep(10)
+            assert {TRADES_1: GapReason.TRUNCATED} in [one.gaps for one in source.assignments]
+            assert source.offsets(TRADES_1) == list(range(4, 24))
 
 
 async def test_own_offset_of_a_recreated_topic_is_ignored(

@@ -27,7 +27,12 @@ from odin_ws.kafka.errors import KafkaUnavailable, error_text
 from odin_ws.kafka.log_mark import LogMark
 from odin_ws.kafka.monitor import Monitor, renewed
 from odin_ws.kafka.options import KafkaOptions
-from odin_ws.kafka.protocol import Coordinator, FindCoordinatorRequest, OffsetFetchRequest
+from odin_ws.kafka.protocol import (
+    NO_EPOCH,
+    Coordinator,
+    FindCoordinatorRequest,
+    OffsetFetchRequest,
+)
 from odin_ws.kafka.start_offsets import StartOffsetFinder
 from odin_ws.kafka.topic_layout import Layout
 from odin_ws.kafka.trio_asyncio_compat import trio_as_aio
@@ -232,12 +237,17 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
         """Commit positions, except of partitions that a rebalance has revoked."""
         found = {aiokafka.TopicPartition(*key): position for key, position in positions.items()}
         offsets = {
-            key: (offset, LogMark(self._record_epoch(TopicPartition(*key)), topic_id).text())
+            key: (offset, LogMark(self._epoch_of(TopicPartition(*key)), topic_id).text())
             for key, (offset, topic_id) in found.items()
             if key in self._consumer.assignment()
         }
         if offsets:
             await self._consumer.commit(offsets)
+
+    def _epoch_of(self, key: TopicPartition) -> int:
+        """Return the epoch of the last record read, or that of a position without one yet."""
+        epoch = self._record_epoch(key)
+        return self.epochs.get(key, NO_EPOCH) if epoch == NO_EPOCH else epoch
 
     def _committable(self, key: TopicPartition) -> tuple[int, str | None]:
         """Return the position of a partition, and the id of the topic that it belongs to."""
@@ -340,6 +350,10 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
         if new and self._monitor.started_ms is not None:
             placement = await self._start_offset_finder.find(new, self._monitor.started_ms)
             stored |= placement.ends
+            for key in placement.ends:
+                # The known epoch is of an earlier position, perhaps in another log.
+                self.epochs.pop(key, None)
+            self.epochs |= placement.epochs
             failed |= placement.failed
         if stored:
             # Partitions that appear later start at their first record since the start.
