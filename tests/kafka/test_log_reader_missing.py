@@ -199,6 +199,36 @@ async def test_missing_permission_fails_at_once(
     assert trio.current_time() < 1
 
 
+@pytest.mark.parametrize("code", [-1, 5, 7, 41])
+async def test_topic_with_an_error_in_the_metadata_is_not_missing(
+    autojump_clock: MockClock, cluster: MemoryCluster, code: int
+) -> None:
+    """A resume would report its records as lost, and `since_ms` would leave them out."""
+    cluster.logs[KEY].append(10)
+    cluster.topic_errors = {TOPIC: code}
+    async with running() as reader:
+        with pytest.raises(PartitionsUnavailable, match=TOPIC) as failure:
+            await reader.bounds([KEY])
+        assert failure.value.failed.keys() == {KEY}
+        with pytest.raises(PartitionsUnavailable, match=TOPIC):
+            await reader.positions_at([TOPIC], 0)
+        cluster.topic_errors = {}
+        assert await reader.bounds([KEY]) == {KEY: (0, 10)}
+        assert await reader.positions_at([TOPIC], 0) == {KEY: -1}
+
+
+async def test_denied_topic_is_not_missing(
+    autojump_clock: MockClock, cluster: MemoryCluster
+) -> None:
+    """Its bounds are unavailable; other topics begin at a time without it."""
+    cluster.logs[KEY].append(10)
+    cluster.topic_errors = {TOPIC: 29}
+    async with running() as reader:
+        with pytest.raises(PartitionsUnavailable, match="not authorized"):
+            await reader.bounds([KEY])
+        assert await reader.positions_at([TOPIC], 0) == {}
+
+
 async def test_bounds_of_a_partition_without_a_leader_are_unavailable(
     autojump_clock: MockClock, cluster: MemoryCluster
 ) -> None:

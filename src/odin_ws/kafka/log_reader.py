@@ -9,7 +9,7 @@ from typing import Final
 import trio
 
 from odin_ws.kafka.client import KafkaClient
-from odin_ws.kafka.errors import KafkaUnavailable
+from odin_ws.kafka.errors import KafkaUnavailable, error_text
 from odin_ws.kafka.offset_queries import list_offsets
 from odin_ws.kafka.options import KafkaOptions
 from odin_ws.kafka.protocol import (
@@ -19,6 +19,7 @@ from odin_ws.kafka.protocol import (
 )
 from odin_ws.kafka.span_read import (
     RETRY_SECONDS,
+    TOPIC_DENIED,
     UNKNOWN_TOPIC,
     SpanRead,
     leaders_of,
@@ -45,6 +46,9 @@ _UNTAKEN_SECONDS: Final = 2.0
 _STOPPED: Final = "the log reader has stopped"
 _UNTAKEN: Final = "records were not taken while other reads waited"
 _LEFT: Final = "the read was abandoned"
+
+# Codes of topics whose partitions are those of the metadata: none, and a missing topic.
+_CERTAIN: Final = {0, UNKNOWN_TOPIC}
 
 # The source has not noticed yet that the topic is another log.
 _RECREATED: Final = "the topic was recreated"
@@ -103,7 +107,10 @@ class KafkaLogReader:
         metadata = await self.layout(topics, partitions)
         recreated = _recreated(metadata, topic_ids)
         leaders = leaders_of(metadata)
-        there = {key for key in leaders.keys() & set(partitions) if key.topic not in recreated}
+        # A topic with an error exists, although the response may lack its partitions.
+        unknown = _failures(metadata, topics)
+        left_out = recreated | unknown.keys()
+        there = {key for key in leaders.keys() & set(partitions) if key.topic not in left_out}
         firsts = await list_offsets(self._client, dict.fromkeys(there, EARLIEST), leaders)
         ends = await list_offsets(self._client, dict.fromkeys(firsts.found, LATEST), leaders)
         # Offsets are requested by topic name: a topic may have been recreated meanwhile.
@@ -114,7 +121,8 @@ class KafkaLogReader:
             for key, end in ends.found.items()
             if key.topic not in recreated
         }
-        others = {key: _RECREATED for key in partitions if key.topic in recreated}
+        others = {key: unknown[key.topic] for key in partitions if key.topic in unknown}
+        others |= {key: _RECREATED for key in partitions if key.topic in recreated}
         if failed := {**firsts.failed, **ends.failed, **others}:
             raise PartitionsUnavailable(failed, found)
         return found
@@ -124,9 +132,14 @@ class KafkaLogReader:
     ) -> dict[TopicPartition, int]:
         """See LogReader."""
         metadata = await self.layout(topics)
-        if recreated := _recreated(metadata, topic_ids):
+        failed = dict.fromkeys(_recreated(metadata, topic_ids), _RECREATED)
+        for topic, reason in _failures(metadata, topics).items():
+            # A missing permission lasts: the other topics go on without this one.
+            if topic_error(metadata, topic) != TOPIC_DENIED:
+                failed[topic] = reason
+        if failed:
             raise PartitionsUnavailable(
-                {TopicPartition(topic, 0): _RECREATED for topic in recreated}, {}
+                {TopicPartition(topic, 0): reason for topic, reason in failed.items()}, {}
             )
         at = min(max(0, timestamp), _LAST_TIMESTAMP)
         leaders = leaders_of(metadata)
@@ -182,6 +195,12 @@ class KafkaLogReader:
             return await self._client.metadata(sorted(topics))
         except KafkaUnavailable as failure:
             raise LogUnavailable(str(failure)) from failure
+
+
+def _failures(metadata: Metadata, topics: Collection[str]) -> dict[str, str]:
+    """Return the reasons by topic of topics that exist, but whose partitions are unknown now."""
+    codes = {name: topic_error(metadata, name) for name in topics}
+    return {name: error_text(code) for name, code in codes.items() if code not in _CERTAIN}
 
 
 def _recreated(metadata: Metadata, topic_ids: Mapping[str, str]) -> set[str]:

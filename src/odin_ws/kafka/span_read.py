@@ -36,7 +36,14 @@ from odin_ws.kafka.tail_gaps import is_tail_gap
 from odin_ws.log_reader import LogUnavailable, RecordsExpired, Span
 from odin_ws.records import Record, TopicPartition
 
-__all__ = ["RETRY_SECONDS", "UNKNOWN_TOPIC", "SpanRead", "leaders_of", "topic_error"]
+__all__ = [
+    "RETRY_SECONDS",
+    "TOPIC_DENIED",
+    "UNKNOWN_TOPIC",
+    "SpanRead",
+    "leaders_of",
+    "topic_error",
+]
 
 # Decoding this many records blocks the loop for about 3 ms on a busy machine.
 _BATCH_RECORDS: Final = 200
@@ -54,7 +61,6 @@ _NO_SESSION: Final = 0
 _NO_SESSION_EPOCH: Final = -1
 
 _OUT_OF_RANGE: Final = 1
-_TOPIC_DENIED: Final = 29
 _LEADER_MOVED: Final = {3, 5, 6, 9, 74, 75, 100, 103}
 
 # Interval between requests for leaders.
@@ -62,6 +68,9 @@ RETRY_SECONDS: Final = 0.2
 
 # Kafka's code for a topic that the broker does not know.
 UNKNOWN_TOPIC: Final = 3
+
+# Kafka's code for a missing permission to describe or read a topic.
+TOPIC_DENIED: Final = 29
 
 
 class SpanRead(AsyncIterator[Sequence[Record]]):
@@ -146,7 +155,7 @@ class SpanRead(AsyncIterator[Sequence[Record]]):
             return
         for key in self._left:
             error = topic_error(metadata, key.topic)
-            if error == _TOPIC_DENIED:
+            if error == TOPIC_DENIED:
                 raise LogUnavailable(f"{key.topic}: {error_text(error)}")
             if error == UNKNOWN_TOPIC:
                 raise _expired(key)
