@@ -27,6 +27,11 @@ _FILTER_SECONDS: Final = 0.9
 _RATE_SECONDS: Final = 0.25
 _FLOOD_SECONDS: Final = 0.05
 
+# A command that begins in the past counts as five of 10 per second.
+_SINCE_SECONDS: Final = 0.7
+# The year 2100.
+_FUTURE_MS: Final = 4_102_444_800_000
+
 # Of a replay: more than the response to the upgrade.
 _PART_BYTES: Final = 8192
 
@@ -149,6 +154,18 @@ async def _changing(stream: trio.SocketStream, changes: Iterable[bytes], pause: 
             await trio.sleep(pause)
 
 
+async def since_times(stream: trio.SocketStream) -> None:
+    """Subscribes to everything since a moment in the future, again and again, and receives."""
+
+    def changes() -> Iterable[bytes]:
+        while True:
+            # Another time each: nothing is replayed, but Kafka looks up its offsets.
+            since = _FUTURE_MS + next(_numbers)
+            yield _ALL_OFF + command("subscribe", channels=["*.*"], since_ms=since)
+
+    await _changing(stream, changes(), _SINCE_SECONDS)
+
+
 async def deflate_bomb(stream: trio.SocketStream) -> None:
     """Sends 64 KiB that inflate to 64 MiB."""
     await stream.send_all(_DEFLATED + _BOMB)
@@ -211,6 +228,7 @@ STREAM_KINDS: Final[tuple[Visit, ...]] = (
     filters,
     rates,
     rates_of_own_names,
+    since_times,
     deflate_bomb,
     deflate_flood,
     deflate_no_end,

@@ -143,6 +143,7 @@ EFFECTS: dict[str, set[str]] = {
     "filters": {"filters"},
     "rates": {"rates"},
     "rates_of_own_names": {"rates"},
+    "since_times": {"replays"},
     "deflate_bomb": {"closed message_too_large"},
     "deflate_flood": {"deflate", "error RATE_LIMIT_EXCEEDED", "closed flooding"},
     "deflate_no_end": {"deflate", "closed message_too_large"},

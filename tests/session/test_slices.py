@@ -166,3 +166,34 @@ async def test_waiting_command_ended_while_it_begins_is_ended(
 
 
 CATALOGUE_GRANT: Final = Grant(dict.fromkeys(CATALOGUE.categories, frozenset({"*"})))
+
+
+async def test_kafka_looks_up_a_time_after_a_turn(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crowd that begins at a hundred times does not send a hundred requests at once."""
+    turns, lookups = 0, 0
+
+    async def turn() -> None:
+        nonlocal turns
+        await trio.sleep(0.1)
+        turns += 1
+
+    async with open_harness(turn=turn) as harness:
+        look_up = harness.log_reader.positions_at
+
+        async def count(*arguments: Any, **more: Any) -> dict[TopicPartition, int]:
+            nonlocal lookups
+            lookups += 1
+            assert turns >= lookups
+            return await look_up(*arguments, **more)
+
+        monkeypatch.setattr(harness.log_reader, "positions_at", count)
+        clients = [FakeClient(harness) for _ in range(20)]
+        for since, client in enumerate(clients):
+            client.send("subscribe", 1, channels=["*.trade"], since_ms=since)
+        await wait_all_tasks_blocked()
+        assert lookups == 0
+        await trio.sleep(10)
+        assert lookups == len(clients)
+    assert [client.kinds for client in clients] == [["subscription_ack"]] * len(clients)
