@@ -13,6 +13,7 @@ import trio
 from odin_ws.kafka.client import Purpose
 from odin_ws.kafka.errors import KafkaUnavailable, RequestUnsupported
 from odin_ws.kafka.protocol import (
+    EARLIEST,
     EARLIEST_LOCAL,
     LATEST,
     BrokerAddress,
@@ -334,8 +335,10 @@ class FakeCluster:
         if error:
             return OffsetFound(error, -1)
         log = self.logs[key]
-        is_stable_end = committed and at == LATEST
-        offset = log.last_stable if is_stable_end else log.offset_at(at)
+        offset = log.offset_at(at)
+        if committed and at not in {EARLIEST, EARLIEST_LOCAL} and offset >= log.last_stable:
+            # As in Kafka: the end of committed records, and no record that is not committed.
+            offset = log.last_stable if at == LATEST else -1
         return OffsetFound(0, offset, log.epoch if self.has_epochs else -1)
 
     def _epoch_end(self, node: int, key: TopicPartition, current: int, epoch: int) -> EpochEnd:

@@ -13,6 +13,7 @@ from trio.testing import MockClock
 
 from odin_ws.log_reader import LogReader, LogUnavailable, Span
 from odin_ws.records import InvalidBatch, TopicPartition
+from tests.kafka.fake_cluster import FakeCluster
 from tests.kafka.log_reader_contract import ArchiveContract, read_all
 from tests.kafka.log_readers import (
     BOUND,
@@ -229,6 +230,23 @@ async def test_batch_with_a_wrong_length_is_skipped(
     assert [one.offset for one in records if one.invalid is None] == [*range(5), *range(10, 15)]
     (skipped,) = (one for one in records if one.invalid is not None)
     assert (skipped.offset, skipped.invalid) == (9, InvalidBatch.BATCH_TOO_LARGE)
+
+
+async def test_record_of_an_open_transaction_is_not_found_by_time(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No instance has reached it: `since_ms` would wait until the transaction ends."""
+    other_cluster = FakeCluster({KEY: 0, OTHER: 0})
+    for key in (KEY, OTHER):
+        other_cluster.publish(key, 3, published_ms=1_000)
+    other_cluster.publish(KEY, 2, producer=7, published_ms=2_000)
+    other_cluster.publish(KEY, published_ms=3_000)
+    monkeypatch.setattr("odin_ws.kafka.log_reader.KafkaClient", lambda *_: other_cluster)
+    async with running() as reader:
+        assert await reader.positions_at([TOPIC], 1_000) == {KEY: -1, OTHER: -1}
+        assert await reader.positions_at([TOPIC], 2_000) == {}
+        other_cluster.logs[KEY].end_transaction(7, commit=True)
+        assert await reader.positions_at([TOPIC], 2_000) == {KEY: 2}
 
 
 async def test_batches_have_at_most_500_records(

@@ -143,7 +143,9 @@ class KafkaLogReader:
             )
         at = min(max(0, timestamp), _LAST_TIMESTAMP)
         leaders = leaders_of(metadata)
-        offsets = await list_offsets(self._client, dict.fromkeys(leaders, at), leaders)
+        times = dict.fromkeys(leaders, at)
+        # The first record may be one that an open transaction holds back: it is live later.
+        offsets = await list_offsets(self._client, times, leaders, committed=True)
         if offsets.failed:
             raise PartitionsUnavailable(offsets.failed, {})
         return {key: first - 1 for key, first in offsets.found.items() if first >= 0}
