@@ -96,3 +96,27 @@ async def test_pings_are_spread_over_the_interval(odin_scenario: Scenario) -> No
             nursery.start_soon(wait_for_ping, client)
     assert len(times) == 120
     assert max(times) - min(times) < 30
+
+
+async def test_client_whose_command_waits_for_turns_is_not_closed(
+    odin_scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a crowd the server does not read it meanwhile: its pongs are there, but not received."""
+    turns = 0
+
+    async def turn() -> None:
+        nonlocal turns
+        turns += 1
+        await trio.sleep(60)
+
+    monkeypatch.setattr(odin_scenario.service.server.scans, "wait_for_work_slice", turn)
+    client = await RawClient.open(odin_scenario)
+    names = [f"T{number}.trade" for number in range(1000)]
+    await client.command("subscribe", channels=names)
+    while (received := await client.next()).op is Op.PING:
+        await client.send(Op.PONG)
+    assert received.json["type"] == "subscription_ack"
+    assert turns * 60 > 100
+    # Its time begins anew, and ends.
+    frames = [one for one in await client.rest() if one != PING]
+    assert [one.close for one in frames] == [NO_PONG]

@@ -96,6 +96,7 @@ class Connection:
     __slots__ = (
         "_drained",
         "_hub",
+        "_is_executing",
         "_message_seconds",
         "_nursery",
         "_task",
@@ -146,6 +147,8 @@ class Connection:
         self._hub = hub
         self._transport = transport
         self._message_seconds = message_seconds
+        # Whether what the client sent is handled: then no further bytes of it are read.
+        self._is_executing = False
         # Set when the send queue is empty; created by the waiting task.
         self._drained: trio.Event | None = None
         self._nursery: trio.Nursery | None = None
@@ -157,7 +160,8 @@ class Connection:
         """Send a ping."""
         if self.is_open:
             sent = self.send_queue.bytes_sent
-            if self.framing.is_received(sent, self._transport.unacknowledged):
+            # A command may wait for its turns for longer than a client may be silent.
+            if self._is_executing or self.framing.is_received(sent, self._transport.unacknowledged):
                 self.last_received_at = trio.current_time()
             self.send_queue.write(self.framing.ping)
 
@@ -311,6 +315,7 @@ class Connection:
         while True:
             count = 0
             if data or reader.has_items:
+                self._is_executing = True
                 session.begin_time_slice()
                 for count, item in enumerate(reader.receive(data), 1):
                     begun = None if isinstance(item, str | bytes) else begun
@@ -319,6 +324,7 @@ class Connection:
                         return is_closing_answered
                     if not count % _AT_ONCE:
                         await trio.lowlevel.checkpoint()
+                self._is_executing = False
             # The bytes begin a frame without completing it, even a frame of two bytes.
             unfinished = reader.unfinished or (data and not count)
             begun = _at(begun) if unfinished else None
