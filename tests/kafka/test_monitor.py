@@ -277,6 +277,47 @@ async def test_lag_is_measured_from_the_high_watermark(
         assert received.problems() == []
 
 
+async def test_delay_is_the_age_of_the_oldest_unread_record(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within two probes, and as steady as the delay: reaching an earlier end does not end it."""
+    cluster = whole()
+    async with sourcing(cluster, monkeypatch, rate=10) as received:
+        status = received.source_status
+        await trio.sleep(1)
+        cluster.publish_each(TRADES, 200)
+        await trio.sleep(15)
+        # 20 records a second are published, and 10 are read.
+        for _ in range(60):
+            cluster.publish_each(TRADES, 20)
+            await trio.sleep(1)
+        assert status.state.value is LIVE
+        # All of the first 800 were published before the last 60 s.
+        delays = []
+        for _ in range(8):
+            await trio.sleep(PATIENCE)
+            delays.append(status.behind_seconds)
+        assert min(delays) > 25
+        await trio.sleep(120)
+        assert status.behind_seconds == 0
+
+
+async def test_delay_by_a_transaction_or_a_shown_problem_does_not_count(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Health names these reasons itself."""
+    cluster = whole(TRADES_1)
+    async with sourcing(cluster, monkeypatch) as received:
+        await trio.sleep(1)
+        cluster.publish(TRADES, 4, producer=3)
+        cluster.errors[TRADES_1] = 56
+        cluster.publish(TRADES_1, 4)
+        await trio.sleep(60)
+        assert len(received.problems()) == 2
+        assert received.source_status.lag["odin.trades"] > 0
+        assert received.source_status.behind_seconds == 0
+
+
 async def test_silent_leader_keeps_the_lag_of_others(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

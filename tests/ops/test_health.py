@@ -70,6 +70,7 @@ async def test_live_service_is_healthy(autojump_clock: MockClock) -> None:
         "feed": "live",
         "paced": False,
         "lag": {},
+        "behind_seconds": 0.0,
         "lost_records": 0,
         "problems": [],
         "partitions": {topic: [0, 1, 2] for topic in CATALOGUE.topics},
@@ -357,3 +358,17 @@ async def test_feed_that_a_drain_has_ended_is_no_error(autojump_clock: MockClock
         report = health_report(service)
     assert (report["status"], report["errors"]) == ("degraded", [])
     assert report["warnings"] == ["draining"]
+
+
+async def test_records_that_wait_in_kafka_are_a_warning(autojump_clock: MockClock) -> None:
+    """A live feed can be late: a slow broker, a rate, or a busy server."""
+    async with running() as (service, _):
+        service.source_status.behind_seconds = 29.9
+        assert health_report(service)["status"] == "healthy"
+        service.source_status.behind_seconds = 74.6
+        report = health_report(service)
+        service.source_status.transition(SourceState.STALLED, "no answer")
+        assert health_report(service)["warnings"] == []
+    assert (report["status"], report["errors"]) == ("degraded", [])
+    assert report["warnings"] == ["kafka: records of 75 s ago have not been read yet"]
+    assert report["checks"]["kafka"]["behind_seconds"] == 74.6

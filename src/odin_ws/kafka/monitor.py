@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Mapping
 from typing import Final
 
@@ -16,7 +17,7 @@ from odin_ws.kafka.client import KafkaClient
 from odin_ws.kafka.errors import KafkaUnavailable
 from odin_ws.kafka.fetcher import Fetcher
 from odin_ws.kafka.offset_queries import list_offsets
-from odin_ws.kafka.partition import Problem
+from odin_ws.kafka.partition import Partition, Problem
 from odin_ws.kafka.protocol import LATEST, TopicLayout
 from odin_ws.kafka.source_status import SourceState, SourceStatus
 from odin_ws.kafka.status_rules import Evaluation, KnownProblems, evaluate
@@ -37,6 +38,9 @@ _EVALUATE_SECONDS: Final = 0.5
 
 # A transaction usually takes well under a second; brokers abort one after a minute by default.
 _TRANSACTION_SECONDS: Final = 5.0
+
+# Limit of the stored ends of a partition: with the default interval of 5 s, ten minutes.
+_MOST_ENDS: Final = 120
 
 _HISTORY: Final = "reading records from before the start"
 
@@ -80,6 +84,8 @@ class Monitor:
     _shown: frozenset[TopicPartition] = frozenset()
     # By partition its end, as its leader last reported.
     _ends: dict[TopicPartition, int] = attrs.field(factory=dict)
+    # By partition the earlier ends that the hub has not reached, each with the time of the probe.
+    _unreached: dict[TopicPartition, deque[tuple[int, float]]] = attrs.field(factory=dict)
 
     async def run(self) -> None:
         """Monitor until cancelled."""
@@ -194,11 +200,37 @@ class Monitor:
             # If a leader does not respond, its last end offsets remain.
             self._ends |= ends.found
             self._publish_lag()
+            self._measure_delay()
+
+    def _measure_delay(self) -> None:
+        """Measure for how long published records have not been read."""
+        now = trio.current_time()
+        partitions = self._fetcher.partitions
+        before, self._unreached = self._unreached, {}
+        for key, partition in partitions.items():
+            if partition.is_held or partition.problem is not None:
+                continue
+            end = self._end_of(key, partition)
+            position = self._positions.get(key, end)
+            if position >= end:
+                continue
+            # A truncation may have removed the records before an earlier end.
+            ends = before.get(key, ())
+            unreached = deque(probe for probe in ends if position < probe[0] <= end)
+            if len(unreached) < _MOST_ENDS:
+                unreached.append((end, now))
+            self._unreached[key] = unreached
+        self._source_status.behind_seconds = max(
+            (now - unreached[0][1] for unreached in self._unreached.values()), default=0.0
+        )
+
+    def _end_of(self, key: TopicPartition, partition: Partition) -> int:
+        return max(self._ends.get(key, -1), partition.high_watermark)
 
     def _publish_lag(self) -> None:
         lag: dict[str, int] = {}
         for key, partition in self._fetcher.partitions.items():
-            end = max(self._ends.get(key, -1), partition.high_watermark)
+            end = self._end_of(key, partition)
             behind = end - self._positions.get(key, end)
             lag[key.topic] = lag.get(key.topic, 0) + max(0, behind)
         self._source_status.lag = lag

@@ -55,6 +55,9 @@ class SourceStatus:
     paced: bool = False
     lag: Mapping[str, int] = attrs.field(factory=dict)
     """By topic the number of the broker's records that were not read yet, at the last probe."""
+    behind_seconds: float = 0.0
+    """How old the oldest record is, at least, that was published and not read yet; at the last
+    probe, without records that a transaction or a shown problem holds back."""
     missing_topics: frozenset[str] = frozenset()
     problems: Sequence[SourceProblem] = ()
     """Topics or partitions that are not read while the others are live."""

@@ -18,6 +18,10 @@ __all__ = ["health_report"]
 # Shares of limits above which the report warns; connections are rejected only at 1.
 _WARN_PERCENT: Final = 90.0
 
+# Records that wait for longer than this in Kafka are a warning: fetches and dispatch cycles take well
+# under a second, and the records published during a change of leaders are read within some seconds.
+_BEHIND_SECONDS: Final = 30.0
+
 _MIB: Final = 1 << 20
 
 
@@ -66,6 +70,9 @@ def _warnings(service: Service, checks: dict[str, Any]) -> list[str]:
             f"kafka: topics do not exist: {', '.join(sorted(source_status.missing_topics))}"
         )
     warnings += [f"kafka: {problem}" for problem in source_status.problems]
+    if service.kafka_is_live and source_status.behind_seconds >= _BEHIND_SECONDS:
+        seconds = source_status.behind_seconds
+        warnings.append(f"kafka: records of {seconds:.0f} s ago have not been read yet")
     if source_status.paced:
         rate = service.settings.ws_max_kafka_rate
         warnings.append(f"kafka: paced: WS_MAX_KAFKA_RATE={rate:g} holds records back")
@@ -91,6 +98,7 @@ def _checks(service: Service) -> dict[str, Any]:
             "feed": service.source_status.state.value,
             "paced": service.source_status.paced,
             "lag": dict(service.source_status.lag),
+            "behind_seconds": round(service.source_status.behind_seconds, 1),
             "lost_records": service.source_status.lost_records,
             "problems": _problems(service),
             "partitions": service.hub.stream.partitions_of(service.hub.stream.topics),

@@ -55,6 +55,7 @@ RULES: Final[Mapping[str, Callable[[Sequence[Any]], Any]]] = {
     "checks.kafka.feed": _worst("stopped", "starting", "stalled", "live"),
     "checks.kafka.paced": any,
     "checks.kafka.lag.*": max,
+    "checks.kafka.behind_seconds": max,
     "checks.kafka.lost_records": max,
     "checks.kafka.problems": _longest,
     "checks.kafka.partitions.*": _longest,
