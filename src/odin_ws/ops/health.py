@@ -18,8 +18,8 @@ __all__ = ["health_report"]
 # Shares of limits above which the report warns; connections are rejected only at 1.
 _WARN_PERCENT: Final = 90.0
 
-# Records that wait for longer than this in Kafka are a warning: fetches and dispatch cycles take well
-# under a second, and the records published during a change of leaders are read within some seconds.
+# Records that wait for longer than this in Kafka are a warning: fetches and dispatch cycles take
+# well under a second, and after a change of leaders records are read within some seconds.
 _BEHIND_SECONDS: Final = 30.0
 
 _MIB: Final = 1 << 20
