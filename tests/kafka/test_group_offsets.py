@@ -16,7 +16,7 @@ from odin_ws.kafka.protocol import Coordinator, FindCoordinatorRequest, OffsetFe
 from odin_ws.kafka.trio_asyncio_compat import aio_as_trio, open_loop
 from odin_ws.records import GapReason, TopicPartition
 from tests.kafka.group_member import A, B, FakeConsumer, membership, three
-from tests.kafka.sources import TRADES_1, sourcing, whole
+from tests.kafka.sources import TRADES, TRADES_1, sourcing, whole
 
 
 async def test_partition_starts_at_committed_offset_or_end(
@@ -273,6 +273,27 @@ async def test_truncation_before_the_first_record_is_reported(
             await trio.sleep(10)
             assert {TRADES_1: GapReason.TRUNCATED} in [one.gaps for one in source.assignments]
             assert source.offsets(TRADES_1) == list(range(4, 24))
+
+
+async def test_member_serves_its_part_also_after_its_topic_is_recreated(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each assignment says so; a partition that the new topic lacks is left to the group."""
+    cluster = whole(TRADES_1)
+    consumer = FakeConsumer(cluster)
+    monkeypatch.setattr(aiokafka, "AIOKafkaConsumer", lambda **_options: consumer)
+    async with open_loop(), sourcing(cluster, monkeypatch, group="odin") as source:
+        await trio.sleep(1)
+        theirs = [aiokafka.TopicPartition(*key) for key in (TRADES, TRADES_1)]
+        consumer.assigned = set(theirs)
+        await aio_as_trio(consumer.listener.on_partitions_assigned)(theirs)
+        await trio.sleep(2)
+        cluster.recreate(TRADES.topic, 1)
+        cluster.publish(TRADES, 3)
+        await trio.sleep(20)
+        assert {TRADES: GapReason.RECREATED} in [one.gaps for one in source.assignments]
+        assert all(one.partial for one in source.assignments)
+        assert source.offsets(TRADES) == [0, 1, 2]
 
 
 async def test_own_offset_of_a_recreated_topic_is_ignored(

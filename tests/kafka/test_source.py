@@ -4,14 +4,17 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import trio
 from trio.testing import MockClock
 
 from odin_ws.kafka.protocol import ListOffsetsRequest
 from odin_ws.kafka.source_status import SourceState
+from odin_ws.records import Item
 from tests.kafka.fake_log import now_ms
-from tests.kafka.sources import PATIENCE, SOCIAL, TRADES, TRADES_1, sourcing, whole
+from tests.kafka.sources import PATIENCE, SOCIAL, TRADES, TRADES_1, Received, sourcing, whole
 
 YESTERDAY = 24 * 3600 * 1000
 
@@ -327,3 +330,48 @@ async def test_rate_limits_reading_and_is_reported(
         await trio.sleep(10)
         assert received.offsets(TRADES) == list(range(10_000))
         assert not received.source_status.paced
+
+
+async def test_backlog_without_a_limit_is_not_paced(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Paced means that the rate holds records back, not that more records are buffered."""
+    paced: list[bool] = []
+    take = Received.take
+
+    def note(received: Received, item: Item) -> None:
+        paced.append(received.source_status.paced)
+        take(received, item)
+
+    monkeypatch.setattr(Received, "take", note)
+    cluster = whole()
+    async with sourcing(cluster, monkeypatch) as received:
+        await trio.sleep(1)
+        for _ in range(9):
+            cluster.publish(TRADES, 1000)
+        await trio.sleep(5)
+        assert len(received.offsets(TRADES)) == 9000
+    assert len(paced) > 5
+    assert not any(paced)
+
+
+async def test_records_deleted_during_the_history_leave_the_rest_history(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients do not get the rest as new records, and nothing counts as lost."""
+    cluster = whole()
+    cluster.publish_each(TRADES, 10)
+    cluster.errors[TRADES] = 9
+    async with sourcing(cluster, monkeypatch, history_seconds=600, history_records=100) as received:
+        await trio.sleep(0.2)
+        assert received.assignments[0].history[TRADES] == -1
+        cluster.logs[TRADES].delete_before(5)
+        cluster.errors.clear()
+        await trio.sleep(PATIENCE)
+        assert received.has_history_end
+        cluster.publish(TRADES)
+        await trio.sleep(1)
+        assert received.offsets(TRADES) == [10]
+        kept = received.ingest.history.newest(-math.inf, 100)[0]
+        assert sorted(message.record.offset for message in kept) == [5, 6, 7, 8, 9, 10]
+        assert received.source_status.lost_records == 0
