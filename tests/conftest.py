@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final
 
 import pytest
@@ -10,9 +9,7 @@ from hypothesis import settings
 
 # Tests of real processes. Their files take up to two minutes each: if one of them began as the
 # last, the other cores would wait for it.
-LONG: Final = ("integration", "console", "stack", "autobahn")
-
-TESTS: Final = Path(__file__).parent
+LONG: Final = ("tests/integration/", "tests/console/", "tests/stack/", "tests/autobahn/")
 
 # Hypothesis tries the same examples each time, so what passes here passes in CI, and it has no
 # deadline, which a busy machine would exceed. To try other examples:
@@ -26,8 +23,4 @@ settings.load_profile("same")
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take long; otherwise keep the order."""
-    items.sort(key=lambda item: not _is_long(item.path))
-
-
-def _is_long(path: Path) -> bool:
-    return path.is_relative_to(TESTS) and path.relative_to(TESTS).parts[0] in LONG
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))

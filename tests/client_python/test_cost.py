@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import time
+from collections.abc import Iterator
 
 import orjson
 import pytest
@@ -48,6 +50,15 @@ def subscribed() -> Conversation:
     return conversation
 
 
+@pytest.fixture
+def only_own_objects() -> Iterator[None]:
+    """Keep the collector from objects of other tests, which take it 0.3 s after thousands."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("only_own_objects")
 @pytest.mark.parametrize("together", [1, 50])
 def test_a_message_is_cheap(together: int) -> None:
     """From the bytes of the socket to the item, single or in batches."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import Any
 
 import attrs
@@ -63,8 +64,9 @@ class AsyncApi:
         return [self.follow(one) for one in references]
 
 
+@cache
 def read_asyncapi() -> AsyncApi:
-    """Read docs/asyncapi.yaml."""
+    """Read docs/asyncapi.yaml, once: parsing takes a second."""
     return AsyncApi(yaml.safe_load(page("docs/asyncapi.yaml")))
 
 
