@@ -15,9 +15,12 @@ fi
 # Hundreds of tests start `odin-ws`: with the variable set, each would compile all modules.
 unset PYTHONDONTWRITEBYTECODE
 
+# One more than cores: tests of brokers, browsers and real clocks wait for a third of their time.
+processes=$(($(nproc) + 1))
+
 status=0
 # The order of tests/conftest.py: xdist would begin with the files of many short tests.
-"$pytest" -n auto --dist loadfile --no-loadscope-reorder || status=$?
+"$pytest" -n "$processes" --dist loadfile --no-loadscope-reorder || status=$?
 # 1: some tests have failed. Any other status is an error of pytest.
 ((status == 1)) || exit "$status"
 echo 'Running the failed tests again, in one process:'
