@@ -85,6 +85,21 @@ def test_ineffective_names_of_the_original_stop_the_start(name: str, meant: str)
         ("KAFKA_SSL_KEYSTORE_LOCATION", "KAFKA_SSL_KEYFILE"),
         ("KAFKA_PASSWORD", "KAFKA_SASL_PASSWORD"),
         ("ws_ssl_cert", "WS_TLS_CERT"),
+        ("WS_HTTPS", "WS_TLS_CERT"),
+        ("WS_WSS_ONLY", "WS_TLS_CERT"),
+        ("WS_SECURE_MODE", "WS_TLS_CERT"),
+        ("WS_ENCRYPTION", "WS_TLS_CERT"),
+        ("WS_POLICIES", "WS_POLICY"),
+        ("WS_POLICY_FILES", "WS_POLICY"),
+        ("WS_ACL_RULES", "WS_POLICY"),
+        ("WS_AUDIENCE", "WS_JWT_AUDIENCE"),
+        ("WS_TRUSTED_ISSUERS", "WS_JWT_ISSUER"),
+        ("WS_REQUIRE_LOGIN", "WS_AUTH"),
+        ("WS_BEARER", "WS_AUTH"),
+        ("WS_ALLOWED_HOSTS", "WS_OPS_HOSTS"),
+        ("WS_CLIENT_CA", "WS_AUTH"),
+        ("KAFKA_CA", "KAFKA_SSL_CAFILE"),
+        ("KAFKA_SECURITY", "KAFKA_SECURITY_PROTOCOL"),
     ],
 )
 def test_unknown_name_about_security_stops_the_start(name: str, meant: str) -> None:
@@ -180,6 +195,9 @@ def test_kubernetes_service_link_never_stops_the_start(service: str, protocol: s
 @pytest.mark.parametrize(
     "name",
     [
+        # Of the broker's image, from a file that sets the variables of both
+        "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP",
+        "KAFKA_INTER_BROKER_LISTENER_NAME",
         # Kubernetes' links to services called `ws` and `kafka`
         "WS_SERVICE_HOST",
         "WS_SERVICE_PORT",

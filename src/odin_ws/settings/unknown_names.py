@@ -28,8 +28,24 @@ _SECURITY: Final = re.compile(
     r"SECRET|PASSWORD|CREDENTIAL"
 )
 
+# More such words. Under KAFKA_ they are names of the broker's own settings, such as
+# KAFKA_LISTENER_SECURITY_PROTOCOL_MAP, which one file may set for both.
+_SECURITY_OF_CLIENTS: Final = re.compile(
+    r"HTTPS|WSS|SECUR|ENCRYPT|POLICY|POLICIES|(?<=_)ACL(?=S?(?:_|$))|ISSUER|AUDIENCE|BEARER|LOGIN|REVOCATION|REVOKE"
+)
+
 # Words in the names of settings that mean the same.
 _SYNONYMS: Final = {
+    "HTTPS": ("TLS",),
+    "WSS": ("TLS",),
+    "SECUR": ("TLS",),
+    "ENCRYPT": ("TLS",),
+    "POLICIES": ("POLICY",),
+    "ACL": ("POLICY",),
+    "BEARER": ("AUTH", "JWT"),
+    "LOGIN": ("AUTH", "JWT"),
+    "REVOCATION": ("OPS_TOKEN",),
+    "REVOKE": ("OPS_TOKEN",),
     "TLS": ("SSL",),
     "SSL": ("TLS",),
     "AUTH": ("JWT", "JWKS", "SASL"),
@@ -67,8 +83,17 @@ _NAMES: Final = {
     ),
     "KAFKA_SASL_USERNAME": ("KAFKA_SASL_USER", "KAFKA_USER", "KAFKA_USERNAME"),
     "KAFKA_SASL_PASSWORD": ("KAFKA_PASSWORD", "KAFKA_SASL_PASS"),
-    "KAFKA_SECURITY_PROTOCOL": ("KAFKA_PROTOCOL", "KAFKA_SSL", "KAFKA_SSL_ENABLED", "KAFKA_TLS"),
+    "KAFKA_SECURITY_PROTOCOL": (
+        "KAFKA_PROTOCOL",
+        "KAFKA_SECURITY",
+        "KAFKA_SSL",
+        "KAFKA_SSL_ENABLED",
+        "KAFKA_TLS",
+    ),
     "KAFKA_SSL_CAFILE": (
+        "KAFKA_CA",
+        "KAFKA_CAFILE",
+        "KAFKA_CA_FILE",
         "KAFKA_CA_CERT",
         "KAFKA_SSL_CA",
         "KAFKA_SSL_CA_CERT",
@@ -116,6 +141,8 @@ _NAMES: Final = {
         "WS_REQUIRE_AUTH",
     ),
     "WS_CATALOGUE": ("KAFKA_TOPIC", "KAFKA_TOPICS", "WS_TOPIC", "WS_TOPICS"),
+    "WS_OPS_HOSTS": ("WS_ALLOWED_HOSTS", "WS_TRUSTED_HOSTS"),
+    "WS_POLICY": ("WS_ACCESS", "WS_ACL", "WS_POLICIES"),
     "WS_JWKS": ("WS_AUTH_JWKS_URL", "WS_JWKS_URI", "WS_JWKS_URL", "WS_JWT_JWKS"),
     "WS_JWT_SECRET": ("WS_AUTH_SECRET", "WS_JWT_KEY", "WS_SECRET", "WS_SECRET_KEY"),
     "WS_MAX_CONNECTIONS": ("WS_CONNECTION_LIMIT", "WS_MAX_CLIENTS", "WS_MAX_CONNS"),
@@ -148,6 +175,8 @@ _NAMES: Final = {
         "WS_SSL_CERT",
         "WS_SSL_CERTFILE",
         "WS_SSL_CERTIFICATE",
+        "WS_HTTPS",
+        "WS_SECURE",
         "WS_TLS",
         "WS_TLS_CERTFILE",
         "WS_TLS_CERTIFICATE",
@@ -160,10 +189,17 @@ _NAMES: Final = {
 NEIGHBOURS: Final = {name: meant for meant, names in _NAMES.items() for name in names}
 
 # Names with an explanation of their own.
-_EXPLAINED: Final = dict.fromkeys(
-    ("WS_PATH", "WS_ENDPOINT", "WS_ROUTE"),
-    "subscribers connect at the path /ws, which cannot be set",
-) | {former: f"its name is {now} now" for former, now in FORMER_NAMES.items()}
+_EXPLAINED: Final = (
+    dict.fromkeys(
+        ("WS_PATH", "WS_ENDPOINT", "WS_ROUTE"),
+        "subscribers connect at the path /ws, which cannot be set",
+    )
+    | dict.fromkeys(
+        ("WS_CA", "WS_CAFILE", "WS_CA_FILE", "WS_CLIENT_CA", "WS_CLIENT_CA_FILE", "WS_MTLS"),
+        "subscribers have no client certificates: WS_AUTH authenticates them",
+    )
+    | {former: f"its name is {now} now" for former, now in FORMER_NAMES.items()}
+)
 
 # Similarity of a longer name with more than one typo. Names that Kafka's images set are less
 # similar: KAFKA_BROKER_ID is 0.86 KAFKA_BROKERS.
@@ -197,9 +233,16 @@ def problem_with(name: str, value: str, known: Collection[str]) -> str | None:
         return f"{name}: unknown setting; did you mean {base}? Only secrets have a _FILE name"
     if (meant := NEIGHBOURS.get(upper) or _near(upper, known)) is not None:
         return f"{name}: unknown setting; did you mean {meant}?"
-    if is_ours(upper) and (words := set(_SECURITY.findall(upper))):
+    if is_ours(upper) and (words := _words_of_security(upper)):
         return f"{name}: unknown setting; {_about(upper, words, known)}"
     return None
+
+
+def _words_of_security(name: str) -> set[str]:
+    words = set(_SECURITY.findall(name))
+    if name.startswith("WS_"):
+        words.update(_SECURITY_OF_CLIENTS.findall(name))
+    return words
 
 
 def _near(name: str, known: Collection[str]) -> str | None:
@@ -239,7 +282,7 @@ def _about(name: str, words: set[str], known: Collection[str]) -> str:
     secure = [
         setting
         for setting in sorted(known)
-        if setting.startswith(prefix) and _SECURITY.search(setting)
+        if setting.startswith(prefix) and _words_of_security(setting)
     ]
     related = [setting for setting in secure if any(word in setting for word in words)] or secure
     # `_FILE` names would only double the choice.
