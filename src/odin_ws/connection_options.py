@@ -9,7 +9,7 @@ import attrs
 
 from odin_ws.auth.grants import Grant
 from odin_ws.connection.disconnect_reasons import DisconnectReason
-from odin_ws.distribution import Distribution
+from odin_ws.histogram import Histogram
 from odin_ws.session.session import SessionLimits, SessionStats
 
 __all__ = ["CanaryLimits", "ConnectionLimits", "ConnectionStats"]
@@ -51,5 +51,5 @@ class ConnectionStats:
     errors: int = 0
     bytes_sent: int = 0  # of ended connections
     bytes_received: int = 0  # of ended connections
-    duration: Distribution = attrs.field(factory=lambda: Distribution(_DURATION_BOUNDS))
+    duration: Histogram = attrs.field(factory=lambda: Histogram(_DURATION_BOUNDS))
     sessions: SessionStats = attrs.field(factory=SessionStats)

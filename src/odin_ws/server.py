@@ -98,7 +98,7 @@ class ConnectionServer:
                     if await self.handshaker.read_request(incoming) is not None:
                         await self._serve_request(incoming)
                 except HTTPRejection as rejection:
-                    await self._dismiss(incoming, rejection)
+                    await self._reject(incoming, rejection)
         except* trio.BrokenResourceError:
             # The peer disconnected before the upgrade: there is no connection to count.
             log.debug("connection lost before the upgrade", peer=peer)
@@ -108,7 +108,7 @@ class ConnectionServer:
         finally:
             wire.close()
 
-    async def _dismiss(self, incoming: IncomingConnection, rejection: HTTPRejection) -> None:
+    async def _reject(self, incoming: IncomingConnection, rejection: HTTPRejection) -> None:
         request = incoming.request
         if request is not None and self.http.is_read_by_pages(request):
             rejection = self.http.rejection(request, rejection)
@@ -202,7 +202,7 @@ class ConnectionServer:
                     response, session, reader, request.rest, self._notices.values()
                 )
             finally:
-                await self._leave(connection.subscriber)
+                await self._release_slot(connection.subscriber)
                 connection.abandon()
 
     def _upgrade(  # noqa: PLR0913 -- the canary has its own limits and counts
@@ -275,11 +275,11 @@ class ConnectionServer:
                     await connection.fail()
                     raise
                 finally:
-                    await self._leave(connection.subscriber)
+                    await self._release_slot(connection.subscriber)
         finally:
             self._forget(connection)
 
-    async def _leave(self, subscriber: Subscriber) -> None:
+    async def _release_slot(self, subscriber: Subscriber) -> None:
         """Remove a subscriber in time slices: many may leave together, with many patterns."""
         leaving = self._hub.leave(subscriber)
         try:

@@ -20,28 +20,28 @@ def test_user_revocation_covers_every_token() -> None:
     revocations = Revocations()
     revocations.add(Revocation(user="ann"), until=100, now=0)
     for one in (ANN, ANN_AGAIN, NAMELESS):
-        assert revocations.cover(one, 99)
-        assert not revocations.cover(one, 100)
-        assert Revocation(user="ann").concerns(one)
-    assert not revocations.cover(BOB, 99)
-    assert not Revocation(user="ann").concerns(BOB)
+        assert revocations.is_revoked(one, 99)
+        assert not revocations.is_revoked(one, 100)
+        assert Revocation(user="ann").applies_to(one)
+    assert not revocations.is_revoked(BOB, 99)
+    assert not Revocation(user="ann").applies_to(BOB)
 
 
 def test_token_revocation_covers_one_token() -> None:
     """A token without an id cannot be revoked alone."""
     revocations = Revocations()
     revocations.add(TOKEN, until=100, now=0)
-    assert revocations.cover(ANN, 99)
+    assert revocations.is_revoked(ANN, 99)
     for other in (ANN_AGAIN, BOB, NAMELESS):
-        assert not revocations.cover(other, 99)
-        assert not TOKEN.concerns(other)
+        assert not revocations.is_revoked(other, 99)
+        assert not TOKEN.applies_to(other)
 
 
 def test_user_name_and_token_id_are_separate() -> None:
     """They may be equal."""
     revocations = Revocations()
     revocations.add(Revocation(user="t-1"), until=100, now=0)
-    assert not revocations.cover(ANN, 0)
+    assert not revocations.is_revoked(ANN, 0)
 
 
 def test_revocation_can_be_changed_and_removed() -> None:
@@ -49,10 +49,10 @@ def test_revocation_can_be_changed_and_removed() -> None:
     revocations = Revocations()
     revocations.add(Revocation(user="ann"), until=100, now=0)
     revocations.add(Revocation(user="ann"), until=50, now=0)
-    assert not revocations.cover(ANN, 60)
+    assert not revocations.is_revoked(ANN, 60)
     revocations.add(Revocation(user="ann"), until=100, now=0)
     revocations.add(Revocation(user="ann"), until=0, now=10)
-    assert not revocations.cover(ANN, 10)
+    assert not revocations.is_revoked(ANN, 10)
     assert len(revocations) == 0
 
 
@@ -66,4 +66,4 @@ def test_full_list_rejects_more() -> None:
     revocations.add(Revocation(user="ann"), until=200, now=9)
     revocations.add(Revocation(user="c"), until=100, now=10)
     assert len(revocations) == 2
-    assert revocations.cover(ANN, 150)
+    assert revocations.is_revoked(ANN, 150)

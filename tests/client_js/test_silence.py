@@ -18,9 +18,9 @@ async def test_a_sign_of_life(server: FakeServer) -> None:
     async with server.follow(silence=SILENCE_MS) as follower:
         visit = await begun(server, follower)
         for _ in range(2):
-            asked_at = trio.current_time()
+            requested_at = trio.current_time()
             assert await visit.command() == {"type": "heartbeat"}
-            assert trio.current_time() - asked_at > SILENCE_MS / 1000 / 2
+            assert trio.current_time() - requested_at > SILENCE_MS / 1000 / 2
             await visit.say("pong", ts=1)
         await visit.message(1, "0-0")
         await follower.message()

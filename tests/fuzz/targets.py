@@ -155,7 +155,7 @@ def check_claims(data: bytes) -> None:
     assert math.isfinite(left)
     for revocation in (Revocation(user=grant.user), Revocation(token_id=grant.token_id)):
         if revocation != Revocation():
-            assert revocation.concerns(grant)
+            assert revocation.applies_to(grant)
     jwt_verifier.revoke(Revocation(user=grant.user), time.time() + 60)
     with suppress(InvalidJwt):
         jwt_verifier.verify(token)

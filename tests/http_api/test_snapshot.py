@@ -138,7 +138,7 @@ async def test_so_many_at_once_and_slow_readers_are_cut_off(odin_scenario: Scena
 async def test_server_without_memory_makes_no_snapshot(odin_scenario: Scenario) -> None:
     """Nobody's memory grows for it."""
     await publish_some(odin_scenario)
-    odin_scenario.service.server.admission.budget.left = 40_000
+    odin_scenario.service.server.admission.budget.remaining = 40_000
     odin_scenario.publish("BTC", "trade", "x" * 100_000)
     await trio.sleep(0.2)
     status, _, content = await response(odin_scenario, "channels=*.trade")

@@ -158,7 +158,7 @@ def collect_open_sockets() -> Iterator[None]:
 
 def access_to(settings: dict[str, str]) -> KafkaSecurity:
     """Return the access settings of these variables."""
-    return KafkaSecurity.of(load_settings(settings)[0])
+    return KafkaSecurity.from_settings(load_settings(settings)[0])
 
 
 @pytest.mark.parametrize("way", LET_IN)

@@ -17,8 +17,7 @@ from odin_ws.kafka.protocol import (
     EARLIEST_LOCAL,
     LATEST,
     BrokerAddress,
-    EpochEnd,
-    EpochEndsRequest,
+    EpochEndOffset,
     FetchedPartition,
     FetchFrom,
     FetchRequest,
@@ -27,6 +26,7 @@ from odin_ws.kafka.protocol import (
     ListOffsetsRequest,
     Metadata,
     OffsetFetchRequest,
+    OffsetForLeaderEpochRequest,
     OffsetFound,
     PartitionLayout,
     TopicLayout,
@@ -102,7 +102,7 @@ class FakeCluster:
     """Seconds by which a quota delays each fetch, by broker."""
     fetches_by_name: bool = False
     """Whether brokers have topic ids, but support no Fetch of version 13."""
-    early_ends: dict[TopicPartition, list[EpochEnd]] = attrs.field(factory=dict)
+    early_ends: dict[TopicPartition, list[EpochEndOffset]] = attrs.field(factory=dict)
     """Responses to OffsetForLeaderEpoch with an end offset that is too small, by partition."""
     ids_in_metadata: bool = True
     """Whether metadata has topic ids; without them it is of a broker that is not upgraded yet."""
@@ -125,7 +125,7 @@ class FakeCluster:
     group: GroupOffsets = attrs.field(factory=GroupOffsets)
     sent: list[Sent] = attrs.field(factory=list)
     """All requests so far."""
-    metadata_asked: list[float] = attrs.field(factory=list)
+    metadata_requests: list[float] = attrs.field(factory=list)
     """The times of the metadata requests."""
     brokers: Mapping[int, BrokerAddress] = attrs.field(
         factory=lambda: {node: BrokerAddress(f"kafka-{node}", 9092) for node in range(3)}
@@ -226,7 +226,7 @@ class FakeCluster:
     async def metadata(self, topics: Sequence[str]) -> Metadata:
         """See KafkaClient."""
         await trio.lowlevel.checkpoint()
-        self.metadata_asked.append(trio.current_time())
+        self.metadata_requests.append(trio.current_time())
         if self.metadata_fails or self.down >= self.brokers.keys():
             raise KafkaUnavailable("kafka-0:9092: connection refused")
         found = {name: self._topic(name) for name in topics if name not in self.left_out}
@@ -285,7 +285,7 @@ class FakeCluster:
                     key: self._offset(node, key, at, committed=committed)
                     for key, at in request.times.items()
                 }
-            case EpochEndsRequest():
+            case OffsetForLeaderEpochRequest():
                 if not self.answers_epoch_ends:
                     raise RequestUnsupported("the broker answers no such requests")
                 return {
@@ -336,16 +336,18 @@ class FakeCluster:
             return OffsetFound(error, -1)
         log = self.logs[key]
         offset = log.offset_at(at)
-        if committed and at not in {EARLIEST, EARLIEST_LOCAL} and offset >= log.last_stable:
+        if committed and at not in {EARLIEST, EARLIEST_LOCAL} and offset >= log.last_stable_offset:
             # As in Kafka: the end of committed records, and no record that is not committed.
-            offset = log.last_stable if at == LATEST else -1
+            offset = log.last_stable_offset if at == LATEST else -1
         return OffsetFound(0, offset, log.epoch if self.has_epochs else -1)
 
-    def _epoch_end(self, node: int, key: TopicPartition, current: int, epoch: int) -> EpochEnd:
+    def _epoch_end(
+        self, node: int, key: TopicPartition, current: int, epoch: int
+    ) -> EpochEndOffset:
         error = self._code(node, key, current) or self.query_errors.get(key, 0)
         if not error and self.early_ends.get(key):
             return self.early_ends[key].pop(0)
-        return EpochEnd(error, -1, -1) if error else self.logs[key].epoch_end(epoch)
+        return EpochEndOffset(error, -1, -1) if error else self.logs[key].epoch_end(epoch)
 
     async def _fetch(self, node: int, request: FetchRequest) -> FetchResponse:
         if node in self.fetch_errors:
@@ -364,7 +366,7 @@ class FakeCluster:
         for one in found:
             if one.error == OUT_OF_RANGE and self.out_of_range.get(one.key, 0):
                 self.out_of_range[one.key] -= 1
-            session.sent[one.key] = one.high_watermark, one.last_stable
+            session.sent[one.key] = one.high_watermark, one.last_stable_offset
             if one.data:
                 # Kafka moves a partition with data behind the others for the next fetch.
                 session.wanted[one.key] = session.wanted.pop(one.key)
@@ -378,7 +380,7 @@ class FakeCluster:
         for key, where in session.wanted.items():
             one = self._fetched(node, request, key, where, left)
             left -= len(one.data)
-            news = session.sent.get(key) != (one.high_watermark, one.last_stable)
+            news = session.sent.get(key) != (one.high_watermark, one.last_stable_offset)
             if one.error or one.data or news:
                 found.append(one)
         return found
@@ -407,7 +409,7 @@ class FakeCluster:
             cut=not self.sends_whole,
         )
         aborted = log.aborted_since(where.offset)
-        return FetchedPartition(key, 0, log.end, log.last_stable, aborted, data)
+        return FetchedPartition(key, 0, log.end, log.last_stable_offset, aborted, data)
 
     def _id(self, topic: str) -> str | None:
         return self.topic_ids[topic] if self.has_ids else None

@@ -8,7 +8,7 @@ from typing import Final
 
 import attrs
 
-from odin_ws.kafka.protocol import EARLIEST, EARLIEST_LOCAL, LATEST, EpochEnd
+from odin_ws.kafka.protocol import EARLIEST, EARLIEST_LOCAL, LATEST, EpochEndOffset
 from tests.kafka.batches import raw_batch, raw_record, with_epoch
 
 __all__ = ["FakeLog", "now_ms"]
@@ -16,7 +16,7 @@ __all__ = ["FakeLog", "now_ms"]
 _TRANSACTIONAL: Final = 0x10
 _CONTROL: Final = 0x20
 
-_NOT_THERE: Final = EpochEnd(0, -1, -1)
+_NOT_THERE: Final = EpochEndOffset(0, -1, -1)
 
 
 def now_ms() -> int:
@@ -117,7 +117,7 @@ class FakeLog:
     # ---- reading
 
     @property
-    def last_stable(self) -> int:
+    def last_stable_offset(self) -> int:
         """The first offset of the oldest open transaction, else the end."""
         return min(self.open_transactions.values(), default=self.end)
 
@@ -128,7 +128,7 @@ class FakeLog:
         """
         found = b""
         for one in self.batches if offset >= self.local_start else ():
-            if one.end <= offset or one.base >= self.last_stable:
+            if one.end <= offset or one.base >= self.last_stable_offset:
                 continue
             if found and len(found) + len(one.data) > max_bytes:
                 break
@@ -151,11 +151,11 @@ class FakeLog:
             return max(self.start, self.local_start)
         return next((one.base for one in self.batches if one.published_ms >= at), -1)
 
-    def epoch_end(self, epoch: int) -> EpochEnd:
+    def epoch_end(self, epoch: int) -> EpochEndOffset:
         """Where an epoch ends: the first offset of the next that wrote anything, or the end."""
         if epoch == self.epoch:
-            return EpochEnd(0, epoch, self.end)
+            return EpochEndOffset(0, epoch, self.end)
         before = [one for one in self.batches if one.epoch <= epoch]
         if not before:
             return _NOT_THERE
-        return EpochEnd(0, before[-1].epoch, before[-1].end)
+        return EpochEndOffset(0, before[-1].epoch, before[-1].end)

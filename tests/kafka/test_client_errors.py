@@ -12,7 +12,7 @@ import trustme
 from odin_ws.kafka.client import why_unreachable
 from odin_ws.kafka.errors import KafkaUnavailable, RequestUnsupported
 from odin_ws.kafka.protocol import (
-    EpochEndsRequest,
+    OffsetForLeaderEpochRequest,
 )
 from odin_ws.kafka.security import KafkaSecurity, TlsFiles
 from odin_ws.testing.ports import LOOPBACK
@@ -122,7 +122,7 @@ async def test_unsupported_request_names_broker_and_versions() -> None:
     async with loopback_broker() as broker, client_of(broker) as client:
         await client.metadata([])
         with pytest.raises(RequestUnsupported) as failed:
-            await client.send(0, EpochEndsRequest({KEY: 1}, {KEY: 1}))
+            await client.send(0, OffsetForLeaderEpochRequest({KEY: 1}, {KEY: 1}))
         assert str(failed.value) == (
             f"broker 0 at {broker.address}: the broker supports "
             "versions none of OffsetForLeaderEpoch requests; odin-ws sends 2 to 4"

@@ -225,7 +225,7 @@ async def test_bug_before_the_write_is_raised(
     def headers(_self: object, _instance: str) -> None:
         raise KeyError("r")
 
-    monkeypatch.setattr(dead_letters._Letter, "headers", headers)  # noqa: SLF001
+    monkeypatch.setattr(dead_letters._DeadLetter, "headers", headers)  # noqa: SLF001
     with pytest.RaisesGroup(KeyError, flatten_subgroups=True):
         await write(dead, record())
 

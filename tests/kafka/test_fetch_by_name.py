@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from odin_ws.kafka.protocol import EpochEndsRequest, ListOffsetsRequest
+from odin_ws.kafka.protocol import ListOffsetsRequest, OffsetForLeaderEpochRequest
 from odin_ws.kafka.source_status import SourceState
 from odin_ws.records import GapReason, TopicPartition
 from tests.kafka.fake_cluster import FakeCluster
@@ -88,8 +88,8 @@ async def test_metadata_that_was_requested_before_an_error_does_not_end_the_doub
         await trio.sleep(0.3)
         received.news.clear()
         cluster.metadata_seconds = metadata_seconds
-        asked = len(cluster.metadata_asked)
-        while len(cluster.metadata_asked) == asked:  # noqa: ASYNC110 -- the fake tells nobody
+        asked = len(cluster.metadata_requests)
+        while len(cluster.metadata_requests) == asked:  # noqa: ASYNC110 -- the fake tells nobody
             await trio.sleep(0.01)
         await recreate(cluster, 8, SECONDS_WITHOUT_TOPIC)
         await trio.sleep(12)
@@ -128,11 +128,11 @@ async def test_partition_that_was_not_fetched_for_a_while_waits_for_metadata(
         cluster.publish_large(FIRST, 1 << 20, 4)
         await trio.sleep(10)
         assert fetcher.partitions[FIRST].position < 4
-        cluster.metadata_asked.clear()
+        cluster.metadata_requests.clear()
         since = trio.current_time()
         await places(fetcher, 4, 10)
-        assert cluster.metadata_asked
-        assert min(one.at for one in cluster.fetches(since)) >= cluster.metadata_asked[0]
+        assert cluster.metadata_requests
+        assert min(one.at for one in cluster.fetches(since)) >= cluster.metadata_requests[0]
 
 
 async def test_partition_that_a_quota_has_delayed_waits_for_metadata(
@@ -147,11 +147,11 @@ async def test_partition_that_a_quota_has_delayed_waits_for_metadata(
         cluster.publish(FIRST)
         await places(fetcher, 1)
         cluster.throttles.clear()
-        cluster.metadata_asked.clear()
+        cluster.metadata_requests.clear()
         since = trio.current_time()
         cluster.publish(FIRST)
         assert await places(fetcher, 1, 5) == ["0-1"]
-        assert cluster.fetches(since)[0].at >= cluster.metadata_asked[0] >= since + 2.9
+        assert cluster.fetches(since)[0].at >= cluster.metadata_requests[0] >= since + 2.9
 
 
 async def test_steady_fetches_need_no_metadata(autojump_clock: MockClock) -> None:
@@ -159,13 +159,13 @@ async def test_steady_fetches_need_no_metadata(autojump_clock: MockClock) -> Non
     cluster = FakeCluster({FIRST: 0}, fetches_by_name=True)
     async with fetching(cluster) as fetcher:
         await trio.sleep(1)
-        cluster.metadata_asked.clear()
+        cluster.metadata_requests.clear()
         for _ in range(50):
             cluster.publish(FIRST)
             await places(fetcher, 1)
             await trio.sleep(3 * SLOT)
         await trio.sleep(10)
-        assert cluster.metadata_asked == []
+        assert cluster.metadata_requests == []
 
 
 async def test_position_out_of_range_is_looked_up_only_after_metadata(
@@ -180,7 +180,7 @@ async def test_position_out_of_range_is_looked_up_only_after_metadata(
         cluster.logs[FIRST].truncate(1)
         cluster.change()
         await trio.sleep(3)
-        assert cluster.requests(EpochEndsRequest)
+        assert cluster.requests(OffsetForLeaderEpochRequest)
         cluster.metadata_fails = True
         await trio.sleep(1)
         since = trio.current_time()

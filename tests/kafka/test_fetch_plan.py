@@ -19,7 +19,7 @@ RECORD = Record("odin.trades", 0, 0, 0, b"BTC", b"{}")
 def readable(key: TopicPartition) -> Partition:
     """A partition that was fetched before."""
     partition = Partition(key, 0, leader=0)
-    partition.succeed()
+    partition.mark_fetched()
     return partition
 
 
@@ -90,4 +90,4 @@ def test_all_partitions_are_planned_again_after_a_failed_fetch() -> None:
     planner.forget()
     plan = planner.plan(lambda: partitions, 0.0, version)
     assert plan.moved is None
-    assert plan.in_question == [KEYS[2]]
+    assert plan.unconfirmed == [KEYS[2]]

@@ -16,7 +16,7 @@ QUIET = FetchedPartition(FIRST, 0, 5, 5, (), b"")
 def fetched(log: FakeLog, offset: int, maximum: int = 1 << 30) -> FetchedPartition:
     """What a leader that cuts its answers off sends of a log."""
     data = log.read(offset, maximum, whole=False, cut=True)
-    return FetchedPartition(FIRST, 0, log.end, log.last_stable, (), data)
+    return FetchedPartition(FIRST, 0, log.end, log.last_stable_offset, (), data)
 
 
 def test_out_of_range_counts_after_two_fetches_in_a_row() -> None:

@@ -40,7 +40,7 @@ async def test_error_of_one_partition_does_not_affect_others(
         await trio.sleep(0.1)
         cluster.errors[FIRST] = code
         cluster.publish(FIRST, 3)
-        cluster.metadata_asked.clear()
+        cluster.metadata_requests.clear()
         await flows(cluster, fetcher)
         problem = fetcher.partitions[FIRST].problem
         assert problem is not None
@@ -50,9 +50,9 @@ async def test_error_of_one_partition_does_not_affect_others(
         retries = [one for one in cluster.fetches(since=30) if FIRST in one.request.changed]
         assert 5 <= len(retries) <= 40
         if code in ASKS_FOR_METADATA:
-            assert 5 <= len(cluster.metadata_asked) <= 100
+            assert 5 <= len(cluster.metadata_requests) <= 100
         else:
-            assert not cluster.metadata_asked
+            assert not cluster.metadata_requests
         # Two fetches for each record of the other partition, and the retries.
         assert len(cluster.fetches()) < 60 / 0.3 * 3 + 100
         del cluster.errors[FIRST]
@@ -98,7 +98,7 @@ async def test_error_of_a_whole_fetch_is_reported_and_backs_off(
             assert problem.reason == error_text(code)
             assert problem.since == 0
         assert 50 <= len(cluster.fetches(node=1)) <= 140
-        assert fetcher.metadata_requested.is_set() or len(cluster.metadata_asked) > 20
+        assert fetcher.metadata_requested.is_set() or len(cluster.metadata_requests) > 20
         cluster.publish(FIRST)
         cluster.fetch_errors.clear()
         assert await places(fetcher, 1, 2) == ["0-0"]

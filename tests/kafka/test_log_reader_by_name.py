@@ -85,12 +85,12 @@ async def test_pause_without_a_recreated_topic_costs_one_metadata_request(
     async with running() as reader:
         async with reader.read({FIRST: SPAN}) as batches:
             assert await rest(batches) == list(range(10))
-        assert len(cluster.metadata_asked) == 1
+        assert len(cluster.metadata_requests) == 1
         async with reader.read({FIRST: SPAN}) as batches:
             await anext(batches)
             await trio.sleep(10)
             assert await rest(batches) == list(range(1, 10))
-        assert len(cluster.metadata_asked) == 3
+        assert len(cluster.metadata_requests) == 3
 
 
 async def test_slow_metadata_does_not_stop_a_read(
@@ -114,7 +114,7 @@ async def test_broker_that_fetches_by_id_is_not_asked_again(
         await anext(batches)
         await trio.sleep(10)
         await anext(batches)
-        assert len(cluster.metadata_asked) == 1
+        assert len(cluster.metadata_requests) == 1
         recreate(cluster)
         with pytest.raises(RecordsExpired):
             await rest(batches)

@@ -166,7 +166,7 @@ async def test_start_without_kafka_has_a_reason(
             assert received.source_status.state.value is STARTING
             assert "connection refused" in received.source_status.reason
             await trio.sleep(60)
-            assert len(cluster.metadata_asked) <= 130
+            assert len(cluster.metadata_requests) <= 130
             cluster.down.clear()
             await trio.sleep(4)
             assert received.changes == [STARTING, LIVE]
@@ -377,7 +377,7 @@ async def test_layout_is_requested_at_most_twice_per_interval(
     cluster = whole()
     async with sourcing(cluster, monkeypatch):
         await trio.sleep(60)
-        assert 10 <= len(cluster.metadata_asked) <= 14
+        assert 10 <= len(cluster.metadata_requests) <= 14
 
 
 async def test_layout_requests_back_off_while_a_problem_lasts(
@@ -388,11 +388,11 @@ async def test_layout_requests_back_off_while_a_problem_lasts(
     async with sourcing(cluster, monkeypatch):
         await trio.sleep(10)
         cluster.move(TRADES, None)
-        before = len(cluster.metadata_asked)
+        before = len(cluster.metadata_requests)
         await trio.sleep(1)
-        assert len(cluster.metadata_asked) > before
+        assert len(cluster.metadata_requests) > before
         await trio.sleep(60)
-        assert len(cluster.metadata_asked) - before <= 120
+        assert len(cluster.metadata_requests) - before <= 120
 
 
 async def test_feed_stays_live_without_metadata(
@@ -425,7 +425,7 @@ async def test_new_problem_requests_layout_soon(
         cluster.move(SOCIAL, None)
         before = trio.current_time()
         await trio.sleep(PATIENCE)
-        asked = [one - before for one in cluster.metadata_asked if one > before]
+        asked = [one - before for one in cluster.metadata_requests if one > before]
         assert asked[1] - asked[0] <= 0.4
 
 

@@ -12,13 +12,18 @@ from trio.testing import MockClock
 
 from odin_ws.kafka.offset_lookup import look_up, resolve
 from odin_ws.kafka.partition import OffsetReset, Partition
-from odin_ws.kafka.protocol import EpochEnd, EpochEndsRequest, ListOffsetsRequest, OffsetFound
+from odin_ws.kafka.protocol import (
+    EpochEndOffset,
+    ListOffsetsRequest,
+    OffsetForLeaderEpochRequest,
+    OffsetFound,
+)
 from odin_ws.records import GapReason
 from tests.kafka.fake_cluster import FakeCluster
 from tests.kafka.fetchers import FIRST, SECOND, fetching, move, places, until_reset
 
 EXPIRED, RECREATED, TRUNCATED = GapReason.EXPIRED, GapReason.RECREATED, GapReason.TRUNCATED
-NOT_KNOWN = EpochEnd(0, -1, -1)
+NOT_KNOWN = EpochEndOffset(0, -1, -1)
 
 
 @pytest.mark.parametrize(
@@ -31,16 +36,16 @@ NOT_KNOWN = EpochEnd(0, -1, -1)
         # Never back to the beginning.
         (5, 0, 3, NOT_KNOWN, OffsetReset(3, TRUNCATED)),
         (5, 0, 0, NOT_KNOWN, OffsetReset(0, TRUNCATED)),
-        (5, 0, 9, EpochEnd(0, 2, 9), None),
-        (5, 0, 9, EpochEnd(0, 2, 3), OffsetReset(3, TRUNCATED, 2)),
-        (5, 4, 9, EpochEnd(0, 2, 3), OffsetReset(4, TRUNCATED)),
+        (5, 0, 9, EpochEndOffset(0, 2, 9), None),
+        (5, 0, 9, EpochEndOffset(0, 2, 3), OffsetReset(3, TRUNCATED, 2)),
+        (5, 4, 9, EpochEndOffset(0, 2, 3), OffsetReset(4, TRUNCATED)),
         # The log has it; its high watermark is not there yet.
-        (5, 0, 3, EpochEnd(0, 2, 5), None),
-        (5, 7, 9, EpochEnd(0, 2, 9), OffsetReset(7, EXPIRED)),
+        (5, 0, 3, EpochEndOffset(0, 2, 5), None),
+        (5, 7, 9, EpochEndOffset(0, 2, 9), OffsetReset(7, EXPIRED)),
     ],
 )
 def test_reset_follows_from_bounds_and_epoch(
-    position: int, first: int, end: int, epoch_end: EpochEnd, expected: OffsetReset | None
+    position: int, first: int, end: int, epoch_end: EpochEndOffset, expected: OffsetReset | None
 ) -> None:
     """The end of the epoch takes precedence over the end of the log."""
     found = resolve(
@@ -55,7 +60,7 @@ def test_error_in_any_response_means_unknown(which: int) -> None:
     codes = [0, 0, 0]
     codes[which] = 6
     first, end = OffsetFound(codes[0], 7), OffsetFound(codes[1], 9)
-    found = resolve(Partition(FIRST, 5), first, end, EpochEnd(codes[2], -1, -1))
+    found = resolve(Partition(FIRST, 5), first, end, EpochEndOffset(codes[2], -1, -1))
     assert found == "NOT_LEADER_FOR_PARTITION (6)"
 
 
@@ -81,7 +86,7 @@ async def test_recreated_topic_is_read_from_its_first_offset(
         fetcher.apply((await cluster.metadata([FIRST.topic])).topics)
         fetcher.restart({FIRST})
         assert await until_reset(fetcher) == ([], {FIRST: OffsetReset(2, RECREATED)})
-        assert not cluster.requests(EpochEndsRequest)
+        assert not cluster.requests(OffsetForLeaderEpochRequest)
 
 
 async def test_partition_missing_in_response_is_unknown() -> None:
@@ -197,7 +202,7 @@ async def test_clean_election_is_validated_without_reset(autojump_clock: MockClo
         cluster.move(FIRST, 1)
         cluster.publish(FIRST)
         assert await places(fetcher, 1) == ["0-3"]
-        assert len(cluster.requests(EpochEndsRequest)) == 1
+        assert len(cluster.requests(OffsetForLeaderEpochRequest)) == 1
 
 
 async def test_validation_is_retried(autojump_clock: MockClock) -> None:
@@ -218,8 +223,8 @@ async def test_validation_is_retried(autojump_clock: MockClock) -> None:
         assert problem is not None
         assert problem.reason == "OFFSET_NOT_AVAILABLE (78)"
         assert not [one for one in cluster.fetches(since, 1) if FIRST in one.request.changed]
-        assert 10 <= len(cluster.requests(EpochEndsRequest, since)) <= 60
-        assert len(cluster.metadata_asked) > 10
+        assert 10 <= len(cluster.requests(OffsetForLeaderEpochRequest, since)) <= 60
+        assert len(cluster.metadata_requests) > 10
         cluster.query_errors.clear()
         assert await until_reset(fetcher, 6) == ([], {FIRST: OffsetReset(6, TRUNCATED, 0)})
         await trio.sleep(1)
@@ -301,11 +306,11 @@ async def test_early_end_of_a_new_leader_is_looked_up_again(
     async with fetching(cluster) as fetcher:
         cluster.publish(FIRST, 3)
         await places(fetcher, 3)
-        cluster.early_ends[FIRST] = [EpochEnd(0, 0, end) for end in ends]
+        cluster.early_ends[FIRST] = [EpochEndOffset(0, 0, end) for end in ends]
         await move(cluster, fetcher, 1)
         cluster.publish(FIRST)
         assert await places(fetcher, 1, 5) == ["0-3"]
-        assert len(cluster.requests(EpochEndsRequest)) == len(ends) + 1
+        assert len(cluster.requests(OffsetForLeaderEpochRequest)) == len(ends) + 1
 
 
 async def test_truncation_needs_two_equal_lookups(autojump_clock: MockClock) -> None:
@@ -317,7 +322,7 @@ async def test_truncation_needs_two_equal_lookups(autojump_clock: MockClock) -> 
         begun = trio.current_time()
         await move(cluster, fetcher, 1, keeps=2)
         assert await until_reset(fetcher) == ([], {FIRST: OffsetReset(2, TRUNCATED, 0)})
-        assert len(cluster.requests(EpochEndsRequest)) == 2
+        assert len(cluster.requests(OffsetForLeaderEpochRequest)) == 2
         assert trio.current_time() - begun < 0.4
 
 
@@ -330,4 +335,4 @@ async def test_confirmed_truncation_does_not_confirm_the_next(autojump_clock: Mo
         for count, keeps in enumerate((4, 3), 1):
             await move(cluster, fetcher, count, keeps=keeps)
             assert (await until_reset(fetcher))[1][FIRST].offset == keeps
-            assert len(cluster.requests(EpochEndsRequest)) == 2 * count
+            assert len(cluster.requests(OffsetForLeaderEpochRequest)) == 2 * count

@@ -145,9 +145,9 @@ async def test_start_offset_lookup_follows_a_moved_leader(
     cluster.query_errors[TRADES] = 6
     async with sourcing(cluster, monkeypatch) as received:
         await trio.sleep(0.1)
-        before = len(cluster.metadata_asked)
+        before = len(cluster.metadata_requests)
         await trio.sleep(3)
-        assert len(cluster.metadata_asked) > before + 2
+        assert len(cluster.metadata_requests) > before + 2
         assert len(cluster.requests(ListOffsetsRequest)) < 60
         cluster.query_errors.clear()
         await trio.sleep(PATIENCE)

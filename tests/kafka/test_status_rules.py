@@ -20,7 +20,7 @@ def partition(
 ) -> Partition:
     """One that is read, or is in trouble since a time."""
     problem = None if since is None else Problem(reason, since)
-    return Partition(key, 0, problem=problem, has_answered=since is None)
+    return Partition(key, 0, problem=problem, has_fetched=since is None)
 
 
 def at(now: float, *partitions: Partition, known_problems: KnownProblems = QUIET) -> Evaluation:

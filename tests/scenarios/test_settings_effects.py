@@ -345,7 +345,7 @@ def options_of(
     monkeypatch.setattr(assembly, "KafkaSource", source)
     monkeypatch.setattr(assembly, "KafkaLogReader", lambda *given: given)
     settings, _ = load_settings(environment)
-    upstream = assembly.kafka(settings, default_catalogue(), KafkaSecurity.of(settings))
+    upstream = assembly.kafka(settings, default_catalogue(), KafkaSecurity.from_settings(settings))
     (options,) = made
     log_reader: Any = upstream.log_reader
     return options, log_reader

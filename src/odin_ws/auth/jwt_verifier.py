@@ -75,7 +75,7 @@ class JwtVerifier:
             if self.jwks is not None and (missing := self._missing_key(token)) is not None:
                 self.jwks.request_refresh(missing.id)
             raise self._count(error) from None
-        if self.revocations.cover(grant, time.time()):
+        if self.revocations.is_revoked(grant, time.time()):
             raise self._count(InvalidJwt(JwtFault.REVOKED))
         return grant
 

@@ -28,7 +28,7 @@ class Revocation:
     user: str | None = None
     token_id: str | None = None
 
-    def concerns(self, grant: Grant) -> bool:
+    def applies_to(self, grant: Grant) -> bool:
         """Return whether a grant is of this user or JWT."""
         if self.user is not None:
             return grant.user == self.user
@@ -56,7 +56,7 @@ class Revocations:
             raise TooManyRevocations
         self._until[revocation] = until
 
-    def cover(self, grant: Grant, now: float) -> bool:
+    def is_revoked(self, grant: Grant, now: float) -> bool:
         """Return whether the user or the JWT is revoked."""
         return any(
             self._until.get(revocation, now) > now

@@ -59,7 +59,7 @@ def read_settings(
 def read_kafka_security(settings: Settings) -> KafkaSecurity:
     """Return the Kafka connection settings with the certificates that they name."""
     try:
-        return KafkaSecurity.of(settings)
+        return KafkaSecurity.from_settings(settings)
     except SettingsError as error:
         exit_with_usage_error(*error.problems)
 

@@ -116,7 +116,7 @@ async def _until_signalled(serve: _Serve, settings: Settings, catalogue: Catalog
 
 
 async def _serve_here(settings: Settings, catalogue: Catalogue, stop: trio.Event) -> bool:
-    upstream = kafka(settings, catalogue, KafkaSecurity.of(settings))
+    upstream = kafka(settings, catalogue, KafkaSecurity.from_settings(settings))
     await run_service(settings, catalogue, upstream, stop)
     return True
 

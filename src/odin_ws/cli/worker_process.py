@@ -61,7 +61,7 @@ async def _serve(settings: Settings, catalogue: Catalogue, ops_socket: socket.so
             nursery.start_soon(log_ignored_sighup)
         nursery.start_soon(_run_supervisor_commands, stop, nursery.cancel_scope)
         with open_listening_socket(settings.ws_addr, reuse_port=True) as listening:
-            upstream = kafka(settings, catalogue, KafkaSecurity.of(settings))
+            upstream = kafka(settings, catalogue, KafkaSecurity.from_settings(settings))
             # The kernel may connect this worker's canary to another worker.
             secret = derive_secret(settings.ws_ops_token) if settings.ws_ops_token else None
             async with running(

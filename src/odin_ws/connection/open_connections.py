@@ -137,7 +137,7 @@ class OpenConnections(set[Connection]):
 
     def revoke(self, revocation: Revocation) -> int:
         """Close all connections of a revoked user or JWT at once; returns how many."""
-        concerned = [connection for connection in self if revocation.concerns(connection.grant)]
+        concerned = [connection for connection in self if revocation.applies_to(connection.grant)]
         for connection in concerned:
             connection.close(DisconnectReason.REVOKED)
         return len(concerned)

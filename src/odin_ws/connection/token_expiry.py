@@ -12,7 +12,7 @@ import trio
 
 from odin_ws.connection.connection import Connection
 from odin_ws.connection.disconnect_reasons import DisconnectReason
-from odin_ws.held import Held
+from odin_ws.lease import Lease
 from odin_ws.protocol.responses import auth_expiring
 
 __all__ = ["Expiry"]
@@ -48,10 +48,10 @@ class Expiry:
         """Return how many connections are watched."""
         return len(self._ends)
 
-    def watch(self, connection: Connection, end: float | None) -> Held[None]:
+    def watch(self, connection: Connection, end: float | None) -> Lease[None]:
         """Watch the expiry of a connection's JWT during the block."""
         self.renew(connection, end)
-        return Held(None, partial(self.renew, connection, None))
+        return Lease(None, partial(self.renew, connection, None))
 
     def renew(self, connection: Connection, end: float | None) -> None:
         """Set the expiry of a new JWT."""
@@ -70,11 +70,11 @@ class Expiry:
                 self.renew(connection, None)
                 connection.close(DisconnectReason.TOKEN_EXPIRED)
             for count, connection in enumerate(self._due(self._notices), 1):
-                self._tell(connection)
+                self._notify(connection)
                 if not count % _SLICE:
                     await trio.lowlevel.checkpoint()
 
-    def _tell(self, connection: Connection) -> None:
+    def _notify(self, connection: Connection) -> None:
         """Send the notice, unless the connection has ended or its JWT was renewed meanwhile."""
         now = self.now()
         if connection.is_open and self._notices.get(connection, math.inf) <= now:

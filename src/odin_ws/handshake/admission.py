@@ -12,7 +12,7 @@ import attrs
 from odin_ws.handshake.memory_budget import CONNECTION_BYTES, MemoryBudget
 from odin_ws.handshake.request import HandshakeRequest, HTTPRejection, check_upgrade
 from odin_ws.handshake.retry_after import retry_after
-from odin_ws.held import Held
+from odin_ws.lease import Lease
 from odin_ws.lifecycle import Lifecycle
 from odin_ws.protocol.envelope import Dialect
 from odin_ws.protocol.wire_format import Frames, WireFormat, wire_format
@@ -57,17 +57,17 @@ class Admission:
     capacity_rejections: Counter[str] = attrs.field(factory=Counter)
     budget: MemoryBudget = attrs.field(factory=MemoryBudget)
 
-    def admit(self, request: HandshakeRequest) -> Held[WireFormat]:
+    def admit(self, request: HandshakeRequest) -> Lease[WireFormat]:
         """Count a WebSocket for the length of the block. Raises HTTPRejection."""
         check_upgrade(request)
         form = _form(request)
-        self._take_place()
-        return Held(form, self._leave)
+        self._acquire_slot()
+        return Lease(form, self._release_slot)
 
-    def admit_request(self) -> Held[None]:
+    def admit_request(self) -> Lease[None]:
         """Count a plain HTTP request. Raises HTTPRejection."""
-        self._take_place()
-        return Held(None, self._leave)
+        self._acquire_slot()
+        return Lease(None, self._release_slot)
 
     def check_serving(self) -> None:
         """Check again before a connection is served: it may have waited since it was admitted.
@@ -77,7 +77,7 @@ class Admission:
         if self.lifecycle.is_closing:
             raise _busy("draining", "the server is restarting")
 
-    def _take_place(self) -> None:
+    def _acquire_slot(self) -> None:
         self.check_serving()
         if self.active >= self.max_connections:
             raise _busy("max_connections", f"all {self.max_connections} connections are in use")
@@ -86,7 +86,7 @@ class Admission:
         self.active += 1
         self.budget.spend(CONNECTION_BYTES)
 
-    def _leave(self) -> None:
+    def _release_slot(self) -> None:
         self.active -= 1
 
     def count(self, rejection: HTTPRejection) -> None:

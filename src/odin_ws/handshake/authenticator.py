@@ -19,7 +19,7 @@ from odin_ws.connection.token_expiry import Expiry
 from odin_ws.handshake.credentials import bearer_token, select_subprotocol
 from odin_ws.handshake.request import HandshakeRequest, HTTPRejection
 from odin_ws.handshake.retry_after import retry_after, retry_ms
-from odin_ws.held import Held
+from odin_ws.lease import Lease
 from odin_ws.protocol.commands import Auth
 from odin_ws.protocol.errors import CommandError, ErrorCode
 
@@ -115,9 +115,9 @@ class Authenticator:
                 HTTPStatus.TOO_MANY_REQUESTS, "max_connections_per_user", text, [retry_after()]
             )
         self._users[user] += 1
-        return Held(None, partial(self._give_back, user))
+        return Lease(None, partial(self._release, user))
 
-    def _give_back(self, user: str) -> None:
+    def _release(self, user: str) -> None:
         self._users[user] -= 1
         if not self._users[user]:
             del self._users[user]

@@ -18,22 +18,22 @@ class MemoryBudget:
     time, so grants count at once, by an estimate.
     """
 
-    __slots__ = ("left",)
+    __slots__ = ("remaining",)
 
     def __init__(self) -> None:
-        self.left: float = math.inf
+        self.remaining: float = math.inf
 
     def measured(self, in_use: int | None, limit: int) -> None:
         """Restart from a measurement; None: not measured, nothing is rejected."""
-        self.left = math.inf if in_use is None else limit - in_use
+        self.remaining = math.inf if in_use is None else limit - in_use
 
     def spend(self, size: int) -> None:
         """Count bytes that are used in any case."""
-        self.left -= size
+        self.remaining -= size
 
     def take(self, size: int) -> bool:
         """Count requested bytes if they are left; returns whether they are."""
-        if size > self.left:
+        if size > self.remaining:
             return False
-        self.left -= size
+        self.remaining -= size
         return True

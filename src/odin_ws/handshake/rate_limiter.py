@@ -15,7 +15,7 @@ import trio
 from odin_ws.handshake.forwarded import ClientAddress, is_public, limit_key
 from odin_ws.handshake.request import HTTPRejection
 from odin_ws.handshake.retry_after import retry_after
-from odin_ws.held import Held
+from odin_ws.lease import Lease
 from odin_ws.token_bucket import TokenBucket
 
 __all__ = ["RATE_LIMIT_REJECTIONS", "PerAddressLimit", "RateLimiter", "RateLimits"]
@@ -120,9 +120,9 @@ class RateLimiter:
         if self._connections[key] >= limit.maximum:
             raise self._rejection("max_connections_per_ip", key, limit.maximum)
         self._connections[key] += 1
-        return Held(None, partial(self._give_back, key))
+        return Lease(None, partial(self._release, key))
 
-    def _give_back(self, key: str) -> None:
+    def _release(self, key: str) -> None:
         self._connections[key] -= 1
         if not self._connections[key]:
             del self._connections[key]

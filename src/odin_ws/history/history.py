@@ -183,16 +183,16 @@ class History:
         if self._shrinking:
             maximum = max(maximum, self.size - max(_STEP_BYTES, self._max_bytes // 16))
             self._shrinking = maximum > self._max_bytes
-        left = self.size
-        while kept and (left > maximum or kept[0][0] < too_old):
+        remaining = self.size
+        while kept and (remaining > maximum or kept[0][0] < too_old):
             _, size, message, of_partition, of_channel = kept.popleft()
-            left -= size
+            remaining -= size
             of_partition.let_go = message.record.offset
             of_partition.forget_first()
             of_channel.forget_first()
             if not of_channel:
                 self._forget_queue(message.channel, message.record.partition)
-        self.size = left
+        self.size = remaining
 
     def floor(self, key: TopicPartition) -> int | None:
         """Return the offset after which all of a partition is kept; None if it is unknown."""

@@ -30,24 +30,24 @@ class Cycle:
 
 
 class Queue:
-    """The items of the source that the hub has not taken: in `left`, then in the channel."""
+    """The items of the source that the hub has not taken: in `unread`, then in the channel."""
 
-    __slots__ = ("_inbox", "left")
+    __slots__ = ("_inbox", "unread")
 
     def __init__(self, inbox: trio.MemoryReceiveChannel[Item]) -> None:
-        self.left: deque[Item] = deque()
+        self.unread: deque[Item] = deque()
         self._inbox = inbox
 
     async def wait(self) -> None:
         """Wait for an item. Raises trio.EndOfChannel if there will be none."""
-        if not self.left:
-            self.left.append(await self._inbox.receive())
+        if not self.unread:
+            self.unread.append(await self._inbox.receive())
 
     def fill(self) -> bool:
-        """Move the next item to `left`, if there is one."""
-        if not self.left:
+        """Move the next item to `unread`, if there is one."""
+        if not self.unread:
             try:
-                self.left.append(self._inbox.receive_nowait())
+                self.unread.append(self._inbox.receive_nowait())
             except (trio.WouldBlock, trio.EndOfChannel):
                 return False
         return True
@@ -55,7 +55,7 @@ class Queue:
     @property
     def has_records(self) -> bool:
         """Whether the next item is a batch, not an item that is handled at once."""
-        return self.fill() and isinstance(self.left[0], Batch)
+        return self.fill() and isinstance(self.unread[0], Batch)
 
 
 class DispatchSlice:

@@ -60,7 +60,7 @@ class Dispatcher:
         queue, cycle = Queue(inbox), Cycle(self._hub.cycle_bytes)
         slots, not_before = Slots(self._hub.interval, _BURST), -math.inf
         while True:
-            if not (has_backlog := bool(cycle.subscribers or queue.left)):
+            if not (has_backlog := bool(cycle.subscribers or queue.unread)):
                 try:
                     await self._wait(queue)
                 except trio.EndOfChannel:
@@ -111,9 +111,9 @@ class Dispatcher:
         and their distribution.
         """
         fan_out = FanOut(self._index, self._pacer, self._stats)
-        size = self._ingest.take(queue.left, fan_out.add, min(room, _SLICE_BYTES))
+        size = self._ingest.take(queue.unread, fan_out.add, min(room, _SLICE_BYTES))
         while size < min(room, _SLICE_BYTES) and queue.has_records and not time_slice.expired:
-            size += self._ingest.take(queue.left, fan_out.add, min(room, _SLICE_BYTES) - size)
+            size += self._ingest.take(queue.unread, fan_out.add, min(room, _SLICE_BYTES) - size)
         return fan_out, size
 
     def _read_on(

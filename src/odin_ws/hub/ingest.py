@@ -71,15 +71,15 @@ class Ingest:
         token = self._readers[record.topic].token(record)
         return None if isinstance(token, InvalidRecord) else token
 
-    def take(self, left: deque[Item], deliver: Callable[[ChannelMessage], int], room: int) -> int:
+    def take(self, unread: deque[Item], deliver: Callable[[ChannelMessage], int], room: int) -> int:
         """Take the first item's records, up to `room` bytes; returns the bytes taken.
 
         New records go to `deliver`, which returns the bytes that each counts as: records without
-        subscribers count little. Records beyond `room` stay in `left`.
+        subscribers count little. Records beyond `room` stay in `unread`.
         """
-        item = left.popleft()
+        item = unread.popleft()
         if isinstance(item, Batch):
-            size = self._take_batch(item, left, deliver, room)
+            size = self._take_batch(item, unread, deliver, room)
         else:
             size = 0
             if isinstance(item, Assignment):
@@ -93,12 +93,12 @@ class Ingest:
         return size
 
     def _take_batch(
-        self, batch: Batch, left: deque[Item], deliver: Callable[[ChannelMessage], int], room: int
+        self, batch: Batch, unread: deque[Item], deliver: Callable[[ChannelMessage], int], room: int
     ) -> int:
         records = batch.records
         size, count = self._take_records(records, deliver, room) if records else (0, 0)
         if count < len(records):
-            left.appendleft(Batch(records[count:], batch.passed))
+            unread.appendleft(Batch(records[count:], batch.passed))
         else:
             for key, offset in batch.passed.items():
                 positions = self.stream.positions.get(key.topic, {})
@@ -167,11 +167,11 @@ class Ingest:
                 self.history.begin(key, assignment.history[key])
             elif key in reasons or before.get(key) != offset:
                 self.history.begin(key, offset)
-        left = before.keys() - assignment.positions.keys()
-        for key in left:
+        unread = before.keys() - assignment.positions.keys()
+        for key in unread:
             self.history.drop(key)
-        if left and assignment.partial:
-            stream.revoked_topics.value |= {key.topic for key in left}
+        if unread and assignment.partial:
+            stream.revoked_topics.value |= {key.topic for key in unread}
         for key in assignment.positions.keys() - before.keys():
             stream.changes.begin(key, assignment.positions[key])
         self._broadcast_offset_gaps(before, reasons)

@@ -19,13 +19,13 @@ from odin_ws.hub.subscription_index import SubscriberSet
 from odin_ws.protocol.envelope import ChannelMessage
 from odin_ws.records import TopicPartition
 
-__all__ = ["Held", "Pace", "Pacer"]
+__all__ = ["Pace", "PacedMessages", "Pacer"]
 
 # Slots are floats: a release within this many seconds is due now.
 _TOLERANCE: Final = 0.001
 
 
-class Held:
+class PacedMessages:
     """The newest message of each channel since the last release. Immutable."""
 
     __slots__ = ("_due", "_first", "count", "newest", "size")
@@ -40,16 +40,16 @@ class Held:
         # The lowest offset per partition; computed on demand.
         self._first: dict[tuple[str, int], int] | None = None
 
-    def with_messages(self, messages: Sequence[ChannelMessage]) -> Held:
+    def with_messages(self, messages: Sequence[ChannelMessage]) -> PacedMessages:
         """Return a copy with more messages."""
         newest, size = dict(self.newest), self.size
         for message in messages:
             old = newest.get(message.channel)
             size += len(message.value) - (0 if old is None else len(old.value))
             newest[message.channel] = message
-        return Held(newest, self.count + len(messages), size)
+        return PacedMessages(newest, self.count + len(messages), size)
 
-    def without_older(self, newer: Mapping[str, int]) -> Held:
+    def without_older(self, newer: Mapping[str, int]) -> PacedMessages:
         """Return a copy without channels that have a newer message.
 
         `newer`: by channel the hub order of its last message.
@@ -63,10 +63,10 @@ class Held:
         }
         if not gone:
             return self
-        left = {channel: message for channel, message in newest.items() if channel not in gone}
-        size = sum(len(message.value) for message in left.values())
+        remaining = {channel: message for channel, message in newest.items() if channel not in gone}
+        size = sum(len(message.value) for message in remaining.values())
         # If nothing is left, the next release reports the replaced messages.
-        return Held(left, self.count - len(gone) if left else 0, size)
+        return PacedMessages(remaining, self.count - len(gone) if remaining else 0, size)
 
     @property
     def due(self) -> MarkedDue:
@@ -95,7 +95,7 @@ class Held:
         return any(offset < furthest.get(place, -1) for place, offset in self.first.items())
 
 
-_NOTHING: Final = Held({}, 0, 0)
+_NOTHING: Final = PacedMessages({}, 0, 0)
 
 
 class _Extent:
@@ -183,7 +183,7 @@ class Pacer:
         # By the sets and the pending messages of a client. The objects of all ids live until the
         # end: the sets keep their messages.
         shared: dict[tuple[int, ...], list[tuple[float, Sequence[ChannelMessage]]]] = {}
-        extended: dict[tuple[int, int], tuple[Held, Held]] = {}
+        extended: dict[tuple[int, int], tuple[PacedMessages, PacedMessages]] = {}
         for subscriber, sets in by_subscriber.items():
             key = (id(subscriber.pending), *map(id, sets))
             found = shared.get(key)
@@ -201,7 +201,7 @@ class Pacer:
         for subscriber_set in subscriber_sets:
             subscriber_set.pending = Due()
 
-    def _begin(self, pace: Pace, held: Held) -> None:
+    def _begin(self, pace: Pace, held: PacedMessages) -> None:
         """Let a pace hold messages, and schedule their release."""
         if held.size > self._max_bytes:
             pace.next_at = -math.inf
@@ -211,7 +211,7 @@ class Pacer:
             self._holding[pace] = None
             heappush(self._schedule, (pace.next_at, next(self._number), pace))
 
-    def _end(self, pace: Pace) -> Held:
+    def _end(self, pace: Pace) -> PacedMessages:
         """Let a pace hold nothing; returns what it held."""
         held, pace.held = pace.held, _NOTHING
         self._holding.pop(pace, None)
@@ -235,7 +235,7 @@ class Pacer:
         if not self._holding:
             return
         # By held and pending messages; both are kept with the results.
-        compared: dict[tuple[int, int], tuple[Held, Due, Held, Due]] = {}
+        compared: dict[tuple[int, int], tuple[PacedMessages, Due, PacedMessages, Due]] = {}
         extents: dict[int, tuple[_Extent, Due]] = {}
         for pace in list(self._holding):
             subscriber = pace.subscriber
@@ -346,11 +346,11 @@ def _by_rate(
     return list(by_rate.items())
 
 
-def _compared(held: Held, pending: Due, extent: _Extent) -> tuple[Held, Due]:
+def _compared(held: PacedMessages, pending: Due, extent: _Extent) -> tuple[PacedMessages, Due]:
     """Return the messages that stay held, and the pending messages with their marks."""
-    left = held.without_older(extent.latest)
-    skipped = held.count - left.count
-    ahead = pending.ahead or left.is_passed_by(extent.furthest)
+    remaining = held.without_older(extent.latest)
+    skipped = held.count - remaining.count
+    ahead = pending.ahead or remaining.is_passed_by(extent.furthest)
     if not skipped and ahead is pending.ahead:
-        return left, pending
-    return left, MarkedDue(pending, skipped=pending.skipped + skipped, ahead=ahead)
+        return remaining, pending
+    return remaining, MarkedDue(pending, skipped=pending.skipped + skipped, ahead=ahead)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from odin_ws.distribution import Distribution
+from odin_ws.histogram import Histogram
 from odin_ws.history.record_decoder import InvalidRecord
 from odin_ws.protocol.envelope import ChannelMessage
 
@@ -40,9 +40,9 @@ class HubStats:
     filter_comparisons: int = 0  # of filters with the records of their subscriptions
     messages_skipped: int = 0  # replaced by newer ones, for `delivery: latest` and `max_rate`
     compressed: Compressed = attrs.field(factory=Compressed)
-    age: Distribution = attrs.field(factory=lambda: Distribution(_AGE_BOUNDS))
+    age: Histogram = attrs.field(factory=lambda: Histogram(_AGE_BOUNDS))
     busy_seconds: float = 0.0  # of the event loop, reading and writing
-    cycle: Distribution = attrs.field(factory=lambda: Distribution(_CYCLE_BOUNDS))
+    cycle: Histogram = attrs.field(factory=lambda: Histogram(_CYCLE_BOUNDS))
 
     def observe_cycle(self, messages: Sequence[ChannelMessage], took: float) -> None:
         """Count a cycle of `took` seconds, and the ages of its records."""

@@ -18,7 +18,7 @@ __all__ = ["SubscriberSet", "SubscriptionIndex"]
 
 # Most messages have no subscriber if clients subscribe to few of many tokens.
 _NO_SUBSCRIBERS = None, None, None, None
-_NOBODY: Sequence[SubscriberSet] = ()
+_NO_SETS: Sequence[SubscriberSet] = ()
 
 
 class SubscriberSet:
@@ -185,8 +185,8 @@ class SubscriptionIndex:
         subscriber.patterns.remove(pattern)
         parsed = Pattern.parse(pattern)
         category = parsed.category
-        if left := subscriber.categories[category] - 1:
-            subscriber.categories[category] = left
+        if remaining := subscriber.categories[category] - 1:
+            subscriber.categories[category] = remaining
         else:
             del subscriber.categories[category]
         options = subscriber.options_of(pattern)
@@ -226,12 +226,12 @@ class SubscriptionIndex:
         with_options = self._with_options
         tables = [with_options[pattern] for pattern in message.patterns if pattern in with_options]
         if not tables:
-            return _NOBODY, _NOBODY, 0
+            return _NO_SETS, _NO_SETS, 0
         if len(tables) == 1 and not tables[0].paced:
             # Each filter occurs once, so no result is stored.
             fields, filtered = Fields(message.value), tables[0].filtered
             found = [members for where, members in filtered.items() if where.matches(fields)]
-            return found, _NOBODY, tables[0].terms
+            return found, _NO_SETS, tables[0].terms
         evaluations = _Evaluations(message.value)
         matches = evaluations.matches
         found = [
@@ -277,7 +277,7 @@ class SubscriptionIndex:
             self._everything.get(ANY),
         )
         return (
-            _NOBODY
+            _NO_SETS
             if found == _NO_SUBSCRIBERS
             else [members for members in found if members is not None]
         )

@@ -42,17 +42,17 @@ log = structlog.get_logger("odin_ws.kafka")
 _FAILURES: Final = (KafkaError, OSError, *MALFORMED_RESPONSE_ERRORS)
 
 # Limits on queued dead letters and their bytes: enough for a burst, and a bound on memory.
-_MAX_LETTERS: Final = 1000
+_MAX_QUEUED: Final = 1000
 _MAX_BYTES: Final = 16 << 20
 
 # Dead letters that are given to the producer together.
-_TOGETHER: Final = 100
+_BATCH_RECORDS: Final = 100
 
 # No record waits for a dead letter, so a slow broker gets enough time.
 _RESPONSE_SECONDS: Final = 10
 
 # Time at shutdown for the dead letters that are still queued.
-_LAST_SECONDS: Final = 2.0
+_FLUSH_SECONDS: Final = 2.0
 
 # Minimum time between warnings: a broker that rejects every second write must not fill the log.
 _REPORT_SECONDS: Final = 30.0
@@ -73,7 +73,7 @@ class DeadLetterStats:
 
 
 @attrs.frozen
-class _Letter:
+class _DeadLetter:
     record: Record
     reason: InvalidRecord
 
@@ -102,13 +102,13 @@ class DeadLetterQueue:
         self._security = security
         self._topic = topic
         self._instance = instance
-        self._queue, self._inbox = trio.open_memory_channel[_Letter](_MAX_LETTERS)
+        self._queue, self._inbox = trio.open_memory_channel[_DeadLetter](_MAX_QUEUED)
         # Dead letters that are not written yet.
         self._bytes = 0
         # Dead letters to write next.
-        self._next: list[_Letter] = []
+        self._next: list[_DeadLetter] = []
         # Dead letters that were being written when the time at shutdown was over.
-        self._cut_off = 0
+        self._lost_in_flight = 0
         self._is_failure_logged = False
         self._next_report = -math.inf
 
@@ -117,16 +117,16 @@ class DeadLetterQueue:
         if reason is InvalidRecord.TOMBSTONE:
             # A tombstone: the publisher deletes a key. This is no error.
             return
-        letter = _Letter(record, reason)
-        if self._bytes + letter.size > _MAX_BYTES:
+        dead_letter = _DeadLetter(record, reason)
+        if self._bytes + dead_letter.size > _MAX_BYTES:
             self.stats.dropped += 1
             return
         try:
-            self._queue.send_nowait(letter)
+            self._queue.send_nowait(dead_letter)
         except trio.WouldBlock:
             self.stats.dropped += 1
         else:
-            self._bytes += letter.size
+            self._bytes += dead_letter.size
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -136,7 +136,7 @@ class DeadLetterQueue:
                 nursery.start_soon(self._write)
                 yield
                 self._queue.close()
-                nursery.cancel_scope.deadline = trio.current_time() + _LAST_SECONDS
+                nursery.cancel_scope.deadline = trio.current_time() + _FLUSH_SECONDS
         finally:
             self._report_lost()
 
@@ -169,7 +169,7 @@ class DeadLetterQueue:
         with suppress(trio.EndOfChannel, trio.WouldBlock):
             if not self._next:
                 self._next.append(await self._inbox.receive())
-            while len(self._next) < _TOGETHER:
+            while len(self._next) < _BATCH_RECORDS:
                 self._next.append(self._inbox.receive_nowait())
         return bool(self._next)
 
@@ -183,10 +183,10 @@ class DeadLetterQueue:
                     failures = await call_aiokafka(self._send, producer, dead_letters)
                 failed = len(failures)
             except trio.Cancelled:
-                self._cut_off = len(dead_letters)
+                self._lost_in_flight = len(dead_letters)
                 raise
             finally:
-                self._bytes -= sum(letter.size for letter in dead_letters)
+                self._bytes -= sum(dead_letter.size for dead_letter in dead_letters)
                 self.stats.failed += failed
                 self.stats.written += len(dead_letters) - failed
             if failures:
@@ -195,10 +195,10 @@ class DeadLetterQueue:
                 self._report_success()
                 backoff.reset()
 
-    async def _send(self, producer: AIOKafkaProducer, dead_letters: Sequence[_Letter]) -> Any:
+    async def _send(self, producer: AIOKafkaProducer, dead_letters: Sequence[_DeadLetter]) -> Any:
         """Write dead letters; returns the failures. Runs in asyncio."""
         # Before the block whose errors are Kafka's: a bug here could raise the same types.
-        prepared = [self._arguments(letter) for letter in dead_letters]
+        prepared = [self._arguments(dead_letter) for dead_letter in dead_letters]
         sending = (producer.send_and_wait(**arguments) for arguments in prepared)
         results = await asyncio.gather(*sending, return_exceptions=True)
         failures = [result for result in results if isinstance(result, BaseException)]
@@ -207,11 +207,11 @@ class DeadLetterQueue:
                 raise failure
         return failures
 
-    def _arguments(self, letter: _Letter) -> dict[str, Any]:
-        record = letter.record
+    def _arguments(self, dead_letter: _DeadLetter) -> dict[str, Any]:
+        record = dead_letter.record
         # aiokafka does not write a record without key and value.
         value = b"" if record.key is None and record.value is None else record.value
-        headers = letter.headers(self._instance)
+        headers = dead_letter.headers(self._instance)
         return {"topic": self._topic, "value": value, "key": record.key, "headers": headers}
 
     async def _report(self, failure: BaseException) -> None:
@@ -229,7 +229,7 @@ class DeadLetterQueue:
         """Count and log the dead letters that are left at shutdown."""
         left = len(self._next) + self._inbox.statistics().current_buffer_used
         self.stats.failed += left
-        if lost := left + self._cut_off:
+        if lost := left + self._lost_in_flight:
             log.warning("dead letters lost", topic=self._topic, letters=lost)
 
     def _report_success(self) -> None:

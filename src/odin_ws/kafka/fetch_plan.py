@@ -70,18 +70,18 @@ class FetchPlan:
     """Whether a partition is left out for lack of buffer space; it is fetched again soon."""
     has_lookup: bool = False
     """Whether a back-off has ended at a position that must be looked up."""
-    in_question: Sequence[TopicPartition] = ()
+    unconfirmed: Sequence[TopicPartition] = ()
     """The wanted partitions that may be unreadable, until a fetch succeeds."""
-    is_in_doubt: bool = False
+    may_be_recreated: bool = False
     """Whether a partition is left out until metadata shows that its topic was not recreated."""
 
     def wait(self, now: float, slot: float, max_wait: float, *, has_backlog: bool) -> FetchWait:
         """Return how long the broker may wait before it responds."""
-        if has_backlog or self.in_question:
+        if has_backlog or self.unconfirmed:
             # The broker has more, or it must become clear at once whether partitions are readable.
             return _NO_WAIT
         # The fetch must not delay a partition that is left out for a moment.
-        maximum = slot if self.is_held_back or self.is_in_doubt else max_wait
+        maximum = slot if self.is_held_back or self.may_be_recreated else max_wait
         return FetchWait(1, min(maximum, max(0.0, self.retry_at - now)))
 
     def request(
@@ -145,7 +145,7 @@ class FetchPlanner:
             return attrs.evolve(plan, moved=[partition.key for partition in touched])
         partitions = list(led())
         plan = plan_fetch(partitions, now, longest_unseen)
-        is_usual = len(plan.wanted) == len(partitions) and not plan.in_question
+        is_usual = len(plan.wanted) == len(partitions) and not plan.unconfirmed
         is_usual &= all(fetch.max_bytes == PARTITION_BYTES for fetch in plan.wanted.values())
         self._plan, self._version = plan if is_usual else None, version
         self._buffered = [partition for partition in partitions if partition.has_buffered]
@@ -168,15 +168,15 @@ def plan_fetch(led: Iterable[Partition], now: float, longest_unseen: float = mat
     """Plan a fetch of the partitions that a broker leads; resumes those whose back-off is over.
 
     `longest_unseen`: a partition is left out if its topic was last seen longer ago, see
-    `Partition.is_in_doubt`.
+    `Partition.may_be_recreated`.
     """
     partitions = list(led)
     is_full = sum([partition.buffered_bytes for partition in partitions]) >= _BROKER_ROOM
     usual_bytes = _SMALL_PARTITION_BYTES if is_full else PARTITION_BYTES
     wanted: dict[TopicPartition, FetchFrom] = {}
     retry_at = math.inf
-    is_held_back = has_lookup = is_in_doubt = False
-    in_question: list[TopicPartition] = []
+    is_held_back = has_lookup = may_be_recreated = False
+    unconfirmed: list[TopicPartition] = []
     reading, backing_off = PartitionState.READING, PartitionState.BACKING_OFF
     for partition in partitions:
         if partition.state is backing_off:
@@ -190,12 +190,12 @@ def plan_fetch(led: Iterable[Partition], now: float, longest_unseen: float = mat
         if buffered >= _PARTITION_ROOM or (is_full and partition.has_buffered):
             is_held_back = True
             continue
-        if partition.is_in_doubt(now, longest_unseen):
-            is_in_doubt = True
+        if partition.may_be_recreated(now, longest_unseen):
+            may_be_recreated = True
             continue
         wanted[partition.key] = partition.fetch_from(usual_bytes)
-        if partition.problem is not None or not partition.has_answered:
-            in_question.append(partition.key)
+        if partition.problem is not None or not partition.has_fetched:
+            unconfirmed.append(partition.key)
     sizes = [fetch.max_bytes for fetch in wanted.values()]
     is_small = min(sizes, default=usual_bytes) <= _SMALL_PARTITION_BYTES
     return FetchPlan(
@@ -205,6 +205,6 @@ def plan_fetch(led: Iterable[Partition], now: float, longest_unseen: float = mat
         max(_SMALL_FETCH_BYTES if is_small else FETCH_BYTES, *sizes, 0),
         is_held_back,
         has_lookup,
-        in_question,
-        is_in_doubt,
+        unconfirmed,
+        may_be_recreated,
     )

@@ -22,7 +22,7 @@ _LEADER_NOT_AVAILABLE: Final = 5
 # Error codes after which the metadata may have changed: unknown topic or partition, no leader,
 # another leader, replica or disk offline, fenced or unknown leader epoch, new leader, unknown or
 # inconsistent topic id.
-_ASK_FOR_METADATA: Final = {3, 5, 6, 9, 56, 74, 75, 78, 100, 103}
+_REFRESH_METADATA: Final = {3, 5, 6, 9, 56, 74, 75, 78, 100, 103}
 
 
 class Effect(Flag):
@@ -31,9 +31,9 @@ class Effect(Flag):
     NONE = 0
     TAKE = auto()
     """The partition has records to take, or has skipped offsets without records."""
-    ASK_FOR_METADATA = auto()
+    REFRESH_METADATA = auto()
     """The cluster's layout may have changed: request metadata."""
-    JUDGE = auto()
+    EVALUATE = auto()
     """The partition's problem has begun or ended."""
     REPLAN = auto()
     """The partition's position must be looked up, in another task than the fetches."""
@@ -55,14 +55,19 @@ def apply_fetched(
         return _apply_out_of_range(partition, now)
     if fetched.error:
         partition.fail(error_text(fetched.error), now)
-        asks = fetched.error in _ASK_FOR_METADATA
-        return Effect.JUDGE | Effect.ASK_FOR_METADATA if asks else Effect.JUDGE
-    partition.high_watermark, partition.last_stable = fetched.high_watermark, fetched.last_stable
+        asks = fetched.error in _REFRESH_METADATA
+        return Effect.EVALUATE | Effect.REFRESH_METADATA if asks else Effect.EVALUATE
+    partition.high_watermark, partition.last_stable_offset = (
+        fetched.high_watermark,
+        fetched.last_stable_offset,
+    )
     partition.out_of_range_at = None
     if fetched.data:
         return _apply_data(partition, fetched, now, header_names)
-    effect = Effect.JUDGE if partition.succeed() else Effect.NONE
-    return effect | Effect.SUSPECT_GAP if fetched.last_stable > partition.position else effect
+    effect = Effect.EVALUATE if partition.mark_fetched() else Effect.NONE
+    return (
+        effect | Effect.SUSPECT_GAP if fetched.last_stable_offset > partition.position else effect
+    )
 
 
 def _apply_out_of_range(partition: Partition, now: float) -> Effect:
@@ -77,7 +82,7 @@ def _apply_out_of_range(partition: Partition, now: float) -> Effect:
         return Effect.REPLAN
     partition.out_of_range_at = at
     partition.fail(f"offset {at} is out of range", now)
-    return Effect.JUDGE
+    return Effect.EVALUATE
 
 
 def _apply_data(
@@ -105,16 +110,16 @@ def _apply_data(
         # The batch may be intact the next time, from this broker or another.
         partition.corrupt_at = at
         partition.fail(_corrupt_text(at, is_too_large=found.incomplete), now)
-        return Effect.JUDGE
+        return Effect.EVALUATE
     partition.fetch_bytes = None
-    effect = Effect.TAKE | (Effect.JUDGE if partition.succeed() else Effect.NONE)
+    effect = Effect.TAKE | (Effect.EVALUATE if partition.mark_fetched() else Effect.NONE)
     partition.position = found.next_offset
     if found.last_epoch >= 0:
         partition.record_epoch = found.last_epoch
     if found.records:
         partition.buffer(found.records, max(len(fetched.data), found.size))
     # The next response leaves the partition out if it has no news.
-    is_behind = found.next_offset < fetched.last_stable
+    is_behind = found.next_offset < fetched.last_stable_offset
     return effect | Effect.SUSPECT_GAP if is_behind else effect
 
 
@@ -127,8 +132,8 @@ def _corrupt_text(at: int, *, is_too_large: bool) -> str:
 def apply_layout(partition: Partition, layout: PartitionLayout, now: float) -> Effect:
     """Apply the leader in the metadata; without one the partition fails and backs off."""
     if layout.leader is not None:
-        partition.lead(layout.leader, layout.epoch)
+        partition.set_leader(layout.leader, layout.epoch)
         return Effect.NONE
     partition.leader = None
     partition.fail(error_text(layout.error or _LEADER_NOT_AVAILABLE), now)
-    return Effect.ASK_FOR_METADATA | Effect.JUDGE | Effect.REPLAN
+    return Effect.REFRESH_METADATA | Effect.EVALUATE | Effect.REPLAN

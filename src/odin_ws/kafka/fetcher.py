@@ -124,7 +124,7 @@ class Fetcher:
             partition = self.partitions[key] = Partition(
                 key, position, record_epoch=epoch, validated_epoch=epoch, problem=problem
             )
-            self._lead(partition, trio.current_time())
+            self._set_leader(partition, trio.current_time())
         self._update_topic_ids()
         self._notify()
 
@@ -139,12 +139,12 @@ class Fetcher:
         self,
         topics: Mapping[str, TopicLayout],
         suspended: Collection[str] = frozenset(),
-        asked_at: float | None = None,
+        requested_at: float | None = None,
     ) -> None:
         """Apply leaders and topic ids of the metadata.
 
         `suspended`: topics that are not fetched until the metadata is clear about them.
-        `asked_at`: when the metadata was requested; now by default.
+        `requested_at`: when the metadata was requested; now by default.
         """
         self._topics = topics
         self._suspended = suspended
@@ -152,8 +152,8 @@ class Fetcher:
         now = trio.current_time()
         for partition in self.partitions.values():
             if partition.key.topic in topics and not topics[partition.key.topic].error:
-                partition.see(now if asked_at is None else asked_at, now)
-            self._lead(partition, now)
+                partition.mark_seen(now if requested_at is None else requested_at, now)
+            self._set_leader(partition, now)
         self._notify()
 
     def miss_metadata(self, reason: str) -> None:
@@ -245,7 +245,7 @@ class Fetcher:
                 session.forget()
                 planner.forget()
                 since = min(trio.current_time(), began + wait.seconds)
-                self._lose(node, plan.wanted, failure or "", since)
+                self._mark_failed(node, plan.wanted, failure or "", since)
                 await trio.sleep(backoff.next())
                 continue
             backoff.reset()
@@ -261,25 +261,27 @@ class Fetcher:
     def _plan(self, node: int, planner: FetchPlanner) -> FetchPlan:
         """Plan the next fetch from a broker, and request what partitions wait for."""
         longest_unseen = self.broker_states.longest_unseen(node)
-        led = partial(self._led_by, node)
+        led = partial(self._partitions_of, node)
         plan = planner.plan(led, trio.current_time(), self.changed, longest_unseen)
         if plan.has_lookup:
             self._notify()
-        if plan.is_in_doubt:
+        if plan.may_be_recreated:
             self.metadata_requested.set()
         return plan
 
-    def _lose(self, node: int, keys: Collection[TopicPartition], reason: str, since: float) -> None:
+    def _mark_failed(
+        self, node: int, keys: Collection[TopicPartition], reason: str, since: float
+    ) -> None:
         """Handle the loss of a broker: its partitions may have other leaders."""
         for key in keys & self.partitions.keys():
             partition = self.partitions[key]
             if partition.leader == node:
                 partition.record_problem(reason, since)
-                partition.doubted_at = trio.current_time()
+                partition.suspected_at = trio.current_time()
         self.metadata_requested.set()
         self.troubled.set()
 
-    def _led_by(self, node: int) -> list[Partition]:
+    def _partitions_of(self, node: int) -> list[Partition]:
         return [partition for partition in self.partitions.values() if partition.leader == node]
 
     async def _take_response(
@@ -293,10 +295,10 @@ class Fetcher:
         """Buffer the records of a response."""
         now = trio.current_time()
         # A response leaves out partitions without news: those in question can be read.
-        quiet, size = set(plan.in_question), 0
+        quiet, size = set(plan.unconfirmed), 0
         if self.broker_states.fetches_by_name(node):
             for key in plan.wanted.keys() & self.partitions.keys():
-                self.partitions[key].see(now, now)
+                self.partitions[key].mark_seen(now, now)
         for fetched in response.partitions:
             quiet.discard(fetched.key)
             partition = self._current(node, fetched.key, session)
@@ -311,7 +313,7 @@ class Fetcher:
                     size = 0
         for key in quiet:
             partition = self._current(node, key, session)
-            if partition is not None and partition.succeed():
+            if partition is not None and partition.mark_fetched():
                 self.troubled.set()
 
     def _current(self, node: int, key: TopicPartition, session: FetchSession) -> Partition | None:
@@ -332,9 +334,9 @@ class Fetcher:
 
     def _apply_effect(self, partition: Partition, effect: Effect) -> None:
         """Do what the effect of a partition's part of a response requires."""
-        if Effect.ASK_FOR_METADATA in effect:
+        if Effect.REFRESH_METADATA in effect:
             self.metadata_requested.set()
-        if Effect.JUDGE in effect:
+        if Effect.EVALUATE in effect:
             self.troubled.set()
         if Effect.TAKE in effect:
             self._ready.add(partition)
@@ -361,7 +363,9 @@ class Fetcher:
             ]
             now, longest_unseen = trio.current_time(), self.broker_states.longest_unseen(node)
             lost = [
-                partition for partition in mine if not partition.is_in_doubt(now, longest_unseen)
+                partition
+                for partition in mine
+                if not partition.may_be_recreated(now, longest_unseen)
             ]
             if len(lost) < len(mine):
                 self.metadata_requested.set()
@@ -389,7 +393,7 @@ class Fetcher:
 
     # ---- bookkeeping
 
-    def _lead(self, partition: Partition, now: float) -> None:
+    def _set_leader(self, partition: Partition, now: float) -> None:
         key = partition.key
         topic = None if key.topic in self._suspended else self._topics.get(key.topic)
         layout = topic.partitions.get(key.partition) if topic is not None else None

@@ -111,7 +111,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
     _uncommitted: dict[TopicPartition, tuple[int, str | None]] = attrs.field(factory=dict)
     _cannot_commit: bool = False
     _consumer: Any = None
-    _turn: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    _turn_scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     _reading: trio.Lock = attrs.field(factory=trio.Lock)
 
     @asynccontextmanager
@@ -122,7 +122,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
         """
         while not self._is_placed.value:
             await self._is_placed.wait_value(bool)
-        with trio.CancelScope() as self._turn:
+        with trio.CancelScope() as self._turn_scope:
             async with self._reading:
                 news = (
                     None if self._is_reported else {key: self._positions[key] for key in self._ours}
@@ -274,7 +274,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
         self._is_assigned = False
         self._assignments += 1
         self._is_placed.value = False
-        self._turn.cancel()
+        self._turn_scope.cancel()
         async with self._reading:
             await self.commit()
             positions = {key: self._committable(key) for key in self._ours}

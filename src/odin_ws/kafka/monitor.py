@@ -29,8 +29,8 @@ __all__ = ["Monitor", "renewed"]
 log = structlog.get_logger("odin_ws.kafka")
 
 # An error requests metadata at once; while errors continue, the interval grows.
-_FIRST_ASK_SECONDS: Final = 0.2
-_LAST_ASK_SECONDS: Final = 2.0
+_FIRST_REQUEST_SECONDS: Final = 0.2
+_LAST_REQUEST_SECONDS: Final = 2.0
 
 # The monitor evaluates problems when they begin and end, and periodically while one exists, because
 # it is shown when it has lasted.
@@ -103,11 +103,11 @@ class Monitor:
     async def _watch_layout(self) -> None:
         """Request the topics' layout periodically, and at once if it may have changed."""
         # The end of a problem must be noticed before the problem is shown.
-        backoff = Backoff(_FIRST_ASK_SECONDS, min(_LAST_ASK_SECONDS, self._interval / 4))
+        backoff = Backoff(_FIRST_REQUEST_SECONDS, min(_LAST_REQUEST_SECONDS, self._interval / 4))
         topics = sorted(self._layout.topics)
         while True:
             self._fetcher.metadata_requested = trio.Event()
-            asked_at = trio.current_time()
+            requested_at = trio.current_time()
             try:
                 metadata = await self._client.metadata(topics)
                 if not any(topic.partitions for topic in metadata.topics.values()):
@@ -119,7 +119,7 @@ class Monitor:
             else:
                 self._cluster_problem = None
                 before = self.leaders
-                self._take_layout(metadata.topics, asked_at)
+                self._take_layout(metadata.topics, requested_at)
                 if self.leaders != before or not self._has_trouble:
                     backoff.reset()
                 if self._has_young_problem:
@@ -137,14 +137,14 @@ class Monitor:
         if failures and len(failures) == len(self._client.brokers):
             raise KafkaUnavailable("; ".join(failures))
 
-    def _take_layout(self, topics: Mapping[str, TopicLayout], asked_at: float) -> None:
+    def _take_layout(self, topics: Mapping[str, TopicLayout], requested_at: float) -> None:
         change = self._layout.update(topics, trio.current_time())
         self.leaders = {
             TopicPartition(name, number): partition.leader
             for name, topic in topics.items()
             for number, partition in topic.partitions.items()
         }
-        self._fetcher.apply(topics, self._layout.suspended, asked_at)
+        self._fetcher.apply(topics, self._layout.suspended, requested_at)
         self._fetcher.restart(change.recreated)
         self._topic_problems = {
             topic: renewed(reason, self._topic_problems.get(topic))

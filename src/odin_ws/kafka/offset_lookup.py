@@ -19,9 +19,9 @@ from odin_ws.kafka.protocol import (
     EARLIEST,
     LATEST,
     NO_EPOCH,
-    EpochEnd,
-    EpochEndsRequest,
+    EpochEndOffset,
     ListOffsetsRequest,
+    OffsetForLeaderEpochRequest,
     OffsetFound,
 )
 from odin_ws.records import GapReason, TopicPartition
@@ -31,7 +31,7 @@ __all__ = ["apply_outcome", "look_up", "resolve"]
 # After how long a truncation is looked up again.
 _CONFIRM_SECONDS: Final = 0.3
 
-_NO_EPOCH_END: Final = EpochEnd(0, NO_EPOCH, -1)
+_NO_EPOCH_END: Final = EpochEndOffset(0, NO_EPOCH, -1)
 
 
 async def look_up(
@@ -60,11 +60,11 @@ async def _look_up(
         if partition.record_epoch != NO_EPOCH and partition.lookup is not GapReason.RECREATED
     }
     current = {partition.key: partition.leader_epoch for partition in partitions}
-    epoch_ends: Mapping[TopicPartition, EpochEnd] = {}
+    epoch_ends: Mapping[TopicPartition, EpochEndOffset] = {}
     if epochs:
         # Brokers without this request have no usable epochs.
         with suppress(RequestUnsupported):
-            epoch_ends = await brokers.send(node, EpochEndsRequest(epochs, current))
+            epoch_ends = await brokers.send(node, OffsetForLeaderEpochRequest(epochs, current))
     return {
         partition.key: resolve(
             partition,
@@ -89,7 +89,10 @@ async def _bounds(
 
 
 def resolve(
-    partition: Partition, first: OffsetFound | None, end: OffsetFound | None, epoch_end: EpochEnd
+    partition: Partition,
+    first: OffsetFound | None,
+    end: OffsetFound | None,
+    epoch_end: EpochEndOffset,
 ) -> OffsetReset | str | None:
     """Return the reset, None to continue at the position, or why that is unknown now.
 
@@ -123,12 +126,12 @@ def apply_outcome(partition: Partition, outcome: OffsetReset | str | None, now: 
     """Apply the result of `look_up` to a partition that still waits for it."""
     if isinstance(outcome, str):
         partition.fail(outcome, now)
-        return Effect.ASK_FOR_METADATA | Effect.JUDGE | Effect.REPLAN
+        return Effect.REFRESH_METADATA | Effect.EVALUATE | Effect.REPLAN
     if outcome is None:
-        partition.stay()
+        partition.keep_position()
         return Effect.NONE
     if not partition.confirm(outcome):
         partition.fail(f"the log may end before offset {partition.position}", now, _CONFIRM_SECONDS)
-        return Effect.JUDGE | Effect.REPLAN
+        return Effect.EVALUATE | Effect.REPLAN
     partition.reset(outcome)
     return Effect.TAKE

@@ -75,17 +75,17 @@ class Partition:
     retry_at: float = 0.0
     """The end of the back-off."""
     problem: Problem | None = None
-    has_answered: bool = False
+    has_fetched: bool = False
     """Whether a fetch has ever succeeded."""
     seen_at: float = -math.inf
     """When a fetch or metadata last showed that the topic was not recreated."""
-    doubted_at: float | None = None
+    suspected_at: float | None = None
     """Since when the topic may have been recreated; None once that was ruled out."""
     truncated: OffsetReset | None = None
     """The last look-up's result, if it was a truncation that is not confirmed yet."""
     high_watermark: int = -1
     """The log's end as the leader last reported it; -1 before."""
-    last_stable: int = -1
+    last_stable_offset: int = -1
     """The last stable offset as the leader last reported it; -1 before."""
     out_of_range_at: int | None = None
     """The position at which one fetch was out of range; a second one confirms it."""
@@ -116,10 +116,10 @@ class Partition:
             known = self._fetch_from = FetchFrom(self.position, self.leader_epoch, size)
         return known
 
-    def succeed(self) -> bool:
+    def mark_fetched(self) -> bool:
         """Note a successful fetch; returns whether readability was in question."""
-        was_in_question = not self.has_answered or self.problem is not None
-        self.has_answered = True
+        was_in_question = not self.has_fetched or self.problem is not None
+        self.has_fetched = True
         if was_in_question:
             self.problem = None
             self._backoff.reset()
@@ -138,23 +138,23 @@ class Partition:
         """
         since = self.record_problem(reason, now).since
         self.state = PartitionState.BACKING_OFF
-        self.doubted_at = now
+        self.suspected_at = now
         longest = max(_FIRST_RETRY_SECONDS, (now - since) / _TRIES)
         self.retry_at = now + (retry_seconds or min(longest, self._backoff.next()))
 
-    def is_in_doubt(self, now: float, longest_unseen: float) -> bool:
+    def may_be_recreated(self, now: float, longest_unseen: float) -> bool:
         """Return whether the topic may have been recreated: after an error, or if it was not seen.
 
         `longest_unseen`: infinite for a broker that distinguishes the topics itself.
         """
-        if self.doubted_at is None and now - self.seen_at > longest_unseen:
-            self.doubted_at = now
-        return self.doubted_at is not None and longest_unseen < math.inf
+        if self.suspected_at is None and now - self.seen_at > longest_unseen:
+            self.suspected_at = now
+        return self.suspected_at is not None and longest_unseen < math.inf
 
-    def see(self, asked_at: float, now: float) -> None:
-        """Note a fetch or metadata that was requested at `asked_at` and has the topic."""
-        if self.doubted_at is None or asked_at >= self.doubted_at:
-            self.seen_at, self.doubted_at = now, None
+    def mark_seen(self, requested_at: float, now: float) -> None:
+        """Note a fetch or metadata that was requested at `requested_at` and has the topic."""
+        if self.suspected_at is None or requested_at >= self.suspected_at:
+            self.seen_at, self.suspected_at = now, None
 
     def look_up(self, reason: GapReason | None = None) -> None:
         """Stop fetching until the offset to continue from is looked up."""
@@ -168,14 +168,14 @@ class Partition:
         self.state = PartitionState.LOOKING_UP if waits else PartitionState.READING
         return self.state
 
-    def stay(self) -> None:
+    def keep_position(self) -> None:
         """Fetch again: the log has everything before `position`."""
         self.lookup = self.truncated = None
         self.is_out_of_range = False
         self.validated_epoch = self.leader_epoch
         self.resume()
 
-    def lead(self, node: int | None, epoch: int) -> None:
+    def set_leader(self, node: int | None, epoch: int) -> None:
         """Apply the leader of the metadata.
 
         A leader of a new epoch may have fewer records than the last one: the position is compared
@@ -211,7 +211,10 @@ class Partition:
     @property
     def is_held(self) -> bool:
         """Whether an open transaction holds back the rest of the log."""
-        return 0 <= self.last_stable <= self.position and self.last_stable < self.high_watermark
+        return (
+            0 <= self.last_stable_offset <= self.position
+            and self.last_stable_offset < self.high_watermark
+        )
 
     @property
     def is_recreated(self) -> bool:
@@ -243,9 +246,9 @@ class Partition:
         """Continue elsewhere; the hub gets the reset after the buffered records."""
         self.position = to.offset
         self.record_epoch = to.epoch
-        self.high_watermark = self.last_stable = -1
+        self.high_watermark = self.last_stable_offset = -1
         self._buffer.append(to)
-        self.stay()
+        self.keep_position()
 
     def take(self, maximum: int) -> list[Record]:
         """Take at most `maximum` records; none if a reset comes first."""

@@ -87,7 +87,7 @@ class KafkaSecurity:
     _context: dict[str, Any] = attrs.field(init=False, factory=dict, eq=False, repr=False)
 
     @classmethod
-    def of(cls, settings: Settings) -> KafkaSecurity:
+    def from_settings(cls, settings: Settings) -> KafkaSecurity:
         """Return addresses and credentials of the settings. Raises SettingsError for bad files."""
         tls = TlsFiles(
             settings.kafka_ssl_cafile, settings.kafka_ssl_certfile, settings.kafka_ssl_keyfile
@@ -205,7 +205,7 @@ class KafkaSecurity:
         match error:
             case ssl.SSLCertVerificationError():
                 why = f"its certificate is not trusted: {error.verify_message}"
-            case ssl.SSLError() if _is_about_ours(error):
+            case ssl.SSLError() if _is_own_certificate_error(error):
                 why = f"rejects our certificate: {error.reason}"
             case ssl.SSLError():
                 why = f"TLS failed: {error.reason or error}"
@@ -245,7 +245,7 @@ class _RecordedTokens(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka 
         return token
 
 
-def _is_about_ours(error: ssl.SSLError) -> bool:
+def _is_own_certificate_error(error: ssl.SSLError) -> bool:
     """Return whether the broker rejected our certificate by a TLS alert.
 
     With TLS 1.3 the alert comes after the handshake.
@@ -279,18 +279,20 @@ def _check(tls: TlsFiles) -> None:
         try:
             TlsFiles(tls.ca).context()
         except OSError as error:
-            problems.append(f"KAFKA_SSL_CAFILE={tls.ca}: no certificates (PEM): {_words(error)}")
+            problems.append(
+                f"KAFKA_SSL_CAFILE={tls.ca}: no certificates (PEM): {_error_text(error)}"
+            )
     if tls.certificate is not None:
         try:
             TlsFiles(None, tls.certificate, tls.key).context()
         except OSError as error:
             problems.append(
                 f"KAFKA_SSL_CERTFILE={tls.certificate}, KAFKA_SSL_KEYFILE={tls.key}: "
-                f"no certificate (PEM) with its key, not encrypted: {_words(error)}"
+                f"no certificate (PEM) with its key, not encrypted: {_error_text(error)}"
             )
     if problems:
         raise SettingsError(problems)
 
 
-def _words(error: OSError) -> str:
+def _error_text(error: OSError) -> str:
     return getattr(error, "reason", None) or error.strerror or str(error)

@@ -244,8 +244,8 @@ class SpanRead(AsyncIterator[Sequence[Record]]):
                 self._metadata = None
             return
         if not fetched.data:
-            if progress.stable_end is None and fetched.last_stable > progress.next:
-                progress.stable_end = fetched.last_stable
+            if progress.stable_end is None and fetched.last_stable_offset > progress.next:
+                progress.stable_end = fetched.last_stable_offset
             return
         skip = progress.corrupt_at == progress.next
         found = read_batches(

@@ -90,7 +90,7 @@ def evaluate(
         frozenset(lasting),
         frozenset(key.topic for key in lasting),
         reasons.most_common(1)[0][0] if is_down else None,
-        all(partition.has_answered or partition.key in lasting for partition in assigned)
+        all(partition.has_fetched or partition.key in lasting for partition in assigned)
         and without_start_offset.keys() <= lasting.keys()
         and known_problems.topics.keys() <= topics.keys(),
     )

@@ -83,7 +83,7 @@ class TailGaps:
 
     def suspect(self, partition: Partition) -> None:
         """Look at a partition soon: its position is before its last stable offset."""
-        end = partition.position, partition.last_stable
+        end = partition.position, partition.last_stable_offset
         if self._suspected.setdefault(partition, end)[0] != end[0]:
             self._suspected[partition] = end
         self._news.set()

@@ -38,12 +38,12 @@ def ops_app(
     """
     stats = OpsStats() if stats is None else stats
     pages = _Pages(service, seconds, stats, sampler or Sampler(service))
-    return pages_app(pages, OpsAuth.of(service.settings), stats)
+    return pages_app(pages, OpsAuth.from_settings(service.settings), stats)
 
 
 class _Pages(OpsPages):
     def __init__(self, service: Service, seconds: float, stats: OpsStats, sampler: Sampler) -> None:
-        super().__init__(seconds, SubscribersPort.of(service.settings))
+        super().__init__(seconds, SubscribersPort.from_settings(service.settings))
         self._service = service
         self._report = ConsoleReport(service, sampler, stats)
         self._registry = metrics_registry(service, stats)

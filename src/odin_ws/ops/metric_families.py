@@ -11,7 +11,7 @@ from prometheus_client.core import (
     HistogramMetricFamily,
 )
 
-from odin_ws.distribution import Distribution
+from odin_ws.histogram import Histogram
 
 __all__ = ["counter", "gauge", "histogram", "labelled_counter"]
 
@@ -36,7 +36,7 @@ def labelled_counter(
     return family
 
 
-def histogram(name: str, text: str, values: Distribution) -> HistogramMetricFamily:
+def histogram(name: str, text: str, values: Histogram) -> HistogramMetricFamily:
     """Return a histogram."""
     buckets = []
     seen = 0

@@ -57,7 +57,7 @@ class OpsAuth:
     requests of a page that reaches this port by DNS rebinding."""
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
+    def from_settings(cls, settings: Settings) -> Self:
         """Return the rules of the settings; includes the host of WS_OPS_ADDR if it is a name."""
         bound = {settings.ws_ops_addr.host} - {""}
         return cls(

@@ -104,8 +104,8 @@ class Reconnect:
 
         A topic of `last_offsets` stands for all its channels, and is kept.
         """
-        left = {name: at for name, at in self.last_positions.items() if name not in patterns}
-        return attrs.evolve(self, last_positions=left)
+        remaining = {name: at for name, at in self.last_positions.items() if name not in patterns}
+        return attrs.evolve(self, last_positions=remaining)
 
 
 @attrs.frozen

@@ -57,12 +57,12 @@ class Selection:
 
     def without(self, patterns: Collection[str]) -> Selection:
         """Return a copy without some patterns, and without names that have no others."""
-        left = {
+        remaining = {
             name: tuple(one for one in name_patterns if one not in patterns)
             for name, name_patterns in self.wanted.items()
         }
         return Selection(
-            {name: name_patterns for name, name_patterns in left.items() if name_patterns},
+            {name: name_patterns for name, name_patterns in remaining.items() if name_patterns},
             self.rejected,
         )
 

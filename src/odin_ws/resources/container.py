@@ -106,7 +106,7 @@ class Resources:
     def overload(self) -> str | None:
         """Return the exceeded limit: "memory", "cpu", "loop_delay" or None."""
         in_use = self.memory_in_use
-        if self.budget.left <= 0 or (in_use is not None and in_use >= self.memory_limit):
+        if self.budget.remaining <= 0 or (in_use is not None and in_use >= self.memory_limit):
             return "memory"
         if self._cpu.passed:
             return "cpu"

@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 import trio
 
-from odin_ws.distribution import Distribution
+from odin_ws.histogram import Histogram
 from odin_ws.pause_clock import pauses
 
 __all__ = ["LoopDelay", "OverloadDetector"]
@@ -59,7 +59,7 @@ class LoopDelay:
     """
 
     def __init__(self, limit: float) -> None:
-        self.delays = Distribution(_BOUNDS)
+        self.delays = Histogram(_BOUNDS)
         self._limit = limit
         self._current_notices = OverloadDetector(_SAMPLES, high=limit, low=limit / 2)
 

@@ -122,7 +122,7 @@ def report_expired(
 
     Beyond `maximum` only the newest records are replayed, an equal share of each partition.
     """
-    left: dict[TopicPartition, Span] = {}
+    remaining: dict[TopicPartition, Span] = {}
     for key, span in needed.items():
         first = bounds[key].first if key in bounds else span.last + 1
         if first > span.first:
@@ -130,10 +130,10 @@ def report_expired(
             lost_spans.add(LossReason.EXPIRED, key, gone)
             resume_cursor.advance(key, gone.last)
         if first <= span.last:
-            left[key] = Span(max(first, span.first), span.last)
-    if sum(span.last - span.first + 1 for span in left.values()) > maximum:
-        share = maximum // len(left)
-        for key, span in left.items():
+            remaining[key] = Span(max(first, span.first), span.last)
+    if sum(span.last - span.first + 1 for span in remaining.values()) > maximum:
+        share = maximum // len(remaining)
+        for key, span in remaining.items():
             last = span.last - share
             if last >= span.first:
                 lost_spans.add(LossReason.OVER_LIMIT, key, Span(span.first, last))

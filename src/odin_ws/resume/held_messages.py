@@ -63,8 +63,8 @@ class HeldMessages:
         """Remove the messages that match none of the patterns. Nothing may be added meanwhile."""
         kept: deque[Chunk] = deque()
         for chunk in self._chunks:
-            left = chunk.filtered(lambda message: not patterns.isdisjoint(message.patterns))
-            if left.messages:
-                kept.append(left)
+            remaining = chunk.filtered(lambda message: not patterns.isdisjoint(message.patterns))
+            if remaining.messages:
+                kept.append(remaining)
             yield
         self._chunks = kept

@@ -191,11 +191,11 @@ class ReplayWindow:
         if acknowledged >= share.mark:
             share.mark, share.since = share.end, trio.current_time()
         # An ended connection has dropped its queued bytes, which count no longer.
-        left = max(0, min(share.end, client.written) - acknowledged)
-        self.used += left - share.unacknowledged
-        share.unacknowledged = left
+        unacknowledged_bytes = max(0, min(share.end, client.written) - acknowledged)
+        self.used += unacknowledged_bytes - share.unacknowledged
+        share.unacknowledged = unacknowledged_bytes
         del self._shares[client]
-        if left or share.reserved:
+        if unacknowledged_bytes or share.reserved:
             self._shares[client] = share
 
     def _drop(self, client: WindowClient) -> None:

@@ -41,8 +41,8 @@ _PAUSE_FACTOR: Final = 3
 
 # A client that does not take its messages is detached after it has held up others for this many
 # seconds, or after all clients of the scan together have; checked at the last interval.
-_HOLD_UP_SECONDS: Final = 2.0
-_HOLD_UPS_SECONDS: Final = 10.0
+_MAX_BLOCKED_SECONDS: Final = 2.0
+_MAX_TOTAL_BLOCKED_SECONDS: Final = 10.0
 _ROOM_CHECK_SECONDS: Final = 0.25
 
 
@@ -85,9 +85,9 @@ class Scan:
         self._closed: dict[ChunkStream[ScanCursor], None] = {}
         self._full: dict[ScanCursor, None] = {}
         self._room = trio.Event()
-        self._held_up = 0.0
+        self._blocked_seconds = 0.0
         # Seconds of pause that are saved up.
-        self._owed = 0.0
+        self._pause_owed = 0.0
 
     # ---- cursors; these methods are synchronous
 
@@ -118,39 +118,39 @@ class Scan:
         self.cursors[cursor] = None
         self._stats.clients += 1
         cursor.join(self)
-        self.take_in(cursor)
+        self.enter_stream(cursor)
 
     @property
-    def everybody(self) -> list[ScanCursor]:
+    def all_cursors(self) -> list[ScanCursor]:
         """The cursors on the scan, and the cursors for which the scan will go back."""
         return [*self.cursors, *self._behind]
 
-    def can_go_back(self, lowest: Mapping[TopicPartition, int]) -> bool:
+    def can_rewind(self, lowest: Mapping[TopicPartition, int]) -> bool:
         """Return whether going back to these offsets costs at most the records left to read.
 
         Then another scan would cost more, and no client of this scan waits more than twice as long.
         """
         if self._is_closed or not self._is_reading:
             return False
-        left = sum(max(0, end.last - self.positions[key]) for key, end in self._spans.items())
+        remaining = sum(max(0, end.last - self.positions[key]) for key, end in self._spans.items())
         again = sum(
             max(0, self.positions.get(key, self._history.floor(key) or 0) - offset)
             for key, offset in lowest.items()
         )
-        return again <= left
+        return again <= remaining
 
-    def go_back_for(self, cursors: Iterable[ScanCursor]) -> None:
+    def rewind_for(self, cursors: Iterable[ScanCursor]) -> None:
         """Go back to the lowest of these cursors, and read on for all."""
         for cursor in cursors:
             cursor.join(self)
             self._behind[cursor] = None
         self._pass.cancel()
 
-    def take_in(self, cursor: ScanCursor) -> None:
+    def enter_stream(self, cursor: ScanCursor) -> None:
         """Add a cursor to the stream of its patterns."""
         cursor.enter(self._index.enter(cursor, frozenset(cursor.resume_cursor.patterns)))
 
-    def take_out(self, cursor: ScanCursor) -> None:
+    def leave_stream(self, cursor: ScanCursor) -> None:
         """Remove a cursor from its stream, with all that was read for it so far."""
         chunk_stream = cursor.chunk_stream
         if chunk_stream is not None:
@@ -160,13 +160,13 @@ class Scan:
 
     def leave(self, cursor: ScanCursor) -> None:
         """Remove a cursor; after the last one the scan ends."""
-        self.take_out(cursor)
+        self.leave_stream(cursor)
         if cursor in self.cursors:
             del self.cursors[cursor]
             self._stats.clients -= 1
         self._behind.pop(cursor, None)
         cursor.detach()
-        if self._has_begun and not self.everybody:
+        if self._has_begun and not self.all_cursors:
             self._is_closed = True
             self.scope.cancel()
 
@@ -176,7 +176,7 @@ class Scan:
         cursor.ended = ending
         cursor.wake()
 
-    def made_room(self, cursor: ScanCursor) -> None:
+    def on_chunk_taken(self, cursor: ScanCursor) -> None:
         """Note that a client has taken a chunk."""
         if cursor in self._full and cursor.pending <= self.limit // 2:
             self._forget_full(cursor)
@@ -203,10 +203,10 @@ class Scan:
         self._has_begun = True
         pin = self._history.pin()
         try:
-            while self.cursors and (spans := self._left()):
+            while self.cursors and (spans := self._remaining()):
                 await self._read(spans)
                 if self._behind:
-                    await self._go_back()
+                    await self._rewind()
                 if not self._history.holds(pin):
                     pin = self._history.pin()
             await self._end_all(ScanEnd.REACHED, pin)
@@ -221,7 +221,7 @@ class Scan:
         """Remove all cursors, and wake their clients."""
         await self._end_all(ending, None)
 
-    def _left(self) -> dict[TopicPartition, Span]:
+    def _remaining(self) -> dict[TopicPartition, Span]:
         """Return the spans to read up to the history."""
         floor = self._history.floor
         return {
@@ -242,7 +242,7 @@ class Scan:
                     await self._match(records)
                     # Time of other tasks does not count, nor does a clock that stands still.
                     took = min(trio.current_time() - begun, self._stats.seconds - before)
-                    self._owed += _PAUSE_FACTOR * took
+                    self._pause_owed += _PAUSE_FACTOR * took
                     self._progress()
                     await self._serve()
                     await self._wait_for_room()
@@ -255,19 +255,19 @@ class Scan:
     async def _pause(self) -> None:
         """Pause for as long as the scan has kept the event loop."""
         least, maximum = _PAUSE_SECONDS
-        if self._owed >= least:
-            seconds, self._owed = min(maximum, self._owed), 0.0
+        if self._pause_owed >= least:
+            seconds, self._pause_owed = min(maximum, self._pause_owed), 0.0
             await trio.sleep(seconds)
 
-    async def _go_back(self) -> None:
+    async def _rewind(self) -> None:
         """Attach the cursors for which the scan goes back; the others skip repeated records."""
         self.rewinds += 1
         # Each cursor leaves its stream and stores its position before `positions` is lowered:
         # otherwise the cursor would get the same records again.
-        await self._change(list(self.cursors), self.take_out)
+        await self._change(list(self.cursors), self.leave_stream)
         self._is_reading = False
-        await self._change(list(self._behind), self._board_behind)
-        await self._change(list(self.cursors), self._take_back)
+        await self._change(list(self._behind), self._attach_rewound)
+        await self._change(list(self.cursors), self._enter_stream_again)
 
     async def _change(
         self, cursors: Iterable[ScanCursor], change: Callable[[ScanCursor], None]
@@ -277,13 +277,13 @@ class Scan:
             if not number % _SLICE_CLIENTS:
                 await self.yield_control()
 
-    def _board_behind(self, cursor: ScanCursor) -> None:
+    def _attach_rewound(self, cursor: ScanCursor) -> None:
         if self._behind.pop(cursor, self) is None and cursor.ended is None:
             self.attach(cursor)
 
-    def _take_back(self, cursor: ScanCursor) -> None:
+    def _enter_stream_again(self, cursor: ScanCursor) -> None:
         if cursor in self.cursors and cursor.chunk_stream is None:
-            self.take_in(cursor)
+            self.enter_stream(cursor)
 
     def _progress(self) -> None:
         self.reads += 1
@@ -350,17 +350,20 @@ class Scan:
             self._room = trio.Event()
             with trio.move_on_after(_ROOM_CHECK_SECONDS):
                 await self._room.wait()
-            if self._full and self._harms_others():
+            if self._full and self._blocks_others():
                 waited = trio.current_time() - begun
-                self._held_up += waited
+                self._blocked_seconds += waited
                 # A client that is not busy waits for a turn of the event loop: it is not slow.
                 for cursor in [full for full in self._full if full.busy]:
-                    cursor.held_up += waited
-                    if cursor.held_up > _HOLD_UP_SECONDS or self._held_up > _HOLD_UPS_SECONDS:
+                    cursor.blocked_seconds += waited
+                    if (
+                        cursor.blocked_seconds > _MAX_BLOCKED_SECONDS
+                        or self._blocked_seconds > _MAX_TOTAL_BLOCKED_SECONDS
+                    ):
                         self._stats.detached += 1
                         self.end(cursor, ScanEnd.DETACHED)
 
-    def _harms_others(self) -> bool:
+    def _blocks_others(self) -> bool:
         """Return whether another client waits for records that the scan could read now."""
         return self._is_awaited() or any(
             cursor not in self._full and not cursor.busy for cursor in self.cursors
@@ -368,7 +371,7 @@ class Scan:
 
     async def _end_all(self, ending: ScanEnd, pin: Pin | None) -> None:
         self._is_closed = True
-        for number, cursor in enumerate(self.everybody, 1):
+        for number, cursor in enumerate(self.all_cursors, 1):
             if cursor.scan is self:
                 if pin is not None:
                     cursor.pin = self._history.share(pin)

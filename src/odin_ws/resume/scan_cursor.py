@@ -76,7 +76,7 @@ class ScanCursor:
         """After REACHED: the pin of the history; the replay that takes it releases it."""
         self.busy = False
         """Whether the client has not yet received what it was sent last."""
-        self.held_up = 0.0
+        self.blocked_seconds = 0.0
         """Seconds for which the client has held up others on its scan."""
         self.scan: Scan | None = None
         self.group: WaitingGroup | None = None
@@ -152,7 +152,7 @@ class ScanCursor:
                 break
             self.next += 1
             self._taken += chunk.size
-            self.scan.made_room(self)
+            self.scan.on_chunk_taken(self)
             if (mine := self._wanted_of(chunk)).messages:
                 return mine
         return None
@@ -161,18 +161,18 @@ class ScanCursor:
         """Remove patterns; return whether the cursor had any of them."""
         scan, was_in_stream = self.scan, self.chunk_stream is not None
         if scan is not None:
-            scan.take_out(self)
+            scan.leave_stream(self)
         dropped = self.resume_cursor.drop(patterns)
-        left = set(self.resume_cursor.patterns)
+        remaining = set(self.resume_cursor.patterns)
         self._rest = deque(
-            chunk.filtered(lambda message: not left.isdisjoint(message.patterns))
+            chunk.filtered(lambda message: not remaining.isdisjoint(message.patterns))
             for chunk in self._rest
         )
-        if not left:
+        if not remaining:
             self.ended = self.ended or ScanEnd.DETACHED
             self.wake()
         elif scan is not None and was_in_stream:
-            scan.take_in(self)
+            scan.enter_stream(self)
         return dropped
 
     def enter(self, chunk_stream: ChunkStream[ScanCursor]) -> None:

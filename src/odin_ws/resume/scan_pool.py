@@ -81,7 +81,7 @@ class ScanPool:
         """Return a cursor that is read up to the history; the client waits since `since`."""
         cursor = ScanCursor(resume_cursor, since)
         for scan in self._scans:
-            if self._is_sound(scan) and scan.admits(resume_cursor):
+            if self._is_healthy(scan) and scan.admits(resume_cursor):
                 scan.attach(cursor)
                 return cursor
         topics = self._topics(cursor)
@@ -124,15 +124,15 @@ class ScanPool:
             nursery.start_soon(self.log_reader.run)
             while True:
                 group = await self._next_group()
-                young = self._young(group)
+                young = self._is_recent(group)
                 if young is not None:
-                    young.go_back_for(self._empty(group))
+                    young.rewind_for(self._empty(group))
                     continue
                 scan = Scan(self._hub, self.log_reader, self.stats, self._is_full)
                 self._scans.append(scan)
                 self.stats.started += 1
                 self.stats.active += 1
-                nursery.start_soon(self._carry_out, scan, group)
+                nursery.start_soon(self._run_scan, scan, group)
 
     # ---- groups
 
@@ -163,7 +163,7 @@ class ScanPool:
             able = [
                 topics
                 for topics, group in self._groups.items()
-                if is_free or self._young(group) is not None
+                if is_free or self._is_recent(group) is not None
             ]
             if able:
                 topics = min(able, key=lambda waiting: self._due(self._groups[waiting]))
@@ -181,15 +181,15 @@ class ScanPool:
         latest = group.since + _GATHER_SECONDS * _GATHER_FACTOR**more
         return max(group.not_before, min(quiet, latest))
 
-    def _young(self, group: WaitingGroup) -> Scan | None:
+    def _is_recent(self, group: WaitingGroup) -> Scan | None:
         """Return a scan that can go back for a group that it has passed; None without one."""
         if group.backoff is not None:
             return None
-        sound = (scan for scan in self._scans if self._is_sound(scan))
+        sound = (scan for scan in self._scans if self._is_healthy(scan))
         able = (scan for scan in sound if scan.rewinds < _REWINDS)
-        return next((scan for scan in able if scan.can_go_back(group.lowest)), None)
+        return next((scan for scan in able if scan.can_rewind(group.lowest)), None)
 
-    def _is_sound(self, scan: Scan) -> bool:
+    def _is_healthy(self, scan: Scan) -> bool:
         """Return whether a scan has read records, or has no topic that failed the last time."""
         if scan.reads or not self._failing:
             return True
@@ -201,7 +201,7 @@ class ScanPool:
 
     # ---- scans
 
-    async def _carry_out(self, scan: Scan, group: WaitingGroup) -> None:
+    async def _run_scan(self, scan: Scan, group: WaitingGroup) -> None:
         try:
             with scan.scope:
                 await self._attach(scan, group)
@@ -246,7 +246,7 @@ class ScanPool:
             backoff = failed.backoff
         not_before = trio.current_time() + backoff.next()
         found: set[frozenset[str]] = set()
-        for count, cursor in enumerate(scan.everybody, 1):
+        for count, cursor in enumerate(scan.all_cursors, 1):
             if cursor.scan is not scan:
                 continue
             scan.leave(cursor)

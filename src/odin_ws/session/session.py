@@ -187,7 +187,7 @@ class ClientSession:
         self._stats.commands += 1
         try:
             self._check_rate(len(message))
-            await self._carry_out(message)
+            await self._execute(message)
         except CommandError as error:
             self._responder.reject_command(error)
         else:
@@ -227,7 +227,7 @@ class ClientSession:
         # with a large WS_MAX_MESSAGE_BYTES the client could not renew its token for minutes.
         self._bucket.spend(1 + min(size // _LONG, self._limits.command_burst))
 
-    async def _carry_out(self, text: str) -> None:
+    async def _execute(self, text: str) -> None:
         limits = self._limits
         maximum = self._subscriptions.admission.max_patterns
         command = await self._slice.run(decode_steps(text, self._catalogue, maximum))

@@ -209,7 +209,7 @@ class Subscriptions:
     async def _job(self, command: StartCommand, time_slice: TimeSlice) -> Job | None:
         """Execute a command if it takes no time; otherwise return its job."""
         match command:
-            case Subscribe(snapshot=False, since_ms=None) if self._can_tell(command):
+            case Subscribe(snapshot=False, since_ms=None) if self._can_ack_positions(command):
                 is_plain = command.where is None and command.max_rate is None
                 options = PLAIN if is_plain else self.admission.options(command)
                 admitted = await time_slice.run(self._admit(command.selection))
@@ -222,10 +222,10 @@ class Subscriptions:
             case _:
                 return self._replaying(await time_slice.run(self._replay_responses(command)))
 
-    def _replaying(self, past: ReplayResponses) -> Job:
+    def _replaying(self, responses: ReplayResponses) -> Job:
         # Set here, so that `unsubscribe` finds the replay even before its task has started.
-        self._replay = Replay(self._context, self._client, past.start_position, past)
-        return partial(self._run, self._replay, past.command)
+        self._replay = Replay(self._context, self._client, responses.start_position, responses)
+        return partial(self._run, self._replay, responses.command)
 
     async def _run(self, replay: Replay, command: Subscribe | Resume | Reconnect) -> None:
         try:
@@ -241,7 +241,7 @@ class Subscriptions:
 
     # ---- immediate work
 
-    def _can_tell(self, command: Subscribe) -> bool:
+    def _can_ack_positions(self, command: Subscribe) -> bool:
         """Return whether the ack can have positions, if the client requests them."""
         return not command.positions or self._hub.stream.history_loaded.is_set()
 

@@ -235,12 +235,12 @@ class MemorySource:
     def lose_broker(self, reason: str = "the broker is away") -> None:
         """Simulate the loss of the broker: the feed is not live, and no records arrive."""
         self._broker_there.value = False
-        self._tell(reason)
+        self._report(reason)
 
     def find_broker(self) -> None:
         """Restore the broker: reading continues where it stopped."""
         self._broker_there.value = True
-        self._tell()
+        self._report()
 
     def begin_at(self, key: TopicPartition, offset: int) -> None:
         """Read a partition that is not read yet from `offset` on, and not from its beginning.
@@ -272,7 +272,7 @@ class MemorySource:
             offset_tracker.pass_history({})
         await channel.send(HistoryEnd())
         self._started = True
-        self._tell()
+        self._report()
         while True:
             await self._wait_beyond(offset_tracker.next)
             allowed = bucket.available(trio.current_time()) if self._rate else self._batch
@@ -297,7 +297,7 @@ class MemorySource:
     def _owned(self, partitions: Mapping[TopicPartition, _V]) -> dict[TopicPartition, _V]:
         return {key: value for key, value in partitions.items() if key not in self._revoked}
 
-    def _tell(self, reason: str = "") -> None:
+    def _report(self, reason: str = "") -> None:
         if not self._started:
             self.status.transition(SourceState.STARTING, reason)
         elif self._broker_there.value:

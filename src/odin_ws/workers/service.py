@@ -61,8 +61,8 @@ async def serve_with_workers(settings: Settings, command: Sequence[str], stop: t
             settings.ws_drain_delay_seconds + settings.ws_drain_timeout_seconds + _DRAIN_GRACE,
         )
         stats = OpsStats()
-        console = WorkersConsole(supervisor, stats, SubscribersPort.of(settings))
-        app = workers_app(supervisor, OpsAuth.of(settings), stats, console)
+        console = WorkersConsole(supervisor, stats, SubscribersPort.from_settings(settings))
+        app = workers_app(supervisor, OpsAuth.from_settings(settings), stats, console)
         async with (
             serve_ops(app, ops_socket, stats),
             _watching(console),

@@ -12,7 +12,6 @@ from odin_ws.kafka.protocol import (
     LATEST,
     CommittedOffset,
     CommittedOffsets,
-    EpochEndsRequest,
     FetchFrom,
     FetchRequest,
     FindCoordinatorRequest,
@@ -20,6 +19,7 @@ from odin_ws.kafka.protocol import (
     ListOffsetsRequest,
     MetadataRequest,
     OffsetFetchRequest,
+    OffsetForLeaderEpochRequest,
 )
 from odin_ws.records import TopicPartition
 
@@ -59,7 +59,7 @@ REQUESTS: Final[dict[str, KafkaRequest[Any]]] = {
     "Metadata": MetadataRequest([TRADES, NEWS]),
     "Fetch": FETCH,
     "ListOffsets": ListOffsetsRequest({FIRST: LATEST, FOURTH: 1_700_000_000_000, OTHER: EARLIEST}),
-    "OffsetForLeaderEpoch": EpochEndsRequest({FIRST: 5, FOURTH: 4}, {FIRST: 6}),
+    "OffsetForLeaderEpoch": OffsetForLeaderEpochRequest({FIRST: 5, FOURTH: 4}, {FIRST: 6}),
     "FindCoordinator": FindCoordinatorRequest("ws-server-group"),
     "OffsetFetch": OffsetFetchRequest("ws-server-group", [FIRST, FOURTH, OTHER]),
 }

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from odin_ws.kafka.protocol import (
-    YOUNGEST,
+    MAX_TIMESTAMP,
     BrokerAddress,
     EncodedRequest,
-    EpochEnd,
+    EpochEndOffset,
     FetchedPartition,
     FetchResponse,
     ListOffsetsRequest,
@@ -94,8 +94,8 @@ def test_list_offsets(golden: Golden) -> None:
 def test_epoch_ends(golden: Golden) -> None:
     """Each partition has its own error."""
     assert golden.message.decode(golden.version, golden.response) == {
-        FIRST: EpochEnd(0, 5, 42),
-        FOURTH: EpochEnd(74, -1, -1),
+        FIRST: EpochEndOffset(0, 5, 42),
+        FOURTH: EpochEndOffset(74, -1, -1),
     }
 
 
@@ -142,7 +142,7 @@ def test_partitions_of_an_unrequested_topic_id_are_skipped() -> None:
 
 def test_youngest_record_needs_version_7() -> None:
     """An older broker would take the value for a timestamp."""
-    request = ListOffsetsRequest({FIRST: YOUNGEST})
+    request = ListOffsetsRequest({FIRST: MAX_TIMESTAMP})
     assert request.encode({2: (1, 7)}).api_version == 7
     with pytest.raises(UnsupportedVersion, match="youngest"):
         request.encode({2: (1, 6)})

@@ -14,7 +14,7 @@ from odin_ws.cli.checks.findings import Findings
 from odin_ws.kafka.client import KafkaClient
 from odin_ws.kafka.errors import KafkaUnavailable, error_text
 from odin_ws.kafka.protocol import (
-    YOUNGEST,
+    MAX_TIMESTAMP,
     DescribeConfigsRequest,
     DescribeGroupRequest,
     FindCoordinatorRequest,
@@ -276,7 +276,7 @@ class _ClusterCheck:
                 f"{_ACLS} DescribeConfigs --topic …, for this check only",
             )
         known = {name: config for name, config in configs.items() if not config.error}
-        self._judge_retention(check, known)
+        self._evaluate_retention(check, known)
         if compacted := sorted(name for name, config in known.items() if _is_compacted(config)):
             self.findings.warn(
                 check,
@@ -285,7 +285,7 @@ class _ClusterCheck:
                 f"set {_POLICY}=delete",
             )
 
-    def _judge_retention(self, check: str, configs: Mapping[str, TopicConfig]) -> None:
+    def _evaluate_retention(self, check: str, configs: Mapping[str, TopicConfig]) -> None:
         history = self.settings.ws_history_seconds
         kept = {name: _seconds(config.values.get(_RETENTION)) for name, config in configs.items()}
         short = {name: s for name, s in kept.items() if s is not None and s < history}
@@ -309,7 +309,7 @@ class _ClusterCheck:
                 if partition.leader is not None:
                     times_by_leader.setdefault(partition.leader, {})[
                         TopicPartition(topic, number)
-                    ] = YOUNGEST
+                    ] = MAX_TIMESTAMP
         stamps: list[int] = []
         failures: list[str] = []
 
@@ -328,9 +328,9 @@ class _ClusterCheck:
         async with trio.open_nursery() as nursery:
             for node, times in times_by_leader.items():
                 nursery.start_soon(request, node, times)
-        self._judge_clock(check, max(stamps, default=-1) / 1000, failures)
+        self._evaluate_clock(check, max(stamps, default=-1) / 1000, failures)
 
-    def _judge_clock(self, check: str, youngest: float, failures: list[str]) -> None:
+    def _evaluate_clock(self, check: str, youngest: float, failures: list[str]) -> None:
         ahead = youngest - time.time()
         if ahead > _CLOCK_SECONDS:
             self.findings.warn(

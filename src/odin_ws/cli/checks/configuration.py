@@ -98,7 +98,7 @@ def _catalogue(findings: Findings, settings: Settings) -> Catalogue | None:
 
 def _security(findings: Findings, settings: Settings) -> KafkaSecurity | None:
     try:
-        return KafkaSecurity.of(settings)
+        return KafkaSecurity.from_settings(settings)
     except SettingsError as error:
         _fail_all(findings, "Kafka security", error)
         return None

@@ -145,7 +145,7 @@ class FetchedPartition:
     """Kafka's code; 0 for none."""
     high_watermark: int
     """The offset after the last record; -1 with an error."""
-    last_stable: int
+    last_stable_offset: int
     """As `high_watermark`, without the records of open transactions."""
     aborted: Sequence[tuple[int, int]]
     """Producer id and first offset of each aborted transaction in `data`."""
@@ -181,11 +181,11 @@ def _read_fetched(reader: Reader, version: int, topic: str) -> FetchedPartition:
         return producer, first
 
     layout = _FETCHED_V5 if version >= 5 else _FETCHED_V4
-    partition, error, high_watermark, last_stable, *_log_start = reader.numbers(layout)
+    partition, error, high_watermark, last_stable_offset, *_log_start = reader.numbers(layout)
     aborted = reader.array(read_aborted)
     if version >= 11:
         reader.int32()  # the preferred read replica, for requests with a rack
     data = reader.data()
     reader.tags()
     key = TopicPartition(topic, partition)
-    return FetchedPartition(key, error, high_watermark, last_stable, aborted, data)
+    return FetchedPartition(key, error, high_watermark, last_stable_offset, aborted, data)

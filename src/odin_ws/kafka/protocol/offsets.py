@@ -23,25 +23,25 @@ __all__ = [
     "EARLIEST",
     "EARLIEST_LOCAL",
     "LATEST",
-    "YOUNGEST",
-    "EpochEnd",
-    "EpochEndsRequest",
+    "MAX_TIMESTAMP",
+    "EpochEndOffset",
     "ListOffsetsRequest",
+    "OffsetForLeaderEpochRequest",
     "OffsetFound",
 ]
 
 _LIST_OFFSETS: Final = Api("ListOffsets", 2, 1, 8, 6)
-_EPOCH_ENDS: Final = Api("OffsetForLeaderEpoch", 23, 2, 4, 4)
+_OFFSET_FOR_LEADER_EPOCH: Final = Api("OffsetForLeaderEpoch", 23, 2, 4, 4)
 
 # Special timestamps of ListOffsets. YOUNGEST stands for the record with the highest timestamp, from
 # version 7 on (KIP-734). EARLIEST_LOCAL stands for the first record on the broker's own disks, from
 # version 8 on: earlier records are in remote storage (KIP-405).
 LATEST: Final = -1
 EARLIEST: Final = -2
-YOUNGEST: Final = -3
+MAX_TIMESTAMP: Final = -3
 EARLIEST_LOCAL: Final = -4
-_KNOWS_YOUNGEST: Final = 7
-_KNOWS_LOCAL: Final = 8
+_MAX_TIMESTAMP_SINCE: Final = 7
+_EARLIEST_LOCAL_SINCE: Final = 8
 
 _READ_UNCOMMITTED: Final = 0
 _READ_COMMITTED: Final = 1
@@ -76,9 +76,9 @@ class ListOffsetsRequest:
     def encode(self, versions: Versions) -> EncodedRequest:
         """See KafkaRequest."""
         version = _LIST_OFFSETS.choose(versions, _LIST_OFFSETS.highest)
-        if version < _KNOWS_YOUNGEST and YOUNGEST in self.times.values():
+        if version < _MAX_TIMESTAMP_SINCE and MAX_TIMESTAMP in self.times.values():
             raise UnsupportedVersion("the broker does not know which record is the youngest")
-        if version < _KNOWS_LOCAL and EARLIEST_LOCAL in self.times.values():
+        if version < _EARLIEST_LOCAL_SINCE and EARLIEST_LOCAL in self.times.values():
             raise UnsupportedVersion("the broker does not know which records are on its disks")
         writer = _LIST_OFFSETS.writer(version)
 
@@ -112,7 +112,7 @@ class ListOffsetsRequest:
 
 
 @attrs.frozen
-class EpochEnd:
+class EpochEndOffset:
     """The end of a leader epoch in one partition."""
 
     error: int
@@ -124,7 +124,7 @@ class EpochEnd:
 
 
 @attrs.frozen
-class EpochEndsRequest:
+class OffsetForLeaderEpochRequest:
     """Requests by partition the end of a leader epoch; `current`: the leader's own epoch."""
 
     epochs: Mapping[TopicPartition, int]
@@ -132,8 +132,8 @@ class EpochEndsRequest:
 
     def encode(self, versions: Versions) -> EncodedRequest:
         """See KafkaRequest."""
-        version = _EPOCH_ENDS.choose(versions, _EPOCH_ENDS.highest)
-        writer = _EPOCH_ENDS.writer(version)
+        version = _OFFSET_FOR_LEADER_EPOCH.choose(versions, _OFFSET_FOR_LEADER_EPOCH.highest)
+        writer = _OFFSET_FOR_LEADER_EPOCH.writer(version)
 
         def write_partition(partition_entry: tuple[int, tuple[int, int]]) -> None:
             partition, (current, epoch) = partition_entry
@@ -146,17 +146,17 @@ class EpochEndsRequest:
             key: (self.current.get(key, NO_EPOCH), epoch) for key, epoch in self.epochs.items()
         }
         write_topics(writer, epochs, write_partition)
-        return _EPOCH_ENDS.request(version, writer)
+        return _OFFSET_FOR_LEADER_EPOCH.request(version, writer)
 
-    def decode(self, version: int, body: bytes) -> dict[TopicPartition, EpochEnd]:
+    def decode(self, version: int, body: bytes) -> dict[TopicPartition, EpochEndOffset]:
         """See KafkaRequest."""
-        reader = _EPOCH_ENDS.reader(version, body)
+        reader = _OFFSET_FOR_LEADER_EPOCH.reader(version, body)
 
-        def read_partition() -> tuple[int, EpochEnd]:
+        def read_partition() -> tuple[int, EpochEndOffset]:
             error, partition = reader.int16(), reader.int32()
             epoch, offset = reader.int32(), reader.int64()
             reader.tags()
-            return partition, EpochEnd(error, epoch, offset)
+            return partition, EpochEndOffset(error, epoch, offset)
 
         reader.int32()  # throttle time
         return read_topics(reader, read_partition)

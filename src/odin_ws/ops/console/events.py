@@ -49,7 +49,7 @@ class SubscribersPort:
     """Origins of web pages that may connect."""
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
+    def from_settings(cls, settings: Settings) -> Self:
         """Return the port as configured by the settings."""
         return cls(settings.ws_addr.host, Origins(settings.ws_allowed_origins))
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import attrs
 import trio
 
-from odin_ws.distribution import Distribution
+from odin_ws.histogram import Histogram
 from odin_ws.lifecycle import ServiceState
 from odin_ws.ops.console.series import Series
 from odin_ws.service import Service
@@ -170,7 +170,7 @@ def quantile(bounds: Sequence[float], counts: Sequence[int], share: float) -> fl
     return lower
 
 
-def _highest(values: Distribution, counts: Sequence[int]) -> float | None:
+def _highest(values: Histogram, counts: Sequence[int]) -> float | None:
     """Return the upper bound of the highest bucket with a value; None without values.
 
     For the last bucket, which has no upper bound, returns the maximum since the start.

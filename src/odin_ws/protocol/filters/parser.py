@@ -74,22 +74,22 @@ def read_filter(tree: Any, location: str = "where") -> Filter:
 def _count_listed(tree: Any, location: str) -> int:
     """Count the constants of all `in`, without reading them. Raises InvalidFilter."""
     listed = parts = 0
-    left: list[dict[str, Any] | list[Any]] = [tree] if isinstance(tree, dict) else []
-    while left:
+    remaining: list[dict[str, Any] | list[Any]] = [tree] if isinstance(tree, dict) else []
+    while remaining:
         parts += 1
         if parts > _MAX_PARTS:
             raise InvalidFilter(location, f"must have at most {_MAX_PARTS} lists and objects")
-        part = left.pop()
+        part = remaining.pop()
         if isinstance(part, dict):
             constants = part.get("in")
             listed += len(constants) if isinstance(constants, list) else 0
-            left += [
+            remaining += [
                 child
                 for key, child in part.items()
                 if key != "in" and isinstance(child, dict | list)
             ]
         else:
-            left += [child for child in part if isinstance(child, dict | list)]
+            remaining += [child for child in part if isinstance(child, dict | list)]
     return listed
 
 

@@ -163,7 +163,7 @@ class Commands:
             names, rejected, positions, ids = item.names, item.rejected, item.positions, item.ids
             result = Subscribed(names, rejected, positions, ids, item.replayed)
             self._requests.resolve(request, result)
-        self._subscriptions.see_split()
+        self._subscriptions.update_split()
         return step, behind
 
     def unsubscribed(self, fields: Mapping[str, Any]) -> Unsubscribed | None:
@@ -204,5 +204,5 @@ class Commands:
             raise error
         for group in step.groups:
             group.behind = None
-        self._subscriptions.see_split()
+        self._subscriptions.update_split()
         return Unsubscribed(step.subscription.all_names, error.rejected, forced=True)

@@ -106,7 +106,7 @@ class Conversation:
         elif now >= self._retry_at:
             self._send_command(self.session.command(), now)
         if self.end is None and now >= self._silence.deadline(now):
-            self._break_silence(now)
+            self._send_heartbeat(now)
 
     def break_off(self, why: str, *, permanent: bool) -> None:
         """End the conversation after a network error.
@@ -204,7 +204,7 @@ class Conversation:
             self._response_deadline = math.inf
             self.send_requests(now)
 
-    def _break_silence(self, now: float) -> None:
+    def _send_heartbeat(self, now: float) -> None:
         if not self._silence.is_over(now):
             self._websocket.send(HEARTBEAT)
             return

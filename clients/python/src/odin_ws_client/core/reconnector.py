@@ -79,7 +79,7 @@ class Reconnector:
     counts: Counts
     _backoff: Backoff = attrs.field(init=False)
     # The time when the last connection with an accepted subscription ended.
-    _left_at: float | None = attrs.field(init=False, default=None)
+    _disconnected_at: float | None = attrs.field(init=False, default=None)
     # Whether the server's advice was followed since a connection last held for `backoff_cap`.
     _advised: bool = attrs.field(init=False, default=False)
 
@@ -88,7 +88,9 @@ class Reconnector:
 
     def begin(self, token: str | None, began: float) -> Conversation:
         """Return the state of a new connection, whose dialling began at `began`."""
-        session = ProtocolSession(self.subscriptions, self.requests, self.counts, self._left_at)
+        session = ProtocolSession(
+            self.subscriptions, self.requests, self.counts, self._disconnected_at
+        )
         return Conversation(
             WebSocket(self.address, token),
             session,
@@ -106,7 +108,7 @@ class Reconnector:
         """Return the outcome of a conversation that has ended."""
         session, accepted_at = conversation.session, conversation.accepted_at
         if session.accepted:
-            self._left_at = now
+            self._disconnected_at = now
         assert conversation.end is not None
         held = 0 if accepted_at is None else now - accepted_at
         return self._departure(self._ending(conversation.end, session.advice), held)

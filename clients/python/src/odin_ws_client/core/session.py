@@ -83,7 +83,7 @@ class ProtocolSession:
         subscriptions: SubscriptionSet,
         requests: Requests,
         counts: Counts,
-        left_at: float | None,
+        disconnected_at: float | None,
     ) -> None:
         self.retry_in: float | None = None
         """The wait before the deferred command is sent again, seconds; None: up to the client."""
@@ -106,7 +106,7 @@ class ProtocolSession:
         self._subscriptions = subscriptions
         self._commands = Commands(subscriptions, requests)
         self._counts = counts
-        self._left_at = left_at
+        self._disconnected_at = disconnected_at
         # Whether replayed messages before the positions are delivered: a snapshot has some.
         self._with_snapshot = False
         # The command of the replay, and the number of replayed messages still to come; None for an
@@ -158,7 +158,7 @@ class ProtocolSession:
                 return
             if fields["type"] == "message":
                 if self._subscriptions.is_split:
-                    yield from self._deliver_beside(fields, text)
+                    yield from self._deliver_ahead(fields, text)
                     return
                 message = self._message(fields, text)
                 if self._is_new:
@@ -191,13 +191,13 @@ class ProtocolSession:
             single = body | marks | first
             first = {}
             if self._subscriptions.is_split:
-                yield from self._deliver_beside(single, source)
+                yield from self._deliver_ahead(single, source)
                 continue
             message = self._message(single, source)
             if self._is_new:
                 yield message
 
-    def _deliver_beside(
+    def _deliver_ahead(
         self, fields: dict[str, Any], text: Text | BatchText
     ) -> Iterator[Item | Checkpoint]:
         """Yield a message while a replay runs beside live messages, after a checkpoint of both."""
@@ -265,23 +265,21 @@ class ProtocolSession:
             case "unsubscription_ack" if fields.get("forced") is True:
                 return read_forced(fields)
             case _:
-                return self._notice_of_another_kind(fields, now)
+                return self._other_notice(fields, now)
         return None
 
-    def _notice_of_another_kind(
-        self, fields: dict[str, Any], now: float
-    ) -> Item | Checkpoint | None:
+    def _other_notice(self, fields: dict[str, Any], now: float) -> Item | Checkpoint | None:
         match fields["type"]:
             case "subscription_ack" | "resume_ack" | "unsubscription_ack" | "error":
                 return self._handle_response(fields, now)
             case "replay_incomplete" if self.accepted and "lost" in fields:
-                return self._lose_of_replay(fields)
+                return self._count_lost_in_replay(fields)
             case "feed" if fields["status"] == "lost":
-                return self._lose_of_feed(fields)
+                return self._count_lost_in_feed(fields)
             case "feed":
                 return FeedChange(str(fields["status"]), fields.get("since"))
             case "positions" | "replay_complete":
-                return self._reach(fields)
+                return self._handle_positions(fields)
             case "reconnect":
                 seconds = float(fields["data"]["after_ms"]) / 1000
                 self.advice = min(max(0.0, seconds), LONGEST_WAIT)
@@ -293,12 +291,12 @@ class ProtocolSession:
 
     def _handle_response(self, fields: dict[str, Any], now: float) -> Item | None:
         if fields["type"] == "error":
-            return self._take_error(fields)
+            return self._handle_error(fields)
         if fields["type"] == "unsubscription_ack":
             return self._commands.unsubscribed(fields) if self._commands.awaits_end else None
         return self._accept(fields, now) if self._commands.awaits_ack else None
 
-    def _reach(self, fields: dict[str, Any]) -> Checkpoint | None:
+    def _handle_positions(self, fields: dict[str, Any]) -> Checkpoint | None:
         if fields["type"] == "replay_complete":
             self._end_replay()
             if "positions" not in fields:
@@ -335,7 +333,7 @@ class ProtocolSession:
             for topic, partitions in lost.items():
                 ends = {partition: last for partition, (_, last) in partitions.items()}
                 positions[topic] = ends | positions.get(topic, {})
-            away = None if self._left_at is None else now - self._left_at
+            away = None if self._disconnected_at is None else now - self._disconnected_at
             item = Resumed(
                 recovered=not lost,
                 replayed=fields["replayed"],
@@ -362,7 +360,7 @@ class ProtocolSession:
                 self._end_replay()
         return item
 
-    def _take_error(self, fields: dict[str, Any]) -> Unsubscribed | None:
+    def _handle_error(self, fields: dict[str, Any]) -> Unsubscribed | None:
         # The error does not name the ignored command, so it may have been an `auth`.
         if fields.get("code") == _TOO_MANY_COMMANDS:
             self.token_ends_at = self._last_end
@@ -377,7 +375,7 @@ class ProtocolSession:
         self.retry_in = retry_seconds(fields)
         return None
 
-    def _lose_of_replay(self, fields: dict[str, Any]) -> Resumed:
+    def _count_lost_in_replay(self, fields: dict[str, Any]) -> Resumed:
         """Handle a loss in a replay: Kafka deleted records before the server read them."""
         lost = by_partition(fields["lost"], read_range)
         tracker = self._subscriptions.tracker if self._behind is None else self._behind
@@ -389,11 +387,11 @@ class ProtocolSession:
             }
             for topic, partitions in lost.items()
         }
-        item = self._lose(fields, lost, positions)
+        item = self._count_lost(fields, lost, positions)
         tracker.follow(Checkpoint(item.positions, item.ids))
         return item
 
-    def _lose_of_feed(self, fields: dict[str, Any]) -> Resumed | None:
+    def _count_lost_in_feed(self, fields: dict[str, Any]) -> Resumed | None:
         """Handle a loss in the live feed, which the server reports to every client.
 
         Kafka lost records, or deleted records before the server read them. Returns None if the
@@ -414,9 +412,9 @@ class ProtocolSession:
         positions = self._subscriptions.retreat(
             {topic: partitions for topic, partitions in given.items() if topic in followed}, ids
         )
-        return self._lose(fields, lost, positions, ids)
+        return self._count_lost(fields, lost, positions, ids)
 
-    def _lose(
+    def _count_lost(
         self, fields: dict[str, Any], lost: Lost, positions: Positions, ids: Ids | None = None
     ) -> Resumed:
         item = Resumed(

@@ -115,7 +115,7 @@ class SubscriptionSet:
                     group.behind = tracker
             is_shared |= tracker is self.tracker
             steps.append(Step(groups, self._merged(groups), tracker, first.snapshot_due))
-        self.see_split()
+        self.update_split()
         return steps
 
     def _merged(self, groups: Sequence[Group]) -> Subscription:
@@ -146,7 +146,7 @@ class SubscriptionSet:
         """Add a group that has taken effect; its options replace those of equal names."""
         self.end(group.subscription)
         self._groups.append(group)
-        self.see_split()
+        self.update_split()
 
     def end(self, subscription: Subscription) -> None:
         """Remove the names of `subscription` from all groups."""
@@ -156,7 +156,7 @@ class SubscriptionSet:
                 self._groups.remove(group)
             else:
                 group.subscription = left
-        self.see_split()
+        self.update_split()
 
     def unknown(self, subscription: Subscription) -> tuple[str, ...]:
         """Return the names of `subscription` that no group has."""
@@ -171,7 +171,7 @@ class SubscriptionSet:
         for group in self._groups:
             if group.behind is behind:
                 group.behind = None
-        self.see_split()
+        self.update_split()
 
     def advance(self, message: Message, replaying: OffsetTracker | None) -> bool:
         """Advance the positions to `message`; return False if the message came before.
@@ -237,7 +237,7 @@ class SubscriptionSet:
         }
         return list(trackers.values())
 
-    def see_split(self) -> None:
+    def update_split(self) -> None:
         """Update `is_split` after a change of the groups."""
         self.is_split = any(group.behind is not None for group in self._groups)
 

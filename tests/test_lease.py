@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from odin_ws.held import Held
+from odin_ws.lease import Lease
 
 
 @pytest.mark.parametrize("error", [None, KeyError])
@@ -13,7 +13,7 @@ def test_value_is_returned_at_the_end_of_the_block(error: type[Exception] | None
     given: list[str] = []
     caught = None
     try:
-        with Held("place", lambda: given.append("back")) as value:
+        with Lease("place", lambda: given.append("back")) as value:
             assert (value, given) == ("place", [])
             if error is not None:
                 raise error

@@ -5,10 +5,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 
-__all__ = ["Distribution"]
+__all__ = ["Histogram"]
 
 
-class Distribution:
+class Histogram:
     """Counts of values by bucket. `bounds`: ascending upper bounds, inclusive."""
 
     __slots__ = ("bounds", "counts", "maximum", "total")

@@ -6,23 +6,23 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Generic, TypeVar
 
-__all__ = ["Held"]
+__all__ = ["Lease"]
 
 T = TypeVar("T")
 
 
-class Held(Generic[T]):
+class Lease(Generic[T]):
     """Calls a function at the end of a block; the block gets `value`.
 
     Not a generator with `contextlib.contextmanager`: that takes ten times as long, and every
     connection holds several of these.
     """
 
-    __slots__ = ("_give_back", "_value")
+    __slots__ = ("_release", "_value")
 
-    def __init__(self, value: T, give_back: Callable[[], None]) -> None:
+    def __init__(self, value: T, release: Callable[[], None]) -> None:
         self._value = value
-        self._give_back = give_back
+        self._release = release
 
     def __enter__(self) -> T:
         return self._value
@@ -33,4 +33,4 @@ class Held(Generic[T]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._give_back()
+        self._release()
