@@ -32,8 +32,8 @@ from odin_ws.kafka.security import KafkaSecurity
 from odin_ws.kafka.source import KafkaSource
 from odin_ws.kafka.source_protocol import Source
 from odin_ws.lifecycle import Lifecycle
+from odin_ws.listener.certificate import Certificate
 from odin_ws.listener.read_scheduler import ReadScheduler
-from odin_ws.listener.tls import Certificate
 from odin_ws.log_reader import LogReader
 from odin_ws.pattern import channel_name
 from odin_ws.resources.container import Resources, own_cgroup

@@ -28,8 +28,8 @@ from odin_ws.connection.connection import CLOSE_SECONDS
 from odin_ws.hub import Dispatcher
 from odin_ws.lifecycle import ServiceState
 from odin_ws.listener.accept_loop import accept_connections, bound_address, open_listening_socket
+from odin_ws.listener.certificate import Certificate
 from odin_ws.listener.read_scheduler import running_read_scheduler as read_scheduler
-from odin_ws.listener.tls import Certificate
 from odin_ws.listener.transport import Transport
 from odin_ws.ops.app import ops_app
 from odin_ws.ops.console.sampler import Sampler

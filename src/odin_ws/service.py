@@ -11,8 +11,8 @@ from odin_ws.hub import Hub
 from odin_ws.kafka.dead_letters import DeadLetterStats
 from odin_ws.kafka.source_status import SourceState, SourceStatus
 from odin_ws.lifecycle import Lifecycle, ServiceState
+from odin_ws.listener.certificate import Certificate
 from odin_ws.listener.read_scheduler import ReadScheduler
-from odin_ws.listener.tls import Certificate
 from odin_ws.resources.container import Resources
 from odin_ws.server import ConnectionServer
 from odin_ws.settings import Settings

@@ -21,7 +21,7 @@ from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.history.history import retained_bytes
 from odin_ws.history.record_decoder import InvalidRecord
 from odin_ws.kafka.source_status import SourceState
-from odin_ws.listener.tls import Certificate
+from odin_ws.listener.certificate import Certificate
 from odin_ws.ops.metrics import metrics_registry
 from odin_ws.ops.stats import OpsStats
 from odin_ws.protocol.errors import ErrorCode

@@ -19,7 +19,7 @@ from odin_ws.handshake.forwarded import TrustedProxies
 from odin_ws.handshake.handshake import HandshakeLimits, Handshaker
 from odin_ws.handshake.rate_limiter import PerAddressLimit, RateLimiter, RateLimits
 from odin_ws.handshake.request import HandshakeRequest, HTTPRejection
-from odin_ws.listener.tls import Certificate
+from odin_ws.listener.certificate import Certificate
 from odin_ws.listener.transport import Transport
 from odin_ws.settings import Secret
 from odin_ws.testing.memory_connection import ClientStream, transport_pair

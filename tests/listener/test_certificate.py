@@ -10,10 +10,7 @@ import pytest
 import structlog
 
 from odin_ws.assembly import read_certificate
-from odin_ws.listener.tls import (
-    Certificate,
-    CertificateError,
-)
+from odin_ws.listener.certificate import Certificate, CertificateError
 from odin_ws.settings import Settings
 from tests.listener.certificates import Authority
 

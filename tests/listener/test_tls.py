@@ -15,12 +15,8 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from odin_ws.connection.send_queue import SendQueue
-from odin_ws.listener.tls import (
-    Certificate,
-    HandshakeFailed,
-    TlsTransport,
-    open_tls,
-)
+from odin_ws.listener.certificate import Certificate
+from odin_ws.listener.tls import HandshakeFailed, TlsTransport, open_tls
 from odin_ws.testing.memory_connection import ClientStream, transport_pair
 from tests.connection.fakes import FakeTransport
 from tests.hypothesis_examples import examples

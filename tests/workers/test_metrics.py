@@ -13,7 +13,7 @@ from prometheus_client.core import HistogramMetricFamily, Metric
 
 from odin_ws.assembly import Upstream, build
 from odin_ws.catalogue import default_catalogue
-from odin_ws.listener.tls import Certificate
+from odin_ws.listener.certificate import Certificate
 from odin_ws.ops.metrics import metrics_registry
 from odin_ws.ops.stats import OpsStats
 from odin_ws.settings import Settings

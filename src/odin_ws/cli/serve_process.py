@@ -31,7 +31,7 @@ from odin_ws.cli.signals import drain_on_signals
 from odin_ws.exception_groups import leaves
 from odin_ws.kafka.security import KafkaSecurity
 from odin_ws.listener.accept_loop import CannotListen
-from odin_ws.listener.tls import CertificateError, log_ignored_sighup
+from odin_ws.listener.certificate import CertificateError, log_ignored_sighup
 from odin_ws.log_queue import log_queue
 from odin_ws.logs import configure_logging
 from odin_ws.serve import serve as run_service

@@ -22,7 +22,7 @@ from odin_ws.cli.standard_streams import protect_streams
 from odin_ws.early_exit import early_exit
 from odin_ws.kafka.security import KafkaSecurity
 from odin_ws.listener.accept_loop import open_listening_socket
-from odin_ws.listener.tls import log_ignored_sighup
+from odin_ws.listener.certificate import log_ignored_sighup
 from odin_ws.log_queue import log_queue
 from odin_ws.logs import configure_logging
 from odin_ws.pause_clock import PauseClock

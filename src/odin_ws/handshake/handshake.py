@@ -20,7 +20,8 @@ from odin_ws.handshake.rate_limiter import RateLimiter
 from odin_ws.handshake.request import HandshakeRequest, HTTPRejection, rejection_response
 from odin_ws.handshake.request_parser import parse_plain, read_request
 from odin_ws.handshake.retry_after import retry_after
-from odin_ws.listener.tls import Certificate, HandshakeFailed, TlsTransport, open_tls
+from odin_ws.listener.certificate import Certificate
+from odin_ws.listener.tls import HandshakeFailed, TlsTransport, open_tls
 from odin_ws.listener.transport import Transport
 
 __all__ = ["HandshakeLimits", "Handshaker", "IncomingConnection"]

@@ -14,7 +14,7 @@ from odin_ws.catalogue import Catalogue, CatalogueError
 from odin_ws.cli.checks.findings import Findings
 from odin_ws.cli.environment import MIN_OPS_TOKEN_LENGTH, catalogue_of
 from odin_ws.kafka.security import KafkaSecurity
-from odin_ws.listener.tls import CertificateError
+from odin_ws.listener.certificate import CertificateError
 from odin_ws.settings import Settings, SettingsError, declared_settings, load_settings
 from odin_ws.settings.text_file import UnreadableFile
 
