@@ -37,7 +37,7 @@ export class CommandQueue {
   /** @type {{ names: Names, rejected: Rejection[] } | null} */
   #ending = null;
   /** @type {Request[]} */
-  #answering = [];
+  #inFlight = [];
 
   /** @param {SubscriptionSet} set */
   constructor(set) {
@@ -53,7 +53,7 @@ export class CommandQueue {
   }
 
   /** Whether a command is in flight. */
-  get awaitsAnswer() {
+  get awaitsResponse() {
     return this.#step !== null || this.#ending !== null;
   }
 
@@ -66,22 +66,22 @@ export class CommandQueue {
    * Returns whether an error answers the command in flight; a rate limit error has no id.
    * @param {{ id?: unknown }} error
    */
-  isAnswer({ id = this.#id }) {
-    return this.awaitsAnswer && id === this.#id;
+  isResponse({ id = this.#id }) {
+    return this.awaitsResponse && id === this.#id;
   }
 
   // ---- a new connection
 
   /** Plans a new connection; answers pending unsubscribes, whose names are not resumed. */
   begin() {
-    [this.#step, this.#ending, this.#answering, this.#id] = [null, null, [], 0];
+    [this.#step, this.#ending, this.#inFlight, this.#id] = [null, null, [], 0];
     while (this.#requests[0]?.kind === "unsubscribe") this.#endAtOnce(this.#requests[0]);
     this.#plan = this.#set.plan();
   }
 
   /** Plans a new stream: one HTTP request for all subscriptions, with those still requested. */
   beginStream() {
-    [this.#step, this.#ending, this.#answering, this.#id] = [null, null, [], 0];
+    [this.#step, this.#ending, this.#inFlight, this.#id] = [null, null, [], 0];
     this.#plan = [];
     for (const request of [...this.#requests]) {
       if (request.kind === "unsubscribe") this.#endAtOnce(request);
@@ -106,19 +106,19 @@ export class CommandQueue {
   /** @param {Request} request */
   #addToStream(request) {
     const { subscription } = request;
-    const why = !this.#set.hasSameOptions(subscription)
+    const reason = !this.#set.hasSameOptions(subscription)
       ? "over Server-Sent Events all subscriptions have the same max_rate, where and tokens"
       : subscription.since_ms !== undefined && this.#set.subscriptions.length
         ? "over Server-Sent Events only the first subscription can begin at a time"
         : namesOf(subscription).some((name) => name.includes(","))
           ? "over Server-Sent Events a name cannot have a comma"
           : null;
-    if (why !== null) {
-      this.#remove(request).reject(new SubscriptionError("NOT_AVAILABLE", why));
+    if (reason !== null) {
+      this.#remove(request).reject(new SubscriptionError("NOT_AVAILABLE", reason));
       return;
     }
     this.#set.add(newGroup(subscription, false));
-    this.#answering.push(request);
+    this.#inFlight.push(request);
   }
 
   // ---- commands
@@ -129,7 +129,7 @@ export class CommandQueue {
    * @param {boolean} isReplaying
    */
   next(isReplaying) {
-    if (this.awaitsAnswer) return null;
+    if (this.awaitsResponse) return null;
     if (this.#plan.length) {
       if (isReplaying) return null;
       this.#step = this.#plan.shift() ?? null;
@@ -155,14 +155,14 @@ export class CommandQueue {
           const group = newGroup(subscription, false);
           const withSnapshot = group.snapshotDue;
           this.#step = { groups: [group], subscription, tracker: null, withSnapshot };
-          this.#answering = [request];
+          this.#inFlight = [request];
           return true;
         }
         for (const name of namesOf(subscription)) held.add(name);
       } else if (!namesOf(subscription).some((name) => held.has(name))) {
         this.#ending = this.#known(request);
         if (this.#ending === null) continue;
-        this.#answering = [request];
+        this.#inFlight = [request];
         return true;
       }
     }
@@ -175,11 +175,11 @@ export class CommandQueue {
    * @returns {{ names: Names, rejected: Rejection[] } | null}
    */
   #known(request) {
-    const asked = request.subscription;
-    const unknown = namesOf(this.#set.unknown(asked) ?? {});
+    const given = request.subscription;
+    const unknown = namesOf(this.#set.unknown(given) ?? {});
     const message = "not subscribed under this name";
     const rejected = unknown.map((name) => ({ name, code: NOT_SUBSCRIBED, message }));
-    const names = filterNames(asked, (name) => !unknown.includes(name));
+    const names = filterNames(given, (name) => !unknown.includes(name));
     if (names !== null) return { names, rejected };
     this.#remove(request).reject(new SubscriptionError(NOT_SUBSCRIBED, message, rejected));
     return null;
@@ -196,8 +196,8 @@ export class CommandQueue {
    */
   accepted(ack, isStream) {
     const step = /** @type {Step} */ (this.#step);
-    const requests = this.#answering;
-    [this.#step, this.#answering] = [null, []];
+    const requests = this.#inFlight;
+    [this.#step, this.#inFlight] = [null, []];
     const set = this.#set;
     /** @type {OffsetTracker | null} */
     let behind = step.tracker === set.tracker ? null : step.tracker;
@@ -217,7 +217,7 @@ export class CommandQueue {
         const names = filterNames(request.subscription, (name) => rejected.includes(name));
         if (names !== null) set.end(names);
       }
-      this.#answer(request, ack, rejected);
+      this.#settle(request, ack, rejected);
     }
     return { step, behind };
   }
@@ -227,14 +227,14 @@ export class CommandQueue {
    * @param {any} ack
    * @param {string[]} rejected
    */
-  #answer(request, ack, rejected) {
+  #settle(request, ack, rejected) {
     const own = namesOf(request.subscription);
     /** @type {Rejection[]} */
-    const why = (ack.rejected ?? []).filter((/** @type {Rejection} */ { name }) => own.includes(name));
+    const rejections = (ack.rejected ?? []).filter((/** @type {Rejection} */ { name }) => own.includes(name));
     const subscribed = own.filter((name) => !rejected.includes(name));
     const { resolve, reject } = this.#remove(request);
-    if (subscribed.length) resolve({ ...ack, type: "subscription_ack", subscribed, rejected: why });
-    else reject(new SubscriptionError(why[0]?.code ?? "", "the server rejected every name", why));
+    if (subscribed.length) resolve({ ...ack, type: "subscription_ack", subscribed, rejected: rejections });
+    else reject(new SubscriptionError(rejections[0]?.code ?? "", "the server rejected every name", rejections));
   }
 
   /**
@@ -243,8 +243,8 @@ export class CommandQueue {
    */
   unsubscribed(ack) {
     const ending = this.#ending;
-    const [request] = this.#answering;
-    [this.#ending, this.#answering] = [null, []];
+    const [request] = this.#inFlight;
+    [this.#ending, this.#inFlight] = [null, []];
     if (ending === null || request === undefined) return;
     // Includes names that the server has ended before, because a new token did not grant them.
     this.#set.end(ending.names);
@@ -261,8 +261,8 @@ export class CommandQueue {
    * @param {SubscriptionError} error
    */
   rejected(error) {
-    const [step, requests] = [this.#step, this.#answering];
-    [this.#step, this.#ending, this.#answering] = [null, null, []];
+    const [step, requests] = [this.#step, this.#inFlight];
+    [this.#step, this.#ending, this.#inFlight] = [null, null, []];
     for (const request of requests) this.#remove(request).reject(error);
     if (requests.length || step === null) return true;
     this.#set.leave(step.tracker);
@@ -279,7 +279,7 @@ export class CommandQueue {
 
   /** @param {Request} request */
   #remove(request) {
-    this.#requests = this.#requests.filter((one) => one !== request);
+    this.#requests = this.#requests.filter((queued) => queued !== request);
     return request;
   }
 }

@@ -5,12 +5,12 @@ import { eventId } from "./event-id.js";
 import { EventParser } from "./event-parser.js";
 
 // Two and a half times the server's default interval between comments, which is 30 s.
-const LONGEST_SILENCE_MS = 75_000;
+const MAX_SILENCE_MS = 75_000;
 
 const PONG = '{"type":"pong"}';
 
 // Characters of a response body in the reason: a proxy's body may be a whole page.
-const LONGEST_REASON = 200;
+const MAX_REASON_LENGTH = 200;
 
 /**
  * A stream of Server-Sent Events. A subscribe or resume fetches the stream; heartbeats are answered
@@ -33,7 +33,7 @@ export class EventSocket {
   #token;
   #fetch;
   #abort = new AbortController();
-  #heardAt = -Infinity;
+  #lastReceivedAt = -Infinity;
 
   /**
    * @param {URL} url of the stream
@@ -52,7 +52,7 @@ export class EventSocket {
     const { type, data } = JSON.parse(text);
     if (type === "subscribe" || type === "resume") this.#follow(data);
     // The stream carries no commands, so a recently received comment replaces the server's pong.
-    else if (type === "heartbeat" && performance.now() - this.#heardAt < LONGEST_SILENCE_MS)
+    else if (type === "heartbeat" && performance.now() - this.#lastReceivedAt < MAX_SILENCE_MS)
       this.onmessage?.({ data: PONG });
     else if (type === "auth") this.#end(TOKEN_EXPIRED, "a stream begins anew with another token");
   }
@@ -87,7 +87,7 @@ export class EventSocket {
     for (;;) {
       const { done, value } = await reader.read();
       if (done) return this.#end(ABNORMAL, "the stream ended");
-      this.#heardAt = performance.now();
+      this.#lastReceivedAt = performance.now();
       for (const text of parser.feed(value)) {
         if (this.#abort.signal.aborted) return;
         if (text.startsWith('{"type":"close"')) {
@@ -109,7 +109,7 @@ export class EventSocket {
     // of a proxy in front.
     const after = headers.get("Retry-After") ?? "";
     const retryAfter = /^\d+$/.test(after) ? 1000 * Number(after) : undefined;
-    this.#end(code, `${status} ${text.trim().slice(0, LONGEST_REASON)}`, retryAfter);
+    this.#end(code, `${status} ${text.trim().slice(0, MAX_REASON_LENGTH)}`, retryAfter);
   }
 
   /**
@@ -131,7 +131,7 @@ export class EventSocket {
 function queryOf({ positions, ids = {}, snapshot, ...fields }) {
   const query = Object.entries(fields).map(([name, value]) => {
     const values = Array.isArray(value) ? value : [value];
-    const texts = values.map((one) => (typeof one === "object" ? JSON.stringify(one) : `${one}`));
+    const texts = values.map((value) => (typeof value === "object" ? JSON.stringify(value) : `${value}`));
     return `${name}=${texts.map(encodeURIComponent).join(",")}`;
   });
   if (snapshot) query.push("snapshot=true");

@@ -9,7 +9,7 @@ import { TransportChoice, fitsStream, streamUrl } from "./transport-choice.js";
 /** @import { Actions } from "./session.js" */
 
 // setTimeout fires at once for a longer delay.
-const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
+const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 
 /** A client of an odin-ws server that reconnects, and resumes behind the last record. */
 export class OdinFeed {
@@ -183,7 +183,7 @@ export class OdinFeed {
     socket.onopen = () => this.#run(session.opened(performance.now(), isStream));
     /** @param {{ data: string }} event */
     const received = ({ data }) => {
-      if (!data.startsWith('{"type":"error"')) this.#choice.works();
+      if (!data.startsWith('{"type":"error"')) this.#choice.noteReceived();
       this.#run(session.received(data, performance.now()));
     };
     socket.onmessage = received;
@@ -243,7 +243,7 @@ export class OdinFeed {
       this.#run(this.#session.expire(performance.now()));
     };
     const delay = Math.max(0, deadline - performance.now());
-    this.#timer = setTimeout(expire, Math.min(delay, LONGEST_TIMEOUT_MS));
+    this.#timer = setTimeout(expire, Math.min(delay, MAX_TIMEOUT_MS));
   }
 }
 

@@ -13,21 +13,21 @@ export function namesOf({ channels = [], topics = [], bundles = [] }) {
 }
 
 /**
- * Returns the subscription with the names that pass; null if no name passes.
+ * Returns the subscription with the names that `keeps` accepts; null without such a name.
  * @template {Names} N
  * @param {N} subscription
- * @param {(name: string, field: string) => boolean} passes
+ * @param {(name: string, field: string) => boolean} keeps
  * @returns {N | null}
  */
-export function filterNames(subscription, passes) {
+export function filterNames(subscription, keeps) {
   /** @type {Record<string, unknown>} */
-  const left = { .../** @type {object} */ (subscription) };
+  const kept = { .../** @type {object} */ (subscription) };
   for (const field of FIELDS) {
-    const names = subscription[field]?.filter((name) => passes(name, field));
-    if (names?.length) left[field] = names;
-    else delete left[field];
+    const names = subscription[field]?.filter((name) => keeps(name, field));
+    if (names?.length) kept[field] = names;
+    else delete kept[field];
   }
-  const found = /** @type {N} */ (left);
+  const found = /** @type {N} */ (kept);
   return namesOf(found).length ? found : null;
 }
 
@@ -48,18 +48,18 @@ export function without(subscription, other) {
 
 /**
  * Returns one subscription for several with equal options.
- * @param {readonly Subscription[]} several
+ * @param {readonly Subscription[]} subscriptions
  * @returns {Subscription}
  */
-export function merged(several) {
+export function merged(subscriptions) {
   /** @type {Record<string, unknown>} */
   const names = {};
   for (const field of FIELDS) {
-    const all = several.flatMap((one) => one[field] ?? []);
+    const all = subscriptions.flatMap((subscription) => subscription[field] ?? []);
     if (all.length) names[field] = [...new Set(all)];
   }
-  const tokens = several.find((one) => one.topics ?? one.bundles)?.tokens;
-  const { tokens: _tokens, ...options } = /** @type {Subscription} */ (several[0]);
+  const tokens = subscriptions.find((subscription) => subscription.topics ?? subscription.bundles)?.tokens;
+  const { tokens: _tokens, ...options } = /** @type {Subscription} */ (subscriptions[0]);
   return { ...options, ...names, ...(tokens ? { tokens } : {}) };
 }
 

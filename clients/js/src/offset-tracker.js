@@ -93,7 +93,7 @@ export class OffsetTracker {
    * @param {Message} message
    */
   advance(message) {
-    const { topic, partition, offset } = this.#place(message);
+    const { topic, partition, offset } = this.#positionOf(message);
     const own = this.#partitions(topic);
     if (offset <= (own[partition] ?? -1)) return false;
     const key = `${topic} ${partition}`;
@@ -112,7 +112,7 @@ export class OffsetTracker {
    * @param {Message} message
    */
   note(message) {
-    const { topic, partition, offset } = this.#place(message);
+    const { topic, partition, offset } = this.#positionOf(message);
     if (offset <= (this.positions[topic]?.[partition] ?? -1)) return;
     const key = `${topic} ${partition}`;
     this.#ahead.set(key, (this.#ahead.get(key) ?? new Set()).add(offset));
@@ -161,7 +161,7 @@ export class OffsetTracker {
   }
 
   /** @param {Message} message */
-  #place({ channel, pos }) {
+  #positionOf({ channel, pos }) {
     const category = channel.slice(channel.lastIndexOf(".") + 1);
     const topic = this.#categories[category];
     if (topic === undefined) throw new TypeError(`unknown category of ${channel}`);

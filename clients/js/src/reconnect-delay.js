@@ -3,7 +3,7 @@
 import { isFailure } from "./close-codes.js";
 
 // A longer wait than a day is a mistake of the server.
-const LONGEST_WAIT_MS = 86_400_000;
+const MAX_WAIT_MS = 86_400_000;
 
 /**
  * Returns a wait that the server requests, within bounds. Throws a TypeError if it is no number: the
@@ -12,7 +12,15 @@ const LONGEST_WAIT_MS = 86_400_000;
  */
 export function requestedWait(ms) {
   if (typeof ms !== "number") throw new TypeError("a wait that is no number");
-  return Math.min(Math.max(0, ms), LONGEST_WAIT_MS);
+  return Math.min(Math.max(0, ms), MAX_WAIT_MS);
+}
+
+/**
+ * Returns the wait before a command is sent again, if the server names one.
+ * @param {{ retry_ms?: unknown }} error
+ */
+export function retryMs({ retry_ms }) {
+  return retry_ms === undefined ? undefined : requestedWait(retry_ms);
 }
 
 /**
@@ -43,9 +51,9 @@ export class ReconnectDelay {
    * @param {number} code of the close
    * @param {number} held how long the subscription was live, ms
    * @param {number | null} advice after_ms or retry_ms of the server
-   * @param {number} [least] the Retry-After of a rejection, ms
+   * @param {number} [minimum] the Retry-After of a rejection, ms
    */
-  next(code, held, advice, least = 0) {
+  next(code, held, advice, minimum = 0) {
     if (held >= this.#longest && !isFailure(code)) [this.#attempts, this.#wasAdvised] = [0, false];
     const ceiling = Math.min(this.#longest, this.#first * 2 ** this.#attempts++);
     const jittered = this.#random() * ceiling;
@@ -53,6 +61,6 @@ export class ReconnectDelay {
     // only the least wait: a server that always advises 1 ms is not dialled every millisecond.
     const delay = this.#wasAdvised ? Math.max(advice ?? 0, jittered) : (advice ?? jittered);
     if (advice !== null) this.#wasAdvised = true;
-    return Math.max(delay, Math.min(least, LONGEST_WAIT_MS));
+    return Math.max(delay, Math.min(minimum, MAX_WAIT_MS));
   }
 }

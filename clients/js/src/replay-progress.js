@@ -10,7 +10,7 @@ export class ReplayProgress {
   /** @type {Step | null} the command of the replay */
   #step = null;
   /** @type {number | null} messages still to come; null for an unknown number */
-  #left = 0;
+  #remaining = 0;
   /** @type {OffsetTracker | null} its own positions, if it runs beside live messages */
   #behind = null;
   /** Whether replayed messages before the positions are delivered: a snapshot has some. */
@@ -23,7 +23,7 @@ export class ReplayProgress {
 
   /** Whether replayed messages are still to come. */
   get isRunning() {
-    return this.#left !== 0;
+    return this.#remaining !== 0;
   }
 
   /** The tracker that the replay advances. */
@@ -40,7 +40,7 @@ export class ReplayProgress {
   begin(step, replayed, behind) {
     this.#withSnapshot = step.withSnapshot;
     if (replayed === undefined) return;
-    [this.#step, this.#left, this.#behind] = [step, replayed, behind];
+    [this.#step, this.#remaining, this.#behind] = [step, replayed, behind];
     if (replayed === 0) this.end();
   }
 
@@ -50,13 +50,13 @@ export class ReplayProgress {
    */
   advance(message) {
     const isNew = this.#set.advance(message, this.#behind);
-    if (message.replay && this.#left && !--this.#left) this.end();
+    if (message.replay && this.#remaining && !--this.#remaining) this.end();
     return isNew || Boolean(message.replay && this.#withSnapshot);
   }
 
   /** Ends the replay: all replayed messages have come. */
   end() {
-    this.#left = 0;
+    this.#remaining = 0;
     for (const group of this.#step?.groups ?? []) group.snapshotDue = false;
     if (this.#behind) this.#set.caughtUp(this.#behind);
     [this.#step, this.#behind] = [null, null];

@@ -5,8 +5,9 @@ import { ABNORMAL, GAP, NORMAL, TRY_AGAIN_LATER, VIOLATION, isFinal } from "./cl
 import { CommandQueue } from "./command-queue.js";
 import { HEARTBEAT, auth } from "./commands.js";
 import { OffsetTracker } from "./offset-tracker.js";
-import { ReconnectDelay, requestedWait } from "./reconnect-delay.js";
+import { ReconnectDelay, requestedWait, retryMs } from "./reconnect-delay.js";
 import { ReplayProgress } from "./replay-progress.js";
+import { SilenceDetector } from "./silence-detector.js";
 import { SubscriptionError, ended } from "./subscription-error.js";
 import { SubscriptionSet } from "./subscription-set.js";
 import { TokenRefresh, checkedToken } from "./token-refresh.js";
@@ -31,7 +32,7 @@ import { TokenRefresh, checkedToken } from "./token-refresh.js";
  */
 
 // The wait before a rejected command is sent again, if the error has no `retry_ms`.
-const LATER_MS = 1000;
+const DEFAULT_RETRY_MS = 1000;
 
 /**
  * The state of a client across its connections. Times are milliseconds of a monotonic clock. The
@@ -55,9 +56,6 @@ export class Session {
   #refresh;
   /** @type {number | null} when to connect again */
   #reconnectDue = null;
-  /** @type {number | null} when to send a heartbeat, or give up the connection */
-  #silenceDue = null;
-  #wasAsked = false; // whether a pong, a handshake or the token function is awaited
   /** @type {number | null} when to send a command again, or restart the stream */
   #commandDue = null;
 
@@ -81,21 +79,21 @@ export class Session {
     const { token, renewable = false, random = Math.random } = options;
     const subscriptions = Array.isArray(given) ? given : [given];
     this.set = new SubscriptionSet(
-      subscriptions.map((one) => ({ ...one })),
+      subscriptions.map((subscription) => ({ ...subscription })),
       new OffsetTracker(positions, ids),
     );
     this.#commands = new CommandQueue(this.set);
     this.#replay = new ReplayProgress(this.set);
     this.#token = token === undefined ? undefined : checkedToken(token);
     this.#renewable = renewable;
-    this.#silence = silence;
+    this.#silence = new SilenceDetector(silence);
     this.#delay = new ReconnectDelay(backoff, random);
     this.#refresh = new TokenRefresh(random);
   }
 
   /** The time to call `expire`; null without a timer. */
   get deadline() {
-    const due = [this.#reconnectDue, this.#silenceDue, this.#refresh.due, this.#commandDue];
+    const due = [this.#reconnectDue, this.#silence.due, this.#refresh.due, this.#commandDue];
     const times = due.filter((time) => time !== null);
     return times.length ? Math.min(...times) : null;
   }
@@ -114,7 +112,7 @@ export class Session {
     this.#replay = new ReplayProgress(this.set);
     if (!this.#renewable) return yield this.#connect(this.#token, now);
     this.state = "fetching";
-    this.#expectLife(now);
+    this.#silence.expectResponse(now);
     yield { do: "fetch" };
   }
 
@@ -157,7 +155,7 @@ export class Session {
   *opened(now, isStream = false) {
     this.state = "connected";
     this.#isStream = isStream;
-    this.#hear(now);
+    this.#silence.received(now);
     if (isStream) this.#commands.beginStream();
     else this.#commands.begin();
     yield* this.#sendNext();
@@ -195,7 +193,7 @@ export class Session {
    */
   *received(text, now) {
     const { generation } = this;
-    this.#hear(now);
+    this.#silence.received(now);
     try {
       const item = JSON.parse(text);
       if (typeof item?.type !== "string") throw new TypeError("a frame without a type");
@@ -225,7 +223,7 @@ export class Session {
     const held = this.#subscribed ? now - this.#subscribedAt : 0;
     const delay = this.#delay.next(code, held, this.#advice, retryAfter);
     const retry_ms = isFinal(code, reason, this.#renewable) ? null : delay;
-    this.#leave();
+    this.#reset();
     if (retry_ms === null) this.#end();
     else this.#reconnectDue = now + retry_ms;
     yield { do: "disconnect" };
@@ -244,11 +242,11 @@ export class Session {
       if (this.#isStream) return yield* this.#restart(now);
       yield { do: "send", text: this.#commands.text() };
     }
-    if (this.#silenceDue !== null && this.#silenceDue <= now) {
-      if (this.#wasAsked) {
+    if (this.#silence.due !== null && this.#silence.due <= now) {
+      if (this.#silence.isResponseDue) {
         return yield* this.closed(ABNORMAL, "nothing was received for too long", now);
       }
-      this.#expectLife(now);
+      this.#silence.expectResponse(now);
       yield { do: "send", text: HEARTBEAT };
     }
     if (this.#refresh.due !== null && this.#refresh.due <= now) {
@@ -259,7 +257,7 @@ export class Session {
 
   /** Ends the session for the application. */
   close() {
-    this.#leave();
+    this.#reset();
     this.#end();
   }
 
@@ -273,7 +271,7 @@ export class Session {
   #connect(token, now) {
     this.state = "connecting";
     this.#refresh.begin(token);
-    this.#expectLife(now); // the handshake has to finish within `silence`
+    this.#silence.expectResponse(now); // the handshake has to finish within `silence`
     return { do: "connect", token };
   }
 
@@ -283,7 +281,7 @@ export class Session {
    * @returns {Actions}
    */
   *#restart(now) {
-    this.#leave();
+    this.#reset();
     yield { do: "disconnect" };
     yield* this.start(now);
   }
@@ -299,21 +297,12 @@ export class Session {
     if (text !== null) yield { do: "send", text };
   }
 
-  #leave() {
+  #reset() {
     this.generation++;
     this.state = "waiting";
-    [this.#reconnectDue, this.#silenceDue, this.#commandDue] = [null, null, null];
+    [this.#reconnectDue, this.#commandDue] = [null, null];
+    this.#silence.stop();
     this.#refresh.begin(undefined);
-  }
-
-  /** @param {number} now */
-  #hear(now) {
-    [this.#silenceDue, this.#wasAsked] = [now + this.#silence, false];
-  }
-
-  /** @param {number} now */
-  #expectLife(now) {
-    [this.#silenceDue, this.#wasAsked] = [now + this.#silence, true];
   }
 
   /**
@@ -342,9 +331,9 @@ export class Session {
    */
   *#notice(item, now) {
     const { generation } = this;
-    if (item.subscribed && this.#commands.awaitsAnswer) yield* this.#accept(item, now);
-    else if (item.type === "error" && this.#commands.isAnswer(item)) yield* this.#refuse(item, item, now);
-    else yield* this.#hearNotice(item, now);
+    if (item.subscribed && this.#commands.awaitsResponse) yield* this.#accept(item, now);
+    else if (item.type === "error" && this.#commands.isResponse(item)) yield* this.#rejectCommand(item, item, now);
+    else yield* this.#applyNotice(item, now);
     if (this.generation === generation && this.#commandDue === null) yield* this.#sendNext();
   }
 
@@ -353,7 +342,7 @@ export class Session {
    * @param {number} now
    * @returns {Actions}
    */
-  *#hearNotice(item, now) {
+  *#applyNotice(item, now) {
     if (item.type === "replay_complete") this.#replay.end();
     if (item.type === "unsubscription_ack" && !item.forced && this.#commands.awaitsEnd)
       this.#commands.unsubscribed(item);
@@ -390,47 +379,39 @@ export class Session {
    * @returns {Actions}
    */
   *#accept(ack, now) {
-    if (!ack.subscribed.length) return yield* this.#refuse(ack.rejected?.[0] ?? ack, ack, now);
+    if (!ack.subscribed.length) return yield* this.#rejectCommand(ack.rejected?.[0] ?? ack, ack, now);
     if (!this.#subscribed) [this.#subscribed, this.#subscribedAt] = [true, now];
-    const answer = this.#isStream ? this.set.withoutNewTopics(ack) : ack;
-    this.set.follow(answer.categories);
-    const { step, behind } = this.#commands.accepted(answer, this.#isStream);
+    const response = this.#isStream ? this.set.withoutNewTopics(ack) : ack;
+    this.set.follow(response.categories);
+    const { step, behind } = this.#commands.accepted(response, this.#isStream);
     const tracker = behind ?? this.set.tracker;
-    tracker.apply(answer);
-    tracker.passLost(answer);
-    this.#replay.begin(step, answer.replayed, behind);
-    yield { do: "notice", notice: answer };
+    tracker.apply(response);
+    tracker.passLost(response);
+    this.#replay.begin(step, response.replayed, behind);
+    yield { do: "notice", notice: response };
   }
 
   /**
    * Handles the rejection of the command in flight: final, or for now with `retry`.
-   * @param {{ code: string, message: string, retry?: boolean, retry_ms?: unknown }} why
-   * @param {any} answer
+   * @param {{ code: string, message: string, retry?: boolean, retry_ms?: unknown }} error
+   * @param {any} response
    * @param {number} now
    * @returns {Actions}
    */
-  *#refuse({ code, message, retry, ...why }, answer, now) {
-    const wait = retryMs(why);
+  *#rejectCommand({ code, message, retry, ...delay }, response, now) {
+    const wait = retryMs(delay);
     if (retry && this.#subscribed) {
       // The error does not name the ignored command, so it may have been an `auth`.
       if (code === "RATE_LIMIT_EXCEEDED") this.#refresh.schedule(now, wait);
-      this.#commandDue = now + (wait ?? LATER_MS);
+      this.#commandDue = now + (wait ?? DEFAULT_RETRY_MS);
       return;
     }
     if (retry) {
       if (wait) this.#advice = wait;
       return yield* this.closed(TRY_AGAIN_LATER, `${code}: ${message}`, now);
     }
-    const error = new SubscriptionError(code, message, answer.rejected);
-    if (this.#commands.rejected(error)) yield { do: "notice", notice: answer };
+    const error = new SubscriptionError(code, message, response.rejected);
+    if (this.#commands.rejected(error)) yield { do: "notice", notice: response };
     else yield* this.closed(NORMAL, `${code}: ${message}`, now);
   }
-}
-
-/**
- * Returns the wait before a command is sent again, if the server names one.
- * @param {{ retry_ms?: unknown }} error
- */
-function retryMs({ retry_ms }) {
-  return retry_ms === undefined ? undefined : requestedWait(retry_ms);
 }

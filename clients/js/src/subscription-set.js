@@ -38,7 +38,7 @@ export class SubscriptionSet {
   constructor(subscriptions, tracker) {
     this.tracker = tracker;
     const begun = !tracker.isEmpty;
-    this.#groups = subscriptions.map((one) => newGroup(one, begun));
+    this.#groups = subscriptions.map((subscription) => newGroup(subscription, begun));
   }
 
   /** The current subscriptions. */
@@ -69,8 +69,8 @@ export class SubscriptionSet {
    * @returns {Ids}
    */
   get ids() {
-    const several = this.#behind().map(({ ids }) => ids);
-    return several.length ? Object.assign({}, ...several, this.tracker.ids) : this.tracker.ids;
+    const trackerIds = this.#behind().map(({ ids }) => ids);
+    return trackerIds.length ? Object.assign({}, ...trackerIds, this.tracker.ids) : this.tracker.ids;
   }
 
   // ---- a new connection
@@ -93,9 +93,9 @@ export class SubscriptionSet {
       alike.set(key, [...(alike.get(key) ?? []), group]);
     }
     let isShared = false;
-    const several = [...alike.values()];
-    const begun = several.filter(([first]) => first?.begun);
-    const others = several.filter(([first]) => !first?.begun);
+    const commandGroups = [...alike.values()];
+    const begun = commandGroups.filter(([first]) => first?.begun);
+    const others = commandGroups.filter(([first]) => !first?.begun);
     return [...begun, ...others].map((groups) => {
       const [first] = /** @type {[Group]} */ (/** @type {unknown} */ (groups));
       let tracker = first.behind ?? (first.begun ? this.tracker : null);
@@ -126,8 +126,8 @@ export class SubscriptionSet {
    * Returns whether one command can begin or resume all groups, and `another` subscription.
    * @param {Subscription} [another]
    */
-  hasSameOptions(another) {
-    const all = another ? [...this.subscriptions, another] : this.subscriptions;
+  hasSameOptions(subscription) {
+    const all = subscription ? [...this.subscriptions, subscription] : this.subscriptions;
     return new Set(all.map(optionsOf)).size <= 1;
   }
 
@@ -140,8 +140,8 @@ export class SubscriptionSet {
     const subscription = merged(groups.map((group) => group.subscription));
     // Both apply to the whole connection: the last subscription with a value decides.
     for (const field of /** @type {const} */ (["delivery", "frames"])) {
-      const said = this.subscriptions.map((one) => one[field]).filter(Boolean).pop();
-      if (said) Object.assign(subscription, { [field]: said });
+      const value = this.subscriptions.map((given) => given[field]).filter(Boolean).pop();
+      if (value) Object.assign(subscription, { [field]: value });
     }
     const withSnapshot = groups.some(({ snapshotDue }) => snapshotDue);
     return { groups: [...groups], subscription, tracker, withSnapshot };
@@ -172,9 +172,9 @@ export class SubscriptionSet {
    */
   end(names) {
     this.#groups = this.#groups.filter((group) => {
-      const left = without(group.subscription, names);
-      group.subscription = left ?? group.subscription;
-      return left;
+      const kept = without(group.subscription, names);
+      group.subscription = kept ?? group.subscription;
+      return kept;
     });
   }
 
@@ -184,9 +184,9 @@ export class SubscriptionSet {
    */
   unknown(names) {
     /** @type {Names | null} */
-    let left = names;
-    for (const { subscription } of this.#groups) left &&= without(left, subscription);
-    return left;
+    let kept = names;
+    for (const { subscription } of this.#groups) kept &&= without(kept, subscription);
+    return kept;
   }
 
   /**
@@ -261,8 +261,8 @@ export class SubscriptionSet {
   }
 
   #behind() {
-    const several = this.#groups.flatMap(({ behind }) => behind ?? []);
-    return [...new Set(several)];
+    const trackers = this.#groups.flatMap(({ behind }) => behind ?? []);
+    return [...new Set(trackers)];
   }
 }
 

@@ -2,7 +2,7 @@
 
 // The least wait between two attempts. With less than twice this time left before the expiry the
 // client reconnects and resumes instead.
-const LEAST_MS = 1000;
+const MIN_MS = 1000;
 
 /**
  * Returns the token, or throws a TypeError if a subprotocol cannot carry it: the browser's own
@@ -58,11 +58,11 @@ export class TokenRefresh {
    */
   schedule(now, retry_ms) {
     this.due = null;
-    const left = (this.#expires ?? now) - now;
-    if (left <= 2 * LEAST_MS) return;
-    const isTold = retry_ms !== undefined && retry_ms < left;
-    const delay = isTold ? retry_ms : (this.#random() * left) / 2;
-    this.due = now + Math.max(LEAST_MS, delay);
+    const remaining = (this.#expires ?? now) - now;
+    if (remaining <= 2 * MIN_MS) return;
+    const isGiven = retry_ms !== undefined && retry_ms < remaining;
+    const delay = isGiven ? retry_ms : (this.#random() * remaining) / 2;
+    this.due = now + Math.max(MIN_MS, delay);
   }
 
   /**

@@ -18,10 +18,10 @@ export class TransportChoice {
   #hasFallback;
   #isFixed;
   #failures = 0;
-  #streamWorked = false;
+  #streamHasReceived = false;
   #webSocketAt = -Infinity;
   #isOpen = false;
-  #worked = false;
+  #hasReceived = false;
 
   /**
    * @param {boolean} hasFallback
@@ -39,16 +39,16 @@ export class TransportChoice {
    */
   next(now, fits = true) {
     const isDue = now - this.#webSocketAt >= RETRY_WEBSOCKET_MS;
-    const useStream = this.#streamWorked ? !isDue : this.#failures >= FAILURES;
+    const useStream = this.#streamHasReceived ? !isDue : this.#failures >= FAILURES;
     this.current = this.#isFixed || (this.#hasFallback && fits && useStream) ? "sse" : "websocket";
     if (this.current === "websocket") this.#webSocketAt = now;
-    [this.#isOpen, this.#worked] = [true, false];
+    [this.#isOpen, this.#hasReceived] = [true, false];
     return this.current;
   }
 
   /** Notes that the connection works: a frame other than an error came. */
-  works() {
-    this.#worked = true;
+  noteReceived() {
+    this.#hasReceived = true;
   }
 
   /** Notes the end of the connection, or of the attempt to connect. */
@@ -56,10 +56,10 @@ export class TransportChoice {
     if (!this.#isOpen) return;
     this.#isOpen = false;
     if (this.current === "sse") {
-      this.#streamWorked = this.#worked;
+      this.#streamHasReceived = this.#hasReceived;
       // Neither transport works, so the server may be down: the next attempt is a WebSocket.
-      if (!this.#worked) this.#failures = FAILURES - 1;
-    } else if (this.#worked) [this.#failures, this.#streamWorked] = [0, false];
+      if (!this.#hasReceived) this.#failures = FAILURES - 1;
+    } else if (this.#hasReceived) [this.#failures, this.#streamHasReceived] = [0, false];
     else this.#failures++;
   }
 }
@@ -70,7 +70,7 @@ export class TransportChoice {
  * @param {SubscriptionSet} set
  */
 export function fitsStream(set) {
-  const names = set.subscriptions.flatMap((one) => [...namesOf(one), ...(one.tokens ?? [])]);
+  const names = set.subscriptions.flatMap((subscription) => [...namesOf(subscription), ...(subscription.tokens ?? [])]);
   return set.hasSameOptions() && !names.some((name) => name.includes(","));
 }
 

@@ -8,7 +8,7 @@ import { TransportChoice, fitsStream, streamUrl } from "../src/transport-choice.
 
 function attempt(choice, now, works) {
   const found = choice.next(now);
-  if (works) choice.works();
+  if (works) choice.noteReceived();
   choice.ended();
   return found;
 }

@@ -123,12 +123,12 @@ class EventParser {
 
 
 // Two and a half times the server's default interval between comments, which is 30 s.
-const LONGEST_SILENCE_MS = 75_000;
+const MAX_SILENCE_MS = 75_000;
 
 const PONG = '{"type":"pong"}';
 
 // Characters of a response body in the reason: a proxy's body may be a whole page.
-const LONGEST_REASON = 200;
+const MAX_REASON_LENGTH = 200;
 
 /**
  * A stream of Server-Sent Events. A subscribe or resume fetches the stream; heartbeats are answered
@@ -151,7 +151,7 @@ class EventSocket {
   #token;
   #fetch;
   #abort = new AbortController();
-  #heardAt = -Infinity;
+  #lastReceivedAt = -Infinity;
 
   /**
    * @param {URL} url of the stream
@@ -170,7 +170,7 @@ class EventSocket {
     const { type, data } = JSON.parse(text);
     if (type === "subscribe" || type === "resume") this.#follow(data);
     // The stream carries no commands, so a recently received comment replaces the server's pong.
-    else if (type === "heartbeat" && performance.now() - this.#heardAt < LONGEST_SILENCE_MS)
+    else if (type === "heartbeat" && performance.now() - this.#lastReceivedAt < MAX_SILENCE_MS)
       this.onmessage?.({ data: PONG });
     else if (type === "auth") this.#end(TOKEN_EXPIRED, "a stream begins anew with another token");
   }
@@ -205,7 +205,7 @@ class EventSocket {
     for (;;) {
       const { done, value } = await reader.read();
       if (done) return this.#end(ABNORMAL, "the stream ended");
-      this.#heardAt = performance.now();
+      this.#lastReceivedAt = performance.now();
       for (const text of parser.feed(value)) {
         if (this.#abort.signal.aborted) return;
         if (text.startsWith('{"type":"close"')) {
@@ -227,7 +227,7 @@ class EventSocket {
     // of a proxy in front.
     const after = headers.get("Retry-After") ?? "";
     const retryAfter = /^\d+$/.test(after) ? 1000 * Number(after) : undefined;
-    this.#end(code, `${status} ${text.trim().slice(0, LONGEST_REASON)}`, retryAfter);
+    this.#end(code, `${status} ${text.trim().slice(0, MAX_REASON_LENGTH)}`, retryAfter);
   }
 
   /**
@@ -249,7 +249,7 @@ class EventSocket {
 function queryOf({ positions, ids = {}, snapshot, ...fields }) {
   const query = Object.entries(fields).map(([name, value]) => {
     const values = Array.isArray(value) ? value : [value];
-    const texts = values.map((one) => (typeof one === "object" ? JSON.stringify(one) : `${one}`));
+    const texts = values.map((value) => (typeof value === "object" ? JSON.stringify(value) : `${value}`));
     return `${name}=${texts.map(encodeURIComponent).join(",")}`;
   });
   if (snapshot) query.push("snapshot=true");
@@ -353,21 +353,21 @@ function namesOf({ channels = [], topics = [], bundles = [] }) {
 }
 
 /**
- * Returns the subscription with the names that pass; null if no name passes.
+ * Returns the subscription with the names that `keeps` accepts; null without such a name.
  * @template {Names} N
  * @param {N} subscription
- * @param {(name: string, field: string) => boolean} passes
+ * @param {(name: string, field: string) => boolean} keeps
  * @returns {N | null}
  */
-function filterNames(subscription, passes) {
+function filterNames(subscription, keeps) {
   /** @type {Record<string, unknown>} */
-  const left = { .../** @type {object} */ (subscription) };
+  const kept = { .../** @type {object} */ (subscription) };
   for (const field of FIELDS) {
-    const names = subscription[field]?.filter((name) => passes(name, field));
-    if (names?.length) left[field] = names;
-    else delete left[field];
+    const names = subscription[field]?.filter((name) => keeps(name, field));
+    if (names?.length) kept[field] = names;
+    else delete kept[field];
   }
-  const found = /** @type {N} */ (left);
+  const found = /** @type {N} */ (kept);
   return namesOf(found).length ? found : null;
 }
 
@@ -388,18 +388,18 @@ function without(subscription, other) {
 
 /**
  * Returns one subscription for several with equal options.
- * @param {readonly Subscription[]} several
+ * @param {readonly Subscription[]} subscriptions
  * @returns {Subscription}
  */
-function merged(several) {
+function merged(subscriptions) {
   /** @type {Record<string, unknown>} */
   const names = {};
   for (const field of FIELDS) {
-    const all = several.flatMap((one) => one[field] ?? []);
+    const all = subscriptions.flatMap((subscription) => subscription[field] ?? []);
     if (all.length) names[field] = [...new Set(all)];
   }
-  const tokens = several.find((one) => one.topics ?? one.bundles)?.tokens;
-  const { tokens: _tokens, ...options } = /** @type {Subscription} */ (several[0]);
+  const tokens = subscriptions.find((subscription) => subscription.topics ?? subscription.bundles)?.tokens;
+  const { tokens: _tokens, ...options } = /** @type {Subscription} */ (subscriptions[0]);
   return { ...options, ...names, ...(tokens ? { tokens } : {}) };
 }
 
@@ -539,7 +539,7 @@ class OffsetTracker {
    * @param {Message} message
    */
   advance(message) {
-    const { topic, partition, offset } = this.#place(message);
+    const { topic, partition, offset } = this.#positionOf(message);
     const own = this.#partitions(topic);
     if (offset <= (own[partition] ?? -1)) return false;
     const key = `${topic} ${partition}`;
@@ -558,7 +558,7 @@ class OffsetTracker {
    * @param {Message} message
    */
   note(message) {
-    const { topic, partition, offset } = this.#place(message);
+    const { topic, partition, offset } = this.#positionOf(message);
     if (offset <= (this.positions[topic]?.[partition] ?? -1)) return;
     const key = `${topic} ${partition}`;
     this.#ahead.set(key, (this.#ahead.get(key) ?? new Set()).add(offset));
@@ -607,7 +607,7 @@ class OffsetTracker {
   }
 
   /** @param {Message} message */
-  #place({ channel, pos }) {
+  #positionOf({ channel, pos }) {
     const category = channel.slice(channel.lastIndexOf(".") + 1);
     const topic = this.#categories[category];
     if (topic === undefined) throw new TypeError(`unknown category of ${channel}`);
@@ -670,7 +670,7 @@ class SubscriptionSet {
   constructor(subscriptions, tracker) {
     this.tracker = tracker;
     const begun = !tracker.isEmpty;
-    this.#groups = subscriptions.map((one) => newGroup(one, begun));
+    this.#groups = subscriptions.map((subscription) => newGroup(subscription, begun));
   }
 
   /** The current subscriptions. */
@@ -701,8 +701,8 @@ class SubscriptionSet {
    * @returns {Ids}
    */
   get ids() {
-    const several = this.#behind().map(({ ids }) => ids);
-    return several.length ? Object.assign({}, ...several, this.tracker.ids) : this.tracker.ids;
+    const trackerIds = this.#behind().map(({ ids }) => ids);
+    return trackerIds.length ? Object.assign({}, ...trackerIds, this.tracker.ids) : this.tracker.ids;
   }
 
   // ---- a new connection
@@ -725,9 +725,9 @@ class SubscriptionSet {
       alike.set(key, [...(alike.get(key) ?? []), group]);
     }
     let isShared = false;
-    const several = [...alike.values()];
-    const begun = several.filter(([first]) => first?.begun);
-    const others = several.filter(([first]) => !first?.begun);
+    const commandGroups = [...alike.values()];
+    const begun = commandGroups.filter(([first]) => first?.begun);
+    const others = commandGroups.filter(([first]) => !first?.begun);
     return [...begun, ...others].map((groups) => {
       const [first] = /** @type {[Group]} */ (/** @type {unknown} */ (groups));
       let tracker = first.behind ?? (first.begun ? this.tracker : null);
@@ -758,8 +758,8 @@ class SubscriptionSet {
    * Returns whether one command can begin or resume all groups, and `another` subscription.
    * @param {Subscription} [another]
    */
-  hasSameOptions(another) {
-    const all = another ? [...this.subscriptions, another] : this.subscriptions;
+  hasSameOptions(subscription) {
+    const all = subscription ? [...this.subscriptions, subscription] : this.subscriptions;
     return new Set(all.map(optionsOf)).size <= 1;
   }
 
@@ -772,8 +772,8 @@ class SubscriptionSet {
     const subscription = merged(groups.map((group) => group.subscription));
     // Both apply to the whole connection: the last subscription with a value decides.
     for (const field of /** @type {const} */ (["delivery", "frames"])) {
-      const said = this.subscriptions.map((one) => one[field]).filter(Boolean).pop();
-      if (said) Object.assign(subscription, { [field]: said });
+      const value = this.subscriptions.map((given) => given[field]).filter(Boolean).pop();
+      if (value) Object.assign(subscription, { [field]: value });
     }
     const withSnapshot = groups.some(({ snapshotDue }) => snapshotDue);
     return { groups: [...groups], subscription, tracker, withSnapshot };
@@ -804,9 +804,9 @@ class SubscriptionSet {
    */
   end(names) {
     this.#groups = this.#groups.filter((group) => {
-      const left = without(group.subscription, names);
-      group.subscription = left ?? group.subscription;
-      return left;
+      const kept = without(group.subscription, names);
+      group.subscription = kept ?? group.subscription;
+      return kept;
     });
   }
 
@@ -816,9 +816,9 @@ class SubscriptionSet {
    */
   unknown(names) {
     /** @type {Names | null} */
-    let left = names;
-    for (const { subscription } of this.#groups) left &&= without(left, subscription);
-    return left;
+    let kept = names;
+    for (const { subscription } of this.#groups) kept &&= without(kept, subscription);
+    return kept;
   }
 
   /**
@@ -893,8 +893,8 @@ class SubscriptionSet {
   }
 
   #behind() {
-    const several = this.#groups.flatMap(({ behind }) => behind ?? []);
-    return [...new Set(several)];
+    const trackers = this.#groups.flatMap(({ behind }) => behind ?? []);
+    return [...new Set(trackers)];
   }
 }
 
@@ -956,7 +956,7 @@ class CommandQueue {
   /** @type {{ names: Names, rejected: Rejection[] } | null} */
   #ending = null;
   /** @type {Request[]} */
-  #answering = [];
+  #inFlight = [];
 
   /** @param {SubscriptionSet} set */
   constructor(set) {
@@ -972,7 +972,7 @@ class CommandQueue {
   }
 
   /** Whether a command is in flight. */
-  get awaitsAnswer() {
+  get awaitsResponse() {
     return this.#step !== null || this.#ending !== null;
   }
 
@@ -985,22 +985,22 @@ class CommandQueue {
    * Returns whether an error answers the command in flight; a rate limit error has no id.
    * @param {{ id?: unknown }} error
    */
-  isAnswer({ id = this.#id }) {
-    return this.awaitsAnswer && id === this.#id;
+  isResponse({ id = this.#id }) {
+    return this.awaitsResponse && id === this.#id;
   }
 
   // ---- a new connection
 
   /** Plans a new connection; answers pending unsubscribes, whose names are not resumed. */
   begin() {
-    [this.#step, this.#ending, this.#answering, this.#id] = [null, null, [], 0];
+    [this.#step, this.#ending, this.#inFlight, this.#id] = [null, null, [], 0];
     while (this.#requests[0]?.kind === "unsubscribe") this.#endAtOnce(this.#requests[0]);
     this.#plan = this.#set.plan();
   }
 
   /** Plans a new stream: one HTTP request for all subscriptions, with those still requested. */
   beginStream() {
-    [this.#step, this.#ending, this.#answering, this.#id] = [null, null, [], 0];
+    [this.#step, this.#ending, this.#inFlight, this.#id] = [null, null, [], 0];
     this.#plan = [];
     for (const request of [...this.#requests]) {
       if (request.kind === "unsubscribe") this.#endAtOnce(request);
@@ -1025,19 +1025,19 @@ class CommandQueue {
   /** @param {Request} request */
   #addToStream(request) {
     const { subscription } = request;
-    const why = !this.#set.hasSameOptions(subscription)
+    const reason = !this.#set.hasSameOptions(subscription)
       ? "over Server-Sent Events all subscriptions have the same max_rate, where and tokens"
       : subscription.since_ms !== undefined && this.#set.subscriptions.length
         ? "over Server-Sent Events only the first subscription can begin at a time"
         : namesOf(subscription).some((name) => name.includes(","))
           ? "over Server-Sent Events a name cannot have a comma"
           : null;
-    if (why !== null) {
-      this.#remove(request).reject(new SubscriptionError("NOT_AVAILABLE", why));
+    if (reason !== null) {
+      this.#remove(request).reject(new SubscriptionError("NOT_AVAILABLE", reason));
       return;
     }
     this.#set.add(newGroup(subscription, false));
-    this.#answering.push(request);
+    this.#inFlight.push(request);
   }
 
   // ---- commands
@@ -1048,7 +1048,7 @@ class CommandQueue {
    * @param {boolean} isReplaying
    */
   next(isReplaying) {
-    if (this.awaitsAnswer) return null;
+    if (this.awaitsResponse) return null;
     if (this.#plan.length) {
       if (isReplaying) return null;
       this.#step = this.#plan.shift() ?? null;
@@ -1074,14 +1074,14 @@ class CommandQueue {
           const group = newGroup(subscription, false);
           const withSnapshot = group.snapshotDue;
           this.#step = { groups: [group], subscription, tracker: null, withSnapshot };
-          this.#answering = [request];
+          this.#inFlight = [request];
           return true;
         }
         for (const name of namesOf(subscription)) held.add(name);
       } else if (!namesOf(subscription).some((name) => held.has(name))) {
         this.#ending = this.#known(request);
         if (this.#ending === null) continue;
-        this.#answering = [request];
+        this.#inFlight = [request];
         return true;
       }
     }
@@ -1094,11 +1094,11 @@ class CommandQueue {
    * @returns {{ names: Names, rejected: Rejection[] } | null}
    */
   #known(request) {
-    const asked = request.subscription;
-    const unknown = namesOf(this.#set.unknown(asked) ?? {});
+    const given = request.subscription;
+    const unknown = namesOf(this.#set.unknown(given) ?? {});
     const message = "not subscribed under this name";
     const rejected = unknown.map((name) => ({ name, code: NOT_SUBSCRIBED, message }));
-    const names = filterNames(asked, (name) => !unknown.includes(name));
+    const names = filterNames(given, (name) => !unknown.includes(name));
     if (names !== null) return { names, rejected };
     this.#remove(request).reject(new SubscriptionError(NOT_SUBSCRIBED, message, rejected));
     return null;
@@ -1115,8 +1115,8 @@ class CommandQueue {
    */
   accepted(ack, isStream) {
     const step = /** @type {Step} */ (this.#step);
-    const requests = this.#answering;
-    [this.#step, this.#answering] = [null, []];
+    const requests = this.#inFlight;
+    [this.#step, this.#inFlight] = [null, []];
     const set = this.#set;
     /** @type {OffsetTracker | null} */
     let behind = step.tracker === set.tracker ? null : step.tracker;
@@ -1136,7 +1136,7 @@ class CommandQueue {
         const names = filterNames(request.subscription, (name) => rejected.includes(name));
         if (names !== null) set.end(names);
       }
-      this.#answer(request, ack, rejected);
+      this.#settle(request, ack, rejected);
     }
     return { step, behind };
   }
@@ -1146,14 +1146,14 @@ class CommandQueue {
    * @param {any} ack
    * @param {string[]} rejected
    */
-  #answer(request, ack, rejected) {
+  #settle(request, ack, rejected) {
     const own = namesOf(request.subscription);
     /** @type {Rejection[]} */
-    const why = (ack.rejected ?? []).filter((/** @type {Rejection} */ { name }) => own.includes(name));
+    const rejections = (ack.rejected ?? []).filter((/** @type {Rejection} */ { name }) => own.includes(name));
     const subscribed = own.filter((name) => !rejected.includes(name));
     const { resolve, reject } = this.#remove(request);
-    if (subscribed.length) resolve({ ...ack, type: "subscription_ack", subscribed, rejected: why });
-    else reject(new SubscriptionError(why[0]?.code ?? "", "the server rejected every name", why));
+    if (subscribed.length) resolve({ ...ack, type: "subscription_ack", subscribed, rejected: rejections });
+    else reject(new SubscriptionError(rejections[0]?.code ?? "", "the server rejected every name", rejections));
   }
 
   /**
@@ -1162,8 +1162,8 @@ class CommandQueue {
    */
   unsubscribed(ack) {
     const ending = this.#ending;
-    const [request] = this.#answering;
-    [this.#ending, this.#answering] = [null, []];
+    const [request] = this.#inFlight;
+    [this.#ending, this.#inFlight] = [null, []];
     if (ending === null || request === undefined) return;
     // Includes names that the server has ended before, because a new token did not grant them.
     this.#set.end(ending.names);
@@ -1180,8 +1180,8 @@ class CommandQueue {
    * @param {SubscriptionError} error
    */
   rejected(error) {
-    const [step, requests] = [this.#step, this.#answering];
-    [this.#step, this.#ending, this.#answering] = [null, null, []];
+    const [step, requests] = [this.#step, this.#inFlight];
+    [this.#step, this.#ending, this.#inFlight] = [null, null, []];
     for (const request of requests) this.#remove(request).reject(error);
     if (requests.length || step === null) return true;
     this.#set.leave(step.tracker);
@@ -1198,7 +1198,7 @@ class CommandQueue {
 
   /** @param {Request} request */
   #remove(request) {
-    this.#requests = this.#requests.filter((one) => one !== request);
+    this.#requests = this.#requests.filter((queued) => queued !== request);
     return request;
   }
 }
@@ -1207,7 +1207,7 @@ class CommandQueue {
 
 
 // A longer wait than a day is a mistake of the server.
-const LONGEST_WAIT_MS = 86_400_000;
+const MAX_WAIT_MS = 86_400_000;
 
 /**
  * Returns a wait that the server requests, within bounds. Throws a TypeError if it is no number: the
@@ -1216,7 +1216,15 @@ const LONGEST_WAIT_MS = 86_400_000;
  */
 function requestedWait(ms) {
   if (typeof ms !== "number") throw new TypeError("a wait that is no number");
-  return Math.min(Math.max(0, ms), LONGEST_WAIT_MS);
+  return Math.min(Math.max(0, ms), MAX_WAIT_MS);
+}
+
+/**
+ * Returns the wait before a command is sent again, if the server names one.
+ * @param {{ retry_ms?: unknown }} error
+ */
+function retryMs({ retry_ms }) {
+  return retry_ms === undefined ? undefined : requestedWait(retry_ms);
 }
 
 /**
@@ -1247,9 +1255,9 @@ class ReconnectDelay {
    * @param {number} code of the close
    * @param {number} held how long the subscription was live, ms
    * @param {number | null} advice after_ms or retry_ms of the server
-   * @param {number} [least] the Retry-After of a rejection, ms
+   * @param {number} [minimum] the Retry-After of a rejection, ms
    */
-  next(code, held, advice, least = 0) {
+  next(code, held, advice, minimum = 0) {
     if (held >= this.#longest && !isFailure(code)) [this.#attempts, this.#wasAdvised] = [0, false];
     const ceiling = Math.min(this.#longest, this.#first * 2 ** this.#attempts++);
     const jittered = this.#random() * ceiling;
@@ -1257,7 +1265,7 @@ class ReconnectDelay {
     // only the least wait: a server that always advises 1 ms is not dialled every millisecond.
     const delay = this.#wasAdvised ? Math.max(advice ?? 0, jittered) : (advice ?? jittered);
     if (advice !== null) this.#wasAdvised = true;
-    return Math.max(delay, Math.min(least, LONGEST_WAIT_MS));
+    return Math.max(delay, Math.min(minimum, MAX_WAIT_MS));
   }
 }
 
@@ -1273,7 +1281,7 @@ class ReplayProgress {
   /** @type {Step | null} the command of the replay */
   #step = null;
   /** @type {number | null} messages still to come; null for an unknown number */
-  #left = 0;
+  #remaining = 0;
   /** @type {OffsetTracker | null} its own positions, if it runs beside live messages */
   #behind = null;
   /** Whether replayed messages before the positions are delivered: a snapshot has some. */
@@ -1286,7 +1294,7 @@ class ReplayProgress {
 
   /** Whether replayed messages are still to come. */
   get isRunning() {
-    return this.#left !== 0;
+    return this.#remaining !== 0;
   }
 
   /** The tracker that the replay advances. */
@@ -1303,7 +1311,7 @@ class ReplayProgress {
   begin(step, replayed, behind) {
     this.#withSnapshot = step.withSnapshot;
     if (replayed === undefined) return;
-    [this.#step, this.#left, this.#behind] = [step, replayed, behind];
+    [this.#step, this.#remaining, this.#behind] = [step, replayed, behind];
     if (replayed === 0) this.end();
   }
 
@@ -1313,16 +1321,44 @@ class ReplayProgress {
    */
   advance(message) {
     const isNew = this.#set.advance(message, this.#behind);
-    if (message.replay && this.#left && !--this.#left) this.end();
+    if (message.replay && this.#remaining && !--this.#remaining) this.end();
     return isNew || Boolean(message.replay && this.#withSnapshot);
   }
 
   /** Ends the replay: all replayed messages have come. */
   end() {
-    this.#left = 0;
+    this.#remaining = 0;
     for (const group of this.#step?.groups ?? []) group.snapshotDue = false;
     if (this.#behind) this.#set.caughtUp(this.#behind);
     [this.#step, this.#behind] = [null, null];
+  }
+}
+
+/** Detects a dead server: it sends nothing, and does not respond to a heartbeat. */
+class SilenceDetector {
+  /** @type {number | null} when to send a heartbeat, or to give up the connection */
+  due = null;
+  /** Whether a pong, a handshake or the token function is awaited: `due` then ends the connection. */
+  isResponseDue = false;
+  #limit;
+
+  /** @param {number} limit ms without a received byte */
+  constructor(limit) {
+    this.#limit = limit;
+  }
+
+  /** @param {number} now */
+  received(now) {
+    [this.due, this.isResponseDue] = [now + this.#limit, false];
+  }
+
+  /** @param {number} now */
+  expectResponse(now) {
+    [this.due, this.isResponseDue] = [now + this.#limit, true];
+  }
+
+  stop() {
+    this.due = null;
   }
 }
 
@@ -1330,7 +1366,7 @@ class ReplayProgress {
 
 // The least wait between two attempts. With less than twice this time left before the expiry the
 // client reconnects and resumes instead.
-const LEAST_MS = 1000;
+const MIN_MS = 1000;
 
 /**
  * Returns the token, or throws a TypeError if a subprotocol cannot carry it: the browser's own
@@ -1386,11 +1422,11 @@ class TokenRefresh {
    */
   schedule(now, retry_ms) {
     this.due = null;
-    const left = (this.#expires ?? now) - now;
-    if (left <= 2 * LEAST_MS) return;
-    const isTold = retry_ms !== undefined && retry_ms < left;
-    const delay = isTold ? retry_ms : (this.#random() * left) / 2;
-    this.due = now + Math.max(LEAST_MS, delay);
+    const remaining = (this.#expires ?? now) - now;
+    if (remaining <= 2 * MIN_MS) return;
+    const isGiven = retry_ms !== undefined && retry_ms < remaining;
+    const delay = isGiven ? retry_ms : (this.#random() * remaining) / 2;
+    this.due = now + Math.max(MIN_MS, delay);
   }
 
   /**
@@ -1432,7 +1468,7 @@ class TokenRefresh {
  */
 
 // The wait before a rejected command is sent again, if the error has no `retry_ms`.
-const LATER_MS = 1000;
+const DEFAULT_RETRY_MS = 1000;
 
 /**
  * The state of a client across its connections. Times are milliseconds of a monotonic clock. The
@@ -1456,9 +1492,6 @@ class Session {
   #refresh;
   /** @type {number | null} when to connect again */
   #reconnectDue = null;
-  /** @type {number | null} when to send a heartbeat, or give up the connection */
-  #silenceDue = null;
-  #wasAsked = false; // whether a pong, a handshake or the token function is awaited
   /** @type {number | null} when to send a command again, or restart the stream */
   #commandDue = null;
 
@@ -1482,21 +1515,21 @@ class Session {
     const { token, renewable = false, random = Math.random } = options;
     const subscriptions = Array.isArray(given) ? given : [given];
     this.set = new SubscriptionSet(
-      subscriptions.map((one) => ({ ...one })),
+      subscriptions.map((subscription) => ({ ...subscription })),
       new OffsetTracker(positions, ids),
     );
     this.#commands = new CommandQueue(this.set);
     this.#replay = new ReplayProgress(this.set);
     this.#token = token === undefined ? undefined : checkedToken(token);
     this.#renewable = renewable;
-    this.#silence = silence;
+    this.#silence = new SilenceDetector(silence);
     this.#delay = new ReconnectDelay(backoff, random);
     this.#refresh = new TokenRefresh(random);
   }
 
   /** The time to call `expire`; null without a timer. */
   get deadline() {
-    const due = [this.#reconnectDue, this.#silenceDue, this.#refresh.due, this.#commandDue];
+    const due = [this.#reconnectDue, this.#silence.due, this.#refresh.due, this.#commandDue];
     const times = due.filter((time) => time !== null);
     return times.length ? Math.min(...times) : null;
   }
@@ -1515,7 +1548,7 @@ class Session {
     this.#replay = new ReplayProgress(this.set);
     if (!this.#renewable) return yield this.#connect(this.#token, now);
     this.state = "fetching";
-    this.#expectLife(now);
+    this.#silence.expectResponse(now);
     yield { do: "fetch" };
   }
 
@@ -1558,7 +1591,7 @@ class Session {
   *opened(now, isStream = false) {
     this.state = "connected";
     this.#isStream = isStream;
-    this.#hear(now);
+    this.#silence.received(now);
     if (isStream) this.#commands.beginStream();
     else this.#commands.begin();
     yield* this.#sendNext();
@@ -1596,7 +1629,7 @@ class Session {
    */
   *received(text, now) {
     const { generation } = this;
-    this.#hear(now);
+    this.#silence.received(now);
     try {
       const item = JSON.parse(text);
       if (typeof item?.type !== "string") throw new TypeError("a frame without a type");
@@ -1626,7 +1659,7 @@ class Session {
     const held = this.#subscribed ? now - this.#subscribedAt : 0;
     const delay = this.#delay.next(code, held, this.#advice, retryAfter);
     const retry_ms = isFinal(code, reason, this.#renewable) ? null : delay;
-    this.#leave();
+    this.#reset();
     if (retry_ms === null) this.#end();
     else this.#reconnectDue = now + retry_ms;
     yield { do: "disconnect" };
@@ -1645,11 +1678,11 @@ class Session {
       if (this.#isStream) return yield* this.#restart(now);
       yield { do: "send", text: this.#commands.text() };
     }
-    if (this.#silenceDue !== null && this.#silenceDue <= now) {
-      if (this.#wasAsked) {
+    if (this.#silence.due !== null && this.#silence.due <= now) {
+      if (this.#silence.isResponseDue) {
         return yield* this.closed(ABNORMAL, "nothing was received for too long", now);
       }
-      this.#expectLife(now);
+      this.#silence.expectResponse(now);
       yield { do: "send", text: HEARTBEAT };
     }
     if (this.#refresh.due !== null && this.#refresh.due <= now) {
@@ -1660,7 +1693,7 @@ class Session {
 
   /** Ends the session for the application. */
   close() {
-    this.#leave();
+    this.#reset();
     this.#end();
   }
 
@@ -1674,7 +1707,7 @@ class Session {
   #connect(token, now) {
     this.state = "connecting";
     this.#refresh.begin(token);
-    this.#expectLife(now); // the handshake has to finish within `silence`
+    this.#silence.expectResponse(now); // the handshake has to finish within `silence`
     return { do: "connect", token };
   }
 
@@ -1684,7 +1717,7 @@ class Session {
    * @returns {Actions}
    */
   *#restart(now) {
-    this.#leave();
+    this.#reset();
     yield { do: "disconnect" };
     yield* this.start(now);
   }
@@ -1700,21 +1733,12 @@ class Session {
     if (text !== null) yield { do: "send", text };
   }
 
-  #leave() {
+  #reset() {
     this.generation++;
     this.state = "waiting";
-    [this.#reconnectDue, this.#silenceDue, this.#commandDue] = [null, null, null];
+    [this.#reconnectDue, this.#commandDue] = [null, null];
+    this.#silence.stop();
     this.#refresh.begin(undefined);
-  }
-
-  /** @param {number} now */
-  #hear(now) {
-    [this.#silenceDue, this.#wasAsked] = [now + this.#silence, false];
-  }
-
-  /** @param {number} now */
-  #expectLife(now) {
-    [this.#silenceDue, this.#wasAsked] = [now + this.#silence, true];
   }
 
   /**
@@ -1743,9 +1767,9 @@ class Session {
    */
   *#notice(item, now) {
     const { generation } = this;
-    if (item.subscribed && this.#commands.awaitsAnswer) yield* this.#accept(item, now);
-    else if (item.type === "error" && this.#commands.isAnswer(item)) yield* this.#refuse(item, item, now);
-    else yield* this.#hearNotice(item, now);
+    if (item.subscribed && this.#commands.awaitsResponse) yield* this.#accept(item, now);
+    else if (item.type === "error" && this.#commands.isResponse(item)) yield* this.#rejectCommand(item, item, now);
+    else yield* this.#applyNotice(item, now);
     if (this.generation === generation && this.#commandDue === null) yield* this.#sendNext();
   }
 
@@ -1754,7 +1778,7 @@ class Session {
    * @param {number} now
    * @returns {Actions}
    */
-  *#hearNotice(item, now) {
+  *#applyNotice(item, now) {
     if (item.type === "replay_complete") this.#replay.end();
     if (item.type === "unsubscription_ack" && !item.forced && this.#commands.awaitsEnd)
       this.#commands.unsubscribed(item);
@@ -1791,49 +1815,41 @@ class Session {
    * @returns {Actions}
    */
   *#accept(ack, now) {
-    if (!ack.subscribed.length) return yield* this.#refuse(ack.rejected?.[0] ?? ack, ack, now);
+    if (!ack.subscribed.length) return yield* this.#rejectCommand(ack.rejected?.[0] ?? ack, ack, now);
     if (!this.#subscribed) [this.#subscribed, this.#subscribedAt] = [true, now];
-    const answer = this.#isStream ? this.set.withoutNewTopics(ack) : ack;
-    this.set.follow(answer.categories);
-    const { step, behind } = this.#commands.accepted(answer, this.#isStream);
+    const response = this.#isStream ? this.set.withoutNewTopics(ack) : ack;
+    this.set.follow(response.categories);
+    const { step, behind } = this.#commands.accepted(response, this.#isStream);
     const tracker = behind ?? this.set.tracker;
-    tracker.apply(answer);
-    tracker.passLost(answer);
-    this.#replay.begin(step, answer.replayed, behind);
-    yield { do: "notice", notice: answer };
+    tracker.apply(response);
+    tracker.passLost(response);
+    this.#replay.begin(step, response.replayed, behind);
+    yield { do: "notice", notice: response };
   }
 
   /**
    * Handles the rejection of the command in flight: final, or for now with `retry`.
-   * @param {{ code: string, message: string, retry?: boolean, retry_ms?: unknown }} why
-   * @param {any} answer
+   * @param {{ code: string, message: string, retry?: boolean, retry_ms?: unknown }} error
+   * @param {any} response
    * @param {number} now
    * @returns {Actions}
    */
-  *#refuse({ code, message, retry, ...why }, answer, now) {
-    const wait = retryMs(why);
+  *#rejectCommand({ code, message, retry, ...delay }, response, now) {
+    const wait = retryMs(delay);
     if (retry && this.#subscribed) {
       // The error does not name the ignored command, so it may have been an `auth`.
       if (code === "RATE_LIMIT_EXCEEDED") this.#refresh.schedule(now, wait);
-      this.#commandDue = now + (wait ?? LATER_MS);
+      this.#commandDue = now + (wait ?? DEFAULT_RETRY_MS);
       return;
     }
     if (retry) {
       if (wait) this.#advice = wait;
       return yield* this.closed(TRY_AGAIN_LATER, `${code}: ${message}`, now);
     }
-    const error = new SubscriptionError(code, message, answer.rejected);
-    if (this.#commands.rejected(error)) yield { do: "notice", notice: answer };
+    const error = new SubscriptionError(code, message, response.rejected);
+    if (this.#commands.rejected(error)) yield { do: "notice", notice: response };
     else yield* this.closed(NORMAL, `${code}: ${message}`, now);
   }
-}
-
-/**
- * Returns the wait before a command is sent again, if the server names one.
- * @param {{ retry_ms?: unknown }} error
- */
-function retryMs({ retry_ms }) {
-  return retry_ms === undefined ? undefined : requestedWait(retry_ms);
 }
 
 // Chooses WebSocket, or Server-Sent Events if a proxy rejects upgrades: docs/client-js.md.
@@ -1855,10 +1871,10 @@ class TransportChoice {
   #hasFallback;
   #isFixed;
   #failures = 0;
-  #streamWorked = false;
+  #streamHasReceived = false;
   #webSocketAt = -Infinity;
   #isOpen = false;
-  #worked = false;
+  #hasReceived = false;
 
   /**
    * @param {boolean} hasFallback
@@ -1876,16 +1892,16 @@ class TransportChoice {
    */
   next(now, fits = true) {
     const isDue = now - this.#webSocketAt >= RETRY_WEBSOCKET_MS;
-    const useStream = this.#streamWorked ? !isDue : this.#failures >= FAILURES;
+    const useStream = this.#streamHasReceived ? !isDue : this.#failures >= FAILURES;
     this.current = this.#isFixed || (this.#hasFallback && fits && useStream) ? "sse" : "websocket";
     if (this.current === "websocket") this.#webSocketAt = now;
-    [this.#isOpen, this.#worked] = [true, false];
+    [this.#isOpen, this.#hasReceived] = [true, false];
     return this.current;
   }
 
   /** Notes that the connection works: a frame other than an error came. */
-  works() {
-    this.#worked = true;
+  noteReceived() {
+    this.#hasReceived = true;
   }
 
   /** Notes the end of the connection, or of the attempt to connect. */
@@ -1893,10 +1909,10 @@ class TransportChoice {
     if (!this.#isOpen) return;
     this.#isOpen = false;
     if (this.current === "sse") {
-      this.#streamWorked = this.#worked;
+      this.#streamHasReceived = this.#hasReceived;
       // Neither transport works, so the server may be down: the next attempt is a WebSocket.
-      if (!this.#worked) this.#failures = FAILURES - 1;
-    } else if (this.#worked) [this.#failures, this.#streamWorked] = [0, false];
+      if (!this.#hasReceived) this.#failures = FAILURES - 1;
+    } else if (this.#hasReceived) [this.#failures, this.#streamHasReceived] = [0, false];
     else this.#failures++;
   }
 }
@@ -1907,7 +1923,7 @@ class TransportChoice {
  * @param {SubscriptionSet} set
  */
 function fitsStream(set) {
-  const names = set.subscriptions.flatMap((one) => [...namesOf(one), ...(one.tokens ?? [])]);
+  const names = set.subscriptions.flatMap((subscription) => [...namesOf(subscription), ...(subscription.tokens ?? [])]);
   return set.hasSameOptions() && !names.some((name) => name.includes(","));
 }
 
@@ -1941,7 +1957,7 @@ function streamUrl(url, fallback) {
 /** @import { Actions } from "./session.js" */
 
 // setTimeout fires at once for a longer delay.
-const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
+const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 
 /** A client of an odin-ws server that reconnects, and resumes behind the last record. */
 class OdinFeed {
@@ -2115,7 +2131,7 @@ class OdinFeed {
     socket.onopen = () => this.#run(session.opened(performance.now(), isStream));
     /** @param {{ data: string }} event */
     const received = ({ data }) => {
-      if (!data.startsWith('{"type":"error"')) this.#choice.works();
+      if (!data.startsWith('{"type":"error"')) this.#choice.noteReceived();
       this.#run(session.received(data, performance.now()));
     };
     socket.onmessage = received;
@@ -2175,7 +2191,7 @@ class OdinFeed {
       this.#run(this.#session.expire(performance.now()));
     };
     const delay = Math.max(0, deadline - performance.now());
-    this.#timer = setTimeout(expire, Math.min(delay, LONGEST_TIMEOUT_MS));
+    this.#timer = setTimeout(expire, Math.min(delay, MAX_TIMEOUT_MS));
   }
 }
 
