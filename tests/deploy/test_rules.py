@@ -112,14 +112,12 @@ def test_query_with_unknown_names_is_reported() -> None:
 
 def test_dashboard_is_current() -> None:
     """deploy/grafana/odin-ws.json is what tools/dashboard.py writes."""
-    code = (
-        "import sys; sys.path.insert(0, 'tools'); import dashboard; print(dashboard.text(), end='')"
-    )
+    code = "from tools import dashboard; print(dashboard.text(), end='')"
     made = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout
     file = ROOT / "deploy" / "grafana" / "odin-ws.json"
-    assert file.read_text("utf-8") == made, "run python tools/dashboard.py"
+    assert file.read_text("utf-8") == made, "run python -m tools.dashboard"
     assert {panel["title"] for panel in json.loads(made)["panels"] if panel["type"] == "row"} == {
         "Subscribers",
         "Delivery",

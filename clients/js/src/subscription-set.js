@@ -123,8 +123,8 @@ export class SubscriptionSet {
   }
 
   /**
-   * Returns whether one command can begin or resume all groups, and `another` subscription.
-   * @param {Subscription} [another]
+   * Returns whether one command can begin or resume all groups, and also `subscription`.
+   * @param {Subscription} [subscription]
    */
   hasSameOptions(subscription) {
     const all = subscription ? [...this.subscriptions, subscription] : this.subscriptions;

@@ -1,6 +1,8 @@
 // @ts-check
 // A subscription from the browser, by the client of clients/js, over the subscribers' port.
 
+import { BreakableSocket } from "./breakable-socket.js";
+import { ChannelInput } from "./channel-input.js";
 import { byId, copy, el, fillTable, setText } from "./dom.js";
 import { condition } from "./filter.js";
 import { clock, count, short } from "./format.js";
@@ -9,66 +11,10 @@ import { SNIPPETS } from "./snippets.js";
 
 const MESSAGES = 200;
 const EVENTS = 100;
-const SUGGESTIONS = 12;
 const REFRESH_MS = 250;
 const RATE_SECONDS = 5;
 
-/** A WebSocket that can be broken, and prevented from reconnecting for a while. */
-class BreakableSocket extends EventTarget {
-  /** @type {BreakableSocket | null} */
-  static current = null;
-  static awayUntil = 0;
-
-  /** @type {any} */ onopen = null;
-  /** @type {any} */ onmessage = null;
-  /** @type {any} */ onclose = null;
-  /** @type {any} */ onerror = null;
-  /** @type {WebSocket | null} */
-  #socket = null;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #waiting;
-
-  /** @param {string | URL} url @param {string[]} protocols */
-  constructor(url, protocols) {
-    super();
-    BreakableSocket.current = this;
-    const wait = BreakableSocket.awayUntil - Date.now();
-    // Simulates a network without responses: the attempt lasts until the end of the outage.
-    if (wait > 0) this.#waiting = setTimeout(() => this.#connect(url, protocols), wait);
-    else this.#connect(url, protocols);
-  }
-
-  /** @param {string | URL} url @param {string[]} protocols */
-  #connect(url, protocols) {
-    const socket = (this.#socket = new WebSocket(url, protocols));
-    socket.onopen = (event) => this.onopen?.(event);
-    socket.onmessage = (event) => this.onmessage?.(event);
-    socket.onclose = (event) => this.onclose?.(event);
-    socket.onerror = () => {}; // a close event with details follows
-  }
-
-  /** @param {string} text */
-  send(text) {
-    this.#socket?.send(text);
-  }
-
-  close() {
-    clearTimeout(this.#waiting);
-    if (!this.#socket) return;
-    this.#socket.onopen = this.#socket.onmessage = this.#socket.onclose = null;
-    this.#socket.close();
-    this.#socket = null;
-  }
-
-  /** End the connection without a close frame, as a lost network does. */
-  break() {
-    const { onclose } = this;
-    this.close();
-    onclose?.({ code: 1006, reason: "broken by the button" });
-  }
-}
-
-const begin = () => ({
+const newRun = () => ({
   messages: 0, replayed: 0, losses: 0, resumes: 0, connectedSince: 0, ended: false,
   lastChannels: new Map(), times: /** @type {number[]} */ ([]),
 });
@@ -76,15 +22,12 @@ const begin = () => ({
 export class Try {
   /** @type {OdinFeed | null} */
   #feed = null;
-  #run = begin();
-  /** @type {string[]} */
-  #chosen = [];
+  #run = newRun();
+  #channels = new ChannelInput(() => this.#setup && this.#drawSnippet());
   /** @type {Set<string>} */
   #bundles = new Set();
   /** @type {any} */
   #setup = null;
-  /** @type {Set<string>} */
-  #names = new Set();
   #paused = false;
   #snippet = "odin-ws tail";
   /** @type {any[]} */
@@ -119,8 +62,6 @@ export class Try {
       const button = el("button", { type: "button", onclick: () => { this.#snippet = name; this.#drawSnippet(); } }, name);
       byId("snippet-tabs").append(button);
     }
-    this.#openCombo();
-    this.#drawChosen();
     setInterval(() => this.#draw(), REFRESH_MS);
   }
 
@@ -130,7 +71,7 @@ export class Try {
     this.#setup = setup;
     const { bundles, topics, tokens, subscribers } = setup;
     const categories = Object.values(topics);
-    this.#names = new Set([
+    this.#channels.setKnown([
       "*.*", ...categories.map((category) => `*.${category}`), ...Object.keys(bundles),
       ...tokens.flatMap((/** @type {string} */ token) => [`${token}.*`, ...categories.map((category) => `${token}.${category}`)]),
     ]);
@@ -141,12 +82,12 @@ export class Try {
     const [category = "*"] = categories;
     const [token = "TOKEN"] = tokens;
     byId("channel").placeholder = `${token}.${category}, *.${category}, ${token}.*`;
-    if (!this.#chosen.length) this.#add(`*.${category}`);
+    if (!this.#channels.chosen.length) this.#channels.add(`*.${category}`);
     const host = subscribers.host || location.hostname;
     const name = host.includes(":") && !host.startsWith("[") ? `[${host}]` : host;
     byId("url").value = `${subscribers.tls ? "wss" : "ws"}://${name}:${subscribers.port}/ws`;
-    byId("bundles").replaceChildren(...Object.entries(bundles).map(([bundle, several]) => el("button", {
-      type: "button", "aria-pressed": "false", title: /** @type {string[]} */ (several).join(", "),
+    byId("bundles").replaceChildren(...Object.entries(bundles).map(([bundle, members]) => el("button", {
+      type: "button", "aria-pressed": "false", title: /** @type {string[]} */ (members).join(", "),
       onclick: (/** @type {Event} */ event) => this.#toggleBundle(bundle, /** @type {HTMLElement} */ (event.currentTarget)),
     }, bundle)));
     this.#drawSnippet();
@@ -154,7 +95,7 @@ export class Try {
 
   /** @param {string[]} channels the busiest channels */
   suggest(channels) {
-    for (const channel of channels) this.#names.add(channel);
+    this.#channels.suggest(channels);
   }
 
   breakConnection() {
@@ -173,7 +114,7 @@ export class Try {
     const rate = byId("rate").valueAsNumber;
     const delivery = byId("delivery").value;
     return {
-      ...(this.#chosen.length ? { channels: [...this.#chosen] } : {}),
+      ...(this.#channels.chosen.length ? { channels: [...this.#channels.chosen] } : {}),
       ...(this.#bundles.size ? { bundles: [...this.#bundles] } : {}),
       ...(chosen === "snapshot" ? { snapshot: true } : {}),
       ...(Number(chosen) ? { since_ms: Date.now() - 1000 * Number(chosen) } : {}),
@@ -197,11 +138,11 @@ export class Try {
 
   #start() {
     const typed = byId("channel").value.trim();
-    if (typed) this.#add(typed);
+    if (typed) this.#channels.add(typed);
     const subscription = this.#subscription();
     if (!subscription.channels && !subscription.bundles) return this.#fail("Choose a channel, a pattern or a bundle.");
     byId("try-error").hidden = true;
-    this.#run = begin();
+    this.#run = newRun();
     this.#pending = [];
     byId("messages").replaceChildren();
     byId("events").replaceChildren();
@@ -302,7 +243,7 @@ export class Try {
     const never = !this.#run.connectedSince;
     this.#note(retry === null ? "error" : "warning", `disconnected: ${code} ${reason || "no close frame"}${retry === null ? "" : `, next attempt in ${(retry / 1000).toFixed(1)} s`}`);
     if (code === 4000) this.#run.losses++;
-    if (never && code === 1006) this.#fail(this.#whyNot());
+    if (never && code === 1006) this.#fail(this.#connectHint());
     if (retry !== null) return this.#state("warning", "reconnecting");
     this.#run.ended = true;
     this.#state("error", "ended");
@@ -311,7 +252,7 @@ export class Try {
   }
 
   /** Explain a rejected handshake: a browser gives no reason. */
-  #whyNot() {
+  #connectHint() {
     const { auth, origin_allowed: allowed } = this.#setup.subscribers;
     if (!allowed) return "The server rejects this page's origin, see above.";
     const reasons = ["the address can be reached from this browser"];
@@ -396,66 +337,5 @@ export class Try {
     if (!this.#bundles.delete(bundle)) this.#bundles.add(bundle);
     button.setAttribute("aria-pressed", String(this.#bundles.has(bundle)));
     this.#drawSnippet();
-  }
-
-  /** @param {string} text */
-  #add(text) {
-    for (const name of text.split(/[\s,]+/)) if (name && !this.#chosen.includes(name)) this.#chosen.push(name);
-    byId("channel").value = "";
-    this.#drawChosen();
-  }
-
-  #drawChosen() {
-    byId("chosen").replaceChildren(...this.#chosen.map((name) => el("button", {
-      type: "button", "aria-label": `take ${name} away`,
-      onclick: () => { this.#chosen = this.#chosen.filter((other) => other !== name); this.#drawChosen(); byId("channel").focus(); },
-    }, name)));
-    if (this.#setup) this.#drawSnippet();
-  }
-
-  #openCombo() {
-    const input = byId("channel");
-    const list = byId("suggestions");
-    let active = -1;
-    const close = () => { list.hidden = true; active = -1; input.setAttribute("aria-expanded", "false"); input.removeAttribute("aria-activedescendant"); };
-    const mark = () => {
-      [...list.children].forEach((item, index) => item.setAttribute("aria-selected", String(index === active)));
-      if (active >= 0) input.setAttribute("aria-activedescendant", list.children[active].id);
-      list.children[active]?.scrollIntoView({ block: "nearest" });
-    };
-    const open = () => {
-      const found = this.#matching(input.value.trim());
-      active = -1;
-      list.hidden = !found.length;
-      input.setAttribute("aria-expanded", String(found.length > 0));
-      list.replaceChildren(...found.map((name, index) => el("li", {
-        id: `suggestion-${index}`, role: "option", "aria-selected": "false",
-        onmousedown: (/** @type {Event} */ event) => { event.preventDefault(); this.#add(name); close(); },
-      }, name)));
-    };
-    input.oninput = open;
-    input.onfocus = open;
-    input.onblur = close;
-    input.onkeydown = (/** @type {KeyboardEvent} */ event) => {
-      const size = list.hidden ? 0 : list.children.length;
-      if (event.key === "ArrowDown" && size) active = (active + 1) % size;
-      else if (event.key === "ArrowUp" && size) active = (active - 1 + size) % size;
-      else if (event.key === "Enter" && (active >= 0 || input.value.trim())) {
-        this.#add(active >= 0 ? list.children[active].textContent : input.value);
-        close();
-      } else if (event.key === "Escape") return close();
-      else if (event.key === "Backspace" && !input.value) { this.#chosen.pop(); return this.#drawChosen(); }
-      else return;
-      event.preventDefault();
-      mark();
-    };
-  }
-
-  /** @param {string} typed */
-  #matching(typed) {
-    const text = typed.toLowerCase();
-    const found = [...this.#names].filter((name) => !this.#chosen.includes(name) && name.toLowerCase().includes(text));
-    const rank = (/** @type {string} */ name) => (name.toLowerCase().startsWith(text) ? 0 : 1);
-    return found.sort((one, other) => rank(one) - rank(other)).slice(0, SUGGESTIONS);
   }
 }
