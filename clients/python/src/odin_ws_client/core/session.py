@@ -34,9 +34,9 @@ from odin_ws_client.core.items import (
     Unsubscribed,
 )
 from odin_ws_client.core.json_text import load_json
-from odin_ws_client.core.offset_tracker import OffsetTracker
+from odin_ws_client.core.replay_progress import ReplayProgress
 from odin_ws_client.core.requests import Requests
-from odin_ws_client.core.subscription_set import Step, SubscriptionSet
+from odin_ws_client.core.subscription_set import SubscriptionSet
 
 __all__ = ["HEARTBEAT", "Counts", "ProtocolSession", "Text", "auth_command"]
 
@@ -107,14 +107,7 @@ class ProtocolSession:
         self._commands = Commands(subscriptions, requests)
         self._counts = counts
         self._disconnected_at = disconnected_at
-        # Whether replayed messages before the positions are delivered: a snapshot has some.
-        self._with_snapshot = False
-        # The command of the replay, and the number of replayed messages still to come; None for an
-        # unknown number.
-        self._replayed_step: Step | None = None
-        self._to_replay: int | None = 0
-        # The tracker that the replay advances, if the replay runs beside live messages.
-        self._behind: OffsetTracker | None = None
+        self._replay = ReplayProgress(subscriptions)
         self._topics: dict[str, str] = {}
         self._seq = 0
         # Whether the last message was no duplicate.
@@ -137,7 +130,7 @@ class ProtocolSession:
 
     def next_command(self) -> str | None:
         """Return the next command to send; None if an answer is awaited or none is pending."""
-        return self._commands.next(is_replaying=self._to_replay != 0)
+        return self._commands.next(is_replaying=self._replay.is_running)
 
     def command(self) -> str:
         """Return the deferred command, to be sent again."""
@@ -228,17 +221,11 @@ class ProtocolSession:
             fields.get("headers"),
         )
         self._count(message)
-        if self._subscriptions.is_split:
-            is_new = self._subscriptions.advance(message, self._behind)
-        else:
-            is_new = self._subscriptions.tracker.advance(message)
-        self._is_new = is_new or (message.replay and self._with_snapshot)
+        self._is_new = self._replay.advance(message)
         if not self._is_new:
             self._counts.duplicates += 1
-        if message.replay and self._to_replay:
-            self._to_replay -= 1
-            if not self._to_replay:
-                self._end_replay()
+        if message.replay and self._replay.count():
+            self._end_replay()
         return message
 
     def _count(self, message: Message) -> None:
@@ -306,15 +293,8 @@ class ProtocolSession:
         return None if self._subscriptions.is_split else reached
 
     def _end_replay(self) -> None:
-        """End the replay: all replayed messages have come."""
         self.has_news = True
-        self._to_replay = 0
-        if self._replayed_step is not None:
-            for group in self._replayed_step.groups:
-                group.snapshot_due = False
-        if self._behind is not None:
-            self._subscriptions.caught_up(self._behind)
-        self._replayed_step = self._behind = None
+        self._replay.end()
 
     def _accept(self, fields: dict[str, Any], now: float) -> Item | None:
         names = tuple(fields["subscribed"])
@@ -350,14 +330,12 @@ class ProtocolSession:
         self._counts.connections += not self.accepted
         self.accepted = True
         is_replayed = "replayed" in fields
-        step, self._behind = self._commands.accepted(
+        step, behind = self._commands.accepted(
             item, frozenset(topics.values()), is_replayed=is_replayed
         )
-        self._with_snapshot = step.with_snapshot
-        if is_replayed:
-            self._replayed_step, self._to_replay = step, replayed
-            if replayed == 0:
-                self._end_replay()
+        self._replay.begin(step, behind, replayed, is_replayed=is_replayed)
+        if is_replayed and replayed == 0:
+            self._end_replay()
         return item
 
     def _handle_error(self, fields: dict[str, Any]) -> Unsubscribed | None:
@@ -378,7 +356,7 @@ class ProtocolSession:
     def _count_lost_in_replay(self, fields: dict[str, Any]) -> Resumed:
         """Handle a loss in a replay: Kafka deleted records before the server read them."""
         lost = by_partition(fields["lost"], read_range)
-        tracker = self._subscriptions.tracker if self._behind is None else self._behind
+        tracker = self._replay.tracker
         # The server reports the loss at the end of the replay, behind the records after the loss.
         positions = {
             topic: {
