@@ -5,7 +5,9 @@ const LINE_END = /\r\n|\n|\r/;
 /** A parser of a stream in chunks of any size; an incomplete event is never returned. */
 export class EventParser {
   #decoder = new TextDecoder();
-  #rest = "";
+  /** @type {string[]} the parts of the incomplete line, so that each chunk is searched once */
+  #parts = [];
+  #half = "";
   /** @type {string[]} */
   #data = [];
 
@@ -16,11 +18,16 @@ export class EventParser {
    * @returns {Generator<string>}
    */
   *feed(bytes) {
-    this.#rest += this.#decoder.decode(bytes, { stream: true });
+    const text = this.#half + this.#decoder.decode(bytes, { stream: true });
     // A final CR may be the first half of CR LF.
-    const isHalf = this.#rest.endsWith("\r");
-    const lines = (isHalf ? this.#rest.slice(0, -1) : this.#rest).split(LINE_END);
-    this.#rest = lines.pop() + (isHalf ? "\r" : "");
+    this.#half = text.endsWith("\r") ? "\r" : "";
+    const lines = (this.#half ? text.slice(0, -1) : text).split(LINE_END);
+    const rest = lines.pop() ?? "";
+    if (lines.length) {
+      lines[0] = this.#parts.join("") + lines[0];
+      this.#parts = [];
+    }
+    this.#parts.push(rest);
     for (const line of lines) {
       if (line.startsWith("data:")) this.#data.push(line.slice(line[5] === " " ? 6 : 5));
       else if (line === "" && this.#data.length) {

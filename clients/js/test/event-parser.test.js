@@ -16,3 +16,20 @@ test("a stream in chunks of any size yields the same events", () => {
     assert.deepEqual(found, ['{"a":1}', '{\n"é":2}'], `pieces of ${size}`);
   }
 });
+
+test("a long event is searched once, however many chunks bring it", (context) => {
+  const parser = new EventParser();
+  const { split } = String.prototype;
+  let searched = 0;
+  context.mock.method(String.prototype, "split", function (...given) {
+    searched += this.length;
+    return split.apply(this, given);
+  });
+  const chunk = new TextEncoder().encode("x".repeat(1024));
+  const data = [new TextEncoder().encode("data:"), ...Array(1000).fill(chunk)];
+  const events = data.flatMap((bytes) => [...parser.feed(bytes)]);
+  events.push(...parser.feed(new TextEncoder().encode("\r\n\r\n")));
+  context.mock.restoreAll();
+  assert.deepEqual(events.map((event) => event.length), [1_024_000]);
+  assert.ok(searched < 1_100_000, `${searched} characters`);
+});
