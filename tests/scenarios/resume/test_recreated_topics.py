@@ -251,6 +251,28 @@ async def test_resume_from_position_before_truncation_is_recovered(odin_scenario
     assert (ack["recovered"], ack["replayed"]) == (True, 2)
 
 
+@pytest.mark.odin_settings(ws_history_bytes=0)
+@pytest.mark.parametrize(("position", "recovered"), [(3, True), (8, False)])
+async def test_truncation_during_a_resume_is_a_loss_only_after_its_position(
+    odin_scenario: Scenario, position: int, *, recovered: bool
+) -> None:
+    """Before the position nothing that the client has is gone; the records that are left follow."""
+    records = await publish(odin_scenario, 10)
+    odin_scenario.log_reader.hold()
+    client = await odin_scenario.connect()
+    positions = after(records[position])
+    await send(client, "resume", channels=["BTC.trade"], positions=positions)
+    await trio.sleep(1)
+    odin_scenario.log.truncate(TRADES, records[0].partition, 6)
+    await publish(odin_scenario, 2)
+    odin_scenario.log_reader.release()
+    notice, ack = await client.response(), await client.response()
+    assert (notice["type"], notice["reason"]) == ("feed", "truncated")
+    assert (ack["recovered"], ack.get("reason")) == (recovered, None if recovered else "truncated")
+    (found,) = offsets_of(await all_messages(client)).values()
+    assert found == ([4, 5, 6, 7] if recovered else [6, 7])
+
+
 async def test_snapshot_after_truncation_has_no_truncated_record(
     odin_scenario: Scenario,
 ) -> None:
