@@ -170,6 +170,51 @@ async def test_an_end_before_the_upgrade_is_told_at_once(autojump_clock: MockClo
     assert trio.current_time() == 0
 
 
+@pytest.mark.parametrize("ends", [True, False])
+@pytest.mark.parametrize(
+    ("answer", "words", "status"),
+    [
+        (b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\n\r\nno\x1b", "HTTP 403 no\ufffd", 403),
+        (b"HTTP/1.0 200 OK\r\n\r\n<html>\nWelcome", "HTTP 200", 200),
+        (b"HTTP/1.1 301 Moved\r\nLocation: https://h/\r\n\r\n", "HTTP 301 redirects to https", 301),
+        (b"HTTP/1.1 nothing\r\n\r\n", "HTTP 0", 0),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "the answer is not HTTP: SSH-2.0-OpenSSH_9.2", 0),
+        (b"220 mail\r\n250 more", "the answer is not HTTP: 220 mail 250 more", 0),
+        (bytes(range(256)), "the answer is not HTTP: ", 0),
+        (b"\x15\x03\x01\x00\x02\x02\x46", "the port requires TLS", 0),
+    ],
+)
+async def test_answer_of_another_server_is_shown_at_once(
+    autojump_clock: MockClock, answer: bytes, words: str, status: int, *, ends: bool
+) -> None:
+    """In one line without control characters, whether the server closes the connection or not."""
+
+    async def serve(transport: MemoryTransport) -> None:
+        await transport.receive_some(65536)
+        transport.send_nowait(answer)
+        if ends:
+            transport.close()
+        await trio.sleep_forever()
+
+    error = await failure(serve)
+    assert (error.step, error.status, trio.current_time()) == (Step.UPGRADE, status, 0)
+    assert error.reason.startswith(words)
+    assert error.reason.isprintable()
+
+
+async def test_answer_that_ends_in_its_head_is_a_closed_connection(
+    autojump_clock: MockClock,
+) -> None:
+    """Nothing can be said about it."""
+
+    async def serve(transport: MemoryTransport) -> None:
+        await transport.receive_some(65536)
+        transport.send_nowait(b"HTT")
+        transport.close()
+
+    assert str(await failure(serve)) == "upgrade: the connection was closed"
+
+
 @pytest.mark.parametrize(
     ("response", "words"),
     [
@@ -178,8 +223,8 @@ async def test_an_end_before_the_upgrade_is_told_at_once(autojump_clock: MockClo
             "subscribe: FORBIDDEN: no",
         ),
         (text_frame(ACK.replace(b'["ANY.trade"]', b"[]", 1)), "subscribe: rejected: []"),
-        (text_frame(b"[]"), "subscribe: no JSON object: '[]'"),
-        (text_frame(b"{"), "subscribe: no JSON object: '{'"),
+        (text_frame(b"[]"), "subscribe: the answer is no JSON object: '[]'"),
+        (text_frame(b"{"), "subscribe: the answer is no JSON object: '{'"),
         (close_frame(1012, "restart"), "subscribe: closed with 1012 restart"),
         (b"\xf1\x00", "subscribe: closed with 1002"),
     ],

@@ -20,7 +20,6 @@ from odin_ws.cli import main
 from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.history.history import retained_bytes
 from odin_ws.history.record_decoder import InvalidRecord
-from odin_ws.kafka.source_status import SourceState
 from odin_ws.listener.certificate import Certificate
 from odin_ws.ops.metrics import metrics_registry
 from odin_ws.ops.stats import OpsStats
@@ -207,14 +206,6 @@ def test_commands() -> None:
         if expected is not None:
             names = set(NAMES) if fields.startswith("names") else set()
             assert names | set(_in_code(fields)) == expected, command
-
-
-def test_log_events() -> None:
-    """The server writes each log line that docs/monitoring.md explains."""
-    code = "".join(path.read_text("utf-8") for path in (ROOT / "src").rglob("*.py"))
-    written = {f"feed is {status}" for status in SourceState}
-    for event, *_ in read_table(page("docs/monitoring.md"), "events"):
-        assert event.strip("`") in written or f'"{event.strip("`")}"' in code
 
 
 def check(name: str, table: str, expected: Sequence[Sequence[str]]) -> None:

@@ -124,6 +124,12 @@ async def test_hanging_broker_fails_in_time() -> None:
     assert time.monotonic() - begun < 20
     assert result.status == 1
     assert "not finished after 3 s" in result.one("time", "failed")
+    # A service that does not answer is named with its step, and Kafka is checked all the same.
+    url = ("--url", f"ws://{LOOPBACK}:{port}/ws")
+    (nobody,) = free_ports(1)
+    result = await check("--seconds", "4", *url, KAFKA_BROKERS=f"{LOOPBACK}:{nobody}", **JWT)
+    assert "not done after 2.0 s" in result.one("service upgrade", "failed")
+    assert result.one(f"KAFKA_BROKERS {LOOPBACK}:{nobody}", "failed") == "connection refused"
     for listener in listeners:
         await listener.aclose()
 
@@ -159,7 +165,7 @@ async def test_broker_without_optional_requests_passes(domain: Domain) -> None:
         result = await check_brokers(KAFKA_BROKERS=kfake.bootstrap, **domain.settings, **JWT)
         assert (result.status, result.failed()) == (0, set())
         text = result.one(f"Kafka topic {domain.trade}", "ok")
-        assert text == "2 partitions, this broker does not tell our rights"
+        assert text == "2 partitions, this broker does not report permissions"
 
 
 @pytest.fixture
@@ -192,7 +198,7 @@ async def test_missing_permissions_are_named(restricted: Cluster, domain: Domain
     assert "READ" in result.one(f"consumer group {group}", "failed")
     assert "WRITE" in result.one(f"dead letter queue {dead}", "failed")
     # The server does not need permissions to read settings.
-    assert "not known of" in result.one("Kafka retention", "warning")
+    assert "unknown of" in result.one("Kafka retention", "warning")
     await restricted.grant("DESCRIBE", group=group)
     assert "(READ)" in (await check_brokers(**settings)).one(f"consumer group {group}", "failed")
     await restricted.grant("READ", domain.trade)
@@ -295,6 +301,8 @@ async def test_server_with_tokens_needs_one(nowhere: str, tmp_path: Path) -> Non
         assert (await check(*granted, "--token-file", str(file), **JWT)).status == 0
         result = await check(*granted, "--token-file", str(tmp_path / "none"), **JWT)
         assert "cannot be read" in result.one("service token", "failed")
+        result = await check(*granted, ODIN_WS_TOKEN="two words", **JWT)  # noqa: S106 -- no token
+        assert "no spaces" in result.one("service token", "failed")
 
 
 async def test_server_with_tls_has_its_certificate_checked(nowhere: str, tmp_path: Path) -> None:

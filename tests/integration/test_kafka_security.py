@@ -126,7 +126,7 @@ LET_IN = {
 UNTRUSTED = "its certificate is not trusted: "
 CLOSED = "closed the connection: it may need another KAFKA_SECURITY_PROTOCOL"
 REJECTED = {
-    "no-certificate": (without_certificate, "rejects our certificate"),
+    "no-certificate": (without_certificate, "requires a client certificate (KAFKA_SSL_CERTFILE)"),
     "stranger": (with_another_host_name, f"{UNTRUSTED}IP address mismatch"),
     "authority": (trusting_the_system, f"{UNTRUSTED}unable to get local issuer"),
     "scram": (by_scram("SCRAM-SHA-512", WRONG), "authentication failed"),

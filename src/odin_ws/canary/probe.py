@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any, Final
 
 import attrs
@@ -60,10 +61,13 @@ class _Clock:
     deadline: float
     now: Callable[[], float]
     seconds: float
+    current: Step = Step.CONNECT
+    """The step that began last."""
 
     @contextmanager
     def step(self, step: Step) -> Iterator[None]:
         """Bound and time one step. Raises StepFailed."""
+        self.current = step
         begun = self.now()
         try:
             with trio.fail_after(max(0.0, self.deadline - begun)):
@@ -111,10 +115,9 @@ async def try_service(
     except* StepFailed as group:
         failures += leaves(group)
     except* trio_websocket.ConnectionRejected as group:
-        failures += [StepFailed(Step.UPGRADE, _rejected(error)) for error in leaves(group)]
+        failures += [_rejected(error) for error in leaves(group)]
     except* Exception as group:  # noqa: BLE001 -- the boundary to a peer and a third-party library
-        step = next((step for step in Step if step not in result.times), Step.CLOSE)
-        failures += [StepFailed(step, _cause(error)) for error in leaves(group)]
+        failures += [StepFailed(clock.current, _cause(error)) for error in leaves(group)]
     if failures:
         raise failures[0]
 
@@ -177,17 +180,22 @@ async def _upgrade(
 
 
 class _UpgradingStream(trio.abc.Stream):
-    """A stream whose end before the upgrade raises StepFailed: the library would wait forever."""
+    """Raises StepFailed before the upgrade where the library would wait forever.
+
+    That is: the stream ends, the answer is not HTTP, or its body has no stated length.
+    """
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
+        self._answer = b""
         self.waiting = True
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """Wait for bytes and return them; empty at the end. Raises StepFailed."""
         data = await self._stream.receive_some(max_bytes)
-        if not data and self.waiting:
-            raise StepFailed(Step.UPGRADE, "the connection was closed")
+        if self.waiting:
+            self._answer += data
+            _check_answer(self._answer, ended=not data)
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -201,6 +209,38 @@ class _UpgradingStream(trio.abc.Stream):
     async def aclose(self) -> None:
         """Close the stream."""
         await self._stream.aclose()
+
+
+def _check_answer(answer: bytes, *, ended: bool) -> None:
+    """Check the bytes received so far instead of an upgrade. Raises StepFailed."""
+    if not answer:
+        raise StepFailed(Step.UPGRADE, "the connection was closed")
+    if answer.startswith(_TLS_ALERT):
+        raise StepFailed(Step.UPGRADE, "the port requires TLS")
+    head, complete, body = answer.partition(b"\r\n\r\n")
+    if not answer.startswith(_HTTP[: len(answer)]) or len(head) > _MAX_HEAD_BYTES:
+        raise StepFailed(Step.UPGRADE, f"the answer is not HTTP: {_printed(answer)}")
+    lines = head.split(b"\r\n")
+    code = lines[0].split(b" ")[1:2]
+    status = int(code[0]) if code and code[0].isdigit() else 0
+    if not complete or status == HTTPStatus.SWITCHING_PROTOCOLS:
+        if ended:
+            raise StepFailed(Step.UPGRADE, "the connection was closed")
+        return
+    headers = [(name, value) for name, _, value in (line.partition(b":") for line in lines[1:])]
+    if ended or not {name.lower() for name, _ in headers} & _BODY_LENGTHS:
+        raise _http_failure(status, headers, body)
+
+
+# The first bytes of an alert: a TLS server's answer to plain HTTP.
+_TLS_ALERT: Final = b"\x15\x03"
+
+_HTTP: Final = b"HTTP/1."
+
+# More than any server's head of a response.
+_MAX_HEAD_BYTES: Final = 65_536
+
+_BODY_LENGTHS: Final = {b"content-length", b"transfer-encoding"}
 
 
 def _expiry(tls: trio.SSLStream[Stream]) -> float | None:
@@ -219,7 +259,7 @@ async def _request(
         text = await websocket.get_message()
         item = _parse(text)
         if item is None:
-            raise StepFailed(step, _shortened(f"no JSON object: {text!r}"))
+            raise StepFailed(step, _shortened(f"the answer is no JSON object: {text!r}"))
         # Messages and notices may arrive before the response.
         if item.get("type") == answer and item.get("id") == kind:
             return item
@@ -235,11 +275,21 @@ def _parse(text: str | bytes) -> Mapping[str, Any] | None:
     return item if isinstance(item, dict) else None
 
 
-def _rejected(error: BaseException) -> str:
-    """Return the server's response instead of the upgrade."""
+def _rejected(error: BaseException) -> StepFailed:
+    """Return the failure by the server's response instead of the upgrade."""
     assert isinstance(error, trio_websocket.ConnectionRejected)
-    body = (error.body or b"").decode("ascii", "replace").strip()
-    return _shortened(f"HTTP {error.status_code} {body}".strip())
+    return _http_failure(error.status_code, error.headers or (), error.body or b"")
+
+
+def _http_failure(status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> StepFailed:
+    location = next((value for name, value in headers if name.lower() == b"location"), b"")
+    text = body.strip()
+    if text.startswith(b"<"):
+        # The page of a proxy or web server.
+        text = b""
+    if location:
+        text = b"redirects to " + location.strip()
+    return StepFailed(Step.UPGRADE, f"HTTP {status} {_printed(text)}".strip(), status)
 
 
 def _closed(error: trio_websocket.ConnectionClosed) -> str:
@@ -254,8 +304,8 @@ _ABNORMAL: Final = 1006
 
 def _cause(error: BaseException) -> str:
     """Return the text of an error or of its cause."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return error.verify_message
+    if isinstance(error, ssl.SSLError):
+        return _tls_cause(error)
     if isinstance(error, BaseExceptionGroup):
         return _cause(next(leaves(error)))
     if isinstance(error, OSError) and error.strerror:
@@ -265,6 +315,26 @@ def _cause(error: BaseException) -> str:
     if isinstance(error, trio.BrokenResourceError | trio.ClosedResourceError):
         return "the connection was closed"
     return _shortened(f"{type(error).__name__}: {error}")
+
+
+# OpenSSL's words for bytes that are not of TLS.
+_NO_TLS: Final = "wrong version number"
+
+
+def _tls_cause(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    if isinstance(error, ssl.SSLEOFError):
+        return "the connection was closed"
+    words = (error.reason or str(error)).replace("_", " ").lower()
+    return f"the port does not speak TLS ({words})" if words == _NO_TLS else words
+
+
+def _printed(data: bytes) -> str:
+    """Return the bytes of a peer as one line without control characters."""
+    text = data[: 2 * _SHOWN].decode("ascii", "replace")
+    words = " ".join(text.split())
+    return _shortened("".join(one if one.isprintable() else "\ufffd" for one in words))
 
 
 def _shortened(text: str) -> str:

@@ -28,12 +28,19 @@ class Step(StrEnum):
 
 
 class StepFailed(Exception):
-    """A step failed; the message has the step and the reason."""
+    """A step failed; the message has the step and the reason.
 
-    def __init__(self, step: Step, reason: str) -> None:
+    Args:
+        step: the step.
+        reason: what failed.
+        status: the HTTP status of a response instead of the upgrade; 0 without one.
+    """
+
+    def __init__(self, step: Step, reason: str, status: int = 0) -> None:
         super().__init__(f"{step}: {reason}")
         self.step = step
         self.reason = reason
+        self.status = status
 
 
 @attrs.define

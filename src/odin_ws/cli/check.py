@@ -132,14 +132,18 @@ class _Check:
         """Run the checks; returns the exit status."""
         findings = self.findings
         check_machine(findings, self.configuration.settings)
-        with trio.move_on_after(self.seconds) as scope:
-            if self.address is not None:
-                await self._check_service(self.address)
+        deadline = trio.current_time() + self.seconds
+        if self.address is not None:
+            # A service that does not answer leaves time for Kafka.
+            await self._check_service(self.address, self.seconds / (1 + self.kafka))
+        with trio.move_on_at(deadline) as scope:
             if self.kafka:
                 await self._check_kafka()
         if scope.cancelled_caught:
             findings.fail(
-                "time", f"not finished after {self.seconds:g} s", "raise the limit with --seconds"
+                "time",
+                f"the checks of Kafka were not finished after {self.seconds:g} s",
+                "raise the limit with --seconds, and look for a broker that is slow",
             )
         return int(findings.outcome is Outcome.FAILED)
 
@@ -153,24 +157,33 @@ class _Check:
                 configuration.security,
             )
 
-    async def _check_service(self, address: ServiceAddress) -> None:
+    async def _check_service(self, address: ServiceAddress, seconds: float) -> None:
         try:
             token = self._token()
         except ValueError as error:
-            self.findings.fail(
-                "service token", f"{self.token_file}: the file {error}", "correct --token-file"
-            )
+            self.findings.fail("service token", str(error), f"correct {self._token_origin}")
             return
         channel = self.channel
         if channel is None:
             channel = canary_channel(self.configuration.catalogue or default_catalogue())
-        await check_service(self.findings, address, channel, token, self.seconds)
+        await check_service(self.findings, address, channel, token, seconds)
+
+    @property
+    def _token_origin(self) -> str:
+        return _TOKEN if self.token_file is None else "--token-file"
 
     def _token(self) -> str | None:
         """Return the bearer token, or None without one. Raises ValueError."""
         if self.token_file is not None:
-            return read_secret_file(self.token_file).reveal().strip()
-        return os.environ.get(_TOKEN, "").strip() or None
+            try:
+                token = read_secret_file(self.token_file).reveal().strip()
+            except ValueError as error:
+                raise ValueError(f"{self.token_file}: the file {error}") from None
+        else:
+            token = os.environ.get(_TOKEN, "").strip()
+        if not all("!" <= one <= "~" for one in token):
+            raise ValueError(f"{self._token_origin}: a token has no spaces and only ASCII")
+        return token or None
 
 
 def _drop(*_: Any) -> Any:

@@ -62,7 +62,7 @@ def run_server(options: Mapping[str, str], worker: Sequence[str]) -> NoReturn:
     with log_queue() as handler:
         configure_logging(settings.log_level, settings.log_format, handler)
         for line in warnings:
-            log.warning(line)
+            log.warning("setting warning", reason=line)
         settings = _within_descriptors(settings)
         try:
             # Workers read the certificate too; here an invalid one is reported once.

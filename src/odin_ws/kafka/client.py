@@ -276,6 +276,10 @@ class KafkaClient:
         if not 0 < address.port <= _LAST_PORT:
             raise KafkaUnavailable(f"malformed response: port {address.port}")
         try:
+            address.host.encode("idna")
+        except UnicodeError:
+            raise KafkaUnavailable(f"{address.host[:_MOST_SHOWN]!r} is no host name") from None
+        try:
             self._security.connection()
         except OSError as error:
             raise KafkaUnavailable(f"the TLS files cannot be read: {error}") from error

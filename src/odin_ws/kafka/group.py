@@ -401,7 +401,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
         is_same = topic_id is None or mark.topic_id in {None, topic_id}
         if not is_same:
             log.warning(
-                "the topic was recreated since the group's last commit",
+                "topic recreated since the group's last commit",
                 topic=key.topic,
                 partition=key.partition,
             )

@@ -206,7 +206,9 @@ class KafkaSecurity:
             case ssl.SSLCertVerificationError():
                 why = f"its certificate is not trusted: {error.verify_message}"
             case ssl.SSLError() if _is_own_certificate_error(error):
-                why = f"rejects our certificate: {error.reason}"
+                why = self._why_certificate(error)
+            case ssl.SSLError(reason="WRONG_VERSION_NUMBER"):
+                why = "does not speak TLS (wrong version number)"
             case ssl.SSLError():
                 why = f"TLS failed: {error.reason or error}"
             case SaslAuthenticationFailed():
@@ -222,6 +224,12 @@ class KafkaSecurity:
                 # The OSErrors among these are handled above.
                 why = _unexpected_response(error)
         return why
+
+    def _why_certificate(self, error: ssl.SSLError) -> str:
+        """Return the text for a broker that rejects the client certificate, or misses one."""
+        if self.tls.certificate is None:
+            return f"requires a client certificate (KAFKA_SSL_CERTFILE): {error.reason}"
+        return f"rejects the client certificate {self.tls.certificate}: {error.reason}"
 
 
 def _unexpected_response(error: BaseException) -> str:

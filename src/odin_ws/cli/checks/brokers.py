@@ -43,7 +43,42 @@ _NO_COORDINATOR: Final = {14, 15, 16}
 # Interval of requests for the coordinator of a group.
 _RETRY_SECONDS: Final = 0.2
 
-_ACLS: Final = "kafka-acls --add --allow-principal User:… --operation"
+# What to do where an address does not answer, by words of the reason; the first that is found
+# counts.
+_ADDRESS: Final = "check the address, the network, and that a Kafka broker listens there"
+_ADDRESS_ACTIONS: Final = (
+    ("no host name", "correct the name"),
+    ("does not resolve", "correct the name, or look for the cause in DNS"),
+    (
+        "connection refused",
+        "start the broker, or correct the address: no process listens at the port",
+    ),
+    (
+        "authentication failed",
+        "correct KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD, or KAFKA_SASL_MECHANISM",
+    ),
+    ("does not offer SASL", "set KAFKA_SASL_MECHANISM to one of the broker's mechanisms"),
+    ("rejects the token", "correct the token's issuer and audience (docs/kafka.md, Security)"),
+    (
+        "not valid for",
+        "use the name in the broker's certificate, or issue a certificate for this name",
+    ),
+    ("has expired", "renew the broker's certificate"),
+    ("not trusted", "set KAFKA_SSL_CAFILE to the authority of the broker's certificate"),
+    (
+        "client certificate",
+        "set KAFKA_SSL_CERTFILE and KAFKA_SSL_KEYFILE to a certificate that the broker accepts",
+    ),
+    (
+        "KAFKA_SECURITY_PROTOCOL",
+        "set KAFKA_SECURITY_PROTOCOL to that of the broker's listener, or use the port of another "
+        "listener",
+    ),
+    (
+        "does not speak TLS",
+        "set KAFKA_SECURITY_PROTOCOL to PLAINTEXT or SASL_PLAINTEXT, or use the port with TLS",
+    ),
+)
 
 _RETENTION: Final = "retention.ms"
 _POLICY: Final = "cleanup.policy"
@@ -105,7 +140,7 @@ async def _check_addresses(findings: Findings, security: KafkaSecurity) -> bool:
             findings.fail(
                 f"KAFKA_BROKERS {address}",
                 reason,
-                "check the address, the network, and KAFKA_SECURITY_PROTOCOL with its credentials",
+                next((action for words, action in _ADDRESS_ACTIONS if words in reason), _ADDRESS),
             )
     return answered
 
@@ -147,6 +182,12 @@ class _ClusterCheck:
     node: int
     settings: Settings
 
+    @property
+    def _acls(self) -> str:
+        """The beginning of the command that grants a permission to the user of the settings."""
+        user = self.settings.kafka_sasl_username or "…"
+        return f"kafka-acls --bootstrap-server … --add --allow-principal User:{user} --operation"
+
     async def run(self, catalogue: Catalogue) -> None:
         """Check topics, rights, retention and clock."""
         dead = self.settings.kafka_dead_letter_topic
@@ -173,13 +214,13 @@ class _ClusterCheck:
         if layout is None or layout.error == _UNKNOWN_TOPIC:
             self.findings.fail(
                 check,
-                "does not exist, or we may not know of it (DESCRIBE)",
-                "`odin-ws topics create`, or correct WS_CATALOGUE",
+                "does not exist, or is hidden from this user (DESCRIBE)",
+                "`odin-ws topics create`, or correct the name in WS_CATALOGUE",
             )
             return False
         if layout.error == _TOPIC_DENIED:
             text = "not authorized to see the topic (DESCRIBE)"
-            self.findings.fail(check, text, f"{_ACLS} Read --topic {name}")
+            self.findings.fail(check, text, f"{self._acls} Read --topic {name}")
             return False
         if layout.error:
             self.findings.fail(check, error_text(layout.error), "see docs/kafka.md, Outages")
@@ -189,7 +230,7 @@ class _ClusterCheck:
     def _check_partitions(self, check: str, name: str, layout: TopicLayout) -> bool:
         if layout.rights is not None and Operation.READ not in layout.rights:
             text = "not authorized to read the topic (READ)"
-            self.findings.fail(check, text, f"{_ACLS} Read --topic {name}")
+            self.findings.fail(check, text, f"{self._acls} Read --topic {name}")
             return False
         leaderless = sorted(
             key for key, partition in layout.partitions.items() if partition.leader is None
@@ -200,7 +241,7 @@ class _ClusterCheck:
                 f"partitions without a leader: {_listed(leaderless)}",
                 "start the brokers that have these partitions",
             )
-        rights = "READ" if layout.rights is not None else "this broker does not tell our rights"
+        rights = "READ" if layout.rights is not None else "this broker does not report permissions"
         self.findings.ok(check, f"{len(layout.partitions)} partitions, {rights}")
         return True
 
@@ -211,21 +252,25 @@ class _ClusterCheck:
             self.findings.fail(
                 check,
                 error_text(code, denied="not authorized to see the topic (DESCRIBE)"),
-                f"create the topic, and {_ACLS} Write --topic {name}",
+                f"create the topic, and {self._acls} Write --topic {name}",
             )
         elif layout.rights is not None and Operation.WRITE not in layout.rights:
             text = "not authorized to write to the topic (WRITE)"
-            self.findings.fail(check, text, f"{_ACLS} Write --topic {name}")
+            self.findings.fail(check, text, f"{self._acls} Write --topic {name}")
         else:
-            rights = "WRITE" if layout.rights is not None else "the broker does not tell our rights"
+            rights = (
+                "WRITE" if layout.rights is not None else "this broker does not report permissions"
+            )
             self.findings.ok(check, f"{len(layout.partitions)} partitions, {rights}")
 
     async def _check_group(self, group: str) -> None:
-        check, action = f"consumer group {group}", f"{_ACLS} Read --group {group}"
+        check, action = f"consumer group {group}", f"{self._acls} Read --group {group}"
         try:
             described = await self._describe_group(group)
         except KafkaUnavailable as failure:
-            self.findings.warn(check, f"our rights are not known: {failure}", "none, if it works")
+            self.findings.warn(
+                check, f"permissions unknown: {failure}", "none, if the server joins the group"
+            )
             return
         if described.error in _NO_COORDINATOR:
             self.findings.warn(
@@ -236,7 +281,7 @@ class _ClusterCheck:
         elif described.error:
             self.findings.fail(check, error_text(described.error), action)
         elif described.rights is None:
-            self.findings.ok(check, "has a coordinator, which does not tell our rights")
+            self.findings.ok(check, "has a coordinator, which does not report permissions")
         elif Operation.READ not in described.rights:
             text = "not authorized to join the consumer group (READ)"
             self.findings.fail(check, text, action)
@@ -267,13 +312,13 @@ class _ClusterCheck:
         try:
             configs = await self.client.send(self.node, request)
         except KafkaUnavailable as failure:
-            self.findings.warn(check, f"not known: {failure}", "none, if replays work")
+            self.findings.warn(check, f"unknown: {failure}", "none, if replays work")
             return
         if denied := sorted(name for name, config in configs.items() if config.error):
             self.findings.warn(
                 check,
-                f"not known of {', '.join(denied)}: {error_text(configs[denied[0]].error)}",
-                f"{_ACLS} DescribeConfigs --topic …, for this check only",
+                f"unknown of {', '.join(denied)}: {error_text(configs[denied[0]].error)}",
+                f"{self._acls} DescribeConfigs --topic …, for this check only",
             )
         known = {name: config for name, config in configs.items() if not config.error}
         self._evaluate_retention(check, known)
