@@ -60,15 +60,17 @@ def render(changes: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
 
     Raises:
         FileNotFoundError: Go is not installed.
-        subprocess.CalledProcessError: the chart is invalid.
+        ValueError: the chart or a value is invalid; the message says why.
     """
     done = subprocess.run(  # noqa: S603 -- the program is ours
         ["go", "run", str(RENDERER), str(CHART), NAME],  # noqa: S607 -- whichever Go there is
         input=json.dumps(values(changes)),
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
+    if done.returncode:
+        raise ValueError(done.stderr)
     return [one for one in yaml.safe_load_all(done.stdout) if one is not None]
 
 

@@ -110,10 +110,17 @@ def test_our_services_are_confined(services: dict[str, Any]) -> None:
         assert service["init"] is service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
         assert "no-new-privileges:true" in service["security_opt"]
+    for name in ("prometheus", "grafana"):
+        assert services[name]["cap_drop"] == ["ALL"]
+        assert "no-new-privileges:true" in services[name]["security_opt"]
+
+
+def test_every_service_is_limited(services: dict[str, Any]) -> None:
+    """CPU and memory, and the size of its log: Docker keeps logs without a limit otherwise."""
     for name, service in services.items():
-        if name != "topics":
-            limits = service["deploy"]["resources"]["limits"]
-            assert limits.keys() == {"cpus", "memory"}, name
+        limits = service["deploy"]["resources"]["limits"]
+        assert limits.keys() == {"cpus", "memory"}, name
+        assert service["logging"]["options"] == {"max-size": "10m", "max-file": "3"}, name
 
 
 def test_only_the_subscribers_port_is_public(services: dict[str, Any]) -> None:

@@ -43,15 +43,27 @@ Objects = dict[tuple[str, str], dict[str, Any]]
 
 def python(code: str) -> Any:
     """Return the JSON result of a piece of tools/manifests.py."""
+    done = run(code)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def python_error(code: str) -> str:
+    """Return the error of a piece of tools/manifests.py."""
+    done = run(code)
+    assert done.returncode != 0
+    return done.stderr
+
+
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    """Run a piece of tools/manifests.py."""
     if shutil.which("go") is None:
         if os.environ.get("ODIN_REQUIRE_STACK") == "1":
             pytest.fail("ODIN_REQUIRE_STACK=1, but there is no Go to render the chart with")
         pytest.skip("without Go the chart cannot be rendered")
     text = "import json, sys; sys.path.insert(0, 'tools'); import manifests"
     command = [sys.executable, "-c", f"{text}; print(json.dumps({code}))"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def rendered(changes: Mapping[str, Any]) -> Objects:
@@ -149,6 +161,26 @@ def test_grace_period_covers_the_drain() -> None:
         ready = server["readinessProbe"]
         assert ready["periodSeconds"] * (ready["failureThreshold"] + 1) < delay
     assert sums == [40, 78]
+
+
+@pytest.mark.parametrize("name", ["WS_DRAIN_TIMEOUT_SECONDS", "WS_OPS_ADDR", "KAFKA_BROKERS"])
+def test_setting_with_a_value_of_its_own_is_rejected(name: str) -> None:
+    """It would win over the chart's, and grace period, probes and ports would not follow."""
+    changes = json.dumps({"settings": {name: "60"}})
+    error = python_error(f"manifests.render(json.loads({changes!r}))")
+    assert f"settings.{name} is not allowed" in error
+
+
+def test_ingress_leads_to_every_path_of_subscribers(full: Objects) -> None:
+    """WebSocket, Server-Sent Events and snapshots; nothing else."""
+    (rule,) = full["Ingress", "odin-ws"]["spec"]["rules"]
+    assert [one["path"] for one in rule["http"]["paths"]] == ["/ws", "/sse", "/snapshot"]
+
+
+def test_memory_is_requested_as_allowed(plain: Objects) -> None:
+    """A node short of memory first evicts pods that use more than they requested."""
+    resources = container(plain)["resources"]
+    assert resources["requests"]["memory"] == resources["limits"]["memory"]
 
 
 def test_probes_use_the_ops_port(plain: Objects) -> None:

@@ -14,6 +14,7 @@ from websockets.trio.client import connect
 
 from odin_ws.testing.ports import LOOPBACK, free_ports
 from odin_ws.testing.processes import ChildProcess
+from tests.chaos import haproxy as balancers
 from tests.chaos.haproxy import haproxy
 from tests.deploy.debian import program
 from tests.integration.domain import Domain
@@ -144,6 +145,42 @@ async def test_clients_behind_a_proxy_are_served_with_their_addresses(
             await third.subscribe(channels=["*.*"])
             assert await _peers(left) == [CLIENT]
         assert await drained.ended() == 0
+
+
+async def test_quiet_event_stream_stays_open_behind_haproxy(
+    embedded: str, domain: Domain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream without records lasts longer than the timeouts that hold until the response.
+
+    These are shortened to 0.5 s; the server's comments come every 30 s.
+    """
+    shipped = balancers.SHIPPED.read_text("utf-8")
+    quick, count = re.subn(r"timeout (client|server) \d+s", r"timeout \1 500ms", shipped)
+    assert count == 2
+    monkeypatch.setattr(balancers, "SHIPPED", tmp_path / "quick.cfg")
+    balancers.SHIPPED.write_text(quick, "utf-8")
+    await create_topics(embedded, domain.topics, 1)
+    settings = domain.settings | {"WS_TRUSTED_PROXIES": LOOPBACK}
+    async with (
+        serving(embedded, settings) as server,
+        shipped_haproxy(tmp_path, [server]) as port,
+        await trio.open_tcp_stream(LOOPBACK, port) as stream,
+    ):
+        await stream.send_all(b"GET /sse?channels=*.trade HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await _received(stream, b'"type":"subscription_ack"')
+        await trio.sleep(2)
+        await Publisher(embedded).publish([domain.record(domain.trade, 1)])
+        await _received(stream, b'"type":"message"')
+
+
+async def _received(stream: trio.SocketStream, text: bytes) -> None:
+    """Read until this text has come."""
+    data = b""
+    with trio.fail_after(WAIT_SECONDS):
+        while text not in data:
+            more = await stream.receive_some()
+            assert more, data
+            data += more
 
 
 async def _drained(servers: tuple[Server, Server], client: Client) -> tuple[Server, Server]:

@@ -6,6 +6,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -34,6 +35,11 @@ func functions(templates *template.Template) template.FuncMap {
 				sum += number
 			}
 			return
+		},
+		"fail": func(text string) (string, error) { return "", errors.New(text) },
+		"hasKey": func(values map[string]any, name string) bool {
+			_, has := values[name]
+			return has
 		},
 		"include": func(name string, data any) (string, error) {
 			var text strings.Builder
