@@ -37,10 +37,10 @@ class Lifecycle:
 
     @property
     def is_draining(self) -> bool:
-        """Whether a stop was requested."""
+        """True if a stop was requested."""
         return self.state >= ServiceState.DRAINING
 
     @property
     def is_closing(self) -> bool:
-        """Whether new connections are rejected."""
+        """True if new connections are rejected."""
         return self.state >= ServiceState.CLOSING

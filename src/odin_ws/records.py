@@ -104,7 +104,7 @@ class Assignment:
     """By partition the offset of the last record *before* the first one that will be delivered; -1
     if that is offset 0."""
     partial: bool = False
-    """Whether other instances serve the remaining partitions."""
+    """True if other instances serve the remaining partitions."""
     history: Mapping[TopicPartition, int] = attrs.field(factory=dict)
     """For partitions with history, the offset before its first record. Records up to `positions`
     are remembered, not delivered; they may come between newer ones. A HistoryEnd follows the

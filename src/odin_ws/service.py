@@ -42,12 +42,12 @@ class Service:
 
     @property
     def kafka_is_live(self) -> bool:
-        """Whether new records are delivered."""
+        """True if new records are delivered."""
         return self.source_status.state.value is SourceState.LIVE
 
     @property
     def ready(self) -> bool:
-        """Whether load balancers should send clients here."""
+        """True if load balancers should send clients here."""
         return self.not_ready is None
 
     @property

@@ -42,7 +42,7 @@ class TimeSlice:
 
     @property
     def expired(self) -> bool:
-        """Whether other tasks should run now."""
+        """True if other tasks should run now."""
         return self._steps <= 0 or trio.current_time() > self._end
 
     async def yield_control(self) -> None:

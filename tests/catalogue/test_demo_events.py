@@ -111,7 +111,7 @@ def test_count() -> None:
         ("{rule}", "[[1]]", 14, r".* is no rule"),
         ("{rule}", "{ between = [1] }", 14, r".* is no rule"),
         ("{rule}", "{ between = [nan, 2] }", 14, r".* is no rule"),
-        ("{rule}", "{ between = [2, 1] }", 14, r".* the first is the smaller one"),
+        ("{rule}", "{ between = [2, 1] }", 14, r".* the first number must be below the second"),
         ("{rule}", "{ walk = [1, 1], between = 7 }", 14, r".* between needs two numbers, not 7"),
         ("{rule}", "{ walk = [1, 1], limits = [1, 2] }", 14, r".* is no rule"),
         ("{rule}", "{ count = true }", 14, r".* is no rule"),

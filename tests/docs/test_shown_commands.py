@@ -108,8 +108,8 @@ RUN_BY: Final = [
     ("docs/testing.md", "make help", "tests/docs/test_examples.py::test_make_help"),
     (
         "docs/start.md",
-        "*odin-ws check --help",
-        "tests/cli/test_main.py::test_examples_of_help_are_valid",
+        "*odin-ws check",
+        "tests/integration/test_check.py::test_output_has_a_line_per_check_and_a_summary",
     ),
     (
         "docs/start.md",

@@ -94,7 +94,7 @@ async def test_rejection_is_sent_over_tls(server: Server, authority: Authority) 
     async with httpx.AsyncClient(verify=authority.client_context(), trust_env=False) as client:
         response = await client.get(f"https://{LOOPBACK}:{server.port}/elsewhere")
     assert response.status_code == 404
-    assert response.text == "nothing here; the WebSocket is at /ws, events are at /sse\n"
+    assert response.text == "not found; the WebSocket is at /ws, Server-Sent Events are at /sse\n"
 
 
 async def test_plain_http_on_a_tls_port_gets_an_explanation(server: Server) -> None:

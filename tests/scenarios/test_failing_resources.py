@@ -39,7 +39,7 @@ async def test_failing_25_memory_limit_rejects_connections_within_a_second(
         head = await rejected.head()
         assert head.startswith(b"HTTP/1.1 503 ")
         assert b"\r\nRetry-After: " in head
-        assert await rejected.rest_bytes() == b"the server has no memory left\n"
+        assert await rejected.rest_bytes() == b"the server's memory is fully used; retry\n"
         assert (await connected.command("heartbeat"))["type"] == "pong"
         assert await metric(odin_scenario, "ws_capacity_rejections_total", reason="memory") == 1
         container.use(memory=899_999, cpu_seconds=0)

@@ -259,7 +259,7 @@ def test_command_prints_a_line_for_each_case(plain: list[str]) -> None:
     done = CliRunner().invoke(main, ["conformance", *options, *plain])
     assert done.exit_code == 1
     assert done.stdout.splitlines() == [
-        "failed   resume  no connection within 2 s",
+        "failed   resume  the client did not connect within 2 s",
         "skipped  batches  the client does not ask for batches",
     ]
 
@@ -271,7 +271,7 @@ def test_command_writes_json(plain: list[str]) -> None:
     assert done.exit_code == 1
     document = json.loads(done.stdout)
     assert (document["ok"], document["failed"], document["skipped"]) == (0, 1, 0)
-    assert document["cases"][0]["why"] == "no connection within 2 s"
+    assert document["cases"][0]["why"] == "the client did not connect within 2 s"
 
 
 def test_command_passes_our_client() -> None:

@@ -52,12 +52,12 @@ export class CommandQueue {
     this.#requests.push(request);
   }
 
-  /** Whether a command is in flight. */
+  /** True if a command is in flight. */
   get awaitsResponse() {
     return this.#step !== null || this.#ending !== null;
   }
 
-  /** Whether an unsubscribe is in flight. */
+  /** True if an unsubscribe is in flight. */
   get awaitsEnd() {
     return this.#ending !== null;
   }

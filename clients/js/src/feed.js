@@ -48,7 +48,7 @@ export class OdinFeed {
     const { fallback = true, fetch = globalThis.fetch, transport, ...rest } = others;
     const isStream = transport === "sse";
     if (Given === undefined && !isStream) {
-      throw new TypeError("there is no WebSocket here: give one as options.WebSocket");
+      throw new TypeError("this runtime has no WebSocket: pass an implementation as options.WebSocket");
     }
     const isFunction = typeof token === "function";
     this.#url = url;
@@ -64,7 +64,7 @@ export class OdinFeed {
       ...(typeof token === "string" ? { token } : {}),
     });
     if (isStream && (this.#streamUrl === null || !fitsStream(this.#session.set))) {
-      throw new TypeError("there is no stream for this URL, or these subscriptions need several");
+      throw new TypeError("transport: \"sse\" needs fetch, a URL that ends in /ws, and subscriptions that fit into one stream");
     }
     // Without a token function the socket is made now, so a wrong URL throws from the constructor.
     for (const action of this.#session.start(performance.now())) {

@@ -29,7 +29,7 @@ export class OffsetTracker {
     this.ids = { ...ids };
   }
 
-  /** Whether there are no positions to resume from. */
+  /** True if there are no positions to resume from. */
   get isEmpty() {
     return Object.keys(this.positions).length === 0;
   }
@@ -164,7 +164,7 @@ export class OffsetTracker {
   #positionOf({ channel, pos }) {
     const category = channel.slice(channel.lastIndexOf(".") + 1);
     const topic = this.#categories[category];
-    if (topic === undefined) throw new TypeError(`unknown category of ${channel}`);
+    if (topic === undefined) throw new TypeError(`channel ${channel}: no acknowledgement named the topic of its category`);
     const dash = pos.indexOf("-");
     const offset = Number(pos.slice(dash + 1)); // exact up to 2^53
     return { topic, partition: pos.slice(0, dash), offset };

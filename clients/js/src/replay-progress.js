@@ -13,7 +13,7 @@ export class ReplayProgress {
   #remaining = 0;
   /** @type {OffsetTracker | null} its own positions, if it runs beside live messages */
   #behind = null;
-  /** Whether replayed messages before the positions are delivered: a snapshot has some. */
+  /** True if replayed messages before the positions are delivered: a snapshot has some. */
   #withSnapshot = false;
 
   /** @param {SubscriptionSet} set */
@@ -21,7 +21,7 @@ export class ReplayProgress {
     this.#set = set;
   }
 
-  /** Whether replayed messages are still to come. */
+  /** True if replayed messages are still to come. */
   get isRunning() {
     return this.#remaining !== 0;
   }

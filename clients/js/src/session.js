@@ -196,7 +196,7 @@ export class Session {
     this.#silence.received(now);
     try {
       const item = JSON.parse(text);
-      if (typeof item?.type !== "string") throw new TypeError("a frame without a type");
+      if (typeof item?.type !== "string") throw new TypeError("the server sent a frame without a type");
       if (item.type === "batch") {
         for (const message of unpack(item)) {
           yield* this.#message(message, now);

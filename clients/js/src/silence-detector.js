@@ -2,7 +2,7 @@
 export class SilenceDetector {
   /** @type {number | null} when to send a heartbeat, or to give up the connection */
   due = null;
-  /** Whether a pong, a handshake or the token function is awaited: `due` then ends the connection. */
+  /** True if a pong, a handshake or the token function is awaited: `due` then ends the connection. */
   isResponseDue = false;
   #limit;
 

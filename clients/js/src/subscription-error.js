@@ -22,5 +22,5 @@ export class SubscriptionError extends Error {
 
 /** Returns the error for requests of a feed that has ended. */
 export function ended() {
-  return new SubscriptionError("CLOSED", "the feed has ended");
+  return new SubscriptionError("CLOSED", "the feed is closed");
 }

@@ -46,7 +46,7 @@ export class SubscriptionSet {
     return this.#groups.map(({ subscription }) => subscription);
   }
 
-  /** Whether a group has positions of its own. */
+  /** True if a group has positions of its own. */
   get isSplit() {
     return this.#groups.some(({ behind }) => behind !== null);
   }

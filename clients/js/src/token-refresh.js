@@ -12,7 +12,7 @@ const MIN_MS = 1000;
  */
 export function checkedToken(token) {
   if (typeof token === "string" && /^[\w.~+-]+$/.test(token)) return token;
-  throw new TypeError("token: letters, digits and -._~+ are allowed");
+  throw new TypeError("token: must consist of letters, digits and -._~+");
 }
 
 /** The token of a connection, and the time of the next call of the token function. */

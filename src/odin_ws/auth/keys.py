@@ -140,7 +140,7 @@ def _usable(row: Any) -> Key | None:
 
 
 def _is_meant(row: dict[str, Any], algorithm: str) -> bool:
-    """Whether a key is public and for verifying signatures of this kind."""
+    """Return whether a key is public and for verifying signatures of this kind."""
     named, operations = row.get("alg", algorithm), row.get("key_ops", ["verify"])
     return (
         "d" not in row

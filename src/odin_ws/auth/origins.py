@@ -33,7 +33,7 @@ class Origins:
 
 
 def _is_host(name: str, scheme: str, domain: str) -> bool:
-    """Whether the part for `*` is the beginning of a host: not empty, without other characters."""
+    """Return whether the part for `*` is the beginning of a host: not empty, only labels."""
     begin = name[len(scheme) : len(name) - len(domain)]
     return bool(begin) and all(label.replace("-", "").isalnum() for label in begin.split("."))
 

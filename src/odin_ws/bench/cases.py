@@ -59,7 +59,7 @@ class Case:
     runs: tuple[Run, ...]
     figures: tuple[Figure, ...]
     baseline: bool = False
-    """Whether each run is between two runs of the baseline."""
+    """True if each run is between two runs of the baseline."""
 
     def missed(self, measured: Sequence[Measured]) -> list[str]:
         """Return the names of the figures that exceed their limits."""

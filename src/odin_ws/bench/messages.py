@@ -43,13 +43,13 @@ class LoadPlan:
     subscribe: bool
     """False for the baseline, which takes no commands."""
     positions: bool
-    """Whether clients keep positions, to resume."""
+    """True if clients keep positions, to resume."""
     from_start: bool
-    """Whether publishing begins after the last subscription, so that clients receive record 1."""
+    """True if publishing begins after the last subscription, so that clients receive record 1."""
     frames: str
     """"single" or "batch"."""
     deflate: bool
-    """Whether clients offer permessage-deflate."""
+    """True if clients offer permessage-deflate."""
     transport: str
     """A value of Transport."""
 
@@ -68,7 +68,7 @@ class PublishPlan:
     workload: Workload
     names: Names
     events: bool
-    """Whether records are generated events; otherwise a record has a head and padding."""
+    """True if records are generated events; otherwise a record has a head and padding."""
 
 
 def to_json(plan: LoadPlan | PublishPlan) -> bytes:

@@ -196,7 +196,7 @@ class Measurement:
 
     @property
     def failed(self) -> bool:
-        """Whether a message was lost, doubled or out of order, or a client was not served."""
+        """True if a message was lost, doubled or out of order, or a client was not served."""
         return any(self.problems.values())
 
     def _each(self, rss: int) -> float | None:

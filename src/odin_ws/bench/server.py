@@ -134,11 +134,13 @@ async def until_ready(
     with trio.move_on_after(seconds):
         while True:
             if not process.running:
-                raise BenchFailed(f"it has exited; the end of its log:\n{process.tail()}")
+                raise BenchFailed(f"the server has exited; the end of its log:\n{process.tail()}")
             if await ready():
                 return
             await trio.sleep(_POLL_SECONDS)
-    raise BenchFailed(f"not ready after {seconds:g} s; the end of its log:\n{process.tail()}")
+    raise BenchFailed(
+        f"the server is not ready after {seconds:g} s; the end of its log:\n{process.tail()}"
+    )
 
 
 # Timeout of the start, which takes 2 s on an idle machine.

@@ -44,18 +44,18 @@ class Workload:
     each: int = 1
     """Channels per subscriber."""
     zipf: bool = False
-    """Whether popularity falls with the rank, in publishing and subscribing; otherwise all channels
+    """True if popularity falls with the rank, in publishing and subscribing; otherwise all channels
     are equal."""
     patterned: float = 0.0
     """The share of subscribers with a pattern among their subscriptions, alternately `{token}.*`
     and `*.{category}`."""
     everything: bool = False
-    """Whether all clients subscribe to `*.*`."""
+    """True if all clients subscribe to `*.*`."""
     filters: int = 0
     """The number of distinct filters; subscribers use them in turn. Every record matches all
     filters, so the messages are those of a run without filters, unless `thresholds` is set."""
     thresholds: bool = False
-    """Whether filter k matches only records whose number modulo `filters` is at least k."""
+    """True if filter k matches only records whose number modulo `filters` is at least k."""
 
     @property
     def channels(self) -> int:
@@ -167,11 +167,11 @@ class Run:
     broadcast_rate: float = 20
     """WS_MAX_BROADCAST_RATE of the server."""
     events: bool = False
-    """Whether to publish generated events instead of records of `record_bytes`."""
+    """True to publish generated events instead of records of `record_bytes`."""
     frames: str = "single"
     """"single" or "batch"."""
     deflate: bool = False
-    """Whether clients offer permessage-deflate."""
+    """True if clients offer permessage-deflate."""
     transport: Transport = Transport.WEBSOCKET
     workload: Workload = attrs.field(factory=Workload)
     affected: int = 0
@@ -184,7 +184,7 @@ class Run:
     """Settings of the server for this run."""
     disturbance: Disturbance = Disturbance.NONE
     stream_first: bool = False
-    """Whether publishing begins before the first connect."""
+    """True if publishing begins before the first connect."""
     warmup: float = 3
     """Seconds between the last connect and the measurement."""
     seconds: float = 15

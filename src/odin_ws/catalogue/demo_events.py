@@ -191,7 +191,9 @@ def _limits(value: Any, location: str) -> Between | None:
 
 def _between(low: float, high: float, location: str) -> Between:
     if low > high:
-        raise CatalogueError(location, f"between [{low}, {high}]: the first is the smaller one")
+        raise CatalogueError(
+            location, f"between [{low}, {high}]: the first number must be below the second"
+        )
     return Between(low, high)
 
 

@@ -138,9 +138,7 @@ def _help() -> str:
 @click.option(
     "--frames", type=click.Choice(["single", "batch"]), help="Frame format that clients request."
 )
-@click.option(
-    "--deflate/--no-deflate", default=None, help="Whether clients offer permessage-deflate."
-)
+@click.option("--deflate/--no-deflate", default=None, help="Let clients offer permessage-deflate.")
 @click.option("--events/--no-events", default=None, help="Publish the events of `odin-ws publish`.")
 @click.option(
     "--case",

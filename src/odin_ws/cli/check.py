@@ -68,7 +68,9 @@ class _Url(click.ParamType[ServiceAddress]):
     metavar="URL",
     help="A running server: connect, subscribe, request a heartbeat, leave.",
 )
-@click.option("--channel", help="The channel to subscribe to; needed if the token grants few.")
+@click.option(
+    "--channel", help="The channel to subscribe to; needed if the token does not grant all."
+)
 @click.option(
     "--token-file",
     type=click.Path(path_type=Path),
@@ -83,7 +85,7 @@ class _Url(click.ParamType[ServiceAddress]):
     type=click.FloatRange(1, 600),
     default=30,
     show_default=True,
-    help="Time limit of all checks together.",
+    help="Time limit of all checks together; half of it is for --url.",
 )
 def check(  # noqa: PLR0913, PLR0917 -- click gives each option as an argument
     address: ServiceAddress | None,

@@ -100,7 +100,7 @@ def _several(name: str, text: str) -> Callable[[_F], _F]:
 @click.option(
     "--max-rate",
     type=click.FloatRange(0.1, 20),
-    help="At most so many messages per second of each channel, always the newest.",
+    help="At most this number of messages per second of each channel, always the newest.",
 )
 @click.option(
     "--where",

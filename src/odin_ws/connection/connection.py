@@ -77,12 +77,12 @@ class Reader(Protocol):
 
     @property
     def has_items(self) -> bool:
-        """Whether there are items without further bytes."""
+        """True if there are items without further bytes."""
         ...
 
     @property
     def unfinished(self) -> bool:
-        """Whether an item is incomplete."""
+        """True if an item is incomplete."""
         ...
 
 
@@ -147,7 +147,7 @@ class Connection:
         self._hub = hub
         self._transport = transport
         self._message_seconds = message_seconds
-        # Whether what the client sent is handled: then no further bytes of it are read.
+        # True if what the client sent is handled: then no further bytes of it are read.
         self._is_executing = False
         # Set when the send queue is empty; created by the waiting task.
         self._drained: trio.Event | None = None
@@ -167,12 +167,12 @@ class Connection:
 
     @property
     def is_open(self) -> bool:
-        """Whether messages can be sent to it."""
+        """True if messages can be sent to it."""
         return self.state is ConnectionState.OPEN
 
     @property
     def is_caught_up(self) -> bool:
-        """Whether all messages up to the hub's positions were written to it, or are being."""
+        """True if all messages up to the hub's positions were written to it, or are being."""
         conflation = self.subscriber.conflation
         holds_back = conflation is not None and conflation.holding
         return bool(self.subscriber.patterns) and not (self.replaying or holds_back)
@@ -246,7 +246,7 @@ class Connection:
 
     @property
     def replaying(self) -> bool:
-        """Whether a replay runs or waits to run."""
+        """True if a replay runs or waits to run."""
         return self._task is not None
 
     async def _run_task(self, task: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:

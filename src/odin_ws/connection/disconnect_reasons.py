@@ -38,7 +38,7 @@ class Disconnect:
     advice: str
     """What the client should do."""
     flush: bool = True
-    """Whether queued messages are sent first."""
+    """True if queued messages are sent first."""
 
     @cached_property
     def frame(self) -> bytes:

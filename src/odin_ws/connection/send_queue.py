@@ -85,7 +85,7 @@ class SendQueue:
 
     @property
     def empty(self) -> bool:
-        """Whether the queue is empty."""
+        """True if the queue is empty."""
         return self._waiting is None
 
     @property

@@ -31,9 +31,9 @@ CAPACITY_REJECTIONS: Final = (
 
 # The texts for exceeded limits.
 _OVERLOADED: Final = {
-    "cpu": "the server has no CPU left",
-    "loop_delay": "the server's event loop is late",
-    "memory": "the server has no memory left",
+    "cpu": "the server's CPU is fully used; retry",
+    "loop_delay": "the server's event loop is overloaded; retry",
+    "memory": "the server's memory is fully used; retry",
 }
 
 # The parameters of a request without a query.

@@ -59,7 +59,7 @@ class AuthPolicy:
     max_per_user: int
     """Limit of one user's connections; 0 for none."""
     token_in_query: bool
-    """Whether a JWT in the URL is accepted."""
+    """True if a JWT in the URL is accepted."""
 
 
 class Authenticator:
@@ -76,7 +76,7 @@ class Authenticator:
 
     @property
     def ready(self) -> bool:
-        """Whether JWTs can be verified: the keys are loaded."""
+        """True if JWTs can be verified: the keys are loaded."""
         return self.jwt_verifier is None or self.jwt_verifier.keys is not None
 
     @property
@@ -133,7 +133,7 @@ class Authenticator:
         try:
             return await jwt_verifier.verify_or_refresh(token)
         except KeysUnavailable:
-            text = "tokens cannot be verified yet"
+            text = "the server has no keys to verify tokens yet; retry"
             raise HTTPRejection(
                 HTTPStatus.SERVICE_UNAVAILABLE, "no_keys", text, [retry_after()]
             ) from None
@@ -169,7 +169,7 @@ class Authenticator:
         try:
             grant = jwt_verifier.reverify(command.token, holder.grant)
         except KeysUnavailable:
-            raise _not_yet(command, "tokens cannot be verified yet") from None
+            raise _not_yet(command, "the server has no keys to verify tokens yet; retry") from None
         except InvalidJwt as error:
             if error.fault is JwtFault.UNKNOWN_KEY:
                 # The keys are being fetched meanwhile.

@@ -43,7 +43,7 @@ class ClientAddress:
 
     address: str
     named: bool = True
-    """Whether the address is the client's own. Otherwise it is the address of a trusted proxy that
+    """True if the address is the client's own. Otherwise it is the address of a trusted proxy that
     did not name its client: any number of clients may be behind the proxy."""
 
 
@@ -95,7 +95,7 @@ class TrustedProxies:
         self._networks = tuple(networks)
 
     def __contains__(self, address: str) -> bool:
-        """Whether it is a trusted proxy's own address; an IPv4 address within does not count."""
+        """Return whether a proxy is trusted, by its own address, not an IPv4 address within it."""
         if not self._networks or (parsed := parse_ip(address)) is None:
             return False
         return any(parsed in network for network in self._networks)

@@ -46,7 +46,7 @@ class HandshakeLimits:
     """Seconds for the request, and as long for TLS and the PROXY header before it."""
     trusted_proxies: TrustedProxies
     proxy_protocol: bool
-    """Whether each connection begins with a PROXY header, from a trusted proxy."""
+    """True if each connection begins with a PROXY header, from a trusted proxy."""
 
 
 @attrs.define(eq=False)
@@ -60,9 +60,9 @@ class IncomingConnection:
     reply_transport: Transport | None
     """The transport for a response; None before TLS is established."""
     may_be_canary: bool = False
-    """Whether it comes from the canary's address: then its rate is checked after its credential."""
+    """True if it comes from the canary's address: then its rate is checked after its credential."""
     is_canary: bool = False
-    """Whether its request has the credential of our own canary."""
+    """True if its request has the credential of our own canary."""
     request: HandshakeRequest | None = None
     """The request, once it was read; set for rejected clients too."""
 

@@ -168,7 +168,7 @@ class RequestParser:
         size = len(self._received) - len(rest)
         # h11 limits only incomplete heads.
         if size > self._max_bytes:
-            raise too_large(f"more than {self._max_bytes} bytes")
+            raise too_large(f"the request head has more than {self._max_bytes} bytes")
         request = bytes(self._received[:size])
         _check_lines(request, len({name for name, _ in event.headers}))
         return _parse_request(event, rest, self._forwarded)
@@ -215,16 +215,18 @@ def _parse_request(request: h11.Request, rest: bytes, forwarded: str | None) -> 
     if not _HOST.fullmatch(host):
         raise bad_request("host: must be one name or address, and a port")
     if b"#" in request.target:
-        raise bad_request("the target has a fragment")
+        raise bad_request("the request target must not have a fragment")
     try:
         target = _target(request.target.decode("ascii"))
         query = _query(target.query)
     except _Ambiguous:
-        raise bad_request("the query has a parameter twice, with different values") from None
+        raise bad_request(
+            "the query must not have a parameter twice with different values"
+        ) from None
     except ValueError as error:
-        raise bad_request("the target is no URL") from error
+        raise bad_request("the request target must be a path or URL") from error
     if target.scheme and (target.scheme not in _SCHEMES or not _is_same(target.netloc, host)):
-        raise bad_request("the target names another server than Host")
+        raise bad_request("the request target and Host must name the same server")
     method = request.method.decode("ascii")
     return HandshakeRequest(method, target.path, query, headers, rest, version)
 
@@ -232,16 +234,16 @@ def _parse_request(request: h11.Request, rest: bytes, forwarded: str | None) -> 
 def _headers(request: h11.Request, read: AbstractSet[str]) -> dict[str, str]:
     """Return the headers of `read`, by name; values of a repeated header are joined."""
     if len(request.headers) > _MAX_HEADERS:
-        raise too_large(f"more than {_MAX_HEADERS} headers")
+        raise too_large(f"the request has more than {_MAX_HEADERS} headers")
     headers: dict[str, str] = {}
     for raw_name, raw_value in request.headers:
         name = raw_name.decode("ascii")  # h11 rejects others
         if _CONTROL.search(raw_value):
-            raise bad_request(f"{name}: a control character")
+            raise bad_request(f"{name}: must not have control characters")
         if name not in read:
             continue
         if not raw_value.isascii():
-            raise bad_request(f"{name}: not ASCII")
+            raise bad_request(f"{name}: must be ASCII")
         value = raw_value.decode("ascii")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers

@@ -57,7 +57,7 @@ class Gathered:
     lasts: Mapping[TopicPartition, int]
     """By partition the offset of its last message in `messages`."""
     is_whole: bool
-    """Whether the history has no further wanted messages."""
+    """True if the history has no further wanted messages."""
 
 
 class Pin:
@@ -94,7 +94,7 @@ class History:
         self._partitions: dict[str, dict[int, MessageQueue]] = {}
         self._floors: dict[TopicPartition, int] = {}
         self._pins: set[Pin] = set()
-        # Whether the history may exceed `max_bytes`, since the last pin was released.
+        # True if the history may exceed `max_bytes`, since the last pin was released.
         self._shrinking = False
         self.broken_pins = 0
 
@@ -114,7 +114,7 @@ class History:
         return pin
 
     def holds(self, pin: Pin) -> bool:
-        """Whether a pin is not broken."""
+        """Return whether a pin is not broken."""
         return pin in self._pins
 
     def share(self, pin: Pin) -> Pin:

@@ -69,7 +69,7 @@ class ResumeCursor:
 
     @property
     def is_uniform(self) -> bool:
-        """Whether all patterns have the same positions."""
+        """True if all patterns have the same positions."""
         return len(self._distinct()) == 1
 
     def begin(self, positions: Mapping[TopicPartition, int]) -> None:

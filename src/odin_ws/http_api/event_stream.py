@@ -114,7 +114,7 @@ class EventReader:
 
     def __init__(self) -> None:
         self.has_items = True
-        """Whether the command was not yielded yet."""
+        """True if the command was not yielded yet."""
 
     def receive(self, data: bytes) -> Iterator[Incoming]:
         """See Reader. The first item represents the command."""

@@ -97,7 +97,7 @@ class HttpApi:
             response = _probe_response(is_ready=self._is_ready())
             return response.encode(head=request.method == "HEAD")
         if path not in _DATA_PATHS:
-            text = f"nothing here; the WebSocket is at {PATH}, events are at {EVENTS_PATH}"
+            text = f"not found; the WebSocket is at {PATH}, Server-Sent Events are at {EVENTS_PATH}"
             raise HTTPRejection(HTTPStatus.NOT_FOUND, "not_found", text)
         check_method(request, "GET", "OPTIONS")
         check_no_body(request)
@@ -183,7 +183,11 @@ def _check_any(selection: Selection, grant: Grant) -> None:
     """Check that at least one name is valid and granted. Raises HTTPRejection."""
     if not selection.wanted:
         first = next(iter(selection.rejected), None)
-        raise bad_request("no names" if first is None else f"{first.name}: {first.message}")
+        raise bad_request(
+            "the query must have channels, topics, bundles or tokens"
+            if first is None
+            else f"{first.name}: {first.message}"
+        )
     missing = [grant.missing(patterns) for patterns in selection.wanted.values()]
     if all(missing):
         raise HTTPRejection(HTTPStatus.FORBIDDEN, "forbidden", not_granted(missing[0]))

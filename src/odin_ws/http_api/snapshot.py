@@ -50,7 +50,7 @@ class Snapshots:
     def counted(self) -> Iterator[None]:
         """Count a snapshot during the block. Raises HTTPRejection."""
         if self._active >= _AT_ONCE:
-            text = f"{_AT_ONCE} snapshots are on their way"
+            text = f"the server sends {_AT_ONCE} snapshots already, the most at once; retry"
             raise _not_now("max_snapshots", text)
         self._active += 1
         try:
@@ -67,7 +67,10 @@ class Snapshots:
         """
         stream = self._hub.stream
         if not stream.history_loaded.is_set():
-            raise _not_now("not_ready", "the records from before the start are being read")
+            raise _not_now(
+                "not_ready",
+                "the server is starting: it reads the records from before its start; retry",
+            )
         patterns: list[str] = []
         rejected = [(item.name, item.code, item.message) for item in command.selection.rejected]
         for name, wanted in command.selection.wanted.items():

@@ -52,7 +52,7 @@ class EventQuery:
     start: EventId | None
     """The positions of a resume; None for a new subscription."""
     snapshot: bool
-    """Whether the last message of each channel comes first."""
+    """True if the last message of each channel comes first."""
 
 
 def read_event_query(request: HandshakeRequest, catalogue: Catalogue) -> EventQuery:
@@ -62,7 +62,7 @@ def read_event_query(request: HandshakeRequest, catalogue: Catalogue) -> EventQu
     data: dict[str, Any] = _read_names(query)
     frames = query.get("frames", Frames.SINGLE)
     if frames not in tuple(Frames):
-        raise bad_request(f"frames: {' or '.join(Frames)}, not {shown(frames)!r}")
+        raise bad_request(f"frames: must be {' or '.join(Frames)}, not {shown(frames)!r}")
     if "delivery" in query:
         data["delivery"] = query["delivery"]
     if "max_rate" in query:
@@ -149,5 +149,5 @@ def _rate(text: str) -> float:
 def _number(query: Mapping[str, str], field: str) -> int:
     text = query[field]
     if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS):
-        raise bad_request(f"{field}: epoch milliseconds, not {shown(text)!r}")
+        raise bad_request(f"{field}: must be epoch milliseconds, not {shown(text)!r}")
     return int(text)

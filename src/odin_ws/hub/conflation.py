@@ -39,7 +39,7 @@ class Conflation:
 
     @property
     def holding(self) -> bool:
-        """Whether more messages must be held: some are already, or the subscriber is behind."""
+        """True if more messages must be held: some are already, or the subscriber is behind."""
         return bool(self._waiting) or self._behind()
 
     def add(self, messages: Iterable[ChannelMessage]) -> int:

@@ -54,7 +54,7 @@ class Queue:
 
     @property
     def has_records(self) -> bool:
-        """Whether the next item is a batch, not an item that is handled at once."""
+        """True if the next item is a batch, not an item that is handled at once."""
         return self.fill() and isinstance(self.unread[0], Batch)
 
 
@@ -75,7 +75,7 @@ class DispatchSlice:
 
     @property
     def expired(self) -> bool:
-        """Whether other tasks should run."""
+        """True if other tasks should run."""
         return trio.current_time() > self.begun + _SLICE_SECONDS
 
     async def yield_control(self) -> None:

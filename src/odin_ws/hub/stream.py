@@ -22,7 +22,7 @@ class Stream:
         self.changes = LogChanges()
         """Topic ids, and partitions that were recreated or truncated."""
         self.is_partial = False
-        """Whether other instances read the remaining partitions."""
+        """True if other instances read the remaining partitions."""
         self.order = 0
         """The number of messages taken so far; each message has its own number as its order."""
         self.contiguous_since = 0

@@ -30,7 +30,7 @@ class Due(list[ChannelMessage]):
     """The number of skipped sequence numbers before the first message."""
 
     ahead: bool = False
-    """Whether an older message of the same partition is delayed and comes later."""
+    """True if an older message of the same partition is delayed and comes later."""
 
 
 class MarkedDue(Due):
@@ -110,7 +110,7 @@ class Subscriber:
         """The hub order since which sequence numbers have no gap and patterns have not changed:
         sent messages can be found again from there on."""
         self.wants_positions = False
-        """Whether the client gets positions periodically."""
+        """True if the client gets positions periodically."""
         self.live_from: dict[str, LiveFrom] = {}
         """By pattern the positions from which on all its messages were sent."""
         self.options: dict[str, SubscriptionOptions] | None = None

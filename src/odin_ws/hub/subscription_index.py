@@ -119,7 +119,7 @@ class SubscriptionIndex:
 
     @property
     def has_options(self) -> bool:
-        """Whether any subscription has options."""
+        """True if any subscription has options."""
         return bool(self._with_options)
 
     def _is_plain(self, pattern: str) -> bool:

@@ -172,7 +172,7 @@ class AuthenticatedConnection:
 
     @property
     def is_open(self) -> bool:
-        """Whether the connection is open on both sides."""
+        """True if the connection is open on both sides."""
         return bool(self._connection.connected())
 
     async def send(self, request: EncodedRequest) -> bytes:

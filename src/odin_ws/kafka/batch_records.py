@@ -123,12 +123,12 @@ class BatchHeader(NamedTuple):
 
     @property
     def is_transactional(self) -> bool:
-        """Whether the records belong to a transaction."""
+        """True if the records belong to a transaction."""
         return bool(self.attributes & _TRANSACTIONAL)
 
     @property
     def is_control(self) -> bool:
-        """Whether the batch is a control batch: a transaction marker without records."""
+        """True if the batch is a control batch: a transaction marker without records."""
         return bool(self.attributes & CONTROL)
 
 

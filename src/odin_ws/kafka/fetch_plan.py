@@ -67,13 +67,13 @@ class FetchPlan:
     max_bytes: int = FETCH_BYTES
     """Limit of the whole response."""
     is_held_back: bool = False
-    """Whether a partition is left out for lack of buffer space; it is fetched again soon."""
+    """True if a partition is left out for lack of buffer space; it is fetched again soon."""
     has_lookup: bool = False
-    """Whether a back-off has ended at a position that must be looked up."""
+    """True if a back-off has ended at a position that must be looked up."""
     unconfirmed: Sequence[TopicPartition] = ()
     """The wanted partitions that may be unreadable, until a fetch succeeds."""
     may_be_recreated: bool = False
-    """Whether a partition is left out until metadata shows that its topic was not recreated."""
+    """True if a partition is left out until metadata shows that its topic was not recreated."""
 
     def wait(self, now: float, slot: float, max_wait: float, *, has_backlog: bool) -> FetchWait:
         """Return how long the broker may wait before it responds."""

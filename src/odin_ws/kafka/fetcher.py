@@ -80,9 +80,9 @@ class Fetcher:
         self._slot = min(slot, max_wait)
         self._pace = FetchPace(self._slot)
         self.broker_states = BrokerStates(self._slot)
-        # Whether records are delivered without a new slot: the rest of one, or a backlog.
+        # True if records are delivered without a new slot: the rest of one, or a backlog.
         self._is_in_slot = False
-        # Whether a broker is not fetched from until records are taken.
+        # True if a broker is not fetched from until records are taken.
         self._lacks_room = False
         self._topics: Mapping[str, TopicLayout] = {}
         self._suspended: Collection[str] = frozenset()

@@ -96,7 +96,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
     # By partition the id of the topic that its position belongs to. After a recreation the layout
     # has the new id before the source has left the old position.
     topic_ids: dict[TopicPartition, str | None] = attrs.field(factory=dict)
-    # Whether the group has assigned partitions and their start offsets are known.
+    # True if the group has assigned partitions and their start offsets are known.
     _is_placed: AsyncValue[bool] = attrs.field(factory=lambda: AsyncValue(value=False))
     # The assigned partitions, and the readable ones among them.
     _assigned: frozenset[TopicPartition] = frozenset()

@@ -170,7 +170,7 @@ class Monitor:
 
     @property
     def _is_unsettled(self) -> bool:
-        """Whether the evaluation may change because time has passed."""
+        """True if the evaluation may change because time has passed."""
         return bool(
             self._has_trouble
             or self._held
@@ -183,7 +183,7 @@ class Monitor:
 
     @property
     def _has_young_problem(self) -> bool:
-        """Whether the next response may end a topic's problem before it is shown."""
+        """True if the next response may end a topic's problem before it is shown."""
         now = trio.current_time()
         return any(
             now - problem.since < self._interval for problem in self._topic_problems.values()

@@ -76,7 +76,7 @@ class Partition:
     """The end of the back-off."""
     problem: Problem | None = None
     has_fetched: bool = False
-    """Whether a fetch has ever succeeded."""
+    """True if a fetch has ever succeeded."""
     seen_at: float = -math.inf
     """When a fetch or metadata last showed that the topic was not recreated."""
     suspected_at: float | None = None
@@ -96,10 +96,10 @@ class Partition:
     lookup: GapReason | None = None
     """The reason for an offset lookup; None to determine it from the log."""
     is_out_of_range: bool = False
-    """Whether a fetch has shown that the position is out of range."""
+    """True if a fetch has shown that the position is out of range."""
     buffered_bytes: int = 0
     ready: bool = False
-    """Whether the partition is in the fetcher's queue of partitions to take from."""
+    """True if the partition is in the fetcher's queue of partitions to take from."""
     _fetch_from: FetchFrom = _NOWHERE
     _buffer: deque[tuple[list[Record], int] | OffsetReset] = attrs.field(factory=deque)
     _backoff: Backoff = attrs.field(
@@ -210,7 +210,7 @@ class Partition:
 
     @property
     def is_held(self) -> bool:
-        """Whether an open transaction holds back the rest of the log."""
+        """True if an open transaction holds back the rest of the log."""
         return (
             0 <= self.last_stable_offset <= self.position
             and self.last_stable_offset < self.high_watermark
@@ -218,7 +218,7 @@ class Partition:
 
     @property
     def is_recreated(self) -> bool:
-        """Whether the topic was recreated after the next record to take."""
+        """True if the topic was recreated after the next record to take."""
         return self.lookup is GapReason.RECREATED or any(
             isinstance(item, OffsetReset) and item.reason is GapReason.RECREATED
             for item in self._buffer
@@ -226,7 +226,7 @@ class Partition:
 
     @property
     def has_buffered(self) -> bool:
-        """Whether something is buffered."""
+        """True if something is buffered."""
         return bool(self._buffer)
 
     @property

@@ -21,7 +21,7 @@ class FetchedRecords:
     records: Sequence[Record]
     """In offset order per partition."""
     cut_off: bool
-    """Whether more records are buffered."""
+    """True if more records are buffered."""
     resets: Mapping[TopicPartition, OffsetReset]
     passed: Mapping[TopicPartition, int]
     """By partition the offset after all taken records. Includes offsets without records:

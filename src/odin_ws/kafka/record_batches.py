@@ -306,7 +306,7 @@ class _Reader:
             self._spent += cost
 
     def _is_wanted(self, header: BatchHeader, last: int) -> bool:
-        """Whether a batch has records to deliver; tracks transactions."""
+        """Return whether a batch has records to deliver; tracks transactions."""
         if self._aborted or self._aborted_producers:
             while self._aborted and self._aborted[0][1] <= last:
                 self._aborted_producers.add(self._aborted.popleft()[0])

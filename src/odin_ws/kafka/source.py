@@ -255,7 +255,7 @@ class KafkaSource:
 
     @property
     def _has_begun(self) -> bool:
-        """Whether the hub has a first assignment."""
+        """True if the hub has a first assignment."""
         return self._member is not None or not self._start_offset_finder.is_first
 
     async def _skip_stuck_history(self, channel: BatchChannel) -> None:

@@ -100,7 +100,7 @@ class SpanRead(AsyncIterator[Sequence[Record]]):
         }
         self._batches: deque[Sequence[Record]] = deque()
         self._metadata: Metadata | None = None
-        # Whether brokers identify topics by name in fetches although the topics have ids.
+        # True if brokers identify topics by name in fetches although the topics have ids.
         self._fetches_by_name = False
         self._topic_ids = dict(topic_ids)
         self._errors: dict[TopicPartition, str] = {}

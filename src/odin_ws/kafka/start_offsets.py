@@ -36,7 +36,7 @@ class StartOffsets:
     failed: Mapping[TopicPartition, str]
     """By partition why the start is unknown, in words."""
     is_first: bool = False
-    """Whether the instance starts with these partitions."""
+    """True if the instance starts with these partitions."""
     epochs: Mapping[TopicPartition, int] = attrs.field(factory=dict)
     """For partitions that start at the log's end, the leader epoch there, if known."""
     topic_ids: Mapping[str, str] = attrs.field(factory=dict)

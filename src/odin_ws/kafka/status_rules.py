@@ -50,7 +50,7 @@ class Evaluation:
     all_down: str | None
     """The reason if no partition is read any more; None otherwise."""
     all_begun: bool
-    """Whether each partition is read, or has a problem that has lasted."""
+    """True if each partition is read, or has a problem that has lasted."""
 
 
 def evaluate(

@@ -97,8 +97,8 @@ def _read(body: bytes) -> _Order:
         raise _BadRequest("must have either user or token_id")
     name = order.get("user", order.get("token_id"))
     if not isinstance(name, str) or not name:
-        raise _BadRequest("user, token_id: a text that is not empty")
+        raise _BadRequest("user, token_id: must be a text that is not empty")
     until = order.get("until", time.time() + LASTS_SECONDS)
     if not isinstance(until, int | float) or isinstance(until, bool) or abs(until) > _LATEST:
-        raise _BadRequest("until: a number, epoch seconds, up to 2^53")
+        raise _BadRequest("until: must be a number of epoch seconds, up to 2^53")
     return _Order(Revocation(order.get("user"), order.get("token_id")), round(until))

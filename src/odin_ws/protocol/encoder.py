@@ -44,7 +44,7 @@ class _Frame(NamedTuple):
     tail: bytes
     """The part after the head."""
     packed: bool
-    """Whether the tail is compressed."""
+    """True if the tail is compressed."""
     event_head: bytes | None = None
     """The part before the head of an event; None for a WebSocket frame."""
 

@@ -47,7 +47,7 @@ class CommandError(Exception):
     command: str | None = None
     """The command's type, if readable."""
     retry: bool = False
-    """Whether the same command may succeed later."""
+    """True if the same command may succeed later."""
     retry_ms: int | None = None
     """Milliseconds after which to send the same command again on the same connection."""
 

@@ -58,7 +58,7 @@ class EventId:
     ids: Mapping[str, str] = attrs.field(factory=dict)
     """By topic its id."""
     in_snapshot: bool = False
-    """Whether the snapshot of the subscription was not complete."""
+    """True if the snapshot of the subscription was not complete."""
 
     def __str__(self) -> str:
         return EventIdWriter(self).text.decode("ascii")

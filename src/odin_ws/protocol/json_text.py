@@ -72,7 +72,7 @@ def is_encodable(text: str) -> bool:
 
 
 def _is_deep(text: bytes) -> bool:
-    """Whether arrays and objects are nested too deeply. Counts brackets in strings too."""
+    """Return whether arrays and objects are nested too deeply. Counts brackets in strings too."""
     if text.count(b"[") + text.count(b"{") <= _MAX_DEPTH:
         return False
     steps = memoryview(text.translate(_STEPS, _OTHERS)).cast("b")

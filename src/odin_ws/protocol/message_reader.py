@@ -85,7 +85,7 @@ class FrameReader:
     __slots__ = ("_count", "_deflate", "_max_bytes", "_max_frames", "_parts", "_size", "_wsproto")
 
     has_items: Final = False
-    """Whether there are items without further bytes."""
+    """True if there are items without further bytes."""
 
     def __init__(self, max_bytes: int, max_frames: int, *, deflate: bool = False) -> None:
         # Created for frames that `_read_whole` does not read, and dropped after the message: it
@@ -102,7 +102,7 @@ class FrameReader:
 
     @property
     def unfinished(self) -> bool:
-        """Whether a message is incomplete."""
+        """True if a message is incomplete."""
         return self._parts is not None
 
     def receive(self, data: bytes) -> Iterator[Incoming]:

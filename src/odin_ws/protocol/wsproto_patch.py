@@ -58,7 +58,7 @@ class CloseCodes:
 
     @property
     def between_frames(self) -> bool:
-        """Whether the bytes so far end with a frame, which was no close."""
+        """True if the bytes so far end with a frame, which was no close."""
         return self._next == 0 and not self._begun
 
     def pass_on(self, data: bytes) -> bytes:
@@ -103,7 +103,7 @@ def _head_size(head: bytes) -> int:
 
 
 def _has_code(head: bytes) -> bool:
-    """Whether it begins a valid close with a code, as far as it has arrived."""
+    """Return whether it begins a valid close with a code, as far as it has arrived."""
     if head[:1] != _CLOSE:
         return False
     return len(head) < 2 or _CODE_BYTES <= head[1] & 0x7F < min(_LENGTHS)  # noqa: PLR2004

@@ -65,7 +65,7 @@ class LoopDelay:
 
     @property
     def passed(self) -> bool:
-        """Whether the limit is exceeded now."""
+        """True if the limit is exceeded now."""
         return self._limit > 0 and self._current_notices.passed
 
     async def run(self) -> None:

@@ -71,9 +71,9 @@ class Replay:
         # The place in the hub's order up to which all wanted messages of the history are held.
         self._gathered: int | None = None
         self._most_newer = _NEWER
-        # Whether the client may not have received what it was sent last.
+        # True if the client may not have received what it was sent last.
         self._has_unread = True
-        # Whether the client has unsubscribed from patterns of held messages.
+        # True if the client has unsubscribed from patterns of held messages.
         self._dropped = False
         self._patience = trio.CancelScope()
         self._progressed_at = trio.current_time()
@@ -316,7 +316,7 @@ class Replay:
 
     @property
     def _moved_on(self) -> bool:
-        """Whether the log has changed or the history has moved on since the last look."""
+        """True if the log has changed or the history has moved on since the last look."""
         return self._finder.is_outdated or bool(self._finder.missing_from_history())
 
     async def _gather(self, until: int | None = None) -> bool:

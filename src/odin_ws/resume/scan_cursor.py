@@ -75,7 +75,7 @@ class ScanCursor:
         self.pin: Pin | None = None
         """After REACHED: the pin of the history; the replay that takes it releases it."""
         self.busy = False
-        """Whether the client has not yet received what it was sent last."""
+        """True if the client has not yet received what it was sent last."""
         self.blocked_seconds = 0.0
         """Seconds for which the client has held up others on its scan."""
         self.scan: Scan | None = None
@@ -100,7 +100,7 @@ class ScanCursor:
 
     @property
     def has_read(self) -> bool:
-        """Whether a scan has read a batch since the cursor joined it."""
+        """True if a scan has read a batch since the cursor joined it."""
         return self._has_read or (self.scan is not None and self.scan.reads > self._reads)
 
     @property

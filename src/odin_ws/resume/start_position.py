@@ -75,7 +75,7 @@ class StartPosition:
 
     @property
     def is_live(self) -> bool:
-        """Whether the subscription begins with new messages: no replay, no snapshot."""
+        """True if the subscription begins with new messages: no replay, no snapshot."""
         return self.live and not self.snapshot
 
 
@@ -264,7 +264,7 @@ class StartPositionFinder:
 
     @property
     def is_outdated(self) -> bool:
-        """Whether the log has changed; if so, call `wait_until_reached` before any read."""
+        """True if the log has changed; if so, call `wait_until_reached` before any read."""
         return self._version != self._changes.version
 
     def _note_changes(self) -> None:

@@ -33,7 +33,7 @@ class DeferredCommands:
         return bool(self._commands)
 
     def admits(self, command: StartCommand) -> bool:
-        """Whether there is room for a command."""
+        """Return whether there is room for a command."""
         size = sum(map(size_of, self._commands)) + size_of(command)
         count = len(self._commands)
         return count < _MAX_WAITING and (count == 0 or size <= _MAX_WAITING_SIZE)

@@ -215,11 +215,10 @@ class ClientSession:
             limits = self._limits
             raise CommandError(
                 ErrorCode.RATE_LIMIT_EXCEEDED,
-                f"at most {limits.command_rate:g} commands per second, "
-                f"{limits.command_burst} in a burst, where one that asks for the past or renews "
-                f"the token counts as {_HEAVY}, and a long one once more for each {_LONG} "
-                f"characters or {_MANY} patterns, and for each {_MESSAGES} messages that it "
-                "brought; this one was ignored",
+                f"ignored: at most {limits.command_rate:g} commands per second are allowed, "
+                f"{limits.command_burst} in a burst; a command that replays or renews the token "
+                f"counts as {_HEAVY}, and any command counts once more for each {_LONG} "
+                f"characters, {_MANY} patterns or {_MESSAGES} replayed messages",
                 retry=True,
                 retry_ms=math.ceil(1000 * self._bucket.seconds_until_available()),
             )

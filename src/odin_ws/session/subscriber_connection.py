@@ -25,7 +25,7 @@ class SubscriberConnection(ReplayClient, Protocol):
 
     @property
     def replaying(self) -> bool:
-        """Whether a started task is still running."""
+        """True if a started task is still running."""
         ...
 
     def start(self, task: Job) -> None:

@@ -125,7 +125,7 @@ class Broker:
         """
         # Otherwise a response of another process on the port would count as this broker's.
         if not is_free(self.port):
-            raise BrokerFailed(f"{self.bootstrap} is in use")
+            raise BrokerFailed(f"{self.bootstrap} is in use by another process")
         await self._process.start()
         with trio.move_on_after(READY_SECONDS):
             while self._process.running:

@@ -61,7 +61,7 @@ class ClusterNode(Broker):
 
     @property
     def running(self) -> bool:
-        """Whether the node's process has been started and has not ended."""
+        """True if the node's process has been started and has not ended."""
         return self._process.running
 
     async def start(self) -> None:

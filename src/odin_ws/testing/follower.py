@@ -121,9 +121,9 @@ class Follower:
         self.interests: list[Interest] = []
         """The acknowledged subscriptions, over all connections."""
         self.live = False
-        """Whether the first command of this connection is acknowledged."""
+        """True if the first command of this connection is acknowledged."""
         self.catching_up = False
-        """Whether a replay of one subscription runs beside live subscriptions."""
+        """True if a replay of one subscription runs beside live subscriptions."""
         self.pause = pause
         self._channels = channels
         self._keeps_ids = keeps_ids

@@ -52,7 +52,7 @@ class ChildProcess:
 
     @property
     def running(self) -> bool:
-        """Whether the process has been started and has not ended."""
+        """True if the process has been started and has not ended."""
         return self._process is not None and self._process.poll() is None
 
     @property

@@ -104,7 +104,7 @@ class Supervisor:
 
     @property
     def draining(self) -> bool:
-        """Whether a stop was requested."""
+        """True if a stop was requested."""
         return self._stop.is_set()
 
     async def run(self) -> bool:

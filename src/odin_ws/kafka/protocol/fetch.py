@@ -55,7 +55,7 @@ class FetchRequest:
 
     @property
     def by_id(self) -> bool:
-        """Whether all topics have ids: otherwise the request uses names."""
+        """True if all topics have ids: otherwise the request uses names."""
         return bool(self.topic_ids) and all(self.topic_ids.values())
 
     def encode(self, versions: Versions) -> EncodedRequest:
@@ -165,7 +165,7 @@ class FetchResponse:
     throttle_seconds: float = 0.0
     """Because of a quota the broker reads no request of this connection for this time (KIP-219)."""
     by_id: bool = True
-    """Whether topics are identified by their ids."""
+    """True if topics are identified by their ids."""
 
 
 # Partition, error, high watermark, last stable offset; from version 5 on the start of the log.

@@ -77,9 +77,13 @@ class ListOffsetsRequest:
         """See KafkaRequest."""
         version = _LIST_OFFSETS.choose(versions, _LIST_OFFSETS.highest)
         if version < _MAX_TIMESTAMP_SINCE and MAX_TIMESTAMP in self.times.values():
-            raise UnsupportedVersion("the broker does not know which record is the youngest")
+            raise UnsupportedVersion(
+                "the broker cannot look up the newest record (ListOffsets below 7)"
+            )
         if version < _EARLIEST_LOCAL_SINCE and EARLIEST_LOCAL in self.times.values():
-            raise UnsupportedVersion("the broker does not know which records are on its disks")
+            raise UnsupportedVersion(
+                "the broker cannot look up the oldest record on its disks (ListOffsets below 8)"
+            )
         writer = _LIST_OFFSETS.writer(version)
 
         def write_partition(partition_entry: tuple[int, int]) -> None:

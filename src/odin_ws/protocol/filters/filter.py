@@ -9,7 +9,7 @@ from odin_ws.protocol.filters.fields import Fields
 
 __all__ = ["Filter", "Test"]
 
-# Whether the fields of a value meet a condition.
+# True if the fields of a value meet a condition.
 Test = Callable[[Fields], bool]
 
 

@@ -42,11 +42,11 @@ class Case:
     receives; `reject`, the HTTP status of the client's next connection; `application`, a request
     of the application to the client; `end`, the end of the connection."""
     batches: bool = False
-    """Whether the case tests batches: a client that does not request batches skips the case."""
+    """True if the case tests batches: a client that does not request batches skips the case."""
 
     @property
     def is_live(self) -> bool:
-        """Whether the application subscribes or unsubscribes on the live connection."""
+        """True if the application subscribes or unsubscribes on the live connection."""
         return any("application" in step for step in self.steps)
 
     def deliveries(self) -> list[Delivery]:

@@ -99,7 +99,7 @@ class _Player:
     async def _accept(self) -> trio.SocketStream:
         with trio.move_on_after(self._step_seconds):
             return await self._listener.accept()
-        raise _Deviation(f"no connection within {self._step_seconds:g} s")
+        raise _Deviation(f"the client did not connect within {self._step_seconds:g} s")
 
     async def _serve(
         self,
@@ -118,7 +118,7 @@ class _Player:
             ours = "odin.v1" if "odin.v1" in request.proposed_subprotocols else None
             websocket = await request.accept(subprotocol=ours)
             return await self._converse(websocket, stream, steps)
-        raise _Deviation(f"no WebSocket handshake within {self._step_seconds:g} s")
+        raise _Deviation(f"the client sent no WebSocket handshake within {self._step_seconds:g} s")
 
     async def _converse(
         self,
@@ -143,7 +143,9 @@ class _Player:
 
     def _compare(self, step: Mapping[str, Any], command: Mapping[str, Any] | None) -> None:
         if command is None:
-            raise _Deviation(f"it closed the connection instead of {step['client']['type']}")
+            raise _Deviation(
+                f"the client closed the connection instead of {step['client']['type']}"
+            )
         data = command.get("data")
         if self._case.batches and isinstance(data, Mapping) and data.get("frames") != "batch":
             raise _NotPlayed("the client does not ask for batches")
@@ -172,7 +174,7 @@ class _Player:
             try:
                 await websocket.ping()
             except trio_websocket.ConnectionClosed:
-                raise _Deviation("it closed the connection before the server did") from None
+                raise _Deviation("the client closed the connection before the server did") from None
             if end == _CUT:
                 await trio.aclose_forcefully(stream)
             else:
@@ -184,7 +186,7 @@ class _Player:
         try:
             await websocket.send_message(json.dumps(item))
         except trio_websocket.ConnectionClosed:
-            raise _Deviation(f"it closed the connection before {item['type']}") from None
+            raise _Deviation(f"the client closed the connection before {item['type']}") from None
 
     async def _command(
         self, websocket: trio_websocket.WebSocketConnection
@@ -203,7 +205,7 @@ class _Player:
                 if command.get("type") != "heartbeat":
                     return command
                 await self._send(websocket, {"type": "pong", "ts": 0})
-        raise _Deviation(f"no command within {self._step_seconds:g} s")
+        raise _Deviation(f"the client sent no command within {self._step_seconds:g} s")
 
 
 @asynccontextmanager

@@ -24,7 +24,7 @@ class Backoff:
 
     def __init__(self, first: float, maximum: float, rng: random.Random) -> None:
         if first <= 0 or maximum <= 0:
-            raise ValueError(f"seconds above 0 are needed, not {first} and {maximum}")
+            raise ValueError(f"seconds must be above 0, not {first} and {maximum}")
         self._first = min(first, maximum)
         self._maximum = maximum
         self._rng = rng

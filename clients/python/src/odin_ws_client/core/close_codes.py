@@ -67,7 +67,7 @@ class Unacceptable(Exception):
     reason: str
     """The reason that the client sends."""
     permanent: bool
-    """Whether a new connection would end in the same way."""
+    """True if a new connection would end in the same way."""
 
 
 def is_permanent_close(code: int, reason: str) -> bool:

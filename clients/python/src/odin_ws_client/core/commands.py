@@ -56,22 +56,22 @@ class Commands:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no subscription is left to begin or resume."""
+        """True if no subscription is left to begin or resume."""
         return not self._plan
 
     @property
     def awaits_ack(self) -> bool:
-        """Whether a subscribe or resume is in flight."""
+        """True if a subscribe or resume is in flight."""
         return self._step is not None
 
     @property
     def awaits_end(self) -> bool:
-        """Whether an unsubscribe is in flight."""
+        """True if an unsubscribe is in flight."""
         return self._ending is not None
 
     @property
     def is_resuming(self) -> bool:
-        """Whether a resume is in flight."""
+        """True if a resume is in flight."""
         return self._step is not None and self._step.tracker is not None
 
     def next(self, *, is_replaying: bool) -> str | None:

@@ -149,12 +149,12 @@ class Conversation:
 
     @property
     def is_upgraded(self) -> bool:
-        """Whether the server has accepted the handshake."""
+        """True if the server has accepted the handshake."""
         return self._websocket.is_upgraded
 
     @property
     def awaits_close(self) -> bool:
-        """Whether the server's answer to the client's close frame is awaited."""
+        """True if the server's answer to the client's close frame is awaited."""
         return self._writable and self._websocket.awaits_close
 
     def data_to_send(self) -> bytes:

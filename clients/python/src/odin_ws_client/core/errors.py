@@ -45,7 +45,7 @@ class ConnectFailed(ClientError):
     reason: str
     """The cause."""
     permanent: bool = False
-    """Whether another attempt would fail too."""
+    """True if another attempt would fail too."""
     retry_after: float = 0
     """The least wait before the next attempt, seconds."""
 

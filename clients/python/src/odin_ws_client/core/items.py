@@ -51,14 +51,14 @@ class Message:
     seq: int
     """The sequence number of the message in its connection, from 1."""
     replay: bool
-    """Whether the record was published before its subscription was live."""
+    """True if the record was published before its subscription was live."""
     skipped: int
     """The messages replaced by newer ones between the previous message and this message."""
     data: Any
     """The record's value."""
     _source: bytes | bytearray | BatchText = attrs.field(repr=False)
     ahead: bool = False
-    """Whether an older record of the partition is held back by `max_rate`.
+    """True if an older record of the partition is held back by `max_rate`.
 
     Positions then stay before the older record.
     """
@@ -94,7 +94,7 @@ class Resumed:
     """The client has resumed, or the server reports a loss on the live connection (no `names`)."""
 
     recovered: bool
-    """Whether no record is lost."""
+    """True if no record is lost."""
     replayed: int | None
     """The number of replayed messages that follow; None if unknown, or for a later loss."""
     lost: Lost
@@ -125,7 +125,7 @@ class Unsubscribed:
     rejected: tuple[RejectedName, ...] = ()
     """The names of the command that were not subscribed, or that the server rejected."""
     forced: bool = False
-    """Whether the server ended the names, because a new token does not grant them."""
+    """True if the server ended the names, because a new token does not grant them."""
 
 
 @attrs.frozen
@@ -137,7 +137,7 @@ class Checkpoint:
     ids: Ids = attrs.field(factory=dict)
     """The ids of the topics of `positions`."""
     holds: bool = False
-    """Whether only checkpoints update positions from here on.
+    """True if only checkpoints update positions from here on.
 
     True while a replay runs beside live messages.
     """

@@ -28,7 +28,7 @@ class OffsetTracker:
     def __init__(self, positions: GivenPositions | None = None, ids: Ids | None = None) -> None:
         self._offsets: dict[str, dict[int, int]] = {}
         self._ids = dict(ids or {})
-        # Whether only a Checkpoint changes the positions.
+        # True if only a Checkpoint changes the positions.
         self._held = False
         # By topic and partition, the offsets received ahead of a record that the server holds back.
         # The position is before these offsets, so a resume replays them.

@@ -56,7 +56,7 @@ class _Ending:
     reason: str
     """The reason in the close frame, or the client's own."""
     permanent: bool = False
-    """Whether the client must not reconnect."""
+    """True if the client must not reconnect."""
     error: ClientError | None = None
     """The failure; None for a normal end."""
     advised: float | None = None
@@ -80,7 +80,7 @@ class Reconnector:
     _backoff: Backoff = attrs.field(init=False)
     # The time when the last connection with an accepted subscription ended.
     _disconnected_at: float | None = attrs.field(init=False, default=None)
-    # Whether the server's advice was followed since a connection last held for `backoff_cap`.
+    # True if the server's advice was followed since a connection last held for `backoff_cap`.
     _advised: bool = attrs.field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:

@@ -14,7 +14,7 @@ class ReplayProgress:
 
     def __init__(self, subscriptions: SubscriptionSet) -> None:
         self._subscriptions = subscriptions
-        # Whether replayed messages before the positions are delivered: a snapshot has some.
+        # True if replayed messages before the positions are delivered: a snapshot has some.
         self._with_snapshot = False
         # The command of the replay, and the number of replayed messages still to come; None for an
         # unknown number.
@@ -25,7 +25,7 @@ class ReplayProgress:
 
     @property
     def is_running(self) -> bool:
-        """Whether replayed messages are still to come."""
+        """True if replayed messages are still to come."""
         return self._remaining != 0
 
     @property

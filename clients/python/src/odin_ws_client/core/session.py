@@ -88,11 +88,11 @@ class ProtocolSession:
         self.retry_in: float | None = None
         """The wait before the deferred command is sent again, seconds; None: up to the client."""
         self.accepted = False
-        """Whether a subscription has taken effect, or none is planned."""
+        """True if a subscription has taken effect, or none is planned."""
         self.put_off = False
-        """Whether the command in flight is deferred: the server rejected it for now."""
+        """True if the command in flight is deferred: the server rejected it for now."""
         self.has_news = False
-        """Whether another item than a message came, or a replay ended; Conversation resets it."""
+        """True if another item than a message came, or a replay ended; Conversation resets it."""
         self.advice: float | None = None
         """The server's wait before a reconnect, seconds; None without a `reconnect` message."""
         self.token_ends_at: float | None = None
@@ -100,7 +100,7 @@ class ProtocolSession:
         self.token_retry_in: float | None = None
         """The server's wait before a rejected token is sent again, seconds."""
         self.token_taken = False
-        """Whether the server has accepted a new token; TokenRefresh resets it."""
+        """True if the server has accepted a new token; TokenRefresh resets it."""
         # The announced time when the current token expires.
         self._last_end: float | None = None
         self._subscriptions = subscriptions
@@ -110,12 +110,12 @@ class ProtocolSession:
         self._replay = ReplayProgress(subscriptions)
         self._topics: dict[str, str] = {}
         self._seq = 0
-        # Whether the last message was no duplicate.
+        # True if the last message was no duplicate.
         self._is_new = True
 
     @property
     def awaits_response(self) -> bool:
-        """Whether the answer to a command is awaited."""
+        """True if the answer to a command is awaited."""
         commands = self._commands
         return (commands.awaits_ack or commands.awaits_end) and not self.put_off
 
@@ -271,7 +271,9 @@ class ProtocolSession:
                 seconds = float(fields["data"]["after_ms"]) / 1000
                 self.advice = min(max(0.0, seconds), LONGEST_WAIT)
             case _ if "seq" in fields:
-                raise ValueError("a message of another kind")  # version 0 sends no positions
+                raise ValueError(
+                    "a message of protocol version 0, which has no positions"
+                )  # version 0 sends no positions
             case _:
                 pass  # pong, or a type of a newer server
         return None

@@ -14,7 +14,7 @@ __all__ = ["Subscription"]
 def _names(given: Iterable[str]) -> tuple[str, ...]:
     if isinstance(given, str):
         # A string is an iterable too: each character would become a name.
-        raise TypeError(f"names are given as a list, not as one string: {given!r}")
+        raise TypeError(f"names must be a list, not one string: {given!r}")
     return tuple(given)
 
 
@@ -40,7 +40,7 @@ class Subscription:
     delivery: Literal["all", "latest"] | None = None
     """With "latest" a slow client gets only the newest message per channel; None means "all"."""
     snapshot: bool = False
-    """Whether a new subscription begins with the last message of each channel."""
+    """True if a new subscription begins with the last message of each channel."""
     since_ms: int | None = None
     """The time (epoch ms) of the first records of a new subscription."""
     max_rate: float | None = None
@@ -50,9 +50,9 @@ class Subscription:
 
     def __attrs_post_init__(self) -> None:
         if not (self.channels or self.topics or self.bundles):
-            raise ValueError("at least one of channels, topics and bundles is needed")
+            raise ValueError("a subscription must have channels, topics or bundles")
         if self.snapshot and self.since_ms is not None:
-            raise ValueError("snapshot and since_ms are two ways to begin: only one can be had")
+            raise ValueError("snapshot and since_ms exclude each other: set one of them")
         orjson.dumps(self.where)  # raises TypeError here instead of during a connection
 
     def names(self) -> dict[str, Any]:

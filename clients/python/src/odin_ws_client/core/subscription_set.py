@@ -22,9 +22,9 @@ class Group:
     subscription: Subscription
     """The names and options."""
     begun: bool
-    """Whether the subscription has taken effect: a new connection resumes it."""
+    """True if the subscription has taken effect: a new connection resumes it."""
     snapshot_due: bool
-    """Whether the snapshot is still to come."""
+    """True if the snapshot is still to come."""
     behind: OffsetTracker | None = None
     """The group's own positions, while its replay runs beside live messages of other groups."""
     topics: frozenset[str] | None = None
@@ -42,7 +42,7 @@ class Step:
     tracker: OffsetTracker | None
     """The positions to resume from; None for a subscribe."""
     with_snapshot: bool
-    """Whether the command requests a snapshot."""
+    """True if the command requests a snapshot."""
 
     def text(self, number: int) -> str:
         """Return the command with the id `number` as JSON text."""
@@ -84,7 +84,7 @@ class SubscriptionSet:
             for subscription in subscriptions
         ]
         self.is_split = False
-        """Whether a group has positions of its own."""
+        """True if a group has positions of its own."""
 
     def subscriptions(self) -> tuple[Subscription, ...]:
         """Return the current subscriptions."""

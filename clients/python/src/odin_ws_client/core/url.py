@@ -27,7 +27,7 @@ class ServerAddress:
     port: int
     """The TCP port to connect to."""
     secure: bool
-    """Whether to use TLS (wss:)."""
+    """True to use TLS (wss:)."""
     authority: str
     """The value of the Host header: host and port as in the URL."""
     target: str
@@ -46,11 +46,11 @@ def read_url(url: str) -> ServerAddress:
     except ValueError as error:
         raise InvalidUrl(str(error)) from error
     if parts.hostname is None or parts.scheme not in _PORTS:
-        raise InvalidUrl("a WebSocket's address is ws://host:port/path, or wss://")
+        raise InvalidUrl("must be ws://host:port/path or wss://host:port/path")
     target = urlunsplit(("", "", parts.path or "/", parts.query, ""))
     authority = parts.netloc.rpartition("@")[2]
     if not (_VISIBLE.fullmatch(target) and _VISIBLE.fullmatch(authority)):
-        raise InvalidUrl("other characters than ASCII, and spaces, have to be percent-encoded")
+        raise InvalidUrl("spaces and characters beyond ASCII must be percent-encoded")
     return ServerAddress(
         parts.hostname, port or _PORTS[parts.scheme], parts.scheme == "wss", authority, target
     )

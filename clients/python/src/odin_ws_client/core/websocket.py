@@ -72,13 +72,13 @@ class WebSocket:
 
     @property
     def is_upgraded(self) -> bool:
-        """Whether the server has accepted the handshake."""
+        """True if the server has accepted the handshake."""
         state = self._protocol.state
         return state is not State.CONNECTING and self._protocol.handshake_exc is None
 
     @property
     def awaits_close(self) -> bool:
-        """Whether the client has sent a close frame that the server has not answered."""
+        """True if the client has sent a close frame that the server has not answered."""
         return self._protocol.state is State.CLOSING and self._protocol.close_rcvd is None
 
     def receive(self, data: Text) -> list[Text]:

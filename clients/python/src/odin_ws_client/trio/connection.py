@@ -60,7 +60,7 @@ class Connection:
     def __init__(self, stream: trio.abc.Stream, conversation: Conversation) -> None:
         self._stream = stream
         self._conversation = conversation
-        # Whether a write was interrupted. The stream may then end within a frame, so nothing more
+        # True if a write was interrupted. The stream may then end within a frame, so nothing more
         # is written.
         self._torn = False
         self._woken = False

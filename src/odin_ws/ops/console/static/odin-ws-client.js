@@ -448,7 +448,7 @@ class SubscriptionError extends Error {
 
 /** Returns the error for requests of a feed that has ended. */
 function ended() {
-  return new SubscriptionError("CLOSED", "the feed has ended");
+  return new SubscriptionError("CLOSED", "the feed is closed");
 }
 
 // The positions of a client: docs/protocol.md, Keeping positions.
@@ -482,7 +482,7 @@ class OffsetTracker {
     this.ids = { ...ids };
   }
 
-  /** Whether there are no positions to resume from. */
+  /** True if there are no positions to resume from. */
   get isEmpty() {
     return Object.keys(this.positions).length === 0;
   }
@@ -617,7 +617,7 @@ class OffsetTracker {
   #positionOf({ channel, pos }) {
     const category = channel.slice(channel.lastIndexOf(".") + 1);
     const topic = this.#categories[category];
-    if (topic === undefined) throw new TypeError(`unknown category of ${channel}`);
+    if (topic === undefined) throw new TypeError(`channel ${channel}: no acknowledgement named the topic of its category`);
     const dash = pos.indexOf("-");
     const offset = Number(pos.slice(dash + 1)); // exact up to 2^53
     return { topic, partition: pos.slice(0, dash), offset };
@@ -685,7 +685,7 @@ class SubscriptionSet {
     return this.#groups.map(({ subscription }) => subscription);
   }
 
-  /** Whether a group has positions of its own. */
+  /** True if a group has positions of its own. */
   get isSplit() {
     return this.#groups.some(({ behind }) => behind !== null);
   }
@@ -978,12 +978,12 @@ class CommandQueue {
     this.#requests.push(request);
   }
 
-  /** Whether a command is in flight. */
+  /** True if a command is in flight. */
   get awaitsResponse() {
     return this.#step !== null || this.#ending !== null;
   }
 
-  /** Whether an unsubscribe is in flight. */
+  /** True if an unsubscribe is in flight. */
   get awaitsEnd() {
     return this.#ending !== null;
   }
@@ -1291,7 +1291,7 @@ class ReplayProgress {
   #remaining = 0;
   /** @type {OffsetTracker | null} its own positions, if it runs beside live messages */
   #behind = null;
-  /** Whether replayed messages before the positions are delivered: a snapshot has some. */
+  /** True if replayed messages before the positions are delivered: a snapshot has some. */
   #withSnapshot = false;
 
   /** @param {SubscriptionSet} set */
@@ -1299,7 +1299,7 @@ class ReplayProgress {
     this.#set = set;
   }
 
-  /** Whether replayed messages are still to come. */
+  /** True if replayed messages are still to come. */
   get isRunning() {
     return this.#remaining !== 0;
   }
@@ -1345,7 +1345,7 @@ class ReplayProgress {
 class SilenceDetector {
   /** @type {number | null} when to send a heartbeat, or to give up the connection */
   due = null;
-  /** Whether a pong, a handshake or the token function is awaited: `due` then ends the connection. */
+  /** True if a pong, a handshake or the token function is awaited: `due` then ends the connection. */
   isResponseDue = false;
   #limit;
 
@@ -1383,7 +1383,7 @@ const MIN_MS = 1000;
  */
 function checkedToken(token) {
   if (typeof token === "string" && /^[\w.~+-]+$/.test(token)) return token;
-  throw new TypeError("token: letters, digits and -._~+ are allowed");
+  throw new TypeError("token: must consist of letters, digits and -._~+");
 }
 
 /** The token of a connection, and the time of the next call of the token function. */
@@ -1639,7 +1639,7 @@ class Session {
     this.#silence.received(now);
     try {
       const item = JSON.parse(text);
-      if (typeof item?.type !== "string") throw new TypeError("a frame without a type");
+      if (typeof item?.type !== "string") throw new TypeError("the server sent a frame without a type");
       if (item.type === "batch") {
         for (const message of unpack(item)) {
           yield* this.#message(message, now);
@@ -2003,7 +2003,7 @@ class OdinFeed {
     const { fallback = true, fetch = globalThis.fetch, transport, ...rest } = others;
     const isStream = transport === "sse";
     if (Given === undefined && !isStream) {
-      throw new TypeError("there is no WebSocket here: give one as options.WebSocket");
+      throw new TypeError("this runtime has no WebSocket: pass an implementation as options.WebSocket");
     }
     const isFunction = typeof token === "function";
     this.#url = url;
@@ -2019,7 +2019,7 @@ class OdinFeed {
       ...(typeof token === "string" ? { token } : {}),
     });
     if (isStream && (this.#streamUrl === null || !fitsStream(this.#session.set))) {
-      throw new TypeError("there is no stream for this URL, or these subscriptions need several");
+      throw new TypeError("transport: \"sse\" needs fetch, a URL that ends in /ws, and subscriptions that fit into one stream");
     }
     // Without a token function the socket is made now, so a wrong URL throws from the constructor.
     for (const action of this.#session.start(performance.now())) {

@@ -20,7 +20,7 @@ export class Store {
   counts = new Set();
   /** @type {number[]} the times of the server's restarts */
   restarts = [];
-  /** Whether the newest sample is up to date. */
+  /** True if the newest sample is up to date. */
   live = true;
   /** @type {number | null} */
   #started = null;
