@@ -48,8 +48,20 @@ NO_RUN: Final = (
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(1, 65535), default=3002, show_default=True)
-@click.option("--prometheus-port", type=click.IntRange(1, 65535), default=9090, show_default=True)
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=3002,
+    show_default=True,
+    help="HAProxy's port for subscribers.",
+)
+@click.option(
+    "--prometheus-port",
+    type=click.IntRange(1, 65535),
+    default=9090,
+    show_default=True,
+    help="Prometheus' port.",
+)
 @click.option("--rate", type=float, default=50, show_default=True, help="Events per second.")
 @click.option(
     "--apache/--embedded",
@@ -57,7 +69,13 @@ NO_RUN: Final = (
     help="The broker: Apache Kafka if its jars are here. The other one gets slower by the hour.",
 )
 @click.option("--course", is_flag=True, help="The long test: rolling restart, then alerts.")
-@click.option("--clients", type=click.IntRange(1), default=500, show_default=True)
+@click.option(
+    "--clients",
+    type=click.IntRange(1),
+    default=500,
+    show_default=True,
+    help="Clients of the rolling restart, with --course.",
+)
 def main(  # noqa: PLR0913 -- an argument for each option
     *, port: int, prometheus_port: int, rate: float, apache: bool, course: bool, clients: int
 ) -> None:
