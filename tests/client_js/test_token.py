@@ -164,7 +164,7 @@ async def test_what_cannot_be_one_is_not_shown(server: FakeServer) -> None:
     """It is neither sent nor told; what is allowed is."""
     async with server.follow(tokens=["open sesame"], random=1) as follower:
         reason = (await follower.notice("disconnected")).item["reason"]
-    assert reason == "no token: TypeError: token: letters, digits and -._~+ are allowed"
+    assert reason == "no token: TypeError: token: must consist of letters, digits and -._~+"
 
 
 async def test_who_closes_while_it_waits_for_one_is_left_alone(server: FakeServer) -> None:
