@@ -114,9 +114,9 @@ def test_quoted_texts_of_the_server_are_in_its_code(name: str) -> None:
 def is_written(quote: str) -> bool:
     """Return whether a text of the code has the quote, or an f-string can become it.
 
-    `…` in the quote stands for anything.
+    `…` and numbers in the quote stand for anything.
     """
-    quoted = _pattern(quote, "…")
+    quoted = _pattern(re.sub(r"\d+", "…", quote), "…")
     return any(quoted.search(text) for text in texts()) or any(
         _pattern(text, GAP).fullmatch(quote)
         for text in texts()

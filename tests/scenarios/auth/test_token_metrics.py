@@ -84,5 +84,8 @@ async def test_instance_without_keys_is_not_ready(odin_scenario: Scenario) -> No
         "not ready: the JWT keys are not loaded yet\n",
     )
     rejected = await handshake(odin_scenario, headers=bearer(token()))
-    assert (rejected.status, rejected.body) == (503, "the server has no keys to verify tokens yet; retry\n")
+    assert (rejected.status, rejected.body) == (
+        503,
+        "the server has no keys to verify tokens yet; retry\n",
+    )
     assert "retry-after" in rejected.headers
