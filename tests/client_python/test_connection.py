@@ -286,6 +286,10 @@ async def test_dial_and_handshake_share_their_time(server: FakeServer) -> None:
             "closed during the handshake",
         ),
         (b"HTTP/1.1 404 Not Found\r\n\r\n" + b"x" * 999, "rejected with 404: " + "x" * 200),
+        (b"HTTP/1.0 404 Not Found\r\nX: y\r\n\r\nnot h", "rejected with 404: not h"),
+        (b"HTTP/1.1 404\r\n\r\nnot h", "rejected with 404: not h"),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 99999999\r\n\r\nnot h", "404: not h"),
+        (b"HTTP/2 404 Not Found\r\n\r\n", "no WebSocket server"),
         (b"", "closed during the handshake"),
         (b"HTTP/1.1 10", "closed during the handshake"),
     ],
@@ -300,7 +304,21 @@ async def test_no_websocket(server: FakeServer, response: bytes, why: str) -> No
         error = await ending(client)
     assert isinstance(error, ConnectFailed)
     assert why in str(error)
-    assert isinstance(error, HandshakeRejected) == ("rejected" in why)
+    assert isinstance(error, HandshakeRejected) == ("404" in why)
+
+
+@pytest.mark.parametrize("line", [b"HTTP/1.0 503 Service Unavailable", b"HTTP/1.1 503"])
+async def test_error_page_of_an_old_proxy_is_no_end(server: FakeServer, line: bytes) -> None:
+    """The client comes back, after the time that the proxy names."""
+    async with server.follow() as client:
+        stream = await server.dialled()
+        await stream.receive_some()
+        await stream.send_all(line + b"\r\nRetry-After: 7\r\n\r\n<html>no server</html>")
+        await trio.aclose_forcefully(stream)
+        disconnected = await take(client, Disconnected)
+        assert disconnected.reason == "rejected with 503: <html>no server</html>"
+        assert disconnected.retry_in is not None
+        assert disconnected.retry_in >= 7
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from websockets.client import ClientProtocol
@@ -14,7 +15,6 @@ from websockets.extensions.permessage_deflate import (
     PerMessageDeflate,
 )
 from websockets.frames import Frame, Opcode
-from websockets.http11 import Response
 from websockets.protocol import State
 from websockets.typing import ExtensionParameter
 from websockets.uri import WebSocketURI
@@ -37,8 +37,17 @@ _MAX_MESSAGE_BYTES: Final = 32 << 20
 
 _REJECTION_BYTES: Final = 200
 
+# Bytes of a response that are kept until the handshake ends: the head of a proxy's error page.
+_HEAD_BYTES: Final = 4096
+
+# The library rejects HTTP/1.0, which the error pages of some proxies have, and lines without a
+# reason.
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?=[ \r\n])")
+
 # RFC 6455, 5.5: a control frame has at most 125 bytes; the close code takes 2 of them.
 _REASON_BYTES: Final = 123
+
+_SWITCHING_PROTOCOLS: Final = 101
 
 _UNSUPPORTED_DATA: Final = 1003
 _TOO_BIG: Final = 1009
@@ -67,6 +76,7 @@ class WebSocket:
             request.headers["Authorization"] = f"Bearer {token}"
         self._protocol.send_request(request)
         self._parts: list[Text] = []
+        self._head = b""
         self.end: Ended | Unacceptable | ConnectFailed | None = None
         """The reason for the end of the connection or handshake; None while it is open."""
 
@@ -84,6 +94,8 @@ class WebSocket:
     def receive(self, data: Text) -> list[Text]:
         """Read received bytes, b"" at the end of the stream; return the completed messages."""
         if data:
+            if self._protocol.state is State.CONNECTING:
+                self._head += bytes(data[: _HEAD_BYTES - len(self._head)])
             self._protocol.receive_data(data)
         else:
             self._protocol.receive_eof()
@@ -127,27 +139,33 @@ class WebSocket:
 
     def _find_fault(self) -> None:
         if self._protocol.handshake_exc is not None:
-            self.end = _handshake_failure(self._protocol.handshake_exc)
+            self.end = _handshake_failure(self._protocol.handshake_exc, self._head)
         elif (fault := self._protocol.parser_exc) is not None:
             self.end = _connection_fault(fault)
 
 
-def _handshake_failure(error: Exception) -> ConnectFailed:
+def _handshake_failure(error: Exception, head: bytes) -> ConnectFailed:
     if isinstance(error, InvalidStatus):
-        return _rejected(error.response)
+        response = error.response
+        headers = response.headers.raw_items()
+        return _rejected(response.status_code, headers, bytes(response.body or b""))
     if isinstance(error.__cause__, EOFError):
         return ConnectFailed("the connection was closed during the handshake")
+    status_line = _STATUS_LINE.match(head)
+    if status_line is not None and (status := int(status_line[1])) != _SWITCHING_PROTOCOLS:
+        lines, _, body = head.partition(b"\r\n\r\n")
+        fields = (line.partition(":") for line in lines.decode("latin-1").split("\r\n")[1:])
+        return _rejected(status, [(name, value.strip()) for name, _, value in fields], body)
     reason = error.__cause__ if isinstance(error, InvalidMessage) else error
     return ConnectFailed(f"what answers is no WebSocket server: {reason}", permanent=True)
 
 
-def _rejected(response: Response) -> HandshakeRejected:
-    status = response.status_code
-    text = bytes(response.body or b"")[:_REJECTION_BYTES].decode(errors="replace").strip()
+def _rejected(status: int, headers: Iterable[tuple[str, str]], body: bytes) -> HandshakeRejected:
+    text = body[:_REJECTION_BYTES].decode(errors="replace").strip()
     return HandshakeRejected(
         reason=f"rejected with {status}: {text}".rstrip(": "),
         permanent=is_permanent_rejection(status),
-        retry_after=retry_after(response.headers.raw_items()),
+        retry_after=retry_after(headers),
         status=status,
         text=text,
     )
