@@ -90,6 +90,28 @@ def test_list_offsets(golden: Golden) -> None:
     }
 
 
+@pytest.mark.parametrize("golden", of("ListOffsets"))
+def test_missing_end_and_beginning_are_not_available(golden: Golden) -> None:
+    """A reader that begins at -1 would be sent to the log's beginning, and deliver it as new."""
+    none = (-1).to_bytes(8, "big", signed=True)
+    body = golden.response.replace((42).to_bytes(8, "big"), none)
+    body = body.replace((7).to_bytes(8, "big"), none)
+    found = golden.message.decode(golden.version, body)
+    assert {key: (one.error, one.offset) for key, one in found.items()} == {
+        FIRST: (78, -1),
+        FOURTH: (6, -1),
+        OTHER: (78, -1),
+    }
+
+
+@pytest.mark.parametrize("golden", of("OffsetForLeaderEpoch"))
+def test_epoch_without_an_end_is_unknown(golden: Golden) -> None:
+    """It would be a truncation of the whole log."""
+    none = (-1).to_bytes(8, "big", signed=True)
+    body = golden.response.replace((42).to_bytes(8, "big"), none)
+    assert golden.message.decode(golden.version, body)[FIRST] == EpochEndOffset(0, -1, -1)
+
+
 @pytest.mark.parametrize("golden", of("OffsetForLeaderEpoch"))
 def test_epoch_ends(golden: Golden) -> None:
     """Each partition has its own error."""

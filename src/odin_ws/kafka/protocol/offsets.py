@@ -43,6 +43,8 @@ EARLIEST_LOCAL: Final = -4
 _MAX_TIMESTAMP_SINCE: Final = 7
 _EARLIEST_LOCAL_SINCE: Final = 8
 
+_OFFSET_NOT_AVAILABLE: Final = 78
+
 _READ_UNCOMMITTED: Final = 0
 _READ_COMMITTED: Final = 1
 
@@ -112,7 +114,17 @@ class ListOffsetsRequest:
 
         if version >= 2:
             reader.int32()  # throttle time
-        return read_topics(reader, read_partition)
+        found = read_topics(reader, read_partition)
+        return {key: self._checked(key, one) for key, one in found.items()}
+
+    def _checked(self, key: TopicPartition, found: OffsetFound) -> OffsetFound:
+        """Return an error for a missing end or beginning: each log has both.
+
+        A reader that begins at -1 would be sent to the beginning of the log.
+        """
+        if found.error or found.offset >= 0 or self.times.get(key) not in {LATEST, EARLIEST}:
+            return found
+        return OffsetFound(_OFFSET_NOT_AVAILABLE, -1)
 
 
 @attrs.frozen
@@ -160,7 +172,8 @@ class OffsetForLeaderEpochRequest:
             error, partition = reader.int16(), reader.int32()
             epoch, offset = reader.int32(), reader.int64()
             reader.tags()
-            return partition, EpochEndOffset(error, epoch, offset)
+            # An epoch without an end would be a truncation of the whole log.
+            return partition, EpochEndOffset(error, epoch if offset >= 0 else NO_EPOCH, offset)
 
         reader.int32()  # throttle time
         return read_topics(reader, read_partition)
