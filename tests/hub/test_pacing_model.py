@@ -28,6 +28,8 @@ PATTERNS: Final = [f"{token}.{kind}" for token in (*TOKENS, "*") for kind in (*T
 RATES: Final = (None, 0.5, 1.0, 4.0)
 SIZES: Final = ("1", "1500.2")
 LARGE: Final = read_filter({"field": "size", "gte": 1000})
+SMALL: Final = read_filter({"field": "size", "lt": 1000})
+FILTERS: Final = {None: None, True: LARGE, False: SMALL}
 
 # A slot, and what the release may be early by (hub/pacing.py).
 SLOT: Final = 0.05
@@ -36,12 +38,12 @@ EARLY: Final = 0.002
 
 @attrs.frozen
 class Join:
-    """A client subscribes, at a rate or without one, to all records or the large ones."""
+    """A client subscribes, at a rate or without one, to all records, the large or the small."""
 
     client: int
     pattern: str
     max_rate: float | None
-    large: bool = False
+    large: bool | None = None
 
 
 @attrs.frozen
@@ -67,7 +69,9 @@ class Pause:
 
 
 clients = st.integers(0, 1)
-joins = st.builds(Join, clients, st.sampled_from(PATTERNS), st.sampled_from(RATES), st.booleans())
+joins = st.builds(
+    Join, clients, st.sampled_from(PATTERNS), st.sampled_from(RATES), st.sampled_from(list(FILTERS))
+)
 parts = st.builds(Part, clients, st.sampled_from(PATTERNS))
 batches = st.builds(
     Publish,
@@ -137,7 +141,7 @@ class Model(Client):
     def wants(self, one: Record) -> bool:
         """Whether a subscription brings a record."""
         is_large = one.value is not None and SIZES[1].encode() in one.value
-        return any(is_large or not joined.large for joined in self.matching(channel_of(one)))
+        return any(joined.large in {None, is_large} for joined in self.matching(channel_of(one)))
 
     def check_positions(self) -> None:
         """Of no channel the newest record is passed that was not sent."""
@@ -212,8 +216,9 @@ async def play(todo: Iterable[Join | Part | Publish | Pause], interval: float) -
                     await trio.sleep(SLOT)
                     model = models[step.client]
                     model.joined[step.pattern] = step
-                    where = hub.filters.share(LARGE) if step.large else None
-                    options = SubscriptionOptions.of(step.max_rate, where)
+                    where = FILTERS[step.large]
+                    shared = None if where is None else hub.filters.share(where)
+                    options = SubscriptionOptions.of(step.max_rate, shared)
                     hub.subscribe(model.subscriber, [step.pattern], options=options)
                     model.acknowledged()
                 case Part():
