@@ -100,6 +100,8 @@ class FakeCluster:
     cause."""
     throttles: dict[int, float] = attrs.field(factory=dict)
     """Seconds by which a quota delays each fetch, by broker."""
+    mutes: bool = True
+    """Whether a delay applies; otherwise a response only claims it."""
     fetches_by_name: bool = False
     """Whether brokers have topic ids, but support no Fetch of version 13."""
     early_ends: dict[TopicPartition, list[EpochEndOffset]] = attrs.field(factory=dict)
@@ -261,7 +263,8 @@ class FakeCluster:
         response = await self._fetch(node, request)
         if node in self.throttles:
             seconds = self.throttles[node]
-            self._muted_until[node] = trio.current_time() + seconds
+            if self.mutes:
+                self._muted_until[node] = trio.current_time() + seconds
             response = attrs.evolve(response, throttle_seconds=seconds)
         return attrs.evolve(response, by_id=request.by_id and not self.fetches_by_name)
 

@@ -40,6 +40,22 @@ async def test_no_fetch_is_sent_while_a_quota_delays_it(
         assert fetcher.partitions[FIRST].problem is None
 
 
+@pytest.mark.parametrize("seconds", [-0.001, 2_147_483.647])
+async def test_invalid_throttle_time_does_not_stop_the_reading(
+    autojump_clock: MockClock, seconds: float
+) -> None:
+    """A negative one is none, and the largest one is not 24 days."""
+    cluster = FakeCluster({FIRST: 0}, mutes=False)
+    async with fetching(cluster) as fetcher:
+        await trio.sleep(1)
+        cluster.throttles[0] = seconds
+        cluster.publish(FIRST)
+        assert await places(fetcher, 1, 1) == ["0-0"]
+        cluster.publish(FIRST)
+        assert await places(fetcher, 1, 1 if seconds < 0 else 61) == ["0-1"]
+        assert bool(fetcher.broker_states.throttled) is (seconds > 0)
+
+
 async def test_quota_is_reported_while_it_lasts(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

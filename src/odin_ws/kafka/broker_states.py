@@ -16,6 +16,10 @@ __all__ = ["UNSEEN_SECONDS", "BrokerStates"]
 # deleted.
 UNSEEN_SECONDS: Final = 0.2
 
+# Quotas delay a fetch by some seconds, the length of their window (11 s by default). The field may
+# say 24 days, for which nothing would be read. A fetch that is sent too early only times out.
+_MAX_THROTTLE_SECONDS: Final = 60.0
+
 
 class BrokerStates:
     """The state of each broker, by node id.
@@ -41,12 +45,12 @@ class BrokerStates:
             self._by_name.discard(node)
         else:
             self._by_name.add(node)
-        if not response.throttle_seconds:
+        if response.throttle_seconds <= 0:
             self.throttled.pop(node, None)
             return -math.inf
         now = trio.current_time()
         self.throttled.setdefault(node, now)
-        return now + response.throttle_seconds
+        return now + min(response.throttle_seconds, _MAX_THROTTLE_SECONDS)
 
     def fetches_by_name(self, node: int) -> bool:
         """Return whether the broker fetches topics by name although they have ids.
