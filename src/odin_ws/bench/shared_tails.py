@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -90,6 +91,14 @@ _NUMBER_FIELD: Final = np.frombuffer(b'"n":', np.uint8)
 _PUBLISHED_FIELD: Final = np.frombuffer(b'"pub_us":', np.uint8)
 
 
+@cache
+def _zlib() -> ctypes.CDLL:
+    # Once: the search runs a program.
+    zlib = ctypes.CDLL(ctypes.util.find_library("z") or "libz.so.1")
+    zlib.zlibVersion.restype = ctypes.c_char_p
+    return zlib
+
+
 class Tails(NamedTuple):
     """The known tails, and zlib. Shapes of arrays are in brackets."""
 
@@ -107,8 +116,7 @@ class Tails(NamedTuple):
     @classmethod
     def empty(cls) -> Tails:
         """Return an empty set of tails."""
-        zlib = ctypes.CDLL(ctypes.util.find_library("z") or "libz.so.1")
-        zlib.zlibVersion.restype = ctypes.c_char_p
+        zlib = _zlib()
         stream = np.zeros(_STREAM_WORDS, np.int64)
         status = zlib.inflateInit2_(
             ctypes.c_void_p(stream.ctypes.data), _RAW, zlib.zlibVersion(), stream.nbytes
