@@ -74,7 +74,7 @@ def test_every_command_has_help(command: str) -> None:
         ),
         (["catalogue", "check"], "Missing argument 'FILE'. See: odin-ws catalogue check --help"),
         (["bench"], "Missing argument '{steady|"),
-        (["tail", "--url", "http://host/"], "--url http://host/: a WebSocket's address is ws://"),
+        (["tail", "--url", "http://host/"], "--url http://host/: must be ws://host:port/path"),
     ],
 )
 def test_invalid_command_line_is_one_line_and_status_2(words: list[str], said: str) -> None:
