@@ -9,9 +9,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from odin_ws.kafka.record_batches import read_batches
 from odin_ws.records import InvalidBatch
 from tests.kafka.batch_decoders import (
     INT64_MAX,
+    KEY,
     check_decoding,
     offsets,
     read,
@@ -173,6 +175,57 @@ def test_first_offset_far_beyond_the_end_of_the_log_is_corrupt() -> None:
 def test_records_written_after_the_end_was_read_are_delivered() -> None:
     """A leader reads the end of its log first."""
     assert offsets(batch(0, 2) + batch(2, 3), log_end=2) == [0, 1, 2, 3, 4]
+
+
+HEADER_FIELDS = st.sampled_from([(0, 8), (8, 4), (16, 1), (23, 4), (57, 4)])
+NUMBERS = st.sampled_from([0, 1, 3, 13, 61, 200, 1000, 1 << 30, (1 << 31) - 1, 1 << 40])
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([0, 0, 0, 3]), st.integers(1, 4)), min_size=3, max_size=6),
+    st.data(),
+)
+def test_damaged_batch_costs_no_other_batch(
+    sizes: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    """All other records are delivered once, whichever field of its header is wrong."""
+    log: list[tuple[range, bytes]] = []
+    end = 0
+    for gap, count in sizes:
+        offsets_of = range(end + gap, end + gap + count)
+        log.append((offsets_of, batch(offsets_of.start, count)))
+        end = offsets_of.stop
+    place = data.draw(st.integers(0, len(log) - 1))
+    at, size = data.draw(HEADER_FIELDS)
+    value = data.draw(NUMBERS) % (1 << (8 * size))
+    made = log[place][1]
+    damaged = made[:at] + value.to_bytes(size, "big") + made[at + size :]
+    log[place] = log[place][0], damaged
+    found = _read_log(log, end)
+    assert found == sorted(set(found))
+    intact = {at for number, (held, _) in enumerate(log) if number != place for at in held}
+    assert intact <= set(found)
+    # A first offset that is moved into a gap beside the batch is not noticed.
+    assert len(found) <= len(intact) + len(log[place][0])
+
+
+def _read_log(log: list[tuple[range, bytes]], end: int) -> list[int]:
+    """Read a log to its end as a reader does that fetches again, and then skips."""
+    found: list[int] = []
+    offset, skips, is_largest = 0, False, False
+    while offset < end:
+        sent = b"".join(made for held, made in log if held.stop > offset)
+        decoded = read_batches(
+            KEY, sent, offset, [], skip_corrupt=skips, is_largest=is_largest, log_end=end
+        )
+        found += [one.offset for one in decoded.records if one.invalid is None]
+        is_same = decoded.next_offset == offset
+        assert not (is_same and skips and is_largest)
+        skips = is_same and decoded.corrupt is not None
+        is_largest = is_same and (is_largest or decoded.incomplete)
+        offset = decoded.next_offset
+    assert offset == end
+    return found
 
 
 def test_only_batches_before_the_wanted_offset_are_reported() -> None:

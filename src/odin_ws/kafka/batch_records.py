@@ -154,19 +154,19 @@ def read_usual(  # noqa: PLR0913, PLR0917 -- no object per response, in the hot 
     data: memoryview,
     progress: Usual,
     unusual: int,
-    max_offset: int,
+    log_end: int | None,
     records: list[Record],
     header_names: AbstractSet[str] = NO_NAMES,
 ) -> Usual:
     """Append the records of plain batches; stop at the first batch that needs a closer look.
 
-    Such a batch is truncated, corrupt or malformed, begins before the wanted offset or after
-    `max_offset`, has a gap in its offsets, is followed by a batch with lower offsets, or has a bit
-    of `unusual` in its attributes. One loop for all batches: a call with its checks for each would
-    double the cost of small batches.
+    Such a batch is truncated, corrupt or malformed, begins before the wanted offset, has a gap in
+    its offsets, is behind a gap and followed by a batch with lower offsets or after the log's end,
+    or has a bit of `unusual` in its attributes. One loop for all batches: a call with its checks
+    for each would double the cost of small batches.
     """
     at, offset, last_epoch, spent = progress
-    most = min(max_offset, _MAX_USUAL_OFFSET)
+    end_offset = _MAX_USUAL_OFFSET if log_end is None else log_end
     size = len(data) - _PADDING_BYTES
     unpack, read = _HEADER.unpack_from, DefaultRecordBatch
     while size - at >= HEADER_BYTES and spent < ENOUGH:
@@ -178,16 +178,17 @@ def read_usual(  # noqa: PLR0913, PLR0917 -- no object per response, in the hot 
             magic != MAGIC
             or not _MIN_LENGTH <= length <= _MAX_FAST_BYTES
             or end > size
-            or not offset <= base <= most
+            or not offset <= base < _MAX_USUAL_OFFSET
             or not 0 < count == delta + 1 <= _MAX_RECORDS
             or first_timestamp < 0
             or attributes & unusual
         ):
             break
-        if base > offset and end + _BASE_BYTES <= size:
+        if base > offset:
             # The checksum does not cover the first offset.
-            (following,) = _BASE.unpack_from(data, end)
-            if offset <= following <= base:
+            if base + count > end_offset:
+                break
+            if end + _BASE_BYTES <= size and offset <= _BASE.unpack_from(data, end)[0] <= base:
                 break
         batch = data[at:end]
         reader = read(batch)

@@ -56,9 +56,7 @@ _MAX_OFFSET: Final = (1 << 63) - 2
 # The first offset of a batch of magic 2, which its checksum does not cover.
 _BASE_OFFSET: Final = struct.Struct(">q")
 
-# Limit on the offsets that the header of a corrupt batch may claim, and on how far the offsets of a
-# batch may be behind the log's end as reported by the same response. The leader reads that end
-# before it reads the records.
+# Limit on the offsets that the header of a corrupt batch may claim.
 _MAX_LEAP: Final = 1 << 24
 
 
@@ -112,8 +110,8 @@ def read_batches(  # noqa: PLR0913 -- two are how, four are what
         skip_corrupt: Skip the first corrupt batch, as a Record with a reason.
         is_largest: No larger fetch is possible: a batch that is truncated at the beginning of the
             bytes counts as corrupt.
-        log_end: The offset after the log's last record, from the same response. A header that
-            claims offsets far beyond it is corrupt.
+        log_end: The offset after the log's last record, from the same response. A batch behind a
+            gap and beyond it is corrupt.
         header_names: The headers that records keep.
     """
     reader = _Reader(key, data, offset, aborted or (), header_names)
@@ -141,7 +139,6 @@ class _Reader:
         self._view = memoryview(data + PADDING)
         self._offset = offset
         self._log_end: int | None = None
-        self._max_offset = _MAX_OFFSET
         self._aborted = deque(sorted(aborted, key=lambda transaction: transaction[1]))
         # Records of these producers are left out until their transaction marker.
         self._aborted_producers: set[int] = set()
@@ -154,7 +151,6 @@ class _Reader:
         """See read_batches."""
         if log_end is not None and log_end > self._offset:
             self._log_end = log_end
-            self._max_offset = min(_MAX_OFFSET, log_end + _MAX_LEAP)
         first, at, corrupt = self._offset, 0, None
         # Stops at a corrupt batch: its length may be wrong.
         while corrupt is None:
@@ -164,7 +160,7 @@ class _Reader:
                 self._view,
                 place,
                 self._unusual,
-                self._max_offset,
+                self._log_end,
                 self._records,
                 self._header_names,
             )
@@ -241,13 +237,33 @@ class _Reader:
         if calc_crc32c(self._view[at + _COVERED_FROM : end]) != header.checksum:
             raise _Corrupt
         # The checksum does not cover the base offset.
-        most = min(self._max_offset, _MAX_OFFSET - max(0, header.last_delta))
-        if not 0 <= header.base_offset <= most:
+        if not 0 <= header.base_offset <= _MAX_OFFSET - max(0, header.last_delta):
             raise _Corrupt
-        if self._next_base(end, header.base_offset) is not None:
+        if self._is_misplaced(header, end):
             raise _Corrupt
         self._epoch = header.epoch
         return header
+
+    def _is_misplaced(self, header: BatchHeader, end: int) -> bool:
+        """Return whether a batch behind a gap has a wrong first offset.
+
+        Then it ends after the log, or the next two batches have lower offsets. If only the next
+        one has, the next one is wrong.
+        """
+        base = header.base_offset
+        if base <= self._offset:
+            return False
+        # Records may be written after the leader has read the log's end, but not behind a gap.
+        if self._log_end is not None and base + max(1, header.size) > self._log_end:
+            return True
+        if self._next_base(end, base) is None:
+            return False
+        second = self._end(end)
+        return (
+            second is None
+            or len(self._data) - second < HEADER_BYTES
+            or self._next_base(second, base) is not None
+        )
 
     def _last_of(self, header: BatchHeader, end: int) -> int:
         """Return the last offset that a batch takes up.
@@ -343,7 +359,7 @@ class _Reader:
     def _last_before_next(self, at: int) -> int:
         """Return the offset before the batch after a corrupt one; -1 if that is unknown."""
         end = self._end(at)
-        following = None if end is None else self._next_base(end, self._max_offset)
+        following = None if end is None else self._next_base(end, _MAX_OFFSET)
         return -1 if following is None else following - 1
 
     def _invalid(self, last: int, reason: InvalidBatch, raw: bytes, timestamp: int = -1) -> None:
