@@ -44,7 +44,7 @@ class Publisher:
     """Where the keys are published. `takes`: seconds for an answer."""
 
     def __init__(self, *issuers: Issuer) -> None:
-        self.asked: list[float] = []
+        self.requested_at: list[float] = []
         self.takes = 0.0
         self.broken = False
         self.publish(*issuers)
@@ -55,7 +55,7 @@ class Publisher:
 
     async def fetch(self) -> bytes:
         """Answer."""
-        self.asked.append(trio.current_time())
+        self.requested_at.append(trio.current_time())
         await trio.sleep(self.takes)
         if self.broken:
             raise Unreachable("status 500")
@@ -115,7 +115,7 @@ async def test_unknown_key_id_is_fetched_at_once(autojump_clock: MockClock) -> N
 
 def gaps(publisher: Publisher) -> list[float]:
     """The seconds between readings."""
-    return [b - a for a, b in pairwise(publisher.asked)]
+    return [b - a for a, b in pairwise(publisher.requested_at)]
 
 
 @pytest.mark.parametrize("takes", [0, 0.03, 0.5, 4])
@@ -138,7 +138,7 @@ async def test_forged_key_ids_cause_one_fetch_in_ten_seconds(
         for _ in range(5):
             nursery.start_soon(check_rate, one)
         await trio.sleep(6)
-        assert len(publisher.asked) == 1
+        assert len(publisher.requested_at) == 1
         await trio.sleep(30)
         nursery.cancel_scope.cancel()
     assert min(gaps(publisher)) >= FLOOR
@@ -189,12 +189,12 @@ async def test_remembered_key_ids_are_limited(autojump_clock: MockClock) -> None
         for number in range(3000):
             await trio.sleep(FLOOR)
             one.jwks.request_refresh(f"x{number}")
-        before = len(publisher.asked)
+        before = len(publisher.requested_at)
         assert len(one.jwks.unknown) == 1024
         await trio.sleep(FLOOR)
         one.jwks.request_refresh("x" * 257)
         await trio.sleep(FLOOR)
-        assert len(publisher.asked) == before + 1
+        assert len(publisher.requested_at) == before + 1
 
 
 async def test_new_keys_reset_remembered_key_ids(autojump_clock: MockClock) -> None:
@@ -224,7 +224,7 @@ async def test_waiting_clients_share_one_fetch(autojump_clock: MockClock) -> Non
         async with trio.open_nursery() as nursery:
             for _ in range(20):
                 nursery.start_soon(one.verify_or_refresh, NEW.token())
-        assert len(publisher.asked) == 2
+        assert len(publisher.requested_at) == 2
 
 
 async def test_auth_command_requests_a_fetch_without_waiting(autojump_clock: MockClock) -> None:

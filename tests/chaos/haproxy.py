@@ -15,7 +15,7 @@ import trio
 from odin_ws.testing.ports import LOOPBACK, free_ports
 from odin_ws.testing.processes import ChildProcess
 from tests.deploy.debian import find_program
-from tests.integration.running_source import eventually, until
+from tests.integration.running_source import until, wait_until
 
 __all__ = ["HAProxy", "HAProxyFailed", "configuration", "find_haproxy", "haproxy"]
 
@@ -133,7 +133,7 @@ async def haproxy(
         try:
             await process.start()
             balancer = HAProxy(port, stats, control)
-            await eventually(lambda: control.exists() or not process.running, READY_SECONDS)
+            await wait_until(lambda: control.exists() or not process.running, READY_SECONDS)
             if not process.running:
                 raise HAProxyFailed(f"HAProxy ended:\n{process.tail()}")
             await balancer.sends_to([name for name, _, _ in instances])

@@ -19,7 +19,7 @@ from tests.chaos.journal import Journal, load_journals
 from tests.chaos.plan import ClientSpec, Plan, save_specs, specs
 from tests.chaos.progress import read_progress
 from tests.chaos.testbed import Testbed
-from tests.integration.running_source import eventually
+from tests.integration.running_source import wait_until
 
 __all__ = ["Worker", "run_clients", "run_publisher"]
 
@@ -79,7 +79,7 @@ class Worker:
         Raises:
             trio.TooSlowError: the figure has not reached `count` in time.
         """
-        await eventually(lambda: self.progress.get(name, 0) >= count, seconds)
+        await wait_until(lambda: self.progress.get(name, 0) >= count, seconds)
 
     async def finish(self) -> None:
         """Send SIGTERM, and wait until the process has written its results.
@@ -138,7 +138,7 @@ class Clients:
     async def catch_up(self) -> None:
         """Wait until every client has recent records, at most `CATCH_UP_SECONDS`."""
         with suppress(trio.TooSlowError):
-            await eventually(lambda: self._behind() < UP_TO_DATE_SECONDS, CATCH_UP_SECONDS)
+            await wait_until(lambda: self._behind() < UP_TO_DATE_SECONDS, CATCH_UP_SECONDS)
 
     def _behind(self) -> float:
         return max(worker.progress.get("behind", 0) for worker in self.workers)

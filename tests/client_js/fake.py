@@ -36,7 +36,7 @@ class Visit:
             command: dict[str, Any] = json.loads(await self._websocket.get_message())
         return command
 
-    async def say(self, kind: str, **fields: Any) -> None:
+    async def send_item(self, kind: str, **fields: Any) -> None:
         """Send an object."""
         await self._websocket.send_message(json.dumps({"type": kind} | fields))
 
@@ -55,13 +55,13 @@ class Visit:
         if command["type"] == "resume":
             response |= {"recovered": "lost" not in more, "replayed": 0}
         kind = "resume_ack" if command["type"] == "resume" else "subscription_ack"
-        await self.say(kind, **response | more)
+        await self.send_item(kind, **response | more)
         return command
 
     async def message(self, seq: int, pos: str, channel: str = "BTC.trade", **more: Any) -> None:
         """Send a message, with an empty record unless `data` is given."""
         head = {"seq": seq, "ts": seq, "channel": channel, "pos": pos, "data": {}}
-        await self.say("message", **head | more)
+        await self.send_item("message", **head | more)
 
     async def close(self, code: int, reason: str = "because") -> None:
         """Close as a server does."""

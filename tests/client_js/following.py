@@ -25,7 +25,7 @@ __all__ = [
     "PATIENCE",
     "Callbacks",
     "Follower",
-    "Said",
+    "FollowerEvent",
     "follow",
     "missing",
     "node_command",
@@ -72,7 +72,7 @@ def node_command() -> list[str]:
 
 
 @attrs.frozen
-class Said:
+class FollowerEvent:
     """One call of `onmessage` or `onnotice`, with the feed's fields at that moment."""
 
     kind: str
@@ -84,29 +84,29 @@ class Said:
 class Callbacks:
     """The calls of a feed's callbacks, in order."""
 
-    def __init__(self, said: AsyncIterator[Said]) -> None:
+    def __init__(self, said: AsyncIterator[FollowerEvent]) -> None:
         self._said = said
 
-    async def said(self) -> Said:
+    async def said(self) -> FollowerEvent:
         """The next thing it says."""
         with trio.fail_after(PATIENCE):
             return await anext(self._said)
 
-    async def notice(self, kind: str) -> Said:
+    async def notice(self, kind: str) -> FollowerEvent:
         """The next thing it says, which has to be a notice of this type."""
         said = await self.said()
         assert (said.kind, said.item["type"]) == ("notice", kind), said
         return said
 
-    async def message(self) -> Said:
+    async def message(self) -> FollowerEvent:
         """The next thing it says, which has to be a message."""
         said = await self.said()
         assert said.kind == "message", said
         return said
 
-    async def messages(self, count: int) -> list[Said]:
+    async def messages(self, count: int) -> list[FollowerEvent]:
         """The next so many messages, whatever notices come between them."""
-        found: list[Said] = []
+        found: list[FollowerEvent] = []
         while len(found) < count:
             said = await self.said()
             if said.kind == "message":
@@ -131,12 +131,12 @@ class Follower(Callbacks):
         assert self._process.stdin is not None
         await self._process.stdin.send_all(b"close\n")
 
-    async def ask(self, request: Mapping[str, Any]) -> None:
-        """Have it subscribe or unsubscribe; what comes of it is an `response`."""
+    async def request(self, request: Mapping[str, Any]) -> None:
+        """Have it subscribe or unsubscribe; the result is an `answer` event."""
         assert self._process.stdin is not None
         await self._process.stdin.send_all(json.dumps(request).encode() + b"\n")
 
-    async def ended(self) -> list[Said]:
+    async def ended(self) -> list[FollowerEvent]:
         """Wait until the feed has nothing left to do; returns what it has said until then."""
         assert self._process.stdin is not None
         await self._process.stdin.aclose()
@@ -146,14 +146,14 @@ class Follower(Callbacks):
         return rest
 
 
-async def read_said(process: trio.Process) -> AsyncGenerator[Said]:
+async def read_said(process: trio.Process) -> AsyncGenerator[FollowerEvent]:
     """What a program prints, a JSON object a line."""
     output, rest = process.stdout, b""
     assert output is not None
     async for some in output:
         *lines, rest = (rest + some).split(b"\n")
         for line in lines:
-            yield Said(**json.loads(line))
+            yield FollowerEvent(**json.loads(line))
 
 
 @asynccontextmanager

@@ -19,7 +19,7 @@ from odin_ws.settings import Settings
 from odin_ws.testing.memory_log import MemoryLog, MemorySource
 from odin_ws.testing.memory_log_reader import MemoryLogReader
 from odin_ws.testing.ports import LOOPBACK
-from tests.client_js.following import PATIENCE, Callbacks, Said
+from tests.client_js.following import PATIENCE, Callbacks, FollowerEvent
 
 __all__ = ["ALL", "Instance", "Publisher", "check", "memory_log", "restart_twice"]
 
@@ -96,7 +96,7 @@ class Publisher:
         self.published += count
 
 
-def check(received: Sequence[Said], count: int) -> None:
+def check(received: Sequence[FollowerEvent], count: int) -> None:
     """Fail unless so many came, each once without the client's help, a channel's in order."""
     by_channel: dict[str, list[int]] = defaultdict(list)
     for message in received:
@@ -120,7 +120,7 @@ async def restart_twice(
     last server.
     """
     publisher = Publisher(instance.log)
-    received: list[Said] = []
+    received: list[FollowerEvent] = []
     for end in (Instance.drain, Instance.cancel):
         publisher.publish(50)
         received += await client.messages(10)

@@ -17,7 +17,7 @@ import pytest
 import trio
 
 from odin_ws.testing.ports import LOOPBACK
-from tests.client_js.following import OPTIONS, PACKAGE, PATIENCE, Callbacks, Said, missing
+from tests.client_js.following import OPTIONS, PACKAGE, PATIENCE, Callbacks, FollowerEvent, missing
 from tests.client_js.instances import ALL, Instance, memory_log, restart_twice
 
 # It follows a server, and posts every call of its callbacks, one after the other.
@@ -78,7 +78,7 @@ async def next_request(
 
 
 async def serve_page(
-    page: str, said: trio.MemorySendChannel[Said], stream: trio.SocketStream
+    page: str, said: trio.MemorySendChannel[FollowerEvent], stream: trio.SocketStream
 ) -> None:
     """Answer a browser: the page, the package's files, and what the page posts."""
     connection = h11.Connection(h11.SERVER)
@@ -87,7 +87,7 @@ async def serve_page(
             path, body = request
             kind, content = "text/html", b""
             if path == "/said":
-                await said.send(Said(**json.loads(body)))
+                await said.send(FollowerEvent(**json.loads(body)))
             elif path == "/":
                 content = page.encode()
             elif path.endswith(".js"):
@@ -102,7 +102,7 @@ async def serve_page(
 @asynccontextmanager
 async def browse(chromium: str, page: str, profile: Path) -> AsyncIterator[Callbacks]:
     """Open the page for the length of the block."""
-    send, receive = trio.open_memory_channel[Said](1000)
+    send, receive = trio.open_memory_channel[FollowerEvent](1000)
     async with trio.open_nursery() as nursery:
         handler = partial(serve_page, page, send)
         (listener,) = await nursery.start(partial(trio.serve_tcp, handler, 0, host=LOOPBACK))

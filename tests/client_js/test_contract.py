@@ -52,8 +52,8 @@ async def test_messages_of_a_batch_are_handed_on_one_by_one(server: FakeServer) 
     bodies = [{"channel": "BTC.trade", "pos": f"1-{n}", "ts": n, "data": {"n": n}} for n in (5, 6)]
     async with server.follow() as follower:
         visit = await begun(server, follower, positions=START)
-        await visit.say("batch", seq=3, skipped=2, messages=bodies)
-        await visit.say("batch", seq=5, replay=True, messages=bodies[1:])
+        await visit.send_item("batch", seq=3, skipped=2, messages=bodies)
+        await visit.send_item("batch", seq=5, replay=True, messages=bodies[1:])
         await visit.message(6, "1-7")
         first, second, third = [await follower.message() for _ in range(3)]
     assert first.item == {"type": "message", "seq": 3, "skipped": 2, **bodies[0]}
@@ -68,7 +68,7 @@ async def test_a_batch_after_a_gap_is_not_taken(server: FakeServer) -> None:
     body = {"channel": "BTC.trade", "pos": "1-5", "ts": 5, "data": {}}
     async with server.follow() as follower:
         visit = await begun(server, follower, positions=START)
-        await visit.say("batch", seq=2, messages=[body, body])
+        await visit.send_item("batch", seq=2, messages=[body, body])
         command = await (await server.visit()).command()
     assert command["data"]["positions"] == START
 
@@ -136,7 +136,7 @@ async def test_a_loss_in_the_middle_of_a_replay(server: FakeServer) -> None:
         await visit.message(1, "0-30", replay=True)
         await follower.message()
         lost = {"odin.trades": {"0": [5, 20], "1": [0, 7]}}
-        await visit.say("replay_incomplete", count=1, lost=lost, reason="expired")
+        await visit.send_item("replay_incomplete", count=1, lost=lost, reason="expired")
         told = await follower.notice("replay_incomplete")
     assert told.item["lost"] == lost
     assert told.positions == {"odin.trades": {"0": 30, "1": 7}}
@@ -147,11 +147,11 @@ async def test_notices_of_the_feed_are_handed_on(server: FakeServer) -> None:
     lost = {"odin.trades": {"0": [5, 90]}}
     async with server.follow(positions=START) as follower:
         visit = await server.visit()
-        await visit.say("feed", status="stalled", since=17)
+        await visit.send_item("feed", status="stalled", since=17)
         assert (await follower.notice("feed")).item["since"] == 17
         await visit.accept()
         await follower.notice("resume_ack")
-        await visit.say("feed", status="lost", lost=lost, reason="expired")
+        await visit.send_item("feed", status="lost", lost=lost, reason="expired")
         told = await follower.notice("feed")
     assert told.item["lost"] == lost
     assert told.positions == START
@@ -167,7 +167,7 @@ async def test_a_topic_that_was_made_anew(server: FakeServer) -> None:
         command = await visit.accept(ids={"odin.trades": "a"})
         assert command["data"]["ids"] == {"odin.trades": "a"}
         await follower.notice("resume_ack")
-        await visit.say("feed", **said, ids={"odin.trades": "b", "odin.social": "c"})
+        await visit.send_item("feed", **said, ids={"odin.trades": "b", "odin.social": "c"})
         assert (await follower.notice("feed")).positions == {"odin.trades": {"0": -1}}
         await visit.message(1, "0-0")
         assert (await follower.message()).duplicates == 0

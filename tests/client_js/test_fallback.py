@@ -12,7 +12,7 @@ import trio
 
 from odin_ws.protocol.event_id import EventId, parse_event_id
 from odin_ws.settings import Secret
-from tests.client_js.following import PACKAGE, Follower, Said, follow
+from tests.client_js.following import PACKAGE, Follower, FollowerEvent, follow
 from tests.client_js.instances import ALL, Instance, Publisher, check, memory_log, restart_twice
 from tests.client_js.refusing import refusing_proxy
 from tests.jwt_issuer import SECRET, issuer
@@ -22,7 +22,7 @@ BACKOFF: Final = (200, 300)
 WITH: Final[dict[str, Any]] = {"backoff": BACKOFF, "fallback": True}
 
 
-async def subscribed(follower: Follower, kind: str = "subscription_ack") -> list[Said]:
+async def subscribed(follower: Follower, kind: str = "subscription_ack") -> list[FollowerEvent]:
     """Wait for the ack; returns the ends of connections before it."""
     ends = []
     while (said := await follower.said()).item["type"] != kind:
@@ -74,7 +74,7 @@ async def test_streams_that_are_cut(nursery: trio.Nursery, node: list[str]) -> N
         follow(node, f"ws://{proxy.address}/ws", ALL, **WITH) as follower,
     ):
         await subscribed(follower)
-        received: list[Said] = []
+        received: list[FollowerEvent] = []
         resumed = 0
         while publisher.published < 400:
             publisher.publish(20)
@@ -95,7 +95,7 @@ async def test_positions_hold_from_one_transport_to_the_other(
     log = memory_log()
     publisher, instance = Publisher(log), Instance(log)
     address = await nursery.start(instance.run)
-    received: list[Said] = []
+    received: list[FollowerEvent] = []
     positions: dict[str, Any] = {}
     ids: dict[str, str] = {}
     async with refusing_proxy(address) as proxy:

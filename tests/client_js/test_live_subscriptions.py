@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from odin_ws.testing.memory_log import MemoryLog
-from tests.client_js.following import Follower, Said, follow
+from tests.client_js.following import Follower, FollowerEvent, follow
 from tests.client_js.instances import Instance, memory_log
 from tests.client_js.refusing import refusing_proxy
 from tests.client_js.test_fallback import BACKOFF
@@ -28,9 +28,9 @@ def publish(log: MemoryLog, number: int, *channels: str) -> None:
 
 async def response(
     follower: Follower, request: dict[str, Any]
-) -> tuple[dict[str, Any], list[Said]]:
+) -> tuple[dict[str, Any], list[FollowerEvent]]:
     """What comes of a request, and the messages before that."""
-    await follower.ask(request)
+    await follower.request(request)
     messages = []
     while (said := await follower.said()).kind != "answer":
         if said.kind == "message":

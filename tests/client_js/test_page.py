@@ -50,7 +50,9 @@ async def test_example_that_subscribes_later_prints_the_answer(
         await first.accept(subscribed=["ETH.trade"], rejected=rejected, replayed=0)
         command = await first.command()
         assert (command["type"], command["data"]) == ("unsubscribe", {"channels": ["BTC.trade"]})
-        await first.say("unsubscription_ack", unsubscribed=["BTC.trade"], rejected=[], count=1)
+        await first.send_item(
+            "unsubscription_ack", unsubscribed=["BTC.trade"], rejected=[], count=1
+        )
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(visit)
@@ -87,4 +89,4 @@ async def visit_of_the_example(server: FakeServer) -> None:
     command = await visit.accept(ids={"odin.trades": "a"})
     assert command["data"]["positions"] == {"odin.trades": {"0": 4}}
     await visit.message(1, "0-9", data={"data": {"price": "0.1"}})
-    await visit.say("feed", status="lost", lost={}, reason="expired")
+    await visit.send_item("feed", status="lost", lost={}, reason="expired")

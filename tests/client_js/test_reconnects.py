@@ -20,7 +20,7 @@ async def test_it_comes_back_when_it_is_told_to(server: FakeServer) -> None:
     """After a `reconnect` notice it waits as long as that says, whatever the back-off is."""
     async with server.follow() as follower:
         visit = await begun(server, follower, positions=START)
-        await visit.say("reconnect", data={"after_ms": AFTER_MS, "reason": "draining"})
+        await visit.send_item("reconnect", data={"after_ms": AFTER_MS, "reason": "draining"})
         await follower.notice("reconnect")
         closed_at = trio.current_time()
         await visit.close(1012)
@@ -40,7 +40,7 @@ async def test_advice_holds_once(server: FakeServer) -> None:
     """Advice is about the connection that it was given on."""
     async with server.follow(random=1) as follower:
         visit = await begun(server, follower, positions=START)
-        await visit.say("reconnect", data={"after_ms": 7, "reason": "draining"})
+        await visit.send_item("reconnect", data={"after_ms": 7, "reason": "draining"})
         await follower.notice("reconnect")
         await visit.close(1012)
         assert (await follower.notice("disconnected")).item["retry_ms"] == 7
@@ -66,7 +66,7 @@ async def test_neither_message_nor_pong_resets_the_back_off(server: FakeServer) 
             visit = await begun(server, follower, positions=START)
             await visit.message(1, f"2-{number}")
             await follower.message()
-            await visit.say("pong", ts=1)
+            await visit.send_item("pong", ts=1)
             await visit.close(code)
             waits.append((await follower.notice("disconnected")).item["retry_ms"])
     assert waits == [2, 4, 8, 16, 32]
@@ -80,7 +80,7 @@ async def test_advice_that_comes_again_and_again_is_the_least_of_the_back_off(
         waits = []
         for _ in range(4):
             visit = await begun(server, follower)
-            await visit.say("reconnect", data={"after_ms": 1, "reason": "draining"})
+            await visit.send_item("reconnect", data={"after_ms": 1, "reason": "draining"})
             await follower.notice("reconnect")
             await visit.close(1012)
             waits.append((await follower.notice("disconnected")).item["retry_ms"])
@@ -93,7 +93,7 @@ async def test_it_asks_again_where_the_log_does_not_answer(server: FakeServer) -
         for wait in (2, 4):
             visit = await server.visit()
             await visit.command()
-            await visit.say("error", code="NOT_AVAILABLE", message="too many ask", retry=True)
+            await visit.send_item("error", code="NOT_AVAILABLE", message="too many ask", retry=True)
             left = await follower.notice("disconnected")
             assert left.item["reason"] == "NOT_AVAILABLE: too many ask"
             assert left.item["retry_ms"] == wait
@@ -108,7 +108,7 @@ async def test_close_does_what_its_row_says(server: FakeServer, row: Close) -> N
     async with server.follow(random=1, backoff=[2, 100]) as follower:
         visit = await begun(server, follower)
         if row.advised:
-            await visit.say("reconnect", data={"after_ms": 7, "reason": row.label})
+            await visit.send_item("reconnect", data={"after_ms": 7, "reason": row.label})
             await follower.notice("reconnect")
         if row.code == ABNORMAL:
             await visit.cut()
@@ -148,7 +148,7 @@ async def test_a_rejected_command(server: FakeServer) -> None:
     async with server.follow() as follower:
         visit = await server.visit()
         await visit.command()
-        await visit.say("error", code="INVALID_MESSAGE", message="no such field", retry=False)
+        await visit.send_item("error", code="INVALID_MESSAGE", message="no such field", retry=False)
         left = await follower.notice("disconnected")
         assert left.item["reason"] == "INVALID_MESSAGE: no such field"
         assert left.item["retry_ms"] is None
@@ -169,7 +169,7 @@ async def test_an_error_later_on(server: FakeServer) -> None:
     """An error after the subscription took effect is handed on, and changes nothing."""
     async with server.follow() as follower:
         visit = await begun(server, follower)
-        await visit.say("error", code="RATE_LIMIT_EXCEEDED", message="slower", retry=True)
+        await visit.send_item("error", code="RATE_LIMIT_EXCEEDED", message="slower", retry=True)
         await follower.notice("error")
         await visit.message(1, "0-0")
         await follower.message()

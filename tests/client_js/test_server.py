@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from odin_ws.settings import Secret
-from tests.client_js.following import Said, follow
+from tests.client_js.following import FollowerEvent, follow
 from tests.client_js.instances import ALL, Instance, Publisher, check, memory_log, restart_twice
 from tests.client_js.relay import cutting_relay
 from tests.jwt_issuer import SECRET, issuer
@@ -18,7 +18,7 @@ async def test_connections_that_are_cut(nursery: trio.Nursery, node: list[str]) 
     publisher = Publisher(log)
     instance = Instance(log)
     address = await nursery.start(instance.run)
-    received: list[Said] = []
+    received: list[FollowerEvent] = []
     async with (
         cutting_relay(address, first=2000, more=1000) as relay,
         follow(node, f"ws://{relay}/ws", ALL) as follower,

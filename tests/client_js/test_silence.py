@@ -21,7 +21,7 @@ async def test_a_sign_of_life(server: FakeServer) -> None:
             requested_at = trio.current_time()
             assert await visit.command() == {"type": "heartbeat"}
             assert trio.current_time() - requested_at > SILENCE_MS / 1000 / 2
-            await visit.say("pong", ts=1)
+            await visit.send_item("pong", ts=1)
         await visit.message(1, "0-0")
         await follower.message()
 

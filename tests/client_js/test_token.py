@@ -18,7 +18,7 @@ WAIT = 2.0
 
 async def expire(visit: Visit, left_ms: int = LEFT_MS) -> None:
     """Say that the token is about to end."""
-    await visit.say("auth", status="expiring", expires_in_ms=left_ms)
+    await visit.send_item("auth", status="expiring", expires_in_ms=left_ms)
 
 
 def auth(token: str) -> dict[str, Any]:
@@ -87,7 +87,7 @@ async def test_at_the_notice_it_goes_on_with_a_new_one(server: FakeServer) -> No
         await follower.notice("auth")
         assert await visit.command() == auth("two")
         assert trio.current_time() - told > WAIT - 0.1
-        await visit.say("auth_ack", data={"exp": 1})
+        await visit.send_item("auth_ack", data={"exp": 1})
         await follower.notice("auth_ack")
         await visit.message(1, "0-0")
         await follower.message()
@@ -108,7 +108,7 @@ async def test_one_that_is_rejected_is_followed_by_another(server: FakeServer) -
         visit = await begun(server, follower)
         await expire(visit, 60_000)
         assert await visit.command() == auth("two")
-        await visit.say("auth_error", data={"code": "not_available", "message": "later"})
+        await visit.send_item("auth_error", data={"code": "not_available", "message": "later"})
         assert await visit.command() == auth("three")
 
 
@@ -119,12 +119,12 @@ async def test_one_that_is_rejected_is_offered_again(server: FakeServer) -> None
         visit = await begun(server, follower)
         await expire(visit, 60_000)
         assert await visit.command() == auth("two")
-        await visit.say("auth_error", data={"code": "not_available", "message": "later"})
+        await visit.send_item("auth_error", data={"code": "not_available", "message": "later"})
         assert await visit.command() == auth("two")
         # Nothing in it says that it is about a token.
-        await visit.say("error", code="RATE_LIMIT_EXCEEDED", message="slower", retry=True)
+        await visit.send_item("error", code="RATE_LIMIT_EXCEEDED", message="slower", retry=True)
         assert await visit.command() == auth("two")
-        await visit.say("auth_ack", data={"exp": 1})
+        await visit.send_item("auth_ack", data={"exp": 1})
         await expire(visit, 60_000)
         assert await visit.command() == auth("three")
 
@@ -145,7 +145,7 @@ async def test_rejected_token_is_sent_again_when_the_server_asks_for_it(
         await expire(visit, 60_000)
         assert await visit.command() == auth("two")
         rejected = trio.current_time()
-        await visit.say(kind, **fields)
+        await visit.send_item(kind, **fields)
         assert await visit.command() == auth("two")
         assert trio.current_time() - rejected > 1.5
 

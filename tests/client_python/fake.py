@@ -78,7 +78,7 @@ class Visit:
         assert isinstance(command, dict)
         return command
 
-    async def say(self, **fields: Any) -> None:
+    async def send_item(self, **fields: Any) -> None:
         """Send an object."""
         await self.websocket.send_message(orjson.dumps(fields).decode())
 
@@ -102,7 +102,7 @@ class Visit:
         }
         if kind == "resume":
             response |= {"recovered": True, "replayed": 0}
-        await self.say(**response | more)
+        await self.send_item(**response | more)
         return command
 
     async def message(self, seq: int, pos: str, channel: str = "BTC.trade", **more: Any) -> None:

@@ -145,7 +145,7 @@ async def test_only_messages_on_request(server: FakeServer) -> None:
         attempt = await server.attempt()
         await attempt.accept()
         await attempt.message(1, "0-1")
-        await attempt.say(type="feed", status="stalled", since=5)
+        await attempt.send_item(type="feed", status="stalled", since=5)
         await attempt.message(2, "0-2")
         with trio.fail_after(1):
             async for message in client.messages():
@@ -160,8 +160,8 @@ async def test_feed_changes_come_in_their_place(server: FakeServer) -> None:
         attempt = await server.attempt()
         await attempt.accept()
         await attempt.message(1, "0-1")
-        await attempt.say(type="feed", status="stalled", since=5)
-        await attempt.say(type="feed", status="live", since=9)
+        await attempt.send_item(type="feed", status="stalled", since=5)
+        await attempt.send_item(type="feed", status="live", since=9)
         await attempt.message(2, "0-2")
         await take(client, Subscribed)
         assert await take_offsets(client, 1) == [1]
@@ -174,10 +174,10 @@ async def test_what_is_not_known_is_passed_over(server: FakeServer) -> None:
     """A newer server may say more."""
     async with server.follow() as client:
         attempt = await server.attempt()
-        await attempt.say(type="welcome")
+        await attempt.send_item(type="welcome")
         await attempt.accept()
-        await attempt.say(type="pong", ts=1)
-        await attempt.say(type="replay_complete", id=1, count=0)
+        await attempt.send_item(type="pong", ts=1)
+        await attempt.send_item(type="replay_complete", id=1, count=0)
         await attempt.message(1, "0-1")
         await take(client, Subscribed)
         assert await take_offsets(client, 1) == [1]
@@ -233,7 +233,9 @@ async def test_a_rejected_command_is_the_end(server: FakeServer) -> None:
     async with server.follow() as client:
         attempt = await server.attempt()
         await attempt.command()
-        await attempt.say(type="error", id=1, code="INVALID_MESSAGE", message="bad", retry=False)
+        await attempt.send_item(
+            type="error", id=1, code="INVALID_MESSAGE", message="bad", retry=False
+        )
         error = await ending(client)
         assert str(error) == "bad (INVALID_MESSAGE)"
         assert (await attempt.closed())[0] == 1000
@@ -251,7 +253,7 @@ async def test_a_command_that_is_put_off_is_repeated(server: FakeServer, code: s
             assert command["data"]["positions"] == START
             # Commands over the rate are not read: their answers have no id.
             of = {"id": 1} if code == "NOT_AVAILABLE" else {}
-            await attempt.say(type="error", **of, code=code, message="later", retry=True)
+            await attempt.send_item(type="error", **of, code=code, message="later", retry=True)
         await attempt.accept()
         await take(client, Resumed)
     waits = [later - earlier for earlier, later in itertools.pairwise(times)]

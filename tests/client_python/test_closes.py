@@ -18,7 +18,7 @@ async def test_close_does_what_its_row_says(server: FakeServer, row: Close) -> N
         attempt = await begin(server)
         await take(client, Subscribed)
         if row.advised:
-            await attempt.say(type="reconnect", data={"after_ms": 700, "reason": row.label})
+            await attempt.send_item(type="reconnect", data={"after_ms": 700, "reason": row.label})
         if row.code == ABNORMAL:
             await attempt.cut()
         else:
@@ -142,7 +142,9 @@ async def test_advice_that_comes_again_and_again_is_the_least_of_the_back_off(
         for after_ms in (1, 1, 1, 5000, 1):
             attempt = await server.attempt()
             await attempt.accept({"odin.trades": {"0": 4}})
-            await attempt.say(type="reconnect", data={"after_ms": after_ms, "reason": "draining"})
+            await attempt.send_item(
+                type="reconnect", data={"after_ms": after_ms, "reason": "draining"}
+            )
             await attempt.close(1012)
             waits.append(await left(client))
     assert waits == pytest.approx([0.001, 0.2, 0.4, 5, 1.6])

@@ -111,7 +111,7 @@ async def test_a_loss_during_a_replay_is_told(server: FakeServer) -> None:
         attempt = await server.attempt()
         await attempt.accept(replayed=None)
         await attempt.message(1, "0-30", replay=True)
-        await attempt.say(
+        await attempt.send_item(
             type="replay_incomplete",
             id=1,
             count=1,
@@ -134,7 +134,7 @@ async def test_a_loss_of_the_server_is_told(server: FakeServer) -> None:
         await attempt.accept()
         for topic in ("odin.other", "odin.trades"):
             lost = {topic: {"0": [50, 59]}}
-            await attempt.say(type="feed", status="lost", lost=lost, reason="expired")
+            await attempt.send_item(type="feed", status="lost", lost=lost, reason="expired")
         await attempt.message(1, "0-49", replay=True)
         assert (await take(client, Resumed)).recovered
         loss = await take(client, Resumed)
@@ -168,7 +168,7 @@ async def test_advice_is_followed(server: FakeServer) -> None:
     """Exactly as long as the server asked for, and only then back-off."""
     async with server.follow() as client:
         attempt = await begin(server)
-        await attempt.say(type="reconnect", data={"after_ms": 1840, "reason": "draining"})
+        await attempt.send_item(type="reconnect", data={"after_ms": 1840, "reason": "draining"})
         await attempt.close(1012, "the server is restarting")
         server.failures.append(OSError("nobody there"))
         left = trio.current_time()
@@ -186,7 +186,7 @@ async def test_advice_holds_without_a_close(server: FakeServer) -> None:
     """A server that is killed while it drains has said when to come."""
     async with server.follow() as client:
         attempt = await begin(server)
-        await attempt.say(type="reconnect", data={"after_ms": 700, "reason": "draining"})
+        await attempt.send_item(type="reconnect", data={"after_ms": 700, "reason": "draining"})
         await wait_all_tasks_blocked()
         await attempt.cut()
         await take(client, Subscribed)
@@ -198,7 +198,7 @@ async def test_advice_is_bounded(server: FakeServer, after_ms: float, seconds: f
     """Neither in the past nor never."""
     async with server.follow() as client:
         attempt = await begin(server)
-        await attempt.say(type="reconnect", data={"after_ms": after_ms, "reason": "draining"})
+        await attempt.send_item(type="reconnect", data={"after_ms": after_ms, "reason": "draining"})
         await attempt.close(1012)
         await take(client, Subscribed)
         assert (await take(client, Disconnected)).retry_in == seconds

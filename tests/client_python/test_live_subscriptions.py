@@ -27,7 +27,7 @@ BALANCES = {"odin.balances": {"0": 7}}
 BTC, ETH = Subscription(["BTC.trade"]), Subscription(["ETH.trade"])
 
 
-class Asked:
+class SentRequest:
     """A command of the application, carried out in a task of its own."""
 
     def __init__(self) -> None:
@@ -52,9 +52,9 @@ class Asked:
         return self.result
 
 
-def ask(nursery: trio.Nursery, command: Any, *names: str, **options: Any) -> Asked:
+def send_request(nursery: trio.Nursery, command: Any, *names: str, **options: Any) -> SentRequest:
     """Begin a command."""
-    asked = Asked()
+    asked = SentRequest()
     nursery.start_soon(lambda: asked.run(command, *names, **options))
     return asked
 
@@ -79,7 +79,7 @@ async def test_late_subscription_is_answered_and_resumed_from_where_it_began(
     """The resume has both names, and the positions of both acks."""
     async with server.follow() as client:
         attempt = await begin(server, client)
-        asked = ask(nursery, client.subscribe, "*.balances")
+        asked = send_request(nursery, client.subscribe, "*.balances")
         command = await attempt.accept(BALANCES, categories={"balances": "odin.balances"})
         assert (command["type"], command["data"]) == (
             "subscribe",
@@ -108,7 +108,7 @@ async def test_task_that_iterates_can_subscribe(server: FakeServer) -> None:
             for number in range(1, 41):
                 await attempt.message(number, f"1-{number}")
                 await wait_all_tasks_blocked()
-            await attempt.say(
+            await attempt.send_item(
                 type="subscription_ack",
                 id=command["id"],
                 subscribed=["*.balances"],
@@ -130,18 +130,18 @@ async def test_rejected_names_are_returned_or_raised(
     rejected = RejectedName("BTC.foo", "INVALID_CHANNEL", "unknown category")
     async with server.follow() as client:
         attempt = await begin(server, client)
-        asked = ask(nursery, client.subscribe, "BTC.foo", "BTC.balances")
+        asked = send_request(nursery, client.subscribe, "BTC.foo", "BTC.balances")
         await attempt.accept(BALANCES, subscribed=["BTC.balances"], rejected=[why])
         response = await asked.lingering()
         assert (response.names, response.rejected) == (("BTC.balances",), (rejected,))
-        asked = ask(nursery, client.subscribe, "BTC.foo")
+        asked = send_request(nursery, client.subscribe, "BTC.foo")
         await attempt.accept(subscribed=[], rejected=[why])
         with pytest.raises(SubscriptionRejected) as raised:
             await asked.lingering()
         assert raised.value.rejected == (rejected,)
-        asked = ask(nursery, client.subscribe, "BTC.trade", where={"field": "a", "eq": 1})
+        asked = send_request(nursery, client.subscribe, "BTC.trade", where={"field": "a", "eq": 1})
         number = (await attempt.command())["id"]
-        await attempt.say(
+        await attempt.send_item(
             type="error", id=number, code="TOO_MANY_FILTERS", message="no", retry=False
         )
         with pytest.raises(SubscriptionRejected, match="TOO_MANY_FILTERS"):
@@ -155,10 +155,10 @@ async def test_command_that_is_put_off_is_repeated(
     """After `retry_ms`; an error above the rate limit has no id."""
     async with server.follow() as client:
         attempt = await begin(server, client)
-        asked = ask(nursery, client.subscribe, "*.balances")
+        asked = send_request(nursery, client.subscribe, "*.balances")
         await attempt.command()
         began = trio.current_time()
-        await attempt.say(
+        await attempt.send_item(
             type="error", code="RATE_LIMIT_EXCEEDED", message="slower", retry=True, retry_ms=2500
         )
         assert (await attempt.accept(BALANCES))["data"]["channels"] == ["*.balances"]
@@ -178,10 +178,10 @@ async def test_unsubscribed_names_are_not_resumed(
             ids={"odin.trades": "a", "odin.balances": "b"},
         )
         await take(client, Subscribed)
-        asked = ask(nursery, client.unsubscribe, "*.balances", "BTC.trade")
+        asked = send_request(nursery, client.unsubscribe, "*.balances", "BTC.trade")
         command = await attempt.command()
         assert (command["type"], command["data"]) == ("unsubscribe", {"channels": ["*.balances"]})
-        await attempt.say(
+        await attempt.send_item(
             type="unsubscription_ack",
             id=command["id"],
             unsubscribed=["*.balances"],
@@ -210,7 +210,9 @@ async def test_break_before_the_answer_neither_loses_nor_doubles(
     async with server.follow([BTC, ETH]) as client:
         attempt = await begin(server, client)
         command = getattr(client, kind)
-        asked = ask(nursery, command, "ETH.trade" if kind == "unsubscribe" else "RUNE.trade")
+        asked = send_request(
+            nursery, command, "ETH.trade" if kind == "unsubscribe" else "RUNE.trade"
+        )
         assert (await attempt.command())["type"] == kind
         await attempt.cut()
         await take(client, Disconnected)
@@ -230,7 +232,7 @@ async def test_snapshot_beside_live_messages_is_asked_for_again_after_a_break(
     """Only for its own names, from where they began; the others resume from where they were."""
     async with server.follow(BTC) as client:
         attempt = await begin(server, client)
-        asked = ask(nursery, client.subscribe, "ETH.trade", snapshot=True)
+        asked = send_request(nursery, client.subscribe, "ETH.trade", snapshot=True)
         await attempt.accept({"odin.trades": {"0": 9}}, replayed=2)
         assert (await asked.lingering()).replayed == 2
         await attempt.message(1, "0-10")
@@ -248,7 +250,7 @@ async def test_snapshot_beside_live_messages_is_asked_for_again_after_a_break(
         assert second["snapshot"] is True
         for seq, offset in enumerate((3, 4, 10), 1):
             await attempt.message(seq, f"0-{offset}", "ETH.trade", replay=True)
-        await attempt.say(
+        await attempt.send_item(
             type="replay_complete", id=2, count=3, positions={"odin.trades": {"0": 12}}
         )
         await attempt.message(4, "0-13")
@@ -262,7 +264,7 @@ async def test_replay_from_a_time_beside_live_messages_doubles_nothing_after_a_b
     """Live messages that the replay would bring again are known; the rest of it comes."""
     async with server.follow(BTC) as client:
         attempt = await begin(server, client)
-        asked = ask(nursery, client.subscribe, "*.trade", since_ms=1)
+        asked = send_request(nursery, client.subscribe, "*.trade", since_ms=1)
         await attempt.accept({"odin.trades": {"0": 1, "1": -1}}, replayed=None)
         await asked.lingering()
         await attempt.message(1, "0-20")
@@ -277,7 +279,7 @@ async def test_replay_from_a_time_beside_live_messages_doubles_nothing_after_a_b
         assert (second["channels"], second["positions"]["odin.trades"]["0"]) == (["*.trade"], 3)
         await attempt.message(1, "0-20", replay=True)
         await attempt.message(2, "0-21", "ETH.trade", replay=True)
-        await attempt.say(type="replay_complete", id=2, count=2)
+        await attempt.send_item(type="replay_complete", id=2, count=2)
         await attempt.message(3, "0-22")
         assert await next_offsets(client, 2) == [21, 22]
         assert client.positions["odin.trades"][0] == 22
@@ -291,11 +293,11 @@ async def test_during_a_replay_only_an_unsubscribe_is_sent(
     async with server.follow([BTC, ETH], positions={"odin.trades": {0: 4}}) as client:
         attempt = await server.attempt()
         await attempt.accept(replayed=2)
-        begun = ask(nursery, client.subscribe, "*.balances")
-        ended = ask(nursery, client.unsubscribe, "ETH.trade")
+        begun = send_request(nursery, client.subscribe, "*.balances")
+        ended = send_request(nursery, client.unsubscribe, "ETH.trade")
         command = await attempt.command()
         assert command["type"] == "unsubscribe"
-        await attempt.say(
+        await attempt.send_item(
             type="unsubscription_ack",
             id=command["id"],
             unsubscribed=["ETH.trade"],
@@ -363,12 +365,12 @@ async def test_client_without_subscriptions_waits_for_one(
     """Also after the last one has ended, and after a break."""
     async with server.follow([]) as client:
         attempt = await server.attempt()
-        asked = ask(nursery, client.subscribe, "*.trade")
+        asked = send_request(nursery, client.subscribe, "*.trade")
         await attempt.accept(START)
         await asked.lingering()
-        asked = ask(nursery, client.unsubscribe, "*.trade")
+        asked = send_request(nursery, client.unsubscribe, "*.trade")
         number = (await attempt.command())["id"]
-        await attempt.say(
+        await attempt.send_item(
             type="unsubscription_ack", id=number, unsubscribed=["*.trade"], rejected=[], count=0
         )
         await asked.lingering()
@@ -378,7 +380,7 @@ async def test_client_without_subscriptions_waits_for_one(
         await attempt.cut()
         await take(client, Disconnected)
         attempt = await server.attempt()
-        asked = ask(nursery, client.subscribe, "BTC.trade")
+        asked = send_request(nursery, client.subscribe, "BTC.trade")
         assert (await attempt.accept(START))["type"] == "subscribe"
         await asked.lingering()
 
@@ -389,7 +391,7 @@ async def test_command_of_a_client_that_has_ended_is_an_error(
     """One that waits, and one that comes later."""
     async with server.follow() as client:
         attempt = await begin(server, client)
-        asked = ask(nursery, client.subscribe, "*.balances")
+        asked = send_request(nursery, client.subscribe, "*.balances")
         await attempt.command()
         await attempt.close(1000)
         with pytest.raises(ClientClosed):

@@ -115,7 +115,7 @@ async def test_a_quiet_server_is_not_dead(server: FakeServer) -> None:
     async def response(attempt: Visit) -> None:
         while True:
             assert (await attempt.command())["type"] == "heartbeat"
-            await attempt.say(type="pong", ts=0)
+            await attempt.send_item(type="pong", ts=0)
 
     async with server.follow() as client, trio.open_nursery() as nursery:
         nursery.start_soon(response, await begin(server))
@@ -145,7 +145,7 @@ async def test_no_answer_to_the_subscription(server: FakeServer) -> None:
     async def chatter(attempt: Visit) -> None:
         while True:
             await trio.sleep(5)
-            await attempt.say(type="feed", status="live", since=1)
+            await attempt.send_item(type="feed", status="live", since=1)
 
     async with server.follow(reconnect=False) as client, trio.open_nursery() as nursery:
         attempt = await server.attempt()

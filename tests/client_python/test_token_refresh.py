@@ -34,7 +34,7 @@ async def test_at_the_notice_it_goes_on_with_a_new_one(server: FakeServer) -> No
             await expire(attempt)
             assert await renewed(attempt) == name
             assert trio.current_time() - told == pytest.approx(15)
-            await attempt.say(type="auth_ack", data={"exp": 1})
+            await attempt.send_item(type="auth_ack", data={"exp": 1})
         await attempt.message(1, "0-5")
         await take(client, Subscribed)
         assert await take_offsets(client, 1) == [5]
@@ -69,7 +69,7 @@ async def test_before_the_ack_too(server: FakeServer) -> None:
         command = await attempt.command()
         await expire(attempt, 20)
         assert await renewed(attempt) == "two"
-        await attempt.say(
+        await attempt.send_item(
             type="subscription_ack",
             id=command["id"],
             subscribed=["*.trade"],
@@ -118,7 +118,9 @@ async def test_one_that_is_rejected_is_followed_by_another(server: FakeServer) -
         await expire(attempt, 40)
         assert await renewed(attempt) == "two"
         rejected = trio.current_time()
-        await attempt.say(type="auth_error", data={"code": "not_available", "message": "later"})
+        await attempt.send_item(
+            type="auth_error", data={"code": "not_available", "message": "later"}
+        )
         assert await renewed(attempt) == "three"
         assert trio.current_time() - rejected == pytest.approx(10)
 
@@ -135,10 +137,10 @@ async def test_one_that_is_rejected_is_offered_again(
         await expire(attempt, 40)
         assert await renewed(attempt) == "two"
         rejected = trio.current_time()
-        await attempt.say(**rejection)
+        await attempt.send_item(**rejection)
         assert await renewed(attempt) == "two"
         assert trio.current_time() - rejected == pytest.approx(10)
-        await attempt.say(type="auth_ack", data={"exp": 1})
+        await attempt.send_item(type="auth_ack", data={"exp": 1})
         await expire(attempt, 40)
         assert await renewed(attempt) == "three"
         assert tokens.calls == 5
@@ -162,10 +164,10 @@ async def test_rejected_token_is_sent_again_when_the_server_asks_for_it(
         await expire(attempt, 40)
         assert await renewed(attempt) == "two"
         rejected = trio.current_time()
-        await attempt.say(**rejection)
+        await attempt.send_item(**rejection)
         assert await renewed(attempt) == "two"
         assert trio.current_time() - rejected == pytest.approx(4.321)
-        await attempt.say(type="auth_ack", data={"exp": 1})
+        await attempt.send_item(type="auth_ack", data={"exp": 1})
         told = trio.current_time()
         await expire(attempt, 40)
         assert await renewed(attempt) == "three"
@@ -182,7 +184,7 @@ async def test_token_that_ends_before_retry_ms_is_sent_again_before_that(
         assert await renewed(attempt) == "two"
         rejected = trio.current_time()
         data = {"code": "not_available", "message": "later", "retry_ms": 20_000}
-        await attempt.say(type="auth_error", data=data)
+        await attempt.send_item(type="auth_error", data=data)
         assert await renewed(attempt) == "two"
         assert trio.current_time() - rejected == pytest.approx(10)
 
@@ -195,7 +197,7 @@ async def test_one_that_is_never_taken_is_no_storm(server: FakeServer) -> None:
         await expire(attempt, 30)
         for _ in range(4):
             assert await renewed(attempt) == "two"
-            await attempt.say(**REJECTIONS[0])
+            await attempt.send_item(**REJECTIONS[0])
         assert trio.current_time() - told < 30
         with trio.move_on_after(60) as scope:
             await attempt.command()
@@ -208,13 +210,13 @@ async def test_a_flood_is_no_reason_for_another(server: FakeServer) -> None:
     async with calm(server, token=tokens) as client:
         attempt = await begin(server)
         await take(client, Subscribed)
-        await attempt.say(**REJECTIONS[1])
+        await attempt.send_item(**REJECTIONS[1])
         await trio.sleep(40)
         assert tokens.calls == 1
         await expire(attempt, 40)
         assert await renewed(attempt) == "two"
-        await attempt.say(type="auth_ack", data={"exp": 1})
-        await attempt.say(**REJECTIONS[1])
+        await attempt.send_item(type="auth_ack", data={"exp": 1})
+        await attempt.send_item(**REJECTIONS[1])
         await trio.sleep(40)
         assert tokens.calls == 2
 
@@ -254,7 +256,7 @@ async def test_what_is_not_granted_any_more_is_told(server: FakeServer) -> None:
     async with calm(server, token=Given(["one", "two"])) as client:
         attempt = await begin(server)
         await take(client, Subscribed)
-        await attempt.say(
+        await attempt.send_item(
             type="unsubscription_ack", unsubscribed=["*.trade"], rejected=[], count=1, forced=True
         )
         assert await take(client, Unsubscribed) == Unsubscribed(("*.trade",), forced=True)
@@ -265,7 +267,7 @@ async def test_a_token_that_grants_nothing_ends_it(server: FakeServer) -> None:
     async with calm(server, token=Given(["one", "two"])) as client:
         attempt = await begin(server)
         await take(client, Subscribed)
-        await attempt.say(
+        await attempt.send_item(
             type="unsubscription_ack", unsubscribed=["*.trade"], rejected=[], count=0, forced=True
         )
         error = await ending(client)

@@ -16,7 +16,7 @@ async def test_resume_sends_the_topic_ids_of_its_positions(server: FakeServer) -
         attempt = await server.attempt()
         assert (await attempt.accept())["data"]["ids"] == OLD
         await take(client, Resumed)
-        await attempt.say(type="positions", positions={}, ids=OLD | {"odin.balances": "c"})
+        await attempt.send_item(type="positions", positions={}, ids=OLD | {"odin.balances": "c"})
         await attempt.message(1, "0-9")
         assert await take_offsets(client, 1) == [9]
         assert client.ids == OLD | {"odin.balances": "c"}
@@ -50,7 +50,7 @@ async def test_a_recreated_topic_on_a_live_connection(server: FakeServer) -> Non
     async with server.follow(positions=START, ids=OLD) as client:
         attempt = await server.attempt()
         await attempt.accept()
-        await attempt.say(
+        await attempt.send_item(
             type="feed",
             status="lost",
             reason="recreated",
@@ -71,7 +71,7 @@ async def test_a_truncated_partition_goes_back_and_never_forward(server: FakeSer
     async with server.follow(positions={"odin.trades": {0: 50, 1: 50}}) as client:
         attempt = await server.attempt()
         await attempt.accept()
-        await attempt.say(
+        await attempt.send_item(
             type="feed",
             status="lost",
             reason="truncated",
@@ -111,7 +111,7 @@ async def test_a_rejected_resume_is_sent_again_when_the_server_says(server: Fake
         attempt = await server.attempt()
         await attempt.command()
         fields = {"code": "NOT_AVAILABLE", "message": "not now", "retry": True, "retry_ms": 7000}
-        await attempt.say(type="error", id=1, **fields)
+        await attempt.send_item(type="error", id=1, **fields)
         began = trio.current_time()
         await attempt.accept()
         assert trio.current_time() - began == 7
@@ -125,7 +125,7 @@ async def test_the_end_of_a_replay_may_have_positions(server: FakeServer) -> Non
         await attempt.accept()
         await take(client, Resumed)
         complete = {"type": "replay_complete", "id": 1, "count": 0}
-        await attempt.say(**complete, positions={"odin.trades": {"0": 77}})
+        await attempt.send_item(**complete, positions={"odin.trades": {"0": 77}})
         await attempt.message(1, "0-78")
         assert await take_offsets(client, 1) == [78]
         await attempt.cut()

@@ -45,7 +45,7 @@ def calm(server: FakeServer, **options: Any) -> AbstractAsyncContextManager[Base
 
 async def expire(attempt: Visit, seconds: float = 30) -> None:
     """Say that the token is about to end."""
-    await attempt.say(type="auth", status="expiring", expires_in_ms=1000 * seconds)
+    await attempt.send_item(type="auth", status="expiring", expires_in_ms=1000 * seconds)
 
 
 async def renewed(attempt: Visit) -> str:

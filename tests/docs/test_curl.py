@@ -15,7 +15,7 @@ from odin_ws.settings import Secret
 from odin_ws.testing.scenario import Scenario
 from tests.docs.test_examples import transcripts
 from tests.jwt_issuer import SECRET, TOKENS_ARE_ASKED_FOR, issuer
-from tests.scenarios.ops import ask, post
+from tests.scenarios.ops import ops_request, post
 from tests.scenarios.wire import RawClient, request
 
 OPS = [
@@ -51,7 +51,7 @@ async def test_ops_pages_have_the_fields_shown(
     seconds |= {step: 0.001 for step in Step if step is not Step.TLS}
     host, slash, path = url.partition("/")
     assert (host, slash) == ("localhost:3003", "/")
-    there = fields((await ask(odin_scenario, f"/{path}")).json())
+    there = fields((await ops_request(odin_scenario, f"/{path}")).json())
     expected = fields(json.loads(re.sub(r",?\s*…", "", shown)))
     assert expected
     assert expected <= there

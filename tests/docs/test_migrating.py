@@ -12,7 +12,7 @@ from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.testing.scenario import Scenario
 from tests.docs.pages import page, read_table
 from tests.docs.test_tables import all_metrics
-from tests.scenarios.ops import ask
+from tests.scenarios.ops import ops_request
 
 PAGE = page("docs/migrating.md")
 
@@ -62,7 +62,7 @@ async def test_former_metrics(metrics: set[str]) -> None:
 
 async def test_former_health_fields(odin_scenario: Scenario) -> None:
     """Each field of the Go server is kept, has a new path that exists, or is gone."""
-    there = paths((await ask(odin_scenario, "/health")).json())
+    there = paths((await ops_request(odin_scenario, "/health")).json())
     rows = read_table(PAGE, "health fields")
     for former, now, _ in rows:
         fields = set(NAME.findall(former))

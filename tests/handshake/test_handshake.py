@@ -37,7 +37,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("entrance"))
 
 
-class Door:
+class HandshakeServer:
     """An entrance over TLS or without, behind a proxy or not, and a caller of it."""
 
     def __init__(
@@ -93,7 +93,7 @@ async def say_hello(stream: ClientStream, authority: Authority) -> trio.SSLStrea
 
 async def test_proxy_header_precedes_tls(authority: Authority, autojump_clock: MockClock) -> None:
     """Proxies that pass TLS through cannot write into it."""
-    door = Door(authority, proxied=True)
+    door = HandshakeServer(authority, proxied=True)
     wire, stream = transport_pair()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(door.serve, wire, PROXY)
@@ -110,7 +110,7 @@ async def test_address_over_its_rate_is_closed_before_tls(
     authority: Authority, autojump_clock: MockClock
 ) -> None:
     """It could not read an answer there: it reads the end of the connection."""
-    door = Door(authority, proxied=False, rate=1)
+    door = HandshakeServer(authority, proxied=False, rate=1)
     labels: list[str] = []
     for _ in range(7):
         wire, stream = transport_pair()
@@ -131,7 +131,7 @@ async def test_silent_connection_is_closed_after_the_timeout(
     authority: Authority, autojump_clock: MockClock, *, greeted: bool
 ) -> None:
     """Before TLS and after it; the answer uses the negotiated encryption."""
-    door = Door(authority, proxied=False)
+    door = HandshakeServer(authority, proxied=False)
     wire, stream = transport_pair()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(door.serve, wire, CLIENT)
@@ -151,7 +151,7 @@ async def test_limit_of_handshakes_closes_the_oldest(
     authority: Authority, autojump_clock: MockClock
 ) -> None:
     """At once, also before TLS, without an answer."""
-    door = Door(authority, proxied=False)
+    door = HandshakeServer(authority, proxied=False)
     streams = []
     async with trio.open_nursery() as nursery:
         for _ in range(3):
@@ -170,7 +170,7 @@ async def test_limit_of_handshakes_closes_the_oldest(
 @pytest.mark.parametrize("begun", [b"", b"GET", max_header_bytes()[:-1]])
 async def test_slow_head_is_answered_408(autojump_clock: MockClock, begun: bytes) -> None:
     """After the timeout, for no bytes or an incomplete head."""
-    door = Door(None)
+    door = HandshakeServer(None)
     wire, stream = transport_pair()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(door.serve, wire, CLIENT)
@@ -187,7 +187,7 @@ async def test_slow_head_is_answered_408(autojump_clock: MockClock, begun: bytes
 
 async def test_trickled_bytes_do_not_extend_the_head_timeout(autojump_clock: MockClock) -> None:
     """The timeout is for the whole head."""
-    door = Door(None)
+    door = HandshakeServer(None)
     wire, stream = transport_pair()
 
     async def trickle() -> None:
@@ -207,7 +207,9 @@ LOCAL = "127.0.0.1"
 CANARY = CanaryCredential(Secret("5" * 64), Address(LOCAL, 3002), frozenset({LOCAL}))
 
 
-async def met(door: Door, peer: str, *parts: bytes) -> HandshakeRequest | HTTPRejection | None:
+async def met(
+    door: HandshakeServer, peer: str, *parts: bytes
+) -> HandshakeRequest | HTTPRejection | None:
     """What comes of a caller that sends these bytes."""
     wire, stream = transport_pair()
     async with trio.open_nursery() as nursery:
@@ -224,7 +226,7 @@ def canary_head(secret: str = CANARY.secret.reveal()) -> bytes:
 
 async def test_canary_connects_without_the_required_proxy() -> None:
     """It is no trusted proxy; its request has the canary's credential."""
-    door = Door(None, proxied=True, canary=CANARY)
+    door = HandshakeServer(None, proxied=True, canary=CANARY)
     assert isinstance(await met(door, LOCAL, PROXY_LOCAL, canary_head()), HandshakeRequest)
     assert door.canaries == 1
 
@@ -241,7 +243,7 @@ async def test_canary_connects_without_the_required_proxy() -> None:
 )
 async def test_other_clients_require_a_trusted_proxy(peer: str, parts: tuple[bytes]) -> None:
     """Without the credential, with another client's address, or from another host."""
-    door = Door(None, proxied=True, canary=CANARY)
+    door = HandshakeServer(None, proxied=True, canary=CANARY)
     rejection = await met(door, peer, *parts)
     assert isinstance(rejection, HTTPRejection)
     assert rejection.label == "bad_proxy_header"
@@ -250,14 +252,14 @@ async def test_other_clients_require_a_trusted_proxy(peer: str, parts: tuple[byt
 
 async def test_client_behind_a_proxy_is_never_the_canary() -> None:
     """The proxy passes on any header of its client."""
-    door = Door(None, proxied=True, canary=CANARY)
+    door = HandshakeServer(None, proxied=True, canary=CANARY)
     assert isinstance(await met(door, PROXY, proxy_header(), canary_head()), HandshakeRequest)
     assert door.canaries == 0
 
 
 async def test_rate_of_the_canarys_address_is_checked_after_the_head() -> None:
     """All its other connections count; the canary's do not."""
-    door = Door(None, rate=1, canary=CANARY)
+    door = HandshakeServer(None, rate=1, canary=CANARY)
     for _ in range(5):
         assert isinstance(await met(door, LOCAL, max_header_bytes()), HandshakeRequest)
     for _ in range(5):

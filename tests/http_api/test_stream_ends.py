@@ -12,7 +12,7 @@ from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.testing.scenario import Scenario
 from tests.http_api.event_source import EventSource, sse_request
 from tests.http_api.torn import messages_of, received, torn_states
-from tests.scenarios.ops import ask, metric
+from tests.scenarios.ops import metric, ops_request
 from tests.scenarios.wire import RawClient
 
 
@@ -212,7 +212,7 @@ async def test_operators_see_streams_among_clients(odin_scenario: Scenario) -> N
     await odin_scenario.connect()
     source = await EventSource.open(odin_scenario, "channels=*.trade,*.social")
     await source.event()
-    listed = (await ask(odin_scenario, "/clients")).json()["clients"]
+    listed = (await ops_request(odin_scenario, "/clients")).json()["clients"]
     assert sorted((one["transport"], one["patterns"]) for one in listed) == [
         ("sse", 2),
         ("websocket", 0),

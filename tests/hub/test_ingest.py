@@ -32,7 +32,7 @@ EXPIRED, RECREATED, TRUNCATED = GapReason.EXPIRED, GapReason.RECREATED, GapReaso
 MOST = 1 << 62
 
 
-class Taker:
+class IngestHarness:
     """An intake, and what it says."""
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ def batch(*offsets: int, key: TopicPartition = FIRST, token: bytes = b"BTC") -> 
 
 async def test_history_is_kept_and_not_delivered(autojump_clock: MockClock) -> None:
     """Newer records of other partitions among it are delivered."""
-    taker = Taker()
+    taker = IngestHarness()
     assignment = Assignment({FIRST: 4, SECOND: -1}, history={FIRST: 1, SECOND: -1})
     assert taker.take(assignment) == []
     assert taker.ingest.stream.positions == {"odin.trades": {0: 4, 1: -1}}
@@ -103,7 +103,7 @@ async def test_history_is_kept_and_not_delivered(autojump_clock: MockClock) -> N
 
 async def test_end_of_history_is_reported(autojump_clock: MockClock) -> None:
     """Only then are the kept offsets known."""
-    taker = Taker()
+    taker = IngestHarness()
     for item in (Assignment({FIRST: 4}, history={FIRST: 1}), batch(2, 3, 4, 5)):
         taker.take(item)
         assert not taker.ingest.stream.history_loaded.is_set()
@@ -113,7 +113,7 @@ async def test_end_of_history_is_reported(autojump_clock: MockClock) -> None:
 
 async def test_live_records_among_history_cannot_be_resent(autojump_clock: MockClock) -> None:
     """Sent messages are found by number only in a row of live records."""
-    taker = Taker()
+    taker = IngestHarness()
     taker.take(Assignment({FIRST: 4, SECOND: -1}, history={FIRST: 1, SECOND: -1}))
     taker.take(batch(0, key=SECOND), batch(2, 3), batch(1, key=SECOND))
     history, even = taker.ingest.history, taker.ingest.stream.contiguous_since
@@ -122,7 +122,7 @@ async def test_live_records_among_history_cannot_be_resent(autojump_clock: MockC
 
 async def test_record_at_or_before_the_position_is_not_delivered(autojump_clock: MockClock) -> None:
     """From the first assignment on."""
-    taker = Taker()
+    taker = IngestHarness()
     taker.take(Assignment({FIRST: 4}))
     assert taker.take(batch(3, 4, 5)) == ["0-5"]
     assert taker.take(batch(5, 6), batch(4, 5, 6, 7)) == ["0-6", "0-7"]
@@ -131,7 +131,7 @@ async def test_record_at_or_before_the_position_is_not_delivered(autojump_clock:
 
 async def test_records_without_an_assignment_are_delivered(autojump_clock: MockClock) -> None:
     """Positions begin with them."""
-    taker = Taker()
+    taker = IngestHarness()
     assert taker.take(batch(7, 8)) == ["0-7", "0-8"]
     assert taker.ingest.stream.position(FIRST) == 8
     assert taker.ingest.stream.position(SECOND) is None
@@ -139,7 +139,7 @@ async def test_records_without_an_assignment_are_delivered(autojump_clock: MockC
 
 async def test_jump_forward_is_reported_as_a_loss(autojump_clock: MockClock) -> None:
     """The log deleted the next records: the report has their offsets, and history begins anew."""
-    taker = Taker()
+    taker = IngestHarness()
     taker.take(Assignment({FIRST: -1, SECOND: 7, SOCIAL: 2}), batch(0, 1, 2))
     taker.take(Assignment({FIRST: 9, SECOND: 7, SOCIAL: 3}))
     assert taker.gaps == [OffsetGaps({EXPIRED: {FIRST: Span(3, 9), SOCIAL: Span(3, 3)}})]
@@ -150,7 +150,7 @@ async def test_jump_forward_is_reported_as_a_loss(autojump_clock: MockClock) -> 
 
 async def test_jump_in_a_group_is_no_loss(autojump_clock: MockClock) -> None:
     """Another member served the partition; this one has no history of that time."""
-    taker = Taker()
+    taker = IngestHarness()
     taker.take(Assignment({FIRST: -1}, partial=True), batch(0, 1))
     taker.take(Assignment({FIRST: 9}, partial=True))
     assert taker.gaps == []
@@ -161,7 +161,7 @@ async def test_jump_in_a_group_is_no_loss(autojump_clock: MockClock) -> None:
 
 async def test_assignment_without_a_jump_keeps_history(autojump_clock: MockClock) -> None:
     """New partitions and jumps of others do not clear it."""
-    taker = Taker()
+    taker = IngestHarness()
     taker.take(Assignment({FIRST: -1}), batch(0, 1))
     taker.take(Assignment({FIRST: 1, SECOND: 5}))
     assert taker.gaps == []
@@ -172,7 +172,7 @@ async def test_assignment_without_a_jump_keeps_history(autojump_clock: MockClock
 
 async def test_recreated_topic_clears_its_history(autojump_clock: MockClock) -> None:
     """And its channels' last messages; other topics keep theirs."""
-    taker = Taker()
+    taker = IngestHarness()
     taker.take(Assignment({FIRST: 4, SOCIAL: 4}), batch(5, 6), batch(5, key=SOCIAL))
     taker.take(Assignment({FIRST: -1, SOCIAL: 5}))
     assert taker.gaps == [OffsetGaps({RECREATED: {FIRST: Span(0, -1)}}, {FIRST: -1})]
@@ -186,7 +186,7 @@ async def test_recreated_topic_clears_its_history(autojump_clock: MockClock) -> 
 
 async def test_recreated_topic_with_records_reports_the_loss(autojump_clock: MockClock) -> None:
     """Another partition's jump forward is reported too."""
-    taker = Taker()
+    taker = IngestHarness()
     taker.take(Assignment({FIRST: 4, SECOND: 3, SOCIAL: 7}))
     taker.take(Assignment({FIRST: 2, SECOND: 5, SOCIAL: 7}))
     spans = {EXPIRED: {SECOND: Span(4, 5)}, RECREATED: {FIRST: Span(0, 2)}}
@@ -195,7 +195,7 @@ async def test_recreated_topic_with_records_reports_the_loss(autojump_clock: Moc
 
 async def test_new_topic_id_means_a_recreated_topic(autojump_clock: MockClock) -> None:
     """At any offsets, also if the topic was missing in between."""
-    taker = Taker()
+    taker = IngestHarness()
     old, new = {"odin.trades": "a"}, {"odin.trades": "b"}
     taker.take(Assignment({FIRST: -1, SOCIAL: 4}, topic_ids=old), batch(0, 1, 2))
     for now in (Assignment({FIRST: 2, SOCIAL: 4}, topic_ids=new), Assignment({SOCIAL: 4})):
@@ -214,7 +214,7 @@ async def test_reported_jump_counts_at_equal_offsets(
     autojump_clock: MockClock,
 ) -> None:
     """History begins anew, also for a member of a group."""
-    taker = Taker()
+    taker = IngestHarness()
     taker.take(Assignment({FIRST: -1}, partial=True), batch(0, 1))
     taker.take(Assignment({FIRST: 1}, partial=True, gaps={FIRST: RECREATED}))
     assert taker.gaps == [OffsetGaps({RECREATED: {FIRST: Span(0, 1)}}, {FIRST: 1})]
@@ -223,7 +223,7 @@ async def test_reported_jump_counts_at_equal_offsets(
 
 async def test_truncated_partition_reports_the_lost_offsets(autojump_clock: MockClock) -> None:
     """Those delivered that will be reused; a position among them is uncertain."""
-    taker = Taker()
+    taker = IngestHarness()
     taker.take(Assignment({FIRST: -1}), batch(0, 1, 2, 3), batch(4, token=b"ETH"))
     taker.take(Assignment({FIRST: 2}, gaps={FIRST: TRUNCATED}))
     assert taker.gaps == [OffsetGaps({TRUNCATED: {FIRST: Span(3, 4)}}, {FIRST: 2})]
@@ -238,7 +238,7 @@ async def test_truncated_partition_reports_the_lost_offsets(autojump_clock: Mock
 
 async def test_revoked_partition_is_removed(autojump_clock: MockClock) -> None:
     """It is not reported any more; its return is no jump."""
-    taker = Taker()
+    taker = IngestHarness()
     taker.take(Assignment({FIRST: -1, SECOND: -1}), batch(0, 1), batch(0, key=SECOND))
     taker.take(Assignment({SECOND: 0}))
     assert taker.ingest.stream.positions == {"odin.trades": {1: 0}}
@@ -253,7 +253,7 @@ async def test_assignment_limits_what_can_be_resent(
     autojump_clock: MockClock,
 ) -> None:
     """It may have removed some of the sent messages."""
-    taker = Taker()
+    taker = IngestHarness()
     taker.take(Assignment({FIRST: -1}), batch(0, 1))
     taker.take(Assignment({FIRST: 1}))
     taker.take(batch(2))
@@ -266,7 +266,7 @@ async def test_records_over_the_limit_stay_in_the_batch(
     autojump_clock: MockClock, room: int
 ) -> None:
     """A message that begins within the limit is taken whole; positions cover the taken ones."""
-    taker = Taker()
+    taker = IngestHarness()
     left: deque[Item] = deque([batch(*range(5)), HistoryEnd()])
     messages: list[ChannelMessage] = []
     size = taker.ingest.take(left, keep_in(messages), room)
@@ -284,7 +284,7 @@ async def test_records_over_the_limit_stay_in_the_batch(
 
 async def test_unsubscribed_records_count_little(autojump_clock: MockClock) -> None:
     """A cycle is bounded by what it writes; records for history only must not delay it."""
-    taker = Taker()
+    taker = IngestHarness()
     left: deque[Item] = deque([batch(*range(5))])
     size = taker.ingest.take(left, lambda _: UNWANTED_BYTES, 3 * len(TRADE))
     assert 0 < size < 5 * len(TRADE)
@@ -294,7 +294,7 @@ async def test_unsubscribed_records_count_little(autojump_clock: MockClock) -> N
 
 async def test_tombstone_removes_the_last_message_of_a_channel(autojump_clock: MockClock) -> None:
     """Positions move past it; nothing is delivered."""
-    taker = Taker()
+    taker = IngestHarness()
     assert taker.take(batch(0), batch(1, token=b"ETH")) == ["0-0", "0-1"]
     assert taker.take(Batch([record(b"BTC", None, offset=2)])) == []
     assert taker.ingest.stream.position(FIRST) == 2
@@ -304,7 +304,7 @@ async def test_tombstone_removes_the_last_message_of_a_channel(autojump_clock: M
 
 async def test_changed_positions_wake_waiting_tasks(autojump_clock: MockClock) -> None:
     """By records and by assignments."""
-    taker = Taker()
+    taker = IngestHarness()
     moves: list[int | None] = []
 
     async def wait() -> None:
@@ -322,7 +322,7 @@ async def test_changed_positions_wake_waiting_tasks(autojump_clock: MockClock) -
 
 async def test_offsets_without_records_move_positions(autojump_clock: MockClock) -> None:
     """A transaction's marker or a compacted offset, after the batch's last record or alone."""
-    taker = Taker()
+    taker = IngestHarness()
     taker.take(Assignment({FIRST: 9, SECOND: 4}))
     assert taker.take(Batch(batch(10, 11).records, {FIRST: 12, SECOND: 6})) == ["0-10", "0-11"]
     assert taker.ingest.stream.position(FIRST) == 12
@@ -336,7 +336,7 @@ async def test_offsets_without_records_wake_waiting_tasks(
     autojump_clock: MockClock,
 ) -> None:
     """A resume that waits for the end of a transaction continues."""
-    taker = Taker()
+    taker = IngestHarness()
     taker.take(Assignment({FIRST: 9}))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(taker.ingest.stream.wait_moved)
@@ -348,7 +348,7 @@ async def test_offsets_without_records_never_move_positions_back_or_add_a_partit
     autojump_clock: MockClock,
 ) -> None:
     """During history they are behind the position; a revoked partition stays removed."""
-    taker = Taker()
+    taker = IngestHarness()
     taker.take(Assignment({FIRST: 9}, history={FIRST: 3}))
     taker.take(Batch(batch(4, 5).records, {FIRST: 6}))
     assert taker.ingest.stream.position(FIRST) == 9
@@ -359,7 +359,7 @@ async def test_offsets_without_records_never_move_positions_back_or_add_a_partit
 
 async def test_offsets_are_not_passed_before_their_records(autojump_clock: MockClock) -> None:
     """With room for one record only, the rest of the batch comes first."""
-    taker = Taker()
+    taker = IngestHarness()
     taker.take(Assignment({FIRST: 9}))
     left: deque[Item] = deque([Batch(batch(10, 11).records, {FIRST: 15})])
     taker.ingest.take(left, keep_in([]), 1)
@@ -371,7 +371,7 @@ async def test_offsets_are_not_passed_before_their_records(autojump_clock: MockC
 
 def test_revoked_partitions_are_reported_by_topic() -> None:
     """A rebalance that only adds partitions reports none."""
-    taker = Taker()
+    taker = IngestHarness()
     revoked_topics = taker.ingest.stream.revoked_topics
     taker.take(Assignment({FIRST: -1, SOCIAL: -1}, partial=True))
     taker.take(Assignment({FIRST: -1, SECOND: -1, SOCIAL: -1}, partial=True))
@@ -384,7 +384,7 @@ def test_revoked_partitions_are_reported_by_topic() -> None:
 
 def test_recreated_topic_without_a_group_revokes_nothing() -> None:
     """No other instance could serve its partitions."""
-    taker = Taker()
+    taker = IngestHarness()
     taker.take(Assignment({FIRST: -1, SECOND: -1}))
     taker.take(Assignment({FIRST: -1}))
     assert taker.ingest.stream.revoked_topics.value == frozenset()

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from tests.integration.running_source import PATIENCE, eventually, until
+from tests.integration.running_source import PATIENCE, until, wait_until
 from tests.integration.servers import Client, Server, connected
 
 __all__ = [
@@ -94,7 +94,7 @@ def feed_statuses(client: Client, topic: str | None = None) -> list[str]:
 
 async def told(client: Client, topic: str, *statuses: str, seconds: float = PATIENCE) -> None:
     """Wait until a client has been told exactly these statuses of a topic."""
-    await eventually(lambda: feed_statuses(client, topic) == list(statuses), seconds)
+    await wait_until(lambda: feed_statuses(client, topic) == list(statuses), seconds)
 
 
 def lost_offsets(client: Client, topic: str) -> set[tuple[int, int]]:

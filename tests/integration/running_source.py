@@ -24,22 +24,22 @@ from odin_ws.kafka.source_status import SourceState, SourceStatus
 from odin_ws.records import Assignment, Batch, HistoryEnd, Item, Record, TopicPartition
 
 __all__ = [
-    "Feeding",
     "Publisher",
+    "RunningSource",
     "Sent",
     "add_partitions",
     "catalogue_of",
     "count_partitions",
     "delete_records_before",
-    "each",
-    "eventually",
     "every_partition",
     "feeding",
     "new_topics",
     "numbered",
     "options",
     "publish_in_transaction",
+    "same_offsets",
     "until",
+    "wait_until",
 ]
 
 # For what takes milliseconds on a free machine.
@@ -61,7 +61,7 @@ class Sent(NamedTuple):
     headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
-async def eventually(holds: Callable[[], object], seconds: float = PATIENCE) -> None:
+async def wait_until(holds: Callable[[], object], seconds: float = PATIENCE) -> None:
     """Return when `holds()` is true. Raises trio.TooSlowError when it never is."""
 
     async def ask() -> object:
@@ -90,7 +90,7 @@ def every_partition(topics: Iterable[str], partitions: int) -> list[TopicPartiti
     return [TopicPartition(topic, number) for topic in topics for number in range(partitions)]
 
 
-def each(
+def same_offsets(
     partitions: Iterable[TopicPartition], offsets: Iterable[int]
 ) -> dict[TopicPartition, list[int]]:
     """What `Feeding.offsets` is when these came from each partition."""
@@ -194,7 +194,7 @@ class Publisher:
         assert len(written) == len(records)
 
 
-class Feeding:
+class RunningSource:
     """A running source. What it hands on is kept in `items`, as long as `takes` is true."""
 
     def __init__(self, source_status: SourceStatus) -> None:
@@ -254,7 +254,7 @@ class Feeding:
 
     async def received(self, count: int, seconds: float = PATIENCE) -> None:
         """Wait until at least so many records have come."""
-        await eventually(lambda: sum(len(one.records) for one in self.batches) >= count, seconds)
+        await wait_until(lambda: sum(len(one.records) for one in self.batches) >= count, seconds)
 
     async def probes(self, count: int) -> None:
         """Wait for so many probes of the broker to succeed: each one measures the lag anew."""
@@ -262,7 +262,7 @@ class Feeding:
             await self._probe(self.source_status.lag)
 
     async def _probe(self, before: object) -> None:
-        await eventually(lambda: self.source_status.lag is not before)
+        await wait_until(lambda: self.source_status.lag is not before)
 
     async def collect(self, inbox: trio.MemoryReceiveChannel[Item]) -> None:
         """The hub's part."""
@@ -274,10 +274,10 @@ class Feeding:
 @asynccontextmanager
 async def feeding(
     topics: Iterable[str], options: KafkaOptions, *, live: bool = True
-) -> AsyncIterator[Feeding]:
+) -> AsyncIterator[RunningSource]:
     """Run a source for the length of the block, which begins when it is live if `live`."""
     source = KafkaSource(catalogue_of(topics), options)
-    source_status = Feeding(source.status)
+    source_status = RunningSource(source.status)
     # With no room but for one item, the source waits as soon as nobody takes.
     send, receive = trio.open_memory_channel[Item](0)
     async with trio.open_nursery() as nursery:

@@ -23,7 +23,7 @@ from websockets.trio.client import ClientConnection, connect
 
 from odin_ws.ops.page_cache import PAGE_SECONDS
 from odin_ws.testing.ports import LOOPBACK, free_ports
-from tests.integration.running_source import PATIENCE, eventually, until
+from tests.integration.running_source import PATIENCE, until, wait_until
 from tests.plain_http import plain_client
 
 __all__ = ["Client", "Server", "connected", "run_to_the_end", "serving"]
@@ -158,7 +158,7 @@ class Server:
 
     async def ended(self, seconds: float = PATIENCE) -> int:
         """Wait for the end; returns the exit status."""
-        await eventually(lambda: self.process.poll() is not None, seconds)
+        await wait_until(lambda: self.process.poll() is not None, seconds)
         self._reader.join()
         return self.process.returncode
 
@@ -243,7 +243,7 @@ class Client:
         def responses() -> list[dict[str, Any]]:
             return [one for one in self.responses[count:] if one["type"] not in NOTICES]
 
-        await eventually(lambda: responses() or self.closed)
+        await wait_until(lambda: responses() or self.closed)
         return responses()[0]
 
     async def subscribe(self, **data: Any) -> dict[str, Any]:
@@ -255,11 +255,11 @@ class Client:
 
     async def received(self, count: int, seconds: float = PATIENCE) -> None:
         """Wait until at least so many messages have come."""
-        await eventually(lambda: len(self.messages) >= count, seconds)
+        await wait_until(lambda: len(self.messages) >= count, seconds)
 
     async def ended(self, seconds: float = PATIENCE) -> tuple[int, str]:
         """Wait for the end of the connection; returns code and reason."""
-        await eventually(lambda: self.closed is not None, seconds)
+        await wait_until(lambda: self.closed is not None, seconds)
         assert self.closed is not None
         return self.closed
 

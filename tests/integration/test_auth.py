@@ -36,7 +36,7 @@ async def status_of(server: Server, path: str = "/ws", **how: Any) -> int:
     return caught.value.response.status_code
 
 
-async def ask(websocket: ClientConnection, kind: str, **data: Any) -> dict[str, Any]:
+async def request(websocket: ClientConnection, kind: str, **data: Any) -> dict[str, Any]:
     """Send a command; return the next message."""
     await websocket.send(json.dumps({"type": kind, "data": data}))
     found: dict[str, Any] = json.loads(await websocket.recv())
@@ -60,12 +60,12 @@ async def test_token_is_accepted_as_header_or_subprotocol(nowhere: str) -> None:
     async with serving(nowhere, JWT, ready=False) as server:
         async with dial(server, additional_headers=bearer(token)) as websocket:
             assert websocket.subprotocol is None
-            ack = await ask(websocket, "subscribe", channels=["BTC.trade", "BTC.balances"])
+            ack = await request(websocket, "subscribe", channels=["BTC.trade", "BTC.balances"])
             assert ack["subscribed"] == ["BTC.trade"]
             assert [one["code"] for one in ack["rejected"]] == ["FORBIDDEN"]
         async with dial(server, subprotocols=["odin.v1", f"bearer.{token}"]) as websocket:
             assert websocket.subprotocol == "odin.v1"
-            assert (await ask(websocket, "heartbeat"))["type"] == "pong"
+            assert (await request(websocket, "heartbeat"))["type"] == "pong"
         assert await status_of(server) == 401
         assert await status_of(server, f"/ws?token={token}") == 401
         assert await status_of(server, subprotocols=[f"bearer.{token}"]) == 400
@@ -80,7 +80,7 @@ async def test_revocation_closes_connections_and_rejects_new_ones(nowhere: str) 
     async with serving(nowhere, settings, ready=False) as server:
         assert (await server.get("/metrics")).status_code == 401
         async with dial(server, additional_headers=bearer(token)) as websocket:
-            await ask(websocket, "heartbeat")
+            await request(websocket, "heartbeat")
             response = await server.post("/revocations", {"user": "ann"}, bearer(OPS_TOKEN))
             assert (response.status_code, response.json()["closed"]) == (200, 1)
             with pytest.raises(ConnectionClosed) as caught:
@@ -117,7 +117,7 @@ async def test_keys_are_read_from_a_url(nowhere: str) -> None:
     ):
         for one in keys:
             async with dial(server, additional_headers=bearer(one.token())) as websocket:
-                assert (await ask(websocket, "heartbeat"))["type"] == "pong"
+                assert (await request(websocket, "heartbeat"))["type"] == "pong"
         stranger = issuer("ES256", "c").token()
         assert await status_of(server, additional_headers=bearer(stranger)) == 401
 

@@ -9,7 +9,7 @@ from confluent_kafka import Message
 
 from tests.integration import kafka
 from tests.integration.events import event
-from tests.integration.running_source import Publisher, Sent, eventually, new_topics, until
+from tests.integration.running_source import Publisher, Sent, new_topics, until, wait_until
 from tests.integration.secure_brokers import PASSWORD, USER, Secured
 from tests.integration.servers import connected, serving
 
@@ -76,7 +76,7 @@ async def test_missing_dead_letter_topic_does_not_affect_the_feed(topics: str, t
         poison = Sent("odin.trades", token.encode(), b"[]", 3)
         await Publisher(topics).publish([poison] * 1200 + [event(token, "trade", number=1)])
         await client.received(1)
-        await eventually(lambda: server.events("dead letters not written"))
+        await wait_until(lambda: server.events("dead letters not written"))
         assert await server.metric("ws_dead_letters_total", result="dropped") > 0
         assert (await server.health())["status"] != "unhealthy"
         await Publisher(topics).publish([event(token, "trade", number=2)])

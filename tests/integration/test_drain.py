@@ -10,7 +10,7 @@ import trio
 from odin_ws.testing.brokers import embedded_broker
 from tests.integration import kafka
 from tests.integration.events import event
-from tests.integration.running_source import Publisher, eventually
+from tests.integration.running_source import Publisher, wait_until
 from tests.integration.servers import connected, serving
 
 
@@ -45,7 +45,7 @@ async def test_second_signal_ends_the_process_at_once(topics: str) -> None:
     """During a long drain a second signal ends the process, with status 1 and no traceback."""
     async with serving(topics, WS_DRAIN_DELAY_SECONDS="60") as server, connected(server) as client:
         server.signal(signal.SIGTERM)
-        await eventually(lambda: server.events("draining"))
+        await wait_until(lambda: server.events("draining"))
         server.signal(signal.SIGTERM)
         assert await server.ended(5) == 1
         assert "Traceback" not in server.output

@@ -10,7 +10,7 @@ import trio
 from tests.integration import kafka
 from tests.integration.domain import Domain, ids_of, offsets
 from tests.integration.problems import kafka_check, lost_offsets, no_problem
-from tests.integration.running_source import Publisher, Sent, eventually, until
+from tests.integration.running_source import Publisher, Sent, until, wait_until
 from tests.integration.servers import Server, connected, serving
 
 BEFORE, AFTER = 4, 2
@@ -99,7 +99,7 @@ async def test_group_member_reads_a_recreated_smaller_topic(apache: str, domain:
             await client.subscribe(channels=["*.trade"])
             await Publisher(apache).publish(each_partition(domain, AFTER, 1, 200))
             await client.received(AFTER)
-            await eventually(lambda: sorted(offsets(client)) == list(range(AFTER)))
+            await wait_until(lambda: sorted(offsets(client)) == list(range(AFTER)))
             assert all(one["data"]["data"]["n"] == 200 for one in client.messages)
         read = await server.metric("ws_kafka_messages_received_total", topic=domain.trade)
         assert read == 3 * BEFORE + 6 * AFTER

@@ -12,18 +12,18 @@ from odin_ws.kafka.source_status import SourceState
 from odin_ws.records import TopicPartition
 from tests.integration import kafka
 from tests.integration.running_source import (
-    Feeding,
     Publisher,
+    RunningSource,
     Sent,
     add_partitions,
     count_partitions,
-    each,
-    eventually,
     every_partition,
     feeding,
     new_topics,
     numbered,
     options,
+    same_offsets,
+    wait_until,
 )
 
 PARTITIONS = 6
@@ -35,14 +35,14 @@ def group() -> str:
     return f"group-{uuid.uuid4().hex[:8]}"
 
 
-def owned(member: Feeding) -> set[TopicPartition]:
+def owned(member: RunningSource) -> set[TopicPartition]:
     """The partitions that a member reports."""
     return set(member.assignments[-1].positions) if member.assignments else set()
 
 
-async def shared_out(partitions: list[TopicPartition], *members: Feeding) -> None:
+async def shared_out(partitions: list[TopicPartition], *members: RunningSource) -> None:
     """Wait until each partition is served by one of the members, and each member serves some."""
-    await eventually(
+    await wait_until(
         lambda: (
             sorted(key for member in members for key in owned(member)) == sorted(partitions)
             and all(map(owned, members))
@@ -50,7 +50,7 @@ async def shared_out(partitions: list[TopicPartition], *members: Feeding) -> Non
     )
 
 
-def delivered(*members: Feeding) -> Counter[tuple[TopicPartition, int]]:
+def delivered(*members: RunningSource) -> Counter[tuple[TopicPartition, int]]:
     """Count how often each record was handed on by all members together."""
     return Counter(
         (TopicPartition(record.topic, record.partition), record.offset)
@@ -74,7 +74,7 @@ async def test_only_member_serves_all_partitions_from_the_end(apache: str, group
     async with feeding(topics, options(apache, group=group)) as running:
         await publisher.publish(numbered(partitions, 20, first=20))
         await running.received(120)
-        assert running.offsets() == each(partitions, range(20, 40))
+        assert running.offsets() == same_offsets(partitions, range(20, 40))
         assert running.assignments[-1].partial
         assert running.assignments[-1].positions == dict.fromkeys(partitions, 19)
 
@@ -89,7 +89,7 @@ async def test_two_members_share_the_partitions(apache: str, group: str) -> None
         await shared_out(partitions, one, other)
         assert len(owned(one)) == len(owned(other)) == PARTITIONS / 2
         await Publisher(apache).publish(numbered(partitions, 200))
-        await eventually(lambda: len(one.records) + len(other.records) >= 200 * PARTITIONS)
+        await wait_until(lambda: len(one.records) + len(other.records) >= 200 * PARTITIONS)
         assert delivered(one, other) == once(partitions, 200)
         assert one.offsets().keys() == owned(one)
         assert other.offsets().keys() == owned(other)
@@ -124,7 +124,7 @@ async def test_rebalance_neither_loses_nor_duplicates_records(apache: str, group
                 await third.received(200)
                 scope.cancel()
                 members = first, second, third
-        await eventually(lambda: sum(delivered(*members).values()) >= sent * PARTITIONS)
+        await wait_until(lambda: sum(delivered(*members).values()) >= sent * PARTITIONS)
         await first.probes(2)
         assert delivered(*members) == once(partitions, sent)
 
@@ -140,13 +140,13 @@ async def test_blocked_member_hands_over_undelivered_records(apache: str, group:
         one.takes.value = False
         publisher = Publisher(apache)
         await publisher.publish(numbered(partitions, 1))
-        await eventually(lambda: one.batches)
+        await wait_until(lambda: one.batches)
         await publisher.publish(numbered(partitions, 500, first=1))
         await one.probes(2)
         async with feeding(topics, settings) as other:
-            await eventually(lambda: len(owned(other)) == PARTITIONS / 2)
+            await wait_until(lambda: len(owned(other)) == PARTITIONS / 2)
             one.takes.value = True
-            await eventually(lambda: sum(delivered(one, other).values()) >= 501 * PARTITIONS)
+            await wait_until(lambda: sum(delivered(one, other).values()) >= 501 * PARTITIONS)
             await one.probes(2)
             assert delivered(one, other) == once(partitions, 501)
 
@@ -176,12 +176,12 @@ async def test_added_partitions_are_assigned(apache: str, group: str) -> None:
         await Publisher(apache).publish(numbered(every_partition(topics, 2), 10))
         await running.received(20)
         await add_partitions(apache, topic, 4)
-        await eventually(lambda: count_partitions(apache, topic) == 4)
+        await wait_until(lambda: count_partitions(apache, topic) == 4)
         partitions = every_partition(topics, 4)
         await Publisher(apache).publish(numbered(partitions, 10, first=10))
         await running.received(60)
         await running.probes(2)
-        assert running.offsets() == each(partitions[:2], range(20)) | each(
+        assert running.offsets() == same_offsets(partitions[:2], range(20)) | same_offsets(
             partitions[2:], range(10)
         )
 
@@ -211,11 +211,11 @@ async def test_member_without_a_partition_is_live(apache: str, group: str) -> No
     await kafka.create_topics(apache, topics, 1)
     settings = options(apache, group=group)
     async with feeding(topics, settings) as one, feeding(topics, settings) as other:
-        await eventually(lambda: one.assignments and other.assignments)
-        await eventually(lambda: len(owned(one) | owned(other)) == 1)
-        await eventually(lambda: not (owned(one) and owned(other)))
+        await wait_until(lambda: one.assignments and other.assignments)
+        await wait_until(lambda: len(owned(one) | owned(other)) == 1)
+        await wait_until(lambda: not (owned(one) and owned(other)))
         await Publisher(apache).publish([Sent(topics[0])])
-        await eventually(lambda: one.records or other.records)
+        await wait_until(lambda: one.records or other.records)
         for member in one, other:
             await member.probes(2)
             assert member.source_status.state.value is SourceState.LIVE

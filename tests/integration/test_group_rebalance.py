@@ -12,7 +12,7 @@ import trio
 from tests.integration.domain import Domain, ids_of, offsets
 from tests.integration.kfake import Api, Code, KFake, run_kfake
 from tests.integration.problems import lost_offsets
-from tests.integration.running_source import Publisher, eventually
+from tests.integration.running_source import Publisher, wait_until
 from tests.integration.servers import Client, Server, connected, serving
 
 PARTITIONS = 6
@@ -90,7 +90,7 @@ async def test_clients_of_a_moved_partition_are_closed_and_resume(
             positions = reached(ack, client, domain)
             for server in first, second:
                 back = await nursery.start(follow, server, domain, positions, ids_of(ack))
-                await eventually(partial(finished, back))
+                await wait_until(partial(finished, back))
                 got |= {(p, o) for p, found in offsets(back).items() for o in found}
                 got |= lost_offsets(back, domain.trade)
             everything = {(p, o) for p in range(PARTITIONS) for o in range(15)}
@@ -196,7 +196,7 @@ async def test_errors_of_the_group_lose_no_record(
         await fault.remove()
         await shared_out(domain, server)
         await publisher.publish(domain.records(domain.trade, 5, 10))
-        await eventually(lambda: client.closed or len(client.messages) >= 15)
+        await wait_until(lambda: client.closed or len(client.messages) >= 15)
         if client.closed is None:
             assert offsets(client) == {0: list(range(15))}
             return

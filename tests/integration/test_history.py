@@ -7,18 +7,18 @@ import time
 from odin_ws.kafka.source_status import SourceState
 from tests.integration import kafka
 from tests.integration.running_source import (
-    Feeding,
     Publisher,
+    RunningSource,
     Sent,
     delete_records_before,
-    each,
-    eventually,
     every_partition,
     feeding,
     new_topics,
     numbered,
     options,
     publish_in_transaction,
+    same_offsets,
+    wait_until,
 )
 
 # The total that a test publishes.
@@ -60,7 +60,7 @@ async def test_history_is_bounded_by_records(apache: str) -> None:
     few, *many = every_partition(topics, 3)
     await Publisher(apache).publish(numbered([few], 10) + numbered(many, 100))
     async with feeding(topics, options(apache, history_seconds=600, history_records=60)) as running:
-        assert running.offsets() == {few: list(range(10))} | each(many, range(75, 100))
+        assert running.offsets() == {few: list(range(10))} | same_offsets(many, range(75, 100))
         assert len(running.history) == 60
 
 
@@ -120,10 +120,10 @@ async def test_feed_is_starting_until_the_history_is_read(apache: str) -> None:
         assert len(running.history) == 5000
 
 
-async def hold_at_the_start(running: Feeding) -> None:
+async def hold_at_the_start(running: RunningSource) -> None:
     """Block after the first assignment."""
     running.takes.value = False
-    await eventually(lambda: running.assignments)
+    await wait_until(lambda: running.assignments)
 
 
 async def test_history_continues_after_an_interruption(apache: str) -> None:
@@ -137,7 +137,7 @@ async def test_history_continues_after_an_interruption(apache: str) -> None:
         await kafka.create_topics(apache, [new], 1)
         (later,) = every_partition([new], 1)
         await Publisher(apache).publish(numbered([*partitions, later], 10, first=100))
-        await eventually(lambda: running.source_status.missing_topics == set())
+        await wait_until(lambda: running.source_status.missing_topics == set())
         running.takes.value = True
         await running.received(2 * 110 + 10)
         await running.live()
@@ -149,7 +149,7 @@ async def test_history_continues_after_an_interruption(apache: str) -> None:
         assert at.pop(later) == -1
         assert set(at.values()) <= {99, 109}
         assert again.history == {}
-        assert running.offsets() == each(partitions, range(110)) | {later: list(range(10))}
+        assert running.offsets() == same_offsets(partitions, range(110)) | {later: list(range(10))}
         assert len(running.history) >= 200
 
 

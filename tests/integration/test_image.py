@@ -18,7 +18,7 @@ import pytest
 
 from odin_ws.testing.ports import LOOPBACK, free_ports
 from tests.deploy.dockerfile import ROOT, stages
-from tests.integration.running_source import eventually
+from tests.integration.running_source import wait_until
 
 # `make test` has the short form, tests/deploy/test_image.py: what the image installs is not run.
 pytestmark = pytest.mark.long
@@ -142,7 +142,7 @@ async def test_healthcheck_is_liveness(
         done = subprocess.run([program, *check[1:]], env=environ, capture_output=True, check=False)
         return done.returncode == 0
 
-    await eventually(healthy)
+    await wait_until(healthy)
     process.send_signal(signal.SIGTERM)
     assert process.wait(STOP_SECONDS) == 0
     assert not healthy()

@@ -32,10 +32,10 @@ from tests.integration.running_log_reader import running
 from tests.integration.running_source import (
     Publisher,
     Sent,
-    eventually,
     feeding,
     new_topics,
     options,
+    wait_until,
 )
 from tests.integration.secure_brokers import PASSWORD, USER, Secured, secured_kafka, token_for
 from tests.integration.servers import connected, serving, started
@@ -115,7 +115,7 @@ def by_token(token: str | None) -> Settings:
     return settings
 
 
-LET_IN = {
+ACCEPTED_CREDENTIALS = {
     "certificate": by_certificate,
     "scram-256": by_scram("SCRAM-SHA-256", LOGIN),
     "scram-512": by_scram("SCRAM-SHA-512", LOGIN),
@@ -161,14 +161,14 @@ def access_to(settings: dict[str, str]) -> KafkaSecurity:
     return KafkaSecurity.from_settings(load_settings(settings)[0])
 
 
-@pytest.mark.parametrize("way", LET_IN)
+@pytest.mark.parametrize("way", ACCEPTED_CREDENTIALS)
 async def test_source_and_log_reader_authenticate(
     way: str, secured: Secured, tmp_path: Path
 ) -> None:
     """Live records and replayed records arrive, with every mechanism."""
     (topic,) = topics = new_topics()
     await kafka.create_topics(secured.broker.bootstrap, topics, 1)
-    reading = options("", security=access_to(LET_IN[way](secured, tmp_path)))
+    reading = options("", security=access_to(ACCEPTED_CREDENTIALS[way](secured, tmp_path)))
     async with feeding(topics, reading) as source, running(reading) as log_reader:
         await Publisher(secured.broker.bootstrap).publish([Sent(topic, value=b'{"n":1}')])
         await source.received(1)
@@ -185,14 +185,14 @@ async def test_rejection_is_logged_with_the_brokers_reason(
     settings, reason = REJECTED[way]
     reading = options("", security=access_to(settings(secured, tmp_path)))
     async with feeding(kafka.TOPICS, reading, live=False) as source:
-        await eventually(lambda: reason in source.source_status.reason)
+        await wait_until(lambda: reason in source.source_status.reason)
         assert source.source_status.state.value is SourceState.STARTING
 
 
 @pytest.mark.parametrize("way", ["certificate", "scram-512", "token"])
 async def test_commands_authenticate(way: str, secured: Secured, tmp_path: Path) -> None:
     """`topics` and `publish` use the settings of the server."""
-    settings = LET_IN[way](secured, tmp_path)
+    settings = ACCEPTED_CREDENTIALS[way](secured, tmp_path)
     listed = await run_command("topics", "list", **settings)
     assert listed.returncode == 0, listed.stderr
     assert listed.stdout.count("yes") == len(kafka.TOPICS)
@@ -215,7 +215,7 @@ async def test_rejected_server_retries_until_the_token_file_is_valid(
     """Until then the log has one line and no traceback."""
     settings = by_token(token_for(USER, -1000))(secured, tmp_path)
     async with serving("", settings, ready=False, LOG_LEVEL="debug") as server:
-        await eventually(lambda: server.events("Kafka unavailable, retrying"))
+        await wait_until(lambda: server.events("Kafka unavailable, retrying"))
         report = await server.health()
         assert "rejects the token" in report["errors"][0]
         (tmp_path / "token").write_text(token_for(USER), encoding="utf-8")
@@ -245,7 +245,7 @@ async def test_rejected_token_is_fetched_again(secured: Secured) -> None:
         settings = secured.settings("oauth", "SASL_SSL", **oauth, KAFKA_SASL_TOKEN_URL=url)
         wrong = settings | {"KAFKA_SASL_CLIENT_SECRET": "donkey"}
         async with serving("", wrong, ready=False) as server:
-            await eventually(lambda: server.events("Kafka unavailable, retrying"))
+            await wait_until(lambda: server.events("Kafka unavailable, retrying"))
             (told,) = server.events("Kafka unavailable, retrying")
             why = f"KAFKA_SASL_TOKEN_URL={url}: status 401, invalid_client"
             assert told["reason"].endswith(why)
@@ -263,7 +263,7 @@ async def test_server_logs_no_secret(way: str, secured: Secured, tmp_path: Path)
     """Neither the password nor what is made of it is in its log or health, at any level."""
     settings, _ = REJECTED[way]
     async with serving("", settings(secured, tmp_path), ready=False, LOG_LEVEL="debug") as server:
-        await eventually(lambda: server.events("Kafka unavailable, retrying"))
+        await wait_until(lambda: server.events("Kafka unavailable, retrying"))
         health = (await server.get("/health")).text
         assert "authentication failed" in health
         assert "wrong horse" not in server.output + health
@@ -287,7 +287,7 @@ async def test_changed_password_stalls_the_feed_until_it_is_restored(
             await change_password(own, "another one")
             await own.broker.stop()
             await own.broker.start()
-            await eventually(lambda: rejected(server.output))
+            await wait_until(lambda: rejected(server.output))
             assert "authentication failed" in (await server.health())["errors"][0]
             await change_password(own, PASSWORD)
             await server.responses("/health")
@@ -321,7 +321,7 @@ async def test_renewed_certificates_are_read_again(secured: Secured, tmp_path: P
     settings = secured.settings("tls", "SSL")
     settings |= {"KAFKA_SSL_CERTFILE": str(certificate), "KAFKA_SSL_KEYFILE": str(key)}
     with started(settings) as server:
-        await eventually(lambda: server.events("Kafka unavailable, retrying"))
+        await wait_until(lambda: server.events("Kafka unavailable, retrying"))
         key.write_bytes(secured.key.read_bytes())
         certificate.write_bytes(secured.certificate.read_bytes())
         await server.responses("/health/ready")

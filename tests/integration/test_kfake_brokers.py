@@ -23,7 +23,7 @@ from tests.integration.problems import (
     no_problem,
     problem_with,
 )
-from tests.integration.running_source import Publisher, eventually, until
+from tests.integration.running_source import Publisher, until, wait_until
 from tests.integration.servers import Client, Server, connected, serving
 
 ERRORS_OF_A_FETCH = (
@@ -138,7 +138,7 @@ async def test_slow_broker_does_not_delay_others(kfake: KFake, domain: Domain) -
         for turn in range(5):
             for partition in range(PARTITIONS):
                 await publisher.publish([domain.record(domain.trade, turn, partition)])
-            await eventually(partial(has_all_of, client, (1, 2), turn + 1), 2)
+            await wait_until(partial(has_all_of, client, (1, 2), turn + 1), 2)
         await kfake.clear()
         await client.received(5 * PARTITIONS)
         assert offsets(client) == {n: list(range(5)) for n in range(PARTITIONS)}

@@ -24,7 +24,7 @@ from tests.integration.running_source import (
     options,
     publish_in_transaction,
 )
-from tests.kafka.log_reader_contract import ArchiveContract, read_all
+from tests.kafka.log_reader_contract import LogReaderContract, read_all
 
 
 async def exhaust(batches: AsyncIterator[Sequence[Record]]) -> None:
@@ -34,7 +34,7 @@ async def exhaust(batches: AsyncIterator[Sequence[Record]]) -> None:
 
 
 @attrs.frozen
-class KafkaPast:
+class KafkaLog:
     """A Past in Kafka."""
 
     bootstrap: str
@@ -55,15 +55,15 @@ class KafkaPast:
 
 
 @pytest.fixture
-async def past(apache: str) -> AsyncIterator[KafkaPast]:
+async def past(apache: str) -> AsyncIterator[KafkaLog]:
     """A new topic in Apache Kafka, and a log reader with one consumer."""
     (topic,) = new_topics()
     await kafka.create_topics(apache, [topic], 2)
     async with running(options(apache)) as log_reader:
-        yield KafkaPast(apache, topic, log_reader)
+        yield KafkaLog(apache, topic, log_reader)
 
 
-class TestKafkaLogReader(ArchiveContract):
+class TestKafkaLogReader(LogReaderContract):
     """It is an archive."""
 
 

@@ -17,7 +17,7 @@ from odin_ws.testing.brokers import embedded_broker
 from odin_ws.testing.ports import LOOPBACK, free_ports
 from tests.integration import kafka
 from tests.integration.events import event
-from tests.integration.running_source import Publisher, eventually, until
+from tests.integration.running_source import Publisher, until, wait_until
 from tests.integration.servers import Server, connected, serving
 from tests.integration.watchers import closed, subscribed
 
@@ -49,7 +49,7 @@ async def test_lost_broker_is_logged_once() -> None:
             await server.responses("/health/ready")
             before = len(server.lines)
             await broker.kill()
-            await eventually(lambda: server.events("feed is stalled"))
+            await wait_until(lambda: server.events("feed is stalled"))
             with trio.move_on_after(5):
                 await server.ended()
             assert len(server.lines) - before < 12, "".join(server.lines[before:])
@@ -65,7 +65,7 @@ async def test_log_level(topics: str) -> None:
     async with serving(topics, LOG_LEVEL="debug") as server:
         async with connected(server):
             pass
-        await eventually(lambda: server.events("closed"))
+        await wait_until(lambda: server.events("closed"))
 
 
 async def test_log_format(topics: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from odin_ws.testing.ports import LOOPBACK
-from tests.integration.running_source import eventually
+from tests.integration.running_source import wait_until
 from tests.integration.servers import Server, connected, serving
 from tests.scenarios.wire import request
 
@@ -37,7 +37,7 @@ async def test_paused_server_closes_no_healthy_client(workers: str) -> None:
         serving(f"{LOOPBACK}:1", SETTINGS | {"WS_WORKERS": workers}, ready=False) as server,
         AsyncExitStack() as stack,
     ):
-        await eventually(lambda: len(server.events("serving")) == int(workers))
+        await wait_until(lambda: len(server.events("serving")) == int(workers))
         for _ in range(20):
             await stack.enter_async_context(connected(server))
         half = await trio.open_tcp_stream(LOOPBACK, server.port)

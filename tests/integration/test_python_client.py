@@ -20,7 +20,7 @@ from odin_ws.settings import Settings
 from odin_ws.testing.local_server import open_local_server
 from odin_ws.testing.ports import LOOPBACK
 from odin_ws_client import ConnectFailed, Disconnected, Item, Subscribed, Subscription
-from tests.client_js.following import Said
+from tests.client_js.following import FollowerEvent
 from tests.client_js.instances import ALL, Instance, memory_log, restart_twice
 from tests.client_python.applications import EXTRAS, build_wheel, follow, install
 from tests.integration.events import event
@@ -69,7 +69,7 @@ async def test_application_gets_every_record_through_a_rolling_restart(
             published += 1
             await trio.sleep(PACE)
 
-    received: list[Said] = []
+    received: list[FollowerEvent] = []
     async with AsyncExitStack() as stack:
         servers = [await stack.enter_async_context(serving(topics)) for _ in range(2)]
         port = await stack.enter_async_context(balancer(servers))

@@ -18,10 +18,10 @@ from tests.integration.running_log_reader import running
 from tests.integration.running_source import (
     Publisher,
     Sent,
-    eventually,
     feeding,
     new_topics,
     options,
+    wait_until,
 )
 from tests.integration.secure_brokers import PASSWORD, USER, kafka_with_password
 
@@ -100,7 +100,7 @@ async def test_quota_delays_records_and_stalls_nothing(tmp_path: Path) -> None:
         ):
             nursery.start_soon(watch, fed.source_status, changes)
             await publisher.publish([Sent(topic, b"BTC", bytes(500_000), 0)] * 4)
-            await eventually(lambda: "quota" in " ".join(map(str, fed.source_status.problems)), 60)
+            await wait_until(lambda: "quota" in " ".join(map(str, fed.source_status.problems)), 60)
             await publisher.publish([Sent(topic, b"BTC", b"last", 0)])
             await fed.received(5, 90)
             assert fed.offsets()[TopicPartition(topic, 0)] == list(range(5))

@@ -12,7 +12,7 @@ from odin_ws.testing.brokers import embedded_broker
 from odin_ws.testing.ports import LOOPBACK, free_ports
 from tests.integration import kafka
 from tests.integration.events import event, numbers
-from tests.integration.running_source import Publisher, Sent, eventually, new_topics, until
+from tests.integration.running_source import Publisher, Sent, new_topics, until, wait_until
 from tests.integration.servers import Server, connected, serving, started
 from tests.integration.watchers import partitions_of
 
@@ -48,7 +48,7 @@ async def test_kafka_assignment_and_consumer_group(topics: str, token: str) -> N
             assert not shares[0] & shares[1]
             sent = [event(f"{token}-{n % 20}", "trade", number=n) for n in range(200)]
             await Publisher(topics).publish(sent)
-            await eventually(lambda: len(first.messages) + len(second.messages) >= 200)
+            await wait_until(lambda: len(first.messages) + len(second.messages) >= 200)
             for client in first, second:
                 await client.command("heartbeat")
             assert sorted(numbers(first) + numbers(second)) == list(range(200))
@@ -130,7 +130,7 @@ async def test_port_0_is_any_free_port(topics: str) -> None:
     """With port 0 the log names the ports that the server got."""
     anywhere = {"WS_ADDR": f"{LOOPBACK}:0", "WS_OPS_ADDR": f"{LOOPBACK}:0"}
     with started({"KAFKA_BROKERS": topics} | anywhere) as server:
-        await eventually(lambda: server.events("serving"))
+        await wait_until(lambda: server.events("serving"))
         (line,) = server.events("serving")
         for name in "subscribers", "ops":
             host, _, port = line[name].rpartition(":")

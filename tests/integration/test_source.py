@@ -17,14 +17,14 @@ from tests.integration.running_source import (
     add_partitions,
     count_partitions,
     delete_records_before,
-    each,
-    eventually,
     every_partition,
     feeding,
     new_topics,
     numbered,
     options,
     publish_in_transaction,
+    same_offsets,
+    wait_until,
 )
 
 CODECS = ("gzip", "snappy", "lz4", "zstd")
@@ -56,7 +56,7 @@ async def test_backlog_is_not_delivered_as_live(bootstrap: str) -> None:
         assert not running.assignments[0].partial
         await publisher.publish(numbered(partitions, 1, first=20))
         await running.received(6)
-        assert running.offsets() == each(partitions, [20])
+        assert running.offsets() == same_offsets(partitions, [20])
 
 
 async def test_records_arrive_in_offset_order_per_partition(bootstrap: str) -> None:
@@ -67,7 +67,7 @@ async def test_records_arrive_in_offset_order_per_partition(bootstrap: str) -> N
     async with feeding(topics, options(bootstrap)) as running:
         await Publisher(bootstrap).publish(numbered(partitions, 200))
         await running.received(12 * 200)
-        assert running.offsets() == each(partitions, range(200))
+        assert running.offsets() == same_offsets(partitions, range(200))
         assert all(record.value == b"%d" % record.offset for record in running.records)
 
 
@@ -140,7 +140,7 @@ async def test_topic_created_later_is_read_from_its_first_record(bootstrap: str)
         await kafka.create_topics(bootstrap, [later], 2)
         await Publisher(bootstrap).publish(numbered(every_partition(topics, 2), 5))
         await running.received(20)
-        assert running.offsets() == each(every_partition(topics, 2), [0, 1, 2, 3, 4])
+        assert running.offsets() == same_offsets(every_partition(topics, 2), [0, 1, 2, 3, 4])
         assert running.source_status.missing_topics == set()
         assert running.assignments[-1].positions.keys() == set(every_partition(topics, 2))
 
@@ -152,7 +152,7 @@ async def test_partition_added_later_is_read_from_its_first_record(apache: str) 
     await Publisher(apache).publish(numbered(every_partition(topics, 1), 10))
     async with feeding(topics, options(apache)) as running:
         await add_partitions(apache, topic, 3)
-        await eventually(lambda: count_partitions(apache, topic) == 3)
+        await wait_until(lambda: count_partitions(apache, topic) == 3)
         # Another publisher, because the one above does not know of the new partitions yet.
         await Publisher(apache).publish(numbered(every_partition(topics, 3), 10, first=10))
         await running.received(30)
@@ -177,7 +177,7 @@ async def test_deleted_topic_does_not_affect_others(
         await publisher.publish([Sent(stays, value=b"1"), *[Sent(goes, value=b"old")] * 9])
         await running.received(10)
         await kafka.delete_topics(apache, [goes])
-        await eventually(lambda: running.source_status.missing_topics == {goes})
+        await wait_until(lambda: running.source_status.missing_topics == {goes})
         await running.probes(1)
         caplog.clear()
         await running.probes(3)
@@ -191,7 +191,7 @@ async def test_deleted_topic_does_not_affect_others(
         assert running.values[10:] == [b"2", b"new"]
         assert running.assignments[-1].positions[TopicPartition(goes, 0)] == -1
         assert running.source_status.lost_records == 0
-        await eventually(lambda: not running.source_status.missing_topics)
+        await wait_until(lambda: not running.source_status.missing_topics)
 
 
 async def test_records_deleted_before_they_were_read_are_counted(apache: str) -> None:
@@ -204,11 +204,11 @@ async def test_records_deleted_before_they_were_read_are_counted(apache: str) ->
         # Larger than one fetch of a partition, so most records stay with the broker.
         large = b"x" * 400_000
         await publisher.publish([Sent(topic, value=large, partition=0)] * 40)
-        await eventually(lambda: running.batches)
+        await wait_until(lambda: running.batches)
         await delete_records_before(apache, topic, 0, 30)
         running.takes.value = True
         await publisher.publish([Sent(topic, value=LAST, partition=0)])
-        await eventually(lambda: running.values[-1] == LAST)
+        await wait_until(lambda: running.values[-1] == LAST)
         (offsets,) = running.offsets().values()
         first_gap = next(n for n, offset in enumerate(offsets) if n != offset)
         assert offsets == [*range(first_gap), *range(30, 41)]
@@ -230,14 +230,14 @@ async def test_source_starts_without_a_broker() -> None:
     address = f"{LOOPBACK}:{port}"
     topics = new_topics()
     async with feeding(topics, options(address), live=False) as running:
-        await eventually(lambda: "not connected yet" not in running.source_status.reason)
+        await wait_until(lambda: "not connected yet" not in running.source_status.reason)
         assert running.source_status.state.value is SourceState.STARTING
         async with embedded_broker(port):
             await running.live()
             await kafka.create_topics(address, topics, 2)
             await Publisher(address).publish(numbered(every_partition(topics, 2), 3))
             await running.received(6)
-            assert running.offsets() == each(every_partition(topics, 2), [0, 1, 2])
+            assert running.offsets() == same_offsets(every_partition(topics, 2), [0, 1, 2])
 
 
 async def test_records_arrive_once_over_a_crash_of_the_broker(
@@ -276,7 +276,7 @@ async def test_records_arrive_once_over_a_crash_of_the_broker(
             for running in reader, member:
                 await running.received(900)
                 await running.probes(2)
-                assert running.offsets() == each(partitions, range(150))
+                assert running.offsets() == same_offsets(partitions, range(150))
 
 
 async def test_waiting_fetch_does_not_delay_probes(apache: str) -> None:
@@ -330,8 +330,8 @@ async def test_full_channel_stops_fetching(apache: str) -> None:
         assert running.source_status.state.value is SourceState.LIVE, running.source_status.reason
         running.takes.value = True
         await running.received(12_000)
-        assert running.offsets() == each(partitions, range(6000))
-        await eventually(lambda: running.source_status.lag == {topics[0]: 0})
+        assert running.offsets() == same_offsets(partitions, range(6000))
+        await wait_until(lambda: running.source_status.lag == {topics[0]: 0})
 
 
 async def test_rate_limit_delays_and_drops_no_record(apache: str) -> None:
@@ -343,12 +343,12 @@ async def test_rate_limit_delays_and_drops_no_record(apache: str) -> None:
         # One slot's worth may arrive at once and need not wait.
         started = trio.current_time()
         await Publisher(apache).publish(numbered(partitions, 200))
-        await eventually(lambda: running.source_status.paced)
-        await eventually(lambda: running.source_status.lag[topics[0]] > 0)
+        await wait_until(lambda: running.source_status.paced)
+        await wait_until(lambda: running.source_status.lag[topics[0]] > 0)
         await running.received(400)
         assert trio.current_time() - started >= (400 - 10) / 200
-        assert running.offsets() == each(partitions, range(200))
-        await eventually(lambda: not running.source_status.paced)
+        assert running.offsets() == same_offsets(partitions, range(200))
+        await wait_until(lambda: not running.source_status.paced)
 
 
 async def test_allowed_burst_does_not_stay_paced(apache: str) -> None:
@@ -358,7 +358,7 @@ async def test_allowed_burst_does_not_stay_paced(apache: str) -> None:
     async with feeding(topics, options(apache, rate=200)) as running:
         await Publisher(apache).publish(numbered(every_partition(topics, 1), 10))
         await running.received(10)
-        await eventually(lambda: not running.source_status.paced)
+        await wait_until(lambda: not running.source_status.paced)
 
 
 async def test_lag_is_measured_per_topic(apache: str) -> None:
@@ -370,6 +370,6 @@ async def test_lag_is_measured_per_topic(apache: str) -> None:
         running.takes.value = False
         publisher = Publisher(apache)
         await publisher.publish([Sent(first, partition=0)])
-        await eventually(lambda: running.batches)
+        await wait_until(lambda: running.batches)
         await publisher.publish([Sent(first, partition=1)] * 7 + [Sent(second, partition=0)] * 3)
-        await eventually(lambda: running.source_status.lag == {first: 7, second: 3})
+        await wait_until(lambda: running.source_status.lag == {first: 7, second: 3})

@@ -14,7 +14,7 @@ from odin_ws.testing.ports import LOOPBACK
 from tests.http_api.event_source import Event, EventParser
 from tests.http_api.torn import messages_of
 from tests.integration.events import event
-from tests.integration.running_source import Publisher, eventually
+from tests.integration.running_source import Publisher, wait_until
 from tests.integration.servers import Server, serving
 from tests.plain_http import plain_client
 
@@ -69,7 +69,7 @@ class BrowserPage:
 
     async def until(self, count: int) -> list[int]:
         """Wait for `count` messages; return their numbers."""
-        await eventually(lambda: len(self.numbers) >= count)
+        await wait_until(lambda: len(self.numbers) >= count)
         return self.numbers
 
     @property
@@ -94,7 +94,7 @@ async def test_rolling_restart_loses_no_event(topics: str, token: str) -> None:
         page.servers = list(instances)
         nursery = await stack.enter_async_context(trio.open_nursery())
         nursery.start_soon(page.run)
-        await eventually(lambda: bool(page.events))
+        await wait_until(lambda: bool(page.events))
         await publish(20)
         await page.until(20)
         for old in instances:

@@ -13,7 +13,7 @@ import trio
 from websockets.exceptions import InvalidStatus
 
 from odin_ws.testing.ports import LOOPBACK
-from tests.integration.running_source import eventually
+from tests.integration.running_source import wait_until
 from tests.integration.servers import connected, run_to_the_end, serving, started
 from tests.scenarios.wire import request
 
@@ -71,12 +71,12 @@ async def test_server_without_descriptors_continues() -> None:
 
             for _ in range(5):
                 nursery.start_soon(check_rate)
-            await eventually(lambda: server.events("resource not measurable"))
+            await wait_until(lambda: server.events("resource not measurable"))
             await trio.sleep(2)
             assert server.process.poll() is None, server.output
             assert (await client.command("heartbeat"))["type"] == "pong"
             process.rlimit(psutil.RLIMIT_NOFILE, before)
-        await eventually(lambda: server.events("resource measured again"))
+        await wait_until(lambda: server.events("resource measured again"))
         async with connected(server) as newcomer:
             assert (await newcomer.command("heartbeat"))["type"] == "pong"
         assert await server.metric("ws_memory_bytes") > 0

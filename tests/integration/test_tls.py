@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.trio.client import ClientConnection, connect
 
 from odin_ws.testing.ports import LOOPBACK, free_ports
-from tests.integration.running_source import PATIENCE, eventually, until
+from tests.integration.running_source import PATIENCE, until, wait_until
 from tests.integration.servers import Server, run_to_the_end, serving, started
 from tests.listener.certificates import Authority
 from tests.plain_http import plain_client
@@ -50,7 +50,7 @@ def dial(server: Server, authority: Authority) -> connect:
     return connect(f"wss://{LOOPBACK}:{server.port}/ws", ssl=context, proxy=None)
 
 
-async def ask(websocket: ClientConnection) -> str:
+async def request(websocket: ClientConnection) -> str:
     """Return the response to a command."""
     await websocket.send('{"type":"heartbeat"}')
     with trio.fail_after(PATIENCE):
@@ -78,7 +78,7 @@ async def serial(server: Server, authority: Authority) -> object:
 async def test_client_is_served_over_tls(server: Server, authority: Authority) -> None:
     """With the configured certificate and key, small and large responses."""
     async with dial(server, authority) as websocket:
-        assert "pong" in await ask(websocket)
+        assert "pong" in await request(websocket)
         names = ", ".join(f'"{number}{"x" * 100}.trade"' for number in range(500))
         await websocket.send(f'{{"type":"subscribe","data":{{"channels":[{names}]}}}}')
         response = str(await websocket.recv())
@@ -148,12 +148,12 @@ async def test_certificate_is_renewed_without_disconnections(
         second = await serial(server, authority)
         authority.key.write_text("no key")
         server.signal(signal.SIGHUP)
-        await eventually(
+        await wait_until(
             lambda: server.events("certificate not reloaded: unusable, keeping the old one")
         )
         assert await serial(server, authority) == second
         assert await server.metric(EXPIRES) == RENEWED.timestamp()
-        assert "pong" in await ask(websocket)
+        assert "pong" in await request(websocket)
     assert await server.metric("ws_connections_total") == 1
 
 
@@ -173,11 +173,11 @@ async def test_several_workers_renew_their_certificate(authority: Authority) -> 
         "WS_WORKERS": "2",
     }
     async with serving(f"{LOOPBACK}:{nobody}", settings, ready=False) as server:
-        await eventually(lambda: len(server.events("serving")) == 2)
+        await wait_until(lambda: len(server.events("serving")) == 2)
         async with dial(server, authority) as websocket:
             authority.issue("renewed.test")
             await until(partial(both_have_renewed, server))
-            assert "pong" in await ask(websocket)
+            assert "pong" in await request(websocket)
         assert not server.events("worker exited, replaced")
 
 
@@ -188,11 +188,11 @@ async def test_sighup_without_tls_is_ignored(workers: int) -> None:
     settings = {"WS_WORKERS": str(workers)}
     async with serving(f"{LOOPBACK}:{nobody}", settings, ready=False) as server:
         # A worker waits for it before it serves.
-        await eventually(lambda: len(server.events("serving")) == workers)
+        await wait_until(lambda: len(server.events("serving")) == workers)
         processes = [server.process.pid, *(one["pid"] for one in server.events("worker starting"))]
         for pid in processes:
             os.kill(pid, signal.SIGHUP)
-        await eventually(lambda: len(server.events(NOTHING_READ)) == len(processes))
+        await wait_until(lambda: len(server.events(NOTHING_READ)) == len(processes))
         await server.responses("/health/live")
         assert not server.events("worker exited, replaced")
         server.signal(signal.SIGTERM)
@@ -232,7 +232,7 @@ async def opened_by_both(path: Path) -> BinaryIO:
 async def test_drain_over_tls_sends_the_close_frame(server: Server, authority: Authority) -> None:
     """The close frame arrives whole, and the exit status is 0."""
     async with dial(server, authority) as websocket:
-        assert "pong" in await ask(websocket)
+        assert "pong" in await request(websocket)
         server.signal(signal.SIGTERM)
         with trio.fail_after(PATIENCE), pytest.raises(ConnectionClosed):
             await read_on(websocket)

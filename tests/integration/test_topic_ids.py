@@ -11,7 +11,7 @@ from tests.integration.cluster import Cluster
 from tests.integration.domain import Domain, ids_of, offsets
 from tests.integration.kfake import REDPANDA, WITHOUT_IDS, Api, run_kfake
 from tests.integration.problems import lost_offsets, no_problem
-from tests.integration.running_source import Publisher, eventually
+from tests.integration.running_source import Publisher, wait_until
 from tests.integration.servers import Client, connected, serving
 
 BEFORE, AFTER = 5, 12
@@ -61,7 +61,7 @@ async def test_connected_client_gets_the_records_of_a_recreated_topic(
         await kfake.create(domain.trade)
         # Another producer: librdkafka would continue the sequence numbers of the former log.
         await Publisher(kfake.bootstrap).publish(domain.records(domain.trade, AFTER, 100))
-        await eventually(lambda: accounted(client, domain, BEFORE))
+        await wait_until(lambda: accounted(client, domain, BEFORE))
         assert len(set(new_ones(client, BEFORE))) == len(new_ones(client, BEFORE))
         await no_problem(server)
 
@@ -93,7 +93,7 @@ async def test_resume_into_a_recreated_topic_reports_the_loss(
             assert response["recovered"] is False, response
             assert response["reason"] == "recreated", response
             assert response["ids"][domain.trade] != ack["ids"][domain.trade]
-            await eventually(lambda: accounted(back, domain, 0))
+            await wait_until(lambda: accounted(back, domain, 0))
         # With the id of the present log, the resume recovers.
         async with connected(server) as again:
             again_ack = await again.command(
@@ -116,8 +116,8 @@ async def test_recreated_topic_on_three_brokers_loses_no_record(
         await cluster.delete_topic(domain.trade)
         await cluster.create_topic(domain.trade)
         await Publisher(cluster.bootstrap).publish(domain.records(domain.trade, AFTER, 100))
-        await eventually(lambda: accounted(client, domain, BEFORE))
+        await wait_until(lambda: accounted(client, domain, BEFORE))
         publisher = Publisher(cluster.bootstrap)
         await publisher.publish(domain.records(domain.trade, 1, 200))
-        await eventually(lambda: new_ones(client, BEFORE)[-1:] == [200])
+        await wait_until(lambda: new_ones(client, BEFORE)[-1:] == [200])
         assert len(set(new_ones(client, BEFORE))) == len(new_ones(client, BEFORE))

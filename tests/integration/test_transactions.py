@@ -20,11 +20,11 @@ from tests.integration.running_log_reader import running
 from tests.integration.running_source import (
     Publisher,
     Sent,
-    eventually,
     feeding,
     new_topics,
     options,
     until,
+    wait_until,
 )
 from tests.integration.servers import Server, connected, serving
 from tests.kafka.log_reader_contract import read_all
@@ -196,12 +196,12 @@ async def test_mixed_transactions_are_read_alike_by_all_readers(apache: str, cod
     group = options(apache, group=f"group-{uuid.uuid4().hex[:8]}")
     history = options(apache, history_seconds=600, history_records=1000)
     async with feeding(topics, options(apache)) as live, feeding(topics, group) as member:
-        await eventually(lambda: member.assignments and member.assignments[-1].positions)
+        await wait_until(lambda: member.assignments and member.assignments[-1].positions)
         await mix_transactions(apache, topics[0], codec)
         committed = await kafka.read_records(apache, topics, 1, 15)
         expected = [(one.offset(), one.value()) for one in committed]
         for reader in live, member:
-            await eventually(lambda: {key: 25} in [one.passed for one in reader.batches])  # noqa: B023
+            await wait_until(lambda: {key: 25} in [one.passed for one in reader.batches])  # noqa: B023
             assert by_offset(reader.records) == expected
     async with feeding(topics, history) as late, running(options(apache)) as log_reader:
         assert by_offset(late.history) == expected

@@ -15,7 +15,7 @@ import trio
 from tests.integration.cluster import Cluster
 from tests.integration.domain import Domain, ids_of, offsets
 from tests.integration.problems import lost_offsets, no_problem
-from tests.integration.running_source import Publisher, eventually
+from tests.integration.running_source import Publisher, wait_until
 from tests.integration.servers import Client, connected, serving
 
 KEPT, CUT = 20, 10
@@ -89,7 +89,7 @@ async def test_truncated_records_are_reported_and_none_is_replayed(
         before = len(client.messages)
         assert [one.offset for one in messages(client)] == list(range(KEPT + CUT))
         await elect_node_3(cluster, domain)
-        await eventually(lambda: has_truncation_report(client), 60)
+        await wait_until(lambda: has_truncation_report(client), 60)
         # Five more than were truncated: the log is longer than it ever was.
         new = domain.records(domain.trade, CUT + 5, 100)
         # Another producer: the first one believes in records that the log lacks.
@@ -107,7 +107,7 @@ async def test_truncated_records_are_reported_and_none_is_replayed(
                 )
                 # The offset alone does not say whether the client has a truncated record or its
                 # successor. It gets the new ones, or a report.
-                await eventually(partial(covered, back, domain, expected))
+                await wait_until(partial(covered, back, domain, expected))
                 assert min(one.offset for one in messages(back)) >= KEPT
                 assert response["type"] == "resume_ack", response
 

@@ -12,10 +12,10 @@ from tests.integration.raw_produce import produce
 from tests.integration.running_source import (
     Publisher,
     Sent,
-    eventually,
     feeding,
     new_topics,
     options,
+    wait_until,
 )
 from tests.integration.servers import connected, serving
 from tests.integration.test_dead_letters import dead_letters, headers
@@ -69,7 +69,7 @@ async def test_garbage_batch_is_skipped_with_a_reason(embedded: str, kind: str) 
     async with feeding(topics, options(embedded)) as running:
         assert await produce(embedded, topics[0], batch) == 0
         await Publisher(embedded).publish([Sent(topics[0], value=b"last", partition=0)])
-        await eventually(lambda: running.values and running.values[-1] == b"last")
+        await wait_until(lambda: running.values and running.values[-1] == b"last")
         assert [record.invalid for record in running.records] == [reason, None]
         assert running.source_status.state.value is SourceState.LIVE
 

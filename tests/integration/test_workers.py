@@ -19,7 +19,7 @@ from odin_ws.testing.brokers import embedded_broker
 from odin_ws.testing.ports import LOOPBACK, is_free
 from tests.integration import kafka
 from tests.integration.events import event, numbers
-from tests.integration.running_source import Publisher, eventually, until
+from tests.integration.running_source import Publisher, until, wait_until
 from tests.integration.servers import Client, Server, connected, run_to_the_end, serving
 
 # All clients are on one of two workers once in a thousand runs of a thousand tests.
@@ -80,7 +80,7 @@ async def test_killed_worker_is_replaced_and_its_clients_lose_no_record(broker: 
         sent = await server.metric("ws_messages_sent_total")
         victim = (await workers(server))["1"]
         psutil.Process(victim["pid"]).kill()
-        await eventually(lambda: len(lost_of(clients)) == victim["connections"])
+        await wait_until(lambda: len(lost_of(clients)) == victim["connections"])
         await publisher.publish(trades(10, first=10))
         back = [client async for client in returned(server, lost_of(clients))]
         for client in clients:
@@ -157,7 +157,7 @@ async def test_second_signal_ends_all_workers_at_once(broker: str) -> None:
     async with two_workers(broker, WS_DRAIN_DELAY_SECONDS="60") as server, crowd(server) as clients:
         left = processes(server)
         server.signal(signal.SIGTERM)
-        await eventually(lambda: len(server.events("draining")) == 2)
+        await wait_until(lambda: len(server.events("draining")) == 2)
         server.signal(signal.SIGTERM)
         assert await server.ended(10) == 1
         assert "Traceback" not in server.output
@@ -173,7 +173,7 @@ async def test_workers_drain_after_a_kill_of_their_supervisor(broker: str) -> No
         server.process.kill()
         for client in clients:
             assert await client.ended() == (1012, "the server is restarting")
-        await eventually(lambda: not any(process.is_running() for process in left))
+        await wait_until(lambda: not any(process.is_running() for process in left))
         assert is_free(server.port)
 
 
@@ -182,7 +182,7 @@ async def test_killed_supervisor_leaves_no_file(broker: str, tmp_path: Path) -> 
     async with two_workers(broker, TMPDIR=str(tmp_path)) as server, crowd(server):
         left = processes(server)
         server.process.kill()
-        await eventually(lambda: not any(process.is_running() for process in left))
+        await wait_until(lambda: not any(process.is_running() for process in left))
     assert os.listdir(tmp_path) == []  # noqa: PTH208 -- a moment
 
 
@@ -215,7 +215,7 @@ async def test_sigterm_to_one_worker_drains_it_alone(broker: str) -> None:
     async with two_workers(broker) as server, crowd(server) as clients:
         victim = (await workers(server))["2"]
         psutil.Process(victim["pid"]).terminate()
-        await eventually(lambda: len(lost_of(clients)) == victim["connections"])
+        await wait_until(lambda: len(lost_of(clients)) == victim["connections"])
         assert {client.closed for client in lost_of(clients)} == {
             (1012, "the server is restarting")
         }

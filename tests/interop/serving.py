@@ -26,7 +26,7 @@ from odin_ws.testing.memory_log import MemoryLog, MemorySource
 from odin_ws.testing.memory_log_reader import MemoryLogReader
 from odin_ws.testing.ports import LOOPBACK
 
-__all__ = ["CONNECTIONS", "Found", "Server", "ask", "serving"]
+__all__ = ["CONNECTIONS", "Found", "Server", "exchange", "serving"]
 
 # As many as share a message before it is compressed (odin_ws.hub.packing).
 CONNECTIONS: Final = 20
@@ -79,7 +79,7 @@ async def serving() -> AsyncIterator[Server]:
         stop.set()
 
 
-async def ask(
+async def exchange(
     server: Server, client: Sequence[str], frames: str, count: int, extra: Sequence[str] = ()
 ) -> tuple[Found, list[dict[str, Any]]]:
     """Run a client program, publish when it is ready.

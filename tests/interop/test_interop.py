@@ -13,7 +13,7 @@ import pytest
 from odin_ws.hub import packing
 from odin_ws.protocol.deflate import Compressor
 from tests.client_js.following import node_command
-from tests.interop.serving import CONNECTIONS, ask, serving
+from tests.interop.serving import CONNECTIONS, exchange, serving
 
 HERE: Final = Path(__file__).parent
 COUNT: Final = 25
@@ -85,7 +85,7 @@ async def test_our_client_reads_what_is_compressed(monkeypatch: pytest.MonkeyPat
     """It asks for batches, and offers compression."""
     compressed = watch(monkeypatch)
     async with serving() as server:
-        found, expected = await ask(server, python("odin"), "batch", COUNT, [str(COUNT)])
+        found, expected = await exchange(server, python("odin"), "batch", COUNT, [str(COUNT)])
     assert len(compressed) == 1
     assert len(found.messages) == CONNECTIONS
     for messages in found.messages:
@@ -103,7 +103,7 @@ async def test_a_client_reads_what_is_compressed(
     program, more, agreed = CLIENTS[name]
     extra = [built(HERE / "node" / "node_modules" / "ws" / "wrapper.mjs")] if more else []
     async with serving() as server:
-        found, expected = await ask(server, program(), frames, COUNT, extra)
+        found, expected = await exchange(server, program(), frames, COUNT, extra)
     assert agreed in found.extensions
     assert len(found.messages) == CONNECTIONS
     for messages in found.messages:

@@ -12,10 +12,10 @@ import trio
 from odin_ws.log_reader import LogReader, LogUnavailable, RecordsExpired, Span
 from odin_ws.records import Record, TopicPartition
 
-__all__ = ["ArchiveContract", "Past", "read_all"]
+__all__ = ["LogReaderContract", "LogUnderTest", "read_all"]
 
 
-class Past(Protocol):
+class LogUnderTest(Protocol):
     """An archive that runs, and its log: `topic` of two partitions, and nothing else."""
 
     log_reader: LogReader
@@ -34,10 +34,10 @@ async def read_all(log_reader: LogReader, spans: Mapping[TopicPartition, Span]) 
         return [record async for records in batches for record in records]
 
 
-class ArchiveContract:
+class LogReaderContract:
     """The tests; `past` is empty at the start of each."""
 
-    async def test_bounds(self, past: Past) -> None:
+    async def test_bounds(self, past: LogUnderTest) -> None:
         """The oldest offset and the next one, also of an empty partition."""
         here, empty = TopicPartition(past.topic, 0), TopicPartition(past.topic, 1)
         await past.publish(0, 10)
@@ -45,7 +45,7 @@ class ArchiveContract:
         await past.delete_before(0, 4)
         assert await past.log_reader.bounds([here]) == {here: (4, 10)}
 
-    async def test_missing_topic_or_partition_has_no_bounds(self, past: Past) -> None:
+    async def test_missing_topic_or_partition_has_no_bounds(self, past: LogUnderTest) -> None:
         """The request does not create it."""
         here = TopicPartition(past.topic, 1)
         others = [TopicPartition(past.topic, 2), TopicPartition(f"{past.topic}.not", 0)]
@@ -53,7 +53,7 @@ class ArchiveContract:
         assert await past.log_reader.bounds(others) == {}
         assert await past.log_reader.bounds([]) == {}
 
-    async def test_positions_at_a_time(self, past: Past) -> None:
+    async def test_positions_at_a_time(self, past: LogUnderTest) -> None:
         """The offset before the first record that is not older; none if all are older."""
         first, second = TopicPartition(past.topic, 0), TopicPartition(past.topic, 1)
         await past.publish(0, 3, 1_000)
@@ -72,7 +72,7 @@ class ArchiveContract:
         assert await past.log_reader.positions_at(topics, 1 << 80) == {}
         assert await past.log_reader.positions_at(topics[1:], 0) == {}
 
-    async def test_spans_are_inclusive(self, past: Past) -> None:
+    async def test_spans_are_inclusive(self, past: LogUnderTest) -> None:
         """In order within each partition."""
         first, second = TopicPartition(past.topic, 0), TopicPartition(past.topic, 1)
         await past.publish(0, 1200)
@@ -83,7 +83,7 @@ class ArchiveContract:
         (other,) = (record for record in records if record.partition == 1)
         assert attrs.astuple(other) == (past.topic, 1, 29, 30_000, b"BTC", b"29", None, ())
 
-    async def test_batches_are_small(self, past: Past) -> None:
+    async def test_batches_are_small(self, past: LogUnderTest) -> None:
         """The event loop serves others between them."""
         key = TopicPartition(past.topic, 0)
         await past.publish(0, 1200)
@@ -92,14 +92,14 @@ class ArchiveContract:
         assert sum(sizes) == 1200
         assert max(sizes) <= 500
 
-    async def test_empty_spans(self, past: Past) -> None:
+    async def test_empty_spans(self, past: LogUnderTest) -> None:
         """A span may be empty, and there may be none."""
         key = TopicPartition(past.topic, 0)
         await past.publish(0, 3)
         assert await read_all(past.log_reader, {key: Span(3, 2)}) == []
         assert await read_all(past.log_reader, {}) == []
 
-    async def test_deleted_records_raise_records_expired(self, past: Past) -> None:
+    async def test_deleted_records_raise_records_expired(self, past: LogUnderTest) -> None:
         """The rest can be read."""
         key = TopicPartition(past.topic, 0)
         await past.publish(0, 20)
@@ -108,7 +108,7 @@ class ArchiveContract:
             await read_all(past.log_reader, {key: Span(9, 19)})
         assert len(await read_all(past.log_reader, {key: Span(10, 19)})) == 10
 
-    async def test_offsets_beyond_the_end_raise_records_expired(self, past: Past) -> None:
+    async def test_offsets_beyond_the_end_raise_records_expired(self, past: LogUnderTest) -> None:
         """Also of a topic or partition that does not exist."""
         await past.publish(0, 20)
         beyond = TopicPartition(past.topic, 0)
@@ -118,7 +118,7 @@ class ArchiveContract:
                 await read_all(past.log_reader, {key: Span(21, 30)})
         assert await past.log_reader.bounds(nowhere) == {}
 
-    async def test_span_beyond_the_end_raises_after_timeout(self, past: Past) -> None:
+    async def test_span_beyond_the_end_raises_after_timeout(self, past: LogUnderTest) -> None:
         """The existing records come first."""
         key = TopicPartition(past.topic, 0)
         await past.publish(0, 20)
@@ -130,7 +130,7 @@ class ArchiveContract:
                 await anext(batches)
         assert [record.offset for record in received] == list(range(15, 20))
 
-    async def test_abandoned_read_does_not_block_others(self, past: Past) -> None:
+    async def test_abandoned_read_does_not_block_others(self, past: LogUnderTest) -> None:
         """By leaving the block or by cancellation, before or after the first batch."""
         key = TopicPartition(past.topic, 0)
         await past.publish(0, 3000)

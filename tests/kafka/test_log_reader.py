@@ -14,7 +14,7 @@ from trio.testing import MockClock
 from odin_ws.log_reader import LogReader, LogUnavailable, Span
 from odin_ws.records import InvalidBatch, TopicPartition
 from tests.kafka.fake_cluster import FakeCluster
-from tests.kafka.log_reader_contract import ArchiveContract, read_all
+from tests.kafka.log_reader_contract import LogReaderContract, read_all
 from tests.kafka.log_readers import (
     BOUND,
     KEY,
@@ -28,7 +28,7 @@ from tests.kafka.memory_cluster import MemoryCluster, StoredLog
 
 
 @attrs.frozen
-class ClusterPast:
+class ClusterLog:
     """A Past in a MemoryCluster."""
 
     cluster: MemoryCluster
@@ -51,15 +51,15 @@ class ClusterPast:
 @pytest.fixture
 async def past(
     cluster: MemoryCluster, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[ClusterPast]:
+) -> AsyncIterator[ClusterLog]:
     """An empty topic, and a log reader for one reading at a time."""
     # The contract's tests run under no virtual clock.
     monkeypatch.setattr("odin_ws.kafka.log_reader._MISSING_SECONDS", 0)
     async with running(bound=0.2) as reader:
-        yield ClusterPast(cluster, reader)
+        yield ClusterLog(cluster, reader)
 
 
-class TestKafkaLogReader(ArchiveContract):
+class TestKafkaLogReader(LogReaderContract):
     """It is an archive."""
 
 

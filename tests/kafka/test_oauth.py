@@ -55,7 +55,7 @@ class Authorization:
 
 
 @asynccontextmanager
-async def asking(address: Any) -> AsyncIterator[Callable[[], Any]]:
+async def open_token_requests(address: Any) -> AsyncIterator[Callable[[], Any]]:
     """A function that asks as aiokafka does."""
     async with open_asyncio():
         yield aio_as_trio(endpoint(address).token)
@@ -74,21 +74,21 @@ async def test_token_is_reused_until_shortly_before_expiry(
 ) -> None:
     """Later connections get a new one."""
     server = Authorization(expires_in=expires)
-    async with asking(server) as ask:
-        assert await ask() == "token-1"
+    async with open_token_requests(server) as request_token:
+        assert await request_token() == "token-1"
         await trio.sleep(0.99 * kept)
-        assert await ask() == "token-1"
+        assert await request_token() == "token-1"
         await trio.sleep(0.02 * kept)
-        assert await ask() == "token-2"
+        assert await request_token() == "token-2"
     assert len(server.asked) == 2
 
 
 @pytest.mark.parametrize("expires", [None, 0])
 async def test_token_without_expiry_is_used_once(expires: Any) -> None:
     """It may already be invalid."""
-    async with asking(Authorization(expires_in=expires)) as ask:
-        assert await ask() == "token-1"
-        assert await ask() == "token-2"
+    async with open_token_requests(Authorization(expires_in=expires)) as request_token:
+        assert await request_token() == "token-1"
+        assert await request_token() == "token-2"
 
 
 async def test_concurrent_connections_share_one_token(autojump_clock: MockClock) -> None:
@@ -97,12 +97,12 @@ async def test_concurrent_connections_share_one_token(autojump_clock: MockClock)
     server.takes = 0.5
     got: list[str] = []
 
-    async def ask_and_keep(ask: Callable[[], Any]) -> None:
-        got.append(await ask())
+    async def ask_and_keep(request_token: Callable[[], Any]) -> None:
+        got.append(await request_token())
 
-    async with asking(server) as ask, trio.open_nursery() as nursery:
+    async with open_token_requests(server) as request_token, trio.open_nursery() as nursery:
         for _ in range(5):
-            nursery.start_soon(ask_and_keep, ask)
+            nursery.start_soon(ask_and_keep, request_token)
     assert got == ["token-1"] * 5
 
 
@@ -111,15 +111,15 @@ async def test_failure_is_reused_for_a_second(autojump_clock: MockClock) -> None
     server = Authorization()
     server.broken = True
     reason = f"KAFKA_SASL_TOKEN_URL={server.url}: no response within 1 s"
-    async with asking(server) as ask:
+    async with open_token_requests(server) as request_token:
         for _ in range(3):
             with pytest.raises(AuthenticationFailed) as caught:
-                await ask()
+                await request_token()
             assert str(caught.value) == reason
         assert len(server.asked) == 1
         server.broken = False
         await trio.sleep(1.1)
-        assert await ask() == "token-2"
+        assert await request_token() == "token-2"
 
 
 async def test_rejected_token_is_dropped() -> None:

@@ -16,7 +16,7 @@ from trio.testing import MemoryReceiveStream, memory_stream_pair
 from odin_ws.ops.server import OpsLimits, OpsServer
 from odin_ws.ops.stats import OpsStats
 
-__all__ = ["GET", "Ops", "Stream", "ask", "response", "run"]
+__all__ = ["GET", "Ops", "Stream", "exchange", "response", "run"]
 
 GET = b"GET /page HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -169,7 +169,7 @@ async def response(stream: Stream) -> bytes:
     return received
 
 
-async def ask(ops: Ops, request: bytes) -> bytes:
+async def exchange(ops: Ops, request: bytes) -> bytes:
     """Send bytes on a new connection; return the response."""
     stream = ops.connect()
     await stream.send_all(request)

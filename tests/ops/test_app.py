@@ -14,21 +14,21 @@ from odin_ws.ops.app import ops_app
 from odin_ws.ops.clients import clients_report
 from odin_ws.service import Service
 from odin_ws.testing.scenario import Scenario
-from tests.scenarios.ops import ask, metric
+from tests.scenarios.ops import metric, ops_request
 
 
 async def test_index_has_version_and_pages(odin_scenario: Scenario) -> None:
     """Every listed page exists."""
-    first, *pages = (await ask(odin_scenario, "/")).text.splitlines()
+    first, *pages = (await ops_request(odin_scenario, "/")).text.splitlines()
     assert first == f"odin-ws {__version__}, Python {platform.python_version()}"
     assert "/metrics" in pages
     for page in pages:
-        assert (await ask(odin_scenario, page)).status_code == 200
+        assert (await ops_request(odin_scenario, page)).status_code == 200
 
 
 async def test_health_has_the_version(odin_scenario: Scenario) -> None:
     """The version of the installed wheel."""
-    assert (await ask(odin_scenario, "/health")).json()["version"] == __version__
+    assert (await ops_request(odin_scenario, "/health")).json()["version"] == __version__
 
 
 async def test_metrics_have_version_and_python_as_labels(odin_scenario: Scenario) -> None:

@@ -10,13 +10,13 @@ import trio
 
 from odin_ws.ops.clients import InvalidQuery, read_limit
 from odin_ws.testing.scenario import Scenario
-from tests.scenarios.ops import ask
+from tests.scenarios.ops import ops_request
 from tests.scenarios.wire import RawClient
 
 
 async def page(scenario: Scenario, query: str = "") -> dict[str, Any]:
     """Return the content of `/clients`."""
-    response = await ask(scenario, f"/clients{query}")
+    response = await ops_request(scenario, f"/clients{query}")
     assert response.status_code == 200
     found: dict[str, Any] = response.json()
     return found
@@ -170,12 +170,12 @@ def test_invalid_limit_names_the_allowed_values(text: str) -> None:
 
 async def test_invalid_clients_query_gets_400(odin_scenario: Scenario) -> None:
     """The line names the error, also for a misspelt parameter."""
-    response = await ask(odin_scenario, "/clients?limit=all")
+    response = await ops_request(odin_scenario, "/clients?limit=all")
     assert (response.status_code, response.text) == (
         400,
         "limit=all: must be an integer, 1 to 1000\n",
     )
-    response = await ask(odin_scenario, "/clients?limt=5")
+    response = await ops_request(odin_scenario, "/clients?limt=5")
     assert (response.status_code, response.text) == (
         400,
         "unknown parameter limt; allowed: limit\n",

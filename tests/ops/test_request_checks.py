@@ -13,7 +13,7 @@ from odin_ws.ops.app import ops_app
 from odin_ws.ops.stats import OpsStats
 from odin_ws.settings import Secret
 from odin_ws.testing.scenario import Scenario
-from tests.scenarios.ops import ask, get, post
+from tests.scenarios.ops import get, ops_request, post
 
 TOKEN = "of the operators"  # noqa: S105 -- of this test
 
@@ -88,7 +88,7 @@ async def test_without_the_setting_no_token_is_needed(odin_scenario: Scenario) -
     """For an ops port that only the internal network reaches."""
     await trio.sleep(1)
     for path in (*PAGES, *OPEN):
-        assert (await ask(odin_scenario, path)).status_code == 200
+        assert (await ops_request(odin_scenario, path)).status_code == 200
 
 
 # ---- other names and other sites

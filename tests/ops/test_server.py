@@ -9,14 +9,14 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from odin_ws.ops.server import OpsLimits
-from tests.ops.requests import GET, Ops, ask, response, run
+from tests.ops.requests import GET, Ops, exchange, response, run
 
 
 async def test_request_is_answered_and_the_connection_closed(autojump_clock: MockClock) -> None:
     """The response has `Connection: close`, a length and a date."""
 
     async def test(ops: Ops) -> None:
-        request, _, body = (await ask(ops, GET)).partition(b"\r\n\r\n")
+        request, _, body = (await exchange(ops, GET)).partition(b"\r\n\r\n")
         lines = request.lower().split(b"\r\n")
         assert lines[0] == b"http/1.1 200 ok"
         assert {b"connection: close", b"content-length: 7"} <= set(lines)
@@ -33,7 +33,7 @@ async def test_pipelined_requests_after_the_first_are_not_served(autojump_clock:
     """Forty requests in one write get one response."""
 
     async def test(ops: Ops) -> None:
-        assert (await ask(ops, GET * 40)).count(b"HTTP/1.1 200") == 1
+        assert (await exchange(ops, GET * 40)).count(b"HTTP/1.1 200") == 1
         assert ops.asked == 1
 
     await run(test)
@@ -68,7 +68,7 @@ async def test_every_kind_of_request_gets_its_status(
     """Invalid HTTP gets 400; each connection is closed, and no exception is raised."""
 
     async def test(ops: Ops) -> None:
-        received = await ask(ops, request_)
+        received = await exchange(ops, request_)
         assert received.split(b" ")[1] == status, received
         assert (b"a page\n" in received) is (status == b"200" and not request_.startswith(b"HEAD"))
         await trio.sleep(1)
@@ -97,11 +97,11 @@ async def test_exception_of_a_page_is_500(autojump_clock: MockClock) -> None:
     """Only the connection of the request ends."""
 
     async def test(ops: Ops) -> None:
-        failed = await ask(ops, b"GET /fails HTTP/1.1\r\nHost: a\r\n\r\n")
+        failed = await exchange(ops, b"GET /fails HTTP/1.1\r\nHost: a\r\n\r\n")
         assert failed.startswith(b"HTTP/1.1 500 ")
         assert b"a bug of a page" not in failed
         assert ops.stats.rejected == {"error": 1}
-        assert (await ask(ops, GET)).startswith(b"HTTP/1.1 200 ")
+        assert (await exchange(ops, GET)).startswith(b"HTTP/1.1 200 ")
 
     await run(test)
 
@@ -193,7 +193,7 @@ async def test_one_connection_too_many_closes_the_oldest(autojump_clock: MockClo
         for _ in range(5):
             silent.append(ops.connect())
             await wait_all_tasks_blocked()
-        assert (await ask(ops, GET)).startswith(b"HTTP/1.1 200 ")
+        assert (await exchange(ops, GET)).startswith(b"HTTP/1.1 200 ")
         assert ops.served.count(False) == 3
         assert await silent[0].receive_some(1) == b""
         assert ops.stats.rejected == {"max_connections": 3}

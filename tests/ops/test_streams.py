@@ -14,7 +14,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from odin_ws.ops.server import OpsLimits, serve_ops
 from odin_ws.testing.ports import LOOPBACK
-from tests.ops.requests import GET, Ops, Stream, ask, run
+from tests.ops.requests import GET, Ops, Stream, exchange, run
 
 STREAM = GET.replace(b"/page", b"/stream")
 
@@ -80,7 +80,7 @@ async def test_head_request_for_a_stream_gets_the_headers(autojump_clock: MockCl
     """The stream ends at once."""
 
     async def test(ops: Ops) -> None:
-        received = await ask(ops, STREAM.replace(b"GET", b"HEAD"))
+        received = await exchange(ops, STREAM.replace(b"GET", b"HEAD"))
         assert received.startswith(b"HTTP/1.1 200 ")
         assert received.endswith(b"\r\n\r\n")
         assert ops.streams == 0
@@ -145,7 +145,7 @@ async def test_one_stream_too_many_ends_the_oldest_of_the_crowd(autojump_clock: 
         assert ops.streams == 3
         assert ops.served == [False] * 3
         assert ops.stats.rejected == {"max_streams": 3}
-        assert (await ask(ops, GET)).startswith(b"HTTP/1.1 200 ")
+        assert (await exchange(ops, GET)).startswith(b"HTTP/1.1 200 ")
 
     await run(test, OpsLimits(streams=3))
 
@@ -154,7 +154,7 @@ async def test_exception_of_a_stream_truncates_it(autojump_clock: MockClock) -> 
     """The client gets no last chunk, and the failure is counted."""
 
     async def test(ops: Ops) -> None:
-        received = await ask(ops, GET.replace(b"/page", b"/breaks"))
+        received = await exchange(ops, GET.replace(b"/page", b"/breaks"))
         assert received.endswith(b"7\r\na line\n\r\n")
         assert ops.stats.rejected == {"error": 1}
 

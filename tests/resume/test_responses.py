@@ -32,6 +32,8 @@ async def test_snapshot_ack_has_positions_of_live_channel(autojump_clock: MockCl
     async with open_harness() as harness:
         client = FakeClient(harness)
         await harness.publish("BTC", "ETH")
-        live = await client.ask("subscribe", channels=["BTC.trade"], positions=True)
-        again = await client.ask("subscribe", channels=["BTC.trade"], positions=True, snapshot=True)
+        live = await client.request("subscribe", channels=["BTC.trade"], positions=True)
+        again = await client.request(
+            "subscribe", channels=["BTC.trade"], positions=True, snapshot=True
+        )
         assert live["positions"] == again["positions"]

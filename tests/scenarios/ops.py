@@ -12,15 +12,15 @@ from odin_ws.ops.stats import OpsStats
 from odin_ws.service import Service
 from odin_ws.testing.scenario import Scenario
 
-__all__ = ["ask", "ask_service", "get", "metric", "metric_names", "metrics", "post"]
+__all__ = ["get", "metric", "metric_names", "metrics", "ops_request", "post", "service_request"]
 
 # Suffixes of the samples by type of metric; for a histogram the name of its count.
 _SUFFIX = {"counter": "_total", "gauge": "", "histogram": "_count"}
 
 
-async def ask(scenario: Scenario, path: str) -> httpx.Response:
+async def ops_request(scenario: Scenario, path: str) -> httpx.Response:
     """GET one of a scenario's pages."""
-    return await ask_service(scenario.service, path)
+    return await service_request(scenario.service, path)
 
 
 async def get(
@@ -39,7 +39,7 @@ async def post(scenario: Scenario, path: str, **content: Any) -> httpx.Response:
         return await client.post(path, **content)
 
 
-async def ask_service(service: Service, path: str) -> httpx.Response:
+async def service_request(service: Service, path: str) -> httpx.Response:
     """GET a page of a service that may not have started."""
     transport = httpx.ASGITransport(ops_app(service))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
@@ -48,7 +48,7 @@ async def ask_service(service: Service, path: str) -> httpx.Response:
 
 async def metrics(scenario: Scenario) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     """Return each sample by its name and labels."""
-    text = (await ask(scenario, "/metrics")).text
+    text = (await ops_request(scenario, "/metrics")).text
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)
@@ -67,7 +67,7 @@ async def metric(scenario: Scenario, name: str, **labels: str) -> float:
 
 async def metric_names(scenario: Scenario) -> set[str]:
     """Return the names of all metrics except `process_*`, also of those without samples."""
-    text = (await ask(scenario, "/metrics")).text
+    text = (await ops_request(scenario, "/metrics")).text
     return {
         family.name + _SUFFIX[family.type]
         for family in text_string_to_metric_families(text)

@@ -16,7 +16,7 @@ from odin_ws.canary.steps import Step
 from odin_ws.settings import Secret, Settings
 from odin_ws.testing.scenario import Scenario, open_scenario
 from tests.jwt_issuer import jwt_settings
-from tests.scenarios.ops import ask, metric, metrics
+from tests.scenarios.ops import metric, metrics, ops_request
 from tests.scenarios.wire import RawClient, request
 
 SECRET = "5" * 64
@@ -29,7 +29,7 @@ MOMENT = 0.001
 
 async def health(scenario: Scenario) -> dict[str, Any]:
     """Return the health report."""
-    found: dict[str, Any] = (await ask(scenario, "/health")).json()
+    found: dict[str, Any] = (await ops_request(scenario, "/health")).json()
     return found
 
 
@@ -83,7 +83,7 @@ async def test_canary_is_not_counted_as_client(autojump_clock: MockClock) -> Non
         changed = {name for (name, _), value in (await metrics(scenario)).items() if value}
         assert {name for (name, _) in before} >= NOT_COUNTED
         assert changed & NOT_COUNTED == set()
-        assert (await ask(scenario, "/clients")).json()["clients"] == []
+        assert (await ops_request(scenario, "/clients")).json()["clients"] == []
         assert (await health(scenario))["checks"]["capacity"]["current"] == 0
         assert len(scenario.service.server.handshaker.rate_limiter) == 0
 

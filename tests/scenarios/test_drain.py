@@ -12,7 +12,7 @@ from odin_ws.auth.grants import Grant
 from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.handshake.request import HandshakeRequest
 from odin_ws.testing.scenario import Scenario
-from tests.scenarios.ops import ask
+from tests.scenarios.ops import ops_request
 from tests.scenarios.wire import Op, RawClient, request, texts
 
 RESTARTING = (1012, "the server is restarting")
@@ -20,12 +20,12 @@ RESTARTING = (1012, "the server is restarting")
 
 async def test_drain_ends_readiness_at_once(odin_scenario: Scenario) -> None:
     """Load balancers see 503 before anything else happens; liveness and health continue."""
-    assert (await ask(odin_scenario, "/health/ready")).status_code == 200
+    assert (await ops_request(odin_scenario, "/health/ready")).status_code == 200
     odin_scenario.stop()
     await wait_all_tasks_blocked()
-    assert (await ask(odin_scenario, "/health/ready")).status_code == 503
-    assert (await ask(odin_scenario, "/health/live")).status_code == 200
-    assert (await ask(odin_scenario, "/health")).json()["warnings"] == ["draining"]
+    assert (await ops_request(odin_scenario, "/health/ready")).status_code == 503
+    assert (await ops_request(odin_scenario, "/health/live")).status_code == 200
+    assert (await ops_request(odin_scenario, "/health")).json()["warnings"] == ["draining"]
 
 
 @pytest.mark.odin_settings(ws_drain_delay_seconds=4)

@@ -6,7 +6,7 @@ import trio
 
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.container import Container
-from tests.scenarios.ops import ask, metric
+from tests.scenarios.ops import metric, ops_request
 from tests.scenarios.wire import RawClient, request
 
 
@@ -18,7 +18,7 @@ async def test_failing_25_limits_and_usage_are_those_of_the_container(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(odin_scenario.service.resources.run)
         await trio.sleep(1.1)
-        checks = (await ask(odin_scenario, "/health")).json()["checks"]
+        checks = (await ops_request(odin_scenario, "/health")).json()["checks"]
         nursery.cancel_scope.cancel()
     assert checks["limits"]["cpu_cores"] == 2
     assert checks["memory"]["percentage"] == 25

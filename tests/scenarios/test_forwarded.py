@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from odin_ws.testing.scenario import Scenario
-from tests.scenarios.ops import ask, metric
+from tests.scenarios.ops import metric, ops_request
 from tests.scenarios.wire import RawClient, request
 
 PROXIES = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
@@ -41,7 +41,9 @@ def forwarded(*, name: str = "X-Forwarded-For", value: str) -> bytes:
 
 async def peers(scenario: Scenario) -> list[str]:
     """Return the client addresses that operators see."""
-    return sorted(one["peer"] for one in (await ask(scenario, "/clients")).json()["clients"])
+    return sorted(
+        one["peer"] for one in (await ops_request(scenario, "/clients")).json()["clients"]
+    )
 
 
 # ---- trusted proxies

@@ -18,7 +18,7 @@ from odin_ws.testing.memory_log import MemoryLog, MemorySource
 from odin_ws.testing.memory_log_reader import MemoryLogReader
 from odin_ws.testing.scenario import Scenario, open_scenario
 from tests.scenarios.disconnects import end_connection
-from tests.scenarios.ops import ask, ask_service
+from tests.scenarios.ops import ops_request, service_request
 from tests.scenarios.wire import RawClient
 
 # The earlier server's schema; our report may have further fields.
@@ -68,7 +68,7 @@ def mismatches(value: Any, schema: Any, place: str = "") -> list[str]:
 
 async def health(scenario: Scenario) -> dict[str, Any]:
     """Return the report, with its HTTP status as `http`."""
-    response = await ask(scenario, "/health")
+    response = await ops_request(scenario, "/health")
     report: dict[str, Any] = response.json()
     return report | {"http": response.status_code}
 
@@ -186,7 +186,7 @@ async def test_missing_topics_are_a_warning(odin_scenario: Scenario) -> None:
 async def test_liveness_is_200_while_kafka_is_stalled(odin_scenario: Scenario) -> None:
     """A restart would not repair the broker."""
     odin_scenario.service.source_status.transition(SourceState.STALLED, "no answer")
-    assert (await ask(odin_scenario, "/health/live")).status_code == 200
+    assert (await ops_request(odin_scenario, "/health/live")).status_code == 200
 
 
 async def test_readiness_begins_with_first_live_feed_and_ends_with_drain(
@@ -199,7 +199,7 @@ async def test_readiness_begins_with_first_live_feed_and_ends_with_drain(
 
     async def ready() -> tuple[int, str]:
         await wait_all_tasks_blocked()
-        response = await ask_service(service, "/health/ready")
+        response = await service_request(service, "/health/ready")
         return response.status_code, response.text
 
     async with trio.open_nursery() as nursery:
@@ -215,7 +215,7 @@ async def test_readiness_begins_with_first_live_feed_and_ends_with_drain(
 
 async def test_unknown_page_is_404(odin_scenario: Scenario) -> None:
     """`/healthz` is no page."""
-    assert (await ask(odin_scenario, "/healthz")).status_code == 404
+    assert (await ops_request(odin_scenario, "/healthz")).status_code == 404
 
 
 async def test_reports_of_two_servers_are_separate(odin_scenario: Scenario) -> None:

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.disconnects import end_connection, every_disconnect_reason
-from tests.scenarios.ops import ask, metric, metric_names, metrics
+from tests.scenarios.ops import metric, metric_names, metrics, ops_request
 from tests.scenarios.wire import Op, RawClient, request
 
 # The earlier server's metrics that are still meaningful.
@@ -40,7 +40,7 @@ OF_EARLIER_SERVER = {
 
 async def test_metrics_page_parses_and_has_names_of_earlier_server(odin_scenario: Scenario) -> None:
     """Prometheus's own parser reads it."""
-    response = await ask(odin_scenario, "/metrics")
+    response = await ops_request(odin_scenario, "/metrics")
     assert response.headers["content-type"].startswith("text/plain; version=")
     families = list(text_string_to_metric_families(response.text))
     assert len({family.name for family in families}) == len(families)

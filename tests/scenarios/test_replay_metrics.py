@@ -9,7 +9,7 @@ import trio
 
 from odin_ws.resume import LossReason
 from odin_ws.testing.scenario import Scenario
-from tests.scenarios.ops import ask, metric, metrics
+from tests.scenarios.ops import metric, metrics, ops_request
 from tests.scenarios.wire import RawClient
 
 
@@ -24,7 +24,7 @@ async def results(scenario: Scenario) -> dict[str, float]:
 
 async def checks(scenario: Scenario, name: str) -> dict[str, Any]:
     """Return one check of the health report."""
-    found: dict[str, Any] = (await ask(scenario, "/health")).json()["checks"][name]
+    found: dict[str, Any] = (await ops_request(scenario, "/health")).json()["checks"][name]
     return found
 
 

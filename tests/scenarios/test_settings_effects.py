@@ -21,7 +21,7 @@ from odin_ws.kafka.security import KafkaSecurity
 from odin_ws.settings import declared_settings, load_settings
 from odin_ws.testing.scenario import Scenario, open_scenario
 from tests.scenarios.container import Container
-from tests.scenarios.ops import ask
+from tests.scenarios.ops import ops_request
 from tests.scenarios.wire import RawClient, request
 
 _HERE: Final = "tests/scenarios/test_settings_effects.py"
@@ -258,7 +258,7 @@ async def test_cpu_usage_is_relative_to_cpu_limit(
         await trio.sleep(0.5)
         container.use(memory=0, cpu_seconds=0.5)
         await trio.sleep(0.6)
-        checks = (await ask(odin_scenario, "/health")).json()["checks"]
+        checks = (await ops_request(odin_scenario, "/health")).json()["checks"]
         nursery.cancel_scope.cancel()
     assert checks["cpu"]["percentage"] == 12.5
     assert checks["limits"]["cpu_cores"] == 4

@@ -146,7 +146,9 @@ class FakeClient:
         """End the subscriptions outside of `grant`, as after a new credential."""
         await self.subscriptions.restrict(TimeSlice(self._turn))
 
-    async def ask(self, kind: str, command_id: int | None = None, **data: Any) -> dict[str, Any]:
+    async def request(
+        self, kind: str, command_id: int | None = None, **data: Any
+    ) -> dict[str, Any]:
         """Send a command and return the first message that follows, without time passing."""
         before = len(self.received)
         self.send(kind, command_id, **data)

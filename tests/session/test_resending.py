@@ -30,7 +30,7 @@ async def resend(client: FakeClient, **numbers: int) -> tuple[list[int], dict[st
 async def client_with_messages(harness: Harness, count: int, forgotten: int = 0) -> FakeClient:
     """Return a client that was sent `count` messages; history has dropped the first `forgotten`."""
     client = FakeClient(harness)
-    await client.ask("subscribe", channels=["*.trade", "*.social"])
+    await client.request("subscribe", channels=["*.trade", "*.social"])
     await harness.publish(*["BTC"] * forgotten)
     if forgotten:
         positions = {key: end - 1 for key, end in harness.log.ends().items()}

@@ -25,7 +25,7 @@ KEY: Final = TopicPartition("odin.trades", 0)
 PAST: Final = {"odin.trades": {"0": -1, "1": -1}}
 
 
-class Meanwhile:
+class ConcurrentWork:
     """Calls `happen` after each time slice, at most `maximum` times."""
 
     def __init__(self, maximum: int = 1 << 30) -> None:
@@ -69,7 +69,7 @@ async def test_messages_during_a_replay_arrive_once_in_order(
     autojump_clock: MockClock, start_position: str
 ) -> None:
     """A record is published between any two slices until the client is live, and two afterwards."""
-    meanwhile = Meanwhile(100)
+    meanwhile = ConcurrentWork(100)
     async with open_harness(patterns=2048, turn=meanwhile.turn) as harness:
         await harness.publish(*TOKENS)
         meanwhile.happen = publishing(harness)
@@ -89,7 +89,7 @@ async def test_messages_during_a_replay_arrive_once_in_order(
 
 async def test_messages_during_a_snapshot_all_arrive(autojump_clock: MockClock) -> None:
     """First each channel's last message, then messages published meanwhile, then live ones."""
-    meanwhile = Meanwhile(100)
+    meanwhile = ConcurrentWork(100)
     async with open_harness(turn=meanwhile.turn) as harness:
         await harness.publish(*TOKENS)
         meanwhile.happen = publishing(harness)
@@ -106,7 +106,7 @@ async def test_unsubscribe_during_a_snapshot_ends_its_names(
     autojump_clock: MockClock,
 ) -> None:
     """No message of an unsubscribed name follows the response; the other names get theirs."""
-    meanwhile = Meanwhile(1)
+    meanwhile = ConcurrentWork(1)
     async with open_harness(patterns=2048, turn=meanwhile.turn) as harness:
         await harness.publish(*TOKENS)
         client = FakeClient(harness, room=0)
@@ -132,7 +132,7 @@ async def test_waiting_command_ended_while_it_begins_is_ended(
     autojump_clock: MockClock, how: str
 ) -> None:
     """Its names are unsubscribed, or lose their grant, between two of its time slices."""
-    meanwhile = Meanwhile()
+    meanwhile = ConcurrentWork()
     async with open_harness(patterns=2048, turn=meanwhile.turn) as harness:
         harness.log_reader.hold()
         client = FakeClient(harness)

@@ -29,7 +29,7 @@ async def test_delivery_can_be_changed_at_any_time(
         client = FakeClient(harness)
         seen = []
         for delivery in (None, "latest", None, "latest", "all", None):
-            await client.ask(kind, **data, delivery=delivery)
+            await client.request(kind, **data, delivery=delivery)
             conflated = client.subscriber.conflation is not None
             seen.append(conflated)
     assert seen == [False, True, True, True, False, False]

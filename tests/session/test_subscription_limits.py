@@ -39,7 +39,7 @@ async def test_number_of_waiting_commands_is_bounded(
         harness.log_reader.release()
         await wait_all_tasks_blocked()
         assert client.kinds[-100:] == ["subscription_ack"] * 100
-        assert (await client.ask("subscribe", channels=["ETH.trade"]))["count"] == 2
+        assert (await client.request("subscribe", channels=["ETH.trade"]))["count"] == 2
 
 
 @pytest.mark.parametrize("start_position", ["resume", "snapshot", "since"])
@@ -51,8 +51,8 @@ async def test_number_of_patterns_is_bounded(
     channels = ["BTC.trade", "ETH.trade", "BTC.PRICE_ONLY", "SOL.trade", "DOGE.trade"]
     async with open_harness(patterns=5) as harness:
         client = FakeClient(harness)
-        await client.ask("subscribe", channels=["BTC.trade", "OTHER.trade"])
-        ack = await client.ask(kind, 1, **data | {"channels": channels})
+        await client.request("subscribe", channels=["BTC.trade", "OTHER.trade"])
+        ack = await client.request(kind, 1, **data | {"channels": channels})
         assert ack["type"] == response
         assert ack["subscribed"] == ["BTC.trade", "ETH.trade", "BTC.PRICE_ONLY", "SOL.trade"]
         assert [(one["name"], one["code"]) for one in ack["rejected"]] == [
@@ -69,9 +69,9 @@ async def test_reconnect_over_the_limit_is_rejected_whole(
     async with open_harness(patterns=4) as harness:
         client = FakeClient(harness)
         await harness.publish("BTC")
-        await client.ask("subscribe", channels=["BTC.trade"])
+        await client.request("subscribe", channels=["BTC.trade"])
         last = {f"T{number}.trade": "0-0" for number in range(count)} | {"BTC.trade": "0-0"}
-        response = await client.ask("reconnect", 7, last_pos=last)
+        response = await client.request("reconnect", 7, last_pos=last)
         assert response["id"] == 7
         if count == 3:
             assert response["type"] == "reconnect_ack"
@@ -98,7 +98,7 @@ async def test_equal_patterns_count_once_for_the_limit(autojump_clock: MockClock
     async with open_harness(patterns=1) as harness:
         client = FakeClient(harness)
         for number in (1, 2):
-            ack = await client.ask(
+            ack = await client.request(
                 "subscribe", number, channels=["*.trade"], topics=["odin.trades"]
             )
             assert (ack["subscribed"], ack["count"]) == (["*.trade", "odin.trades"], 1)

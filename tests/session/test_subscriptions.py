@@ -174,7 +174,7 @@ async def test_offset_without_a_partition_is_rejected(autojump_clock: MockClock)
     """For a topic with several partitions; the message says what to send."""
     async with open_harness() as harness:
         client = FakeClient(harness)
-        said = await client.ask("reconnect", 9, last_offset={"odin.trades": 3})
+        said = await client.request("reconnect", 9, last_offset={"odin.trades": 3})
         assert (said["type"], said["id"], said["code"]) == ("reconnect_error", 9, "invalid_request")
         assert said["message"].startswith("data.last_offset.odin.trades: ")
         assert len(harness.hub.index) == 0
@@ -184,9 +184,9 @@ async def test_replayed_messages_are_not_sent_twice(autojump_clock: MockClock) -
     """The name does not repeat them, nor does a pattern that covers it."""
     async with open_harness() as harness:
         client = FakeClient(harness)
-        await client.ask("subscribe", channels=["BTC.trade"])
+        await client.request("subscribe", channels=["BTC.trade"])
         await harness.publish("BTC", "ETH")
-        await client.ask("resume", channels=["BTC.trade", "*.trade"], positions=NOTHING)
+        await client.request("resume", channels=["BTC.trade", "*.trade"], positions=NOTHING)
         await harness.publish("BTC", "ETH")
     assert client.kinds == [
         *["subscription_ack", "0-0"],
@@ -202,8 +202,8 @@ async def test_unsubscribe_of_an_already_ended_name_is_rejected(
     """An earlier name of the same command has ended its only pattern."""
     async with open_harness() as harness:
         client = FakeClient(harness)
-        await client.ask("subscribe", channels=["BTC.trade"])
-        ack = await client.ask(
+        await client.request("subscribe", channels=["BTC.trade"])
+        ack = await client.request(
             "unsubscribe", channels=["BTC.trade"], topics=["odin.trades"], tokens=["BTC"]
         )
         assert ack["unsubscribed"] == ["BTC.trade"]

@@ -108,7 +108,7 @@ async def follow_in_javascript(
 
     async def obey(follower: Follower) -> None:
         async for request in requests:
-            await follower.ask(request)
+            await follower.request(request)
 
     # With a delay: Node 20 never sends a request begun while a rejected handshake ends.
     async with (

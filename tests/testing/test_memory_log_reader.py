@@ -14,14 +14,14 @@ from odin_ws.log_reader import LogUnavailable, RecordsExpired, Span
 from odin_ws.records import TopicPartition
 from odin_ws.testing.memory_log import MemoryLog
 from odin_ws.testing.memory_log_reader import MemoryLogReader
-from tests.kafka.log_reader_contract import ArchiveContract, read_all
+from tests.kafka.log_reader_contract import LogReaderContract, read_all
 
 TOPIC = "odin.trades"
 KEY = TopicPartition(TOPIC, 0)
 
 
-class MemoryPast:
-    """A log in memory and its reader, as `Past` of the contract."""
+class MemoryLogContract:
+    """A log in memory and its reader, as `LogUnderTest` of the contract."""
 
     def __init__(self) -> None:
         self.topic = TOPIC
@@ -43,17 +43,17 @@ class MemoryPast:
 
 
 @pytest.fixture
-def past() -> MemoryPast:
+def past() -> MemoryLogContract:
     """A log in memory and its reader."""
-    return MemoryPast()
+    return MemoryLogContract()
 
 
-class TestMemoryLogReader(ArchiveContract):
+class TestMemoryLogReader(LogReaderContract):
     """The contract of log readers."""
 
 
 async def test_held_log_reader_answers_when_it_is_released(
-    past: MemoryPast, autojump_clock: MockClock
+    past: MemoryLogContract, autojump_clock: MockClock
 ) -> None:
     """A test can let something happen before the answer."""
     await past.publish(0, 1)
@@ -73,7 +73,7 @@ async def test_held_log_reader_answers_when_it_is_released(
     assert responses == [{KEY: (0, 2)}, 2]
 
 
-async def test_read_can_be_held_between_two_batches(past: MemoryPast) -> None:
+async def test_read_can_be_held_between_two_batches(past: MemoryLogContract) -> None:
     """Records deleted meanwhile are expired."""
     await past.publish(0, 1000)
     async with past.log_reader.read({KEY: Span(0, 999)}) as batches:
@@ -91,7 +91,7 @@ async def test_read_can_be_held_between_two_batches(past: MemoryPast) -> None:
             past.log_reader.release()
 
 
-async def test_failing_log_reader_raises_until_it_recovers(past: MemoryPast) -> None:
+async def test_failing_log_reader_raises_until_it_recovers(past: MemoryLogContract) -> None:
     """Each call raises LogUnavailable, also a read that has begun."""
     await past.publish(0, 1000)
     spans = {KEY: Span(0, 999)}

@@ -11,7 +11,7 @@ import trio
 from odin_ws.testing.cluster import ClusterNode
 from tests.chaos.cluster.testbed import Testbed
 from tests.chaos.cluster.truth import Entry, State
-from tests.integration.running_source import PATIENCE, eventually, until
+from tests.integration.running_source import PATIENCE, until, wait_until
 
 __all__ = ["ALL", "SHORT", "Fault"]
 
@@ -101,7 +101,7 @@ async def added_partitions(testbed: Testbed) -> None:
     await testbed.cluster.add_partitions(testbed.topic("growing"), 4)
     # The producer refreshes its metadata after some seconds.
     testbed.publisher.renew("growing")
-    await eventually(lambda: _partitions(testbed, "growing") > 1)
+    await wait_until(lambda: _partitions(testbed, "growing") > 1)
 
 
 def _partitions(testbed: Testbed, category: str) -> int:

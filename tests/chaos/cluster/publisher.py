@@ -14,7 +14,7 @@ from confluent_kafka import TopicPartition as Place
 
 from tests.chaos.cluster.truth import Entry, State, Truth
 from tests.integration.cluster import Transaction
-from tests.integration.running_source import Sent, eventually
+from tests.integration.running_source import Sent, wait_until
 
 __all__ = ["Publisher", "read_back"]
 
@@ -116,7 +116,7 @@ class Publisher:
             trio.TooSlowError: an acknowledgement did not arrive in time.
         """
         entries = [one for one in self._truth.entries.values() if one.category == category]
-        await eventually(
+        await wait_until(
             lambda: not any(one.state is State.PENDING for one in entries), FLUSH_SECONDS
         )
 

@@ -23,7 +23,7 @@ from tests.chaos.fault_proxy import FaultProxy, open_fault_proxy
 from tests.chaos.instances import Instance, run_instances
 from tests.chaos.plan import ClientKind, ClientSpec
 from tests.integration.cluster import Cluster, user_settings
-from tests.integration.running_source import eventually, until
+from tests.integration.running_source import until, wait_until
 
 __all__ = ["CATEGORIES", "Size", "Testbed", "open_testbed"]
 
@@ -95,7 +95,7 @@ class Testbed:
         """
         upto = len(self.truth.entries)
         with trio.move_on_after(CAUGHT_UP_SECONDS):
-            await eventually(lambda: not self._behind(category, upto), 2 * CAUGHT_UP_SECONDS)
+            await wait_until(lambda: not self._behind(category, upto), 2 * CAUGHT_UP_SECONDS)
             return True
         # The comparison at the end reports missing records, which must not delay later faults.
         for one in self.clients:
@@ -160,10 +160,10 @@ async def open_testbed(
         "KAFKA_PROBE_SECONDS": "1",
     }
     # One instance replays from memory as far as it can, the other always from Kafka.
-    each = [settings, {**settings, "WS_HISTORY_BYTES": "0"}]
+    same_offsets = [settings, {**settings, "WS_HISTORY_BYTES": "0"}]
     async with AsyncExitStack() as stack:
         announce("starting two instances")
-        instances = await stack.enter_async_context(run_instances(each, directory))
+        instances = await stack.enter_async_context(run_instances(same_offsets, directory))
         proxy, port = await stack.enter_async_context(
             open_fault_proxy([one.port for one in instances])
         )
@@ -173,7 +173,7 @@ async def open_testbed(
         clients = [Notes(spec, names) for spec in specs(size, url)]
         for one in clients:
             nursery.start_soon(follow, one)
-        await eventually(lambda: all(one.subscribed for one in clients))
+        await wait_until(lambda: all(one.subscribed for one in clients))
         rates = dict.fromkeys(topics, size.rate / 10) | {"trade": size.rate, "transactions": 0}
         publisher = Publisher(cluster.bootstrap, topics, tokens, rates, truth)
         nursery.start_soon(publisher.run)

@@ -23,7 +23,7 @@ from odin_ws.ops.console.events import ConsoleEvents
 from odin_ws.ops.console.sampler import Sampler
 from odin_ws.settings import Secret
 from odin_ws.testing.scenario import Scenario
-from tests.scenarios.ops import ask, get
+from tests.scenarios.ops import get, ops_request
 
 Event = tuple[float, str, Any]
 
@@ -90,7 +90,7 @@ async def test_setup_lists_topics_bundles_tokens_and_port(odin_scenario: Scenari
     """A page offers these to choose from, and connects to the subscribers' port."""
     odin_scenario.publish("BTC", "trade", {"price": 1})
     await trio.sleep(1)
-    report = (await ask(odin_scenario, "/console/report?parts=setup")).json()
+    report = (await ops_request(odin_scenario, "/console/report?parts=setup")).json()
     setup = report["setup"]
     assert setup["topics"]["odin.trades"] == "trade"
     assert setup["bundles"]["TRADING"] == ["trade", "liquidity", "analytics"]
@@ -104,7 +104,7 @@ async def test_setup_says_whether_the_page_may_subscribe(odin_scenario: Scenario
     """The subscribers' port accepts the page's origin, or the page names the setting."""
     for origin, allowed in (("http://localhost:3003", False), ("https://app.example", True)):
         path = f"/console/report?parts=setup&origin={origin}"
-        subscribers = (await ask(odin_scenario, path)).json()["setup"]["subscribers"]
+        subscribers = (await ops_request(odin_scenario, path)).json()["setup"]["subscribers"]
         assert subscribers["origin_allowed"] is allowed
         assert subscribers["allowed_origins"] == ["https://app.example"]
 
@@ -112,7 +112,7 @@ async def test_setup_says_whether_the_page_may_subscribe(odin_scenario: Scenario
 async def test_state_has_feed_and_topics(odin_scenario: Scenario) -> None:
     """Each topic has its partitions and lag; a healthy service has no warnings."""
     await trio.sleep(1)
-    state = (await ask(odin_scenario, "/console/report?parts=state")).json()["state"]
+    state = (await ops_request(odin_scenario, "/console/report?parts=state")).json()["state"]
     assert (state["state"], state["not_ready"], state["drain"]) == ("serving", None, None)
     assert state["feed"]["status"] == "live"
     trades = next(one for one in state["topics"] if one["topic"] == "odin.trades")
@@ -143,7 +143,7 @@ async def test_tables_list_slow_clients_and_counts(odin_scenario: Scenario) -> N
     """Each slow client has its first patterns."""
     client = await odin_scenario.connect()
     await client.subscribe(channels=["BTC.trade", "BTC.nothing"])
-    tables = (await ask(odin_scenario, "/console/report?parts=tables")).json()["tables"]
+    tables = (await ops_request(odin_scenario, "/console/report?parts=tables")).json()["tables"]
     (row,) = tables["clients"]["clients"]
     assert row["first_patterns"] == ["BTC.trade"]
     assert tables["patterns"] == [{"pattern": "BTC.trade", "subscribers": 1}]
@@ -168,7 +168,7 @@ async def test_invalid_query_is_rejected_with_400(
     odin_scenario: Scenario, path: str, query: str, problem: str
 ) -> None:
     """The line names the parameter and the allowed values."""
-    response = await ask(odin_scenario, f"{path}?{query}")
+    response = await ops_request(odin_scenario, f"{path}?{query}")
     assert (response.status_code, response.text) == (400, f"{problem}\n")
 
 
@@ -253,6 +253,6 @@ async def test_report_has_enumerated_counts_as_text(odin_scenario: Scenario) -> 
     service = odin_scenario.service
     service.canary.seconds[Step.CONNECT] = 0.5
     service.hub.stats.invalid_records[InvalidRecord.NO_KEY] += 1
-    report = (await ask(odin_scenario, "/console/report?parts=state,tables")).json()
+    report = (await ops_request(odin_scenario, "/console/report?parts=state,tables")).json()
     assert report["state"]["health"]["checks"]["canary"]["milliseconds"] == {"connect": 500.0}
     assert report["tables"]["counts"]["skipped"] == {"no_key": 1}

@@ -11,11 +11,11 @@ from odin_ws.testing.scenario import Scenario, ScenarioClient
 from tests.jwt_issuer import issuer
 from tests.scenarios.wire import RawClient, request
 
-__all__ = ["Answer", "bearer", "connect", "handshake", "token"]
+__all__ = ["RejectedHandshake", "bearer", "connect", "handshake", "token"]
 
 
 @attrs.frozen
-class Answer:
+class RejectedHandshake:
     """The server's answer to a handshake."""
 
     status: int
@@ -35,7 +35,7 @@ def bearer(text: str) -> dict[str, str]:
 
 async def handshake(
     scenario: Scenario, target: str = "/ws", headers: Mapping[str, str] | None = None
-) -> Answer:
+) -> RejectedHandshake:
     """Send an upgrade request, disconnect, and return the answer."""
     client = await RawClient.dial(scenario, request(target, headers))
     head = (await client.head()).decode("ascii")
@@ -44,7 +44,7 @@ async def handshake(
     status = int(first.split()[1])
     body = "" if status == 101 else (await client.rest_bytes()).decode("ascii")
     client.stream.break_off()
-    return Answer(status, {name.lower(): value for name, _, value in pairs}, body)
+    return RejectedHandshake(status, {name.lower(): value for name, _, value in pairs}, body)
 
 
 async def connect(scenario: Scenario, seconds: float = 3600, **claims: Any) -> ScenarioClient:

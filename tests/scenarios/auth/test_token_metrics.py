@@ -14,8 +14,8 @@ from odin_ws.auth.revocations import Revocation
 from odin_ws.testing.scenario import Scenario, open_scenario
 from tests.jwt_issuer import TOKENS_ARE_ASKED_FOR, Issuer, issuer, jwt_settings
 from tests.scenarios.auth.handshakes import bearer, connect, handshake, token
-from tests.scenarios.ops import ask as page
 from tests.scenarios.ops import metric, metrics
+from tests.scenarios.ops import ops_request as page
 
 
 @TOKENS_ARE_ASKED_FOR

@@ -46,7 +46,7 @@ async def test_what_others_serve_is_theirs(autojump_clock: MockClock) -> None:
         await own(harness, p0=-1)
         await trade(harness, 0, 3)
         client = FakeClient(harness)
-        await client.ask("resume", channels=["*.trade"], positions=FROM_THE_START)
+        await client.request("resume", channels=["*.trade"], positions=FROM_THE_START)
         assert ack(client)["recovered"] is True
         assert ack(client)["partitions"] == {TRADES: [0]}
         assert positions(client) == ["0-0", "0-1", "0-2"]
