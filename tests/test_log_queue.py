@@ -141,7 +141,7 @@ def test_report_of_dropped_lines_names_the_worker(reader: Reader) -> None:
             log("another")
         reader.reads.set()
         assert queue.flush_for(PATIENCE)
-    (line,) = [one for one in reader.lines if one["event"] == "log lines were dropped"]
+    (line,) = [line for line in reader.lines if line["event"] == "log lines were dropped"]
     assert (line["worker"], line["level"], line["logger"]) == (2, "error", "odin_ws.logs")
     assert line["timestamp"].endswith("Z")
 

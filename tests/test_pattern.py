@@ -79,7 +79,9 @@ def test_text_without_a_dot_is_no_pattern(text: str) -> None:
 def test_star_stands_for_a_whole_token_or_category(text: str, matches: set[str]) -> None:
     """Each form of pattern, on four channels."""
     channels = [(token, category) for token in ("BTC", "ETH") for category in ("trade", "social")]
-    found = {channel_name(*one) for one in channels if Pattern.parse(text).matches(*one)}
+    found = {
+        channel_name(*channel) for channel in channels if Pattern.parse(text).matches(*channel)
+    }
     assert found == matches
 
 

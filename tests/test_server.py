@@ -89,7 +89,7 @@ async def test_reconnect_notice_has_a_delay_per_client(odin_scenario: Scenario) 
         assert (advice["type"], advice["data"]["reason"]) == ("reconnect", "draining")
         times.append(advice["data"]["after_ms"])
         assert (await client.next()).op is Op.CLOSE
-    assert all(isinstance(one, int) and 0 <= one <= 1050 for one in times)
+    assert all(isinstance(time, int) and 0 <= time <= 1050 for time in times)
     assert len(set(times)) > 10
 
 

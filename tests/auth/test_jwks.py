@@ -51,7 +51,7 @@ class Publisher:
 
     def publish(self, *issuers: Issuer) -> None:
         """Have these keys from now on."""
-        self.text = orjson.dumps({"keys": [one.jwk for one in issuers]})
+        self.text = orjson.dumps({"keys": [issuer.jwk for issuer in issuers]})
 
     async def fetch(self) -> bytes:
         """Answer."""

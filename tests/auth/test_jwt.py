@@ -115,7 +115,7 @@ def test_hmac_with_the_public_key_is_rejected(of: str, hashed: str) -> None:
 
 
 def _jwks(*issuers: Issuer) -> bytes:
-    return orjson.dumps({"keys": [one.jwk for one in issuers]})
+    return orjson.dumps({"keys": [issuer.jwk for issuer in issuers]})
 
 
 @pytest.mark.parametrize("of", ALGORITHMS)

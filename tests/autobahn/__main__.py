@@ -33,7 +33,7 @@ def main() -> int:
             click.echo(
                 f"{group:>3}  " + ", ".join(f"{count} {name}" for name, count in counts.items())
             )
-    return not all(one.passed for one in results)
+    return not all(result.passed for result in results)
 
 
 if __name__ == "__main__":

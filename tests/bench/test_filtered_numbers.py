@@ -75,5 +75,5 @@ def test_server_filters_match_numbers_that_reader_expects(workload: Workload) ->
 
 def test_scenario_has_runs_with_and_without_filters() -> None:
     """One run has no filters, one has filters that match all records, and one has thresholds."""
-    kinds = [(one.workload.filters, one.workload.thresholds) for one in SCENARIOS["filters"].runs]
+    kinds = [(run.workload.filters, run.workload.thresholds) for run in SCENARIOS["filters"].runs]
     assert kinds == [(0, False), (50, False), (50, True)]

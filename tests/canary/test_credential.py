@@ -20,7 +20,7 @@ def test_a_new_secret_has_256_bits_and_is_never_the_same() -> None:
     """Nobody guesses it, and a process that has ended has no part in it."""
     secrets = {new_secret().reveal() for _ in range(100)}
     assert len(secrets) == 100
-    assert {len(bytes.fromhex(one)) for one in secrets} == {32}
+    assert {len(bytes.fromhex(secret)) for secret in secrets} == {32}
 
 
 def test_workers_derive_the_same_secret_which_is_not_the_shared_one() -> None:

@@ -35,7 +35,7 @@ async def test_failures_are_counted_by_step_and_logged_once(
     assert stats.tries == tries
     assert stats.failures == {Step.CONNECT: tries}
     assert str(stats.failure) == "connect: Connection refused"
-    assert [(one["event"], one["step"], one["reason"]) for one in lines] == [
+    assert [(line["event"], line["step"], line["reason"]) for line in lines] == [
         ("canary failed", "connect", "Connection refused")
     ]
 

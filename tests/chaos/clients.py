@@ -59,7 +59,7 @@ async def _write_progress_forever(directory: Path, journals: list[Journal]) -> N
             "subscribed": sum(journal.start is not None for journal in journals),
             "messages": sum(len(journal.positions) for journal in journals),
             # The greatest age of a client's last message, also of disconnected clients.
-            "behind": time.time() - min((one.published for one in journals), default=0),
+            "behind": time.time() - min((journal.published for journal in journals), default=0),
         }
         write_progress(directory, counts)
         await trio.sleep(PROGRESS_SECONDS)

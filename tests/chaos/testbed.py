@@ -42,7 +42,7 @@ class Testbed:
 
     async def fullest(self) -> Instance:
         """Return the instance with the most clients."""
-        counts = [(await one.connections(), one) for one in self.instances]
+        counts = [(await instance.connections(), instance) for instance in self.instances]
         return max(counts, key=lambda count: count[0])[1]
 
     async def back(self, instance: Instance) -> None:
@@ -57,7 +57,7 @@ class Testbed:
 
     async def connections(self) -> int:
         """Return the number of clients of all instances."""
-        return sum([await one.connections() for one in self.instances])
+        return sum([await instance.connections() for instance in self.instances])
 
 
 @asynccontextmanager
@@ -80,9 +80,9 @@ async def open_testbed(
             run_instances([{"KAFKA_BROKERS": broker.bootstrap}] * plan.instances, directory)
         )
         balancer = None
-        targets = [one.port for one in instances]
+        targets = [instance.port for instance in instances]
         if (program := find_haproxy()) is not None:
-            ports = [(one.name, one.port, one.ops_port) for one in instances]
+            ports = [(instance.name, instance.port, instance.ops_port) for instance in instances]
             hosts = [namespace.near] if namespace is not None else []
             balancer = await stack.enter_async_context(haproxy(program, directory, ports, hosts))
             targets = [balancer.port]

@@ -42,7 +42,7 @@ async def test_client_changes_to_events_after_three_refused_upgrades(
         follow(node, f"ws://{proxy.address}/ws", ALL, **WITH) as follower,
     ):
         ends = await subscribed(follower)
-        assert [one.item["code"] for one in ends] == [1006] * 3
+        assert [end.item["code"] for end in ends] == [1006] * 3
         publisher.publish(30)
         received = await follower.messages(30)
         proxy.cut()

@@ -37,7 +37,7 @@ async def test_example_that_subscribes_later_prints_the_answer(
 ) -> None:
     """It says what is followed then and what is not, and unsubscribes the first name."""
     (example,) = (
-        one for one in blocks(page("docs/client-js.md"), "js") if "feed.subscribe" in one.text
+        block for block in blocks(page("docs/client-js.md"), "js") if "feed.subscribe" in block.text
     )
     install(tmp_path)
     code = example.text.replace("ws://localhost:3002/ws", server.url)

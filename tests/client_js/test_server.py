@@ -67,7 +67,7 @@ async def test_what_the_log_deleted(nursery: trio.Nursery, node: list[str]) -> N
         messages = await follower.messages(2)
     assert ack.item["recovered"] is False
     assert ack.item["lost"] == {"odin.trades": {str(last.partition): [0, last.offset - 2]}}
-    assert [one.item["pos"] for one in messages] == [
+    assert [message.item["pos"] for message in messages] == [
         f"{last.partition}-{offset}" for offset in (last.offset - 1, last.offset)
     ]
 

@@ -231,7 +231,7 @@ def test_messages_of_a_batch_that_had_come_are_duplicates() -> None:
     """They are passed over, and their numbers count."""
     session, counts = accepted()
     items = list(read(session, batch(1, *(BODY % (offset, "{}") for offset in (8, 9, 10))), 1))
-    assert [one.offset for one in items if isinstance(one, Message)] == [10]
+    assert [item.offset for item in items if isinstance(item, Message)] == [10]
     assert counts.duplicates == 2
     assert len(list(read(session, batch(4, BODY % (11, "{}")), 1))) == 1
 

@@ -88,7 +88,7 @@ def test_instances_differ_in_their_ports_only(services: dict[str, Any]) -> None:
     ports = {services[name]["ports"][0] for name in INSTANCES}
     assert ports == {f"127.0.0.1:{port}:3003" for port in (3003, 3004, 3005)}
     first, *others = ({**services[name], "ports": []} for name in INSTANCES)
-    assert all(one == first for one in others)
+    assert all(other == first for other in others)
 
 
 def test_settings_of_the_compose_file_are_valid(services: dict[str, Any]) -> None:

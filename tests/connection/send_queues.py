@@ -58,4 +58,4 @@ def frame(number: int, size: int = 10) -> bytes:
 
 def numbers(data: bytes | bytearray) -> list[int]:
     """The numbers of such frames."""
-    return [one["n"] for one in messages(bytes(data))]
+    return [message["n"] for message in messages(bytes(data))]

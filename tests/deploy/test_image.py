@@ -33,7 +33,7 @@ def pinned(file: Path) -> dict[str, str]:
         if not line.startswith("#"):
             requirement = Requirement(line.strip())
             assert hashes, line
-            assert all(one.strip().startswith("--hash=sha256:") for one in hashes), line
+            assert all(digest.strip().startswith("--hash=sha256:") for digest in hashes), line
             (specifier,) = requirement.specifier
             found[canonicalize_name(requirement.name)] = specifier.version
     return found
@@ -76,8 +76,12 @@ def test_dockerignore_admits_what_is_copied() -> None:
     copied = [one for stage in (1, 2) for one in rest(stage, "COPY") if "--from" not in one]
     sources = {source for one in copied for source in one.split()[:-1]}
     assert all((ROOT / source).exists() for source in sources)
-    assert all(any(one == s or one.startswith(f"{s}/") for s in let_through) for one in sources)
-    assert all(any(one == s or one.startswith(f"{s}/") for one in sources) for s in let_through)
+    assert all(
+        any(source == s or source.startswith(f"{s}/") for s in let_through) for source in sources
+    )
+    assert all(
+        any(source == s or source.startswith(f"{s}/") for source in sources) for s in let_through
+    )
 
 
 def test_versions_are_those_of_constraints() -> None:

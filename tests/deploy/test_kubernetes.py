@@ -238,7 +238,7 @@ def test_selectors_match_the_pods(full: Objects) -> None:
         full["NetworkPolicy", "odin-ws"]["spec"]["podSelector"]["matchLabels"],
         *(one["labelSelector"]["matchLabels"] for one in pod(full)["topologySpreadConstraints"]),
     ]
-    assert all(one and one.items() <= labels for one in selectors)
+    assert all(selector and selector.items() <= labels for selector in selectors)
     monitored = full["ServiceMonitor", "odin-ws"]["spec"]["selector"]["matchLabels"].items()
     assert monitored <= full["Service", "odin-ws-ops"]["metadata"]["labels"].items()
     assert not monitored <= full["Service", "odin-ws"]["metadata"]["labels"].items()

@@ -43,8 +43,8 @@ def test_alerts_fire_in_their_cases_only() -> None:
 def test_every_alert_has_tests() -> None:
     """Each alert has a case in which it fires and one in which it is silent."""
     tests = yaml.safe_load(TESTS.read_text("utf-8"))["tests"]
-    fire = {one["name"].partition(" ")[0] for one in tests if one["name"].endswith(" fires")}
-    silent = {one["name"].partition(" ")[0] for one in tests if " is silent: " in one["name"]}
+    fire = {test["name"].partition(" ")[0] for test in tests if test["name"].endswith(" fires")}
+    silent = {test["name"].partition(" ")[0] for test in tests if " is silent: " in test["name"]}
     assert fire == silent == {rule["alert"] for rule in alerts()}
 
 

@@ -61,7 +61,7 @@ class AsyncApi:
         # What is received has a reply.
         if action == "send" and operation["action"] == "receive":
             references = operation["reply"]["messages"]
-        return [self.follow(one) for one in references]
+        return [self.follow(reference) for reference in references]
 
 
 @cache

@@ -107,7 +107,7 @@ def test_alternatives_are_types_of_their_own() -> None:
     look(API.document["components"])
     assert alternatives
     named = {"title", "type", "enum", "const"}
-    untyped = [one for one in alternatives if not named & one.keys()]
+    untyped = [alternative for alternative in alternatives if not named & alternative.keys()]
     assert untyped == []
 
 
@@ -162,7 +162,7 @@ def test_ways_to_send_a_token_are_security_schemes() -> None:
     """Header, subprotocol and query, of which the server accepts any."""
     schemes = [API.follow(one) for one in API.document["servers"]["instance"]["security"]]
     assert schemes == list(COMPONENTS["securitySchemes"].values())
-    assert [one.get("name", one.get("scheme")) for one in schemes] == [
+    assert [scheme.get("name", scheme.get("scheme")) for scheme in schemes] == [
         "bearer",
         "Sec-WebSocket-Protocol",
         "token",

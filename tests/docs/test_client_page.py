@@ -30,7 +30,7 @@ VALUE = b'{"type":"TRADE_EXECUTED","timestamp":1,"data":{"price":1}}'
 
 def written(name: str, directory: Path) -> Path:
     """Write the example of this name to a file."""
-    (found,) = (one.text for one in blocks(page(PAGE), "python") if f"# {name}\n" in one.text)
+    (found,) = (block.text for block in blocks(page(PAGE), "python") if f"# {name}\n" in block.text)
     path = directory / name
     path.write_text(found, "utf-8")
     return path
@@ -139,7 +139,7 @@ def test_table_has_every_option(shell: ModuleType) -> None:
         options = re.findall(r"`(\w+)`", names)
         shown |= dict(zip(options, defaults.split(", ") * len(options), strict=False))
     parameters = list(inspect.signature(shell.open_client).parameters.values())[2:]
-    assert shown.keys() == {one.name for one in parameters}
+    assert shown.keys() == {parameter.name for parameter in parameters}
     for one in parameters:
         if isinstance(one.default, int | float) and not isinstance(one.default, bool):
             assert float(shown[one.name]) == one.default

@@ -83,7 +83,9 @@ def test_health_and_clients_are_shown() -> None:
 async def test_rejection_of_a_token_is_as_shown(odin_scenario: Scenario) -> None:
     """docs/auth.md shows it byte for byte."""
     command, shown = next(
-        one for one in transcripts("docs/auth.md") if one[0].startswith("curl -i ")
+        transcript
+        for transcript in transcripts("docs/auth.md")
+        if transcript[0].startswith("curl -i ")
     )
     words = shlex.split(command)
     headers = dict(value.split(": ", 1) for flag, value in pairwise(words) if flag == "-H")
@@ -96,7 +98,9 @@ async def test_rejection_of_a_token_is_as_shown(odin_scenario: Scenario) -> None
 )
 async def test_revocation_is_as_shown(odin_scenario: Scenario) -> None:
     """The server accepts what docs/auth.md posts, and responds with the fields shown."""
-    command, shown = next(one for one in transcripts("docs/auth.md") if "revocations" in one[0])
+    command, shown = next(
+        transcript for transcript in transcripts("docs/auth.md") if "revocations" in transcript[0]
+    )
     words = shlex.split(command)
     for _ in range(2):
         await odin_scenario.connect(token=issuer("HS256").token())

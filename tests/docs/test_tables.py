@@ -154,7 +154,9 @@ def test_worker_metrics() -> None:
 
 async def test_metrics_named_on_any_page_exist(metrics: dict[str, tuple[str, str]]) -> None:
     """Every metric that a page names exists."""
-    known = {name.partition("{")[0] for name in (*metrics, *(one[0] for one in _worker_metrics()))}
+    known = {
+        name.partition("{")[0] for name in (*metrics, *(metric[0] for metric in _worker_metrics()))
+    }
     known |= {f"{name}_{part}" for name in known for part in ("bucket", "count", "sum")}
     known |= {field for field, _ in declared_settings()}
     named = {name for path in pages() for name in re.findall(r"\bws_[a-z_]+\b", _present(path))}

@@ -130,8 +130,10 @@ async def _read(stream: ClientStream) -> None:
 async def _check_witness(witness: ScenarioClient, records: Sequence[Record]) -> None:
     """The witness was sent every record once, in order, and nothing else."""
     messages = await witness.messages(len(records))
-    assert [one["seq"] for one in messages] == list(range(1, len(records) + 1))
-    assert [one["pos"] for one in messages] == [f"{one.partition}-{one.offset}" for one in records]
+    assert [message["seq"] for message in messages] == list(range(1, len(records) + 1))
+    assert [message["pos"] for message in messages] == [
+        f"{one.partition}-{one.offset}" for one in records
+    ]
     assert await witness.silence(1)
 
 

@@ -48,7 +48,7 @@ def partition_of(one: ChannelMessage) -> TopicPartition:
 
 def orders(messages: Iterable[ChannelMessage]) -> list[int]:
     """Return the messages' places in the hub's order."""
-    return [one.order for one in messages]
+    return [message.order for message in messages]
 
 
 @attrs.frozen

@@ -36,7 +36,7 @@ def snapshots_of(*changes: ChannelMessage, max_bytes: int = 1 << 20) -> Snapshot
 
 def channels_and_offsets(messages: list[ChannelMessage]) -> list[tuple[str, int]]:
     """Return channel and offset of each message."""
-    return [(one.channel, one.record.offset) for one in messages]
+    return [(message.channel, message.record.offset) for message in messages]
 
 
 @given(

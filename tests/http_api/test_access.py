@@ -99,7 +99,7 @@ async def test_stream_ends_with_its_token(odin_scenario: Scenario) -> None:
     again = await EventSource.open(
         odin_scenario, "channels=*.trade", last_event_id=close.last_event_id, headers=bearer()
     )
-    assert [one.json["data"]["data"] for one in await again.messages(1)] == [1]
+    assert [message.json["data"]["data"] for message in await again.messages(1)] == [1]
 
 
 @pytest.mark.odin_settings(

@@ -75,7 +75,7 @@ async def test_messages_are_those_of_a_websocket(odin_scenario: Scenario) -> Non
     for n in range(3):
         odin_scenario.publish("BTC", "trade", n)
     expected = await client.messages(3)
-    assert [one.json for one in await single.messages(3)] == expected
+    assert [message.json for message in await single.messages(3)] == expected
     event = await batch.event()
     assert (event.name, event.json["seq"]) == ("batch", 1)
     assert [one["pos"] for one in event.json["messages"]] == [one["pos"] for one in expected]
@@ -104,7 +104,7 @@ async def test_snapshot_comes_first(odin_scenario: Scenario) -> None:
     await trio.sleep(1)
     source = await EventSource.open(odin_scenario, "channels=*.trade&snapshot=true")
     assert (await source.event()).json["replayed"] == 2
-    found = [one.json for one in await source.messages(2)]
+    found = [message.json for message in await source.messages(2)]
     last = {one["channel"]: one["data"]["data"] for one in found}
     assert last == {"BTC.trade": 2, "ETH.trade": 2}
     assert all(one["replay"] for one in found)
@@ -141,7 +141,7 @@ async def test_since_ms_begins_in_the_past(odin_scenario: Scenario) -> None:
     first, second = await source.messages(2)
     assert (first.json["data"]["data"], second.json["data"]["data"]) == (1, 2)
     again = await EventSource.open(odin_scenario, query, last_event_id=first.last_event_id)
-    assert [one.json["data"]["data"] for one in await again.messages(1)] == [2]
+    assert [message.json["data"]["data"] for message in await again.messages(1)] == [2]
 
 
 async def test_filter_is_that_of_subscribe(odin_scenario: Scenario) -> None:
@@ -156,7 +156,7 @@ async def test_filter_is_that_of_subscribe(odin_scenario: Scenario) -> None:
     again = await EventSource.open(odin_scenario, query, last_event_id=first.last_event_id)
     ack = await again.event()
     assert (ack.json["recovered"], ack.json["replayed"]) == (True, 1)
-    assert [one.json["data"]["data"] for one in await again.messages(1)] == [3]
+    assert [message.json["data"]["data"] for message in await again.messages(1)] == [3]
 
 
 async def test_query_has_the_id_to_begin_with_and_the_header_is_newer(
@@ -170,9 +170,9 @@ async def test_query_has_the_id_to_begin_with_and_the_header_is_newer(
     first, _ = await source.messages(2)
     query = {"channels": "*.trade", "last_event_id": begin}
     by_query = await EventSource.open(odin_scenario, query)
-    assert [one.json["data"]["data"] for one in await by_query.messages(2)] == [0, 1]
+    assert [message.json["data"]["data"] for message in await by_query.messages(2)] == [0, 1]
     by_both = await EventSource.open(odin_scenario, query, last_event_id=first.last_event_id)
-    assert [one.json["data"]["data"] for one in await by_both.messages(1)] == [1]
+    assert [message.json["data"]["data"] for message in await by_both.messages(1)] == [1]
 
 
 @pytest.mark.parametrize(

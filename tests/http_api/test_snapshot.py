@@ -85,7 +85,7 @@ async def test_positions_resume_exactly_behind_it(odin_scenario: Scenario) -> No
     query = {"channels": "*.trade", "last_event_id": found["event_id"]}
     source = await EventSource.open(odin_scenario, query)
     assert (await source.event()).json["replayed"] == 1
-    assert [one.json["data"]["data"] for one in await source.messages(1)] == ["new"]
+    assert [message.json["data"]["data"] for message in await source.messages(1)] == ["new"]
 
 
 async def test_names_that_are_not_valid_are_told(odin_scenario: Scenario) -> None:

@@ -111,7 +111,7 @@ async def test_resumed_stream_torn_after_any_byte_resumes_exactly(
         await trio.sleep(1)
         publish(8)
         states = list(torn_states(await received(again)))
-        replays = [one.json.get("replay", False) for one in states[-1].events[1:]]
+        replays = [event.json.get("replay", False) for event in states[-1].events[1:]]
         assert (replays[0], replays[-1]) == (True, False)
         await check_exact(other, query, states, keys_of(states[-1].events))
 

@@ -116,7 +116,7 @@ async def followed(
         markers -= len(messages_of([one])) - len(keys_of([one]))
     source.stream.break_off()
     await trio.lowlevel.checkpoint()
-    return [one for one in events if not messages_of([one])], keys_of(events)
+    return [event for event in events if not messages_of([event])], keys_of(events)
 
 
 async def received(source: EventSource) -> bytes:

@@ -55,7 +55,7 @@ class Client:
     @property
     def positions(self) -> list[str]:
         """`partition-offset` of every message so far."""
-        return [one["pos"] for one in self.messages]
+        return [message["pos"] for message in self.messages]
 
     def received(self) -> None:
         """Called after each write."""

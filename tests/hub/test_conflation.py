@@ -38,7 +38,7 @@ def test_newest_message_of_each_channel_waits_in_order(batches: list[list[str]])
     assert conflation.holding is bool(waiting)
     messages, skipped = conflation.take()
     assert {one.token: one.record.offset for one in messages} == waiting
-    assert [one.record.offset for one in messages] == list(waiting.values())
+    assert [message.record.offset for message in messages] == list(waiting.values())
     assert skipped == offset - len(waiting)
     assert not conflation.waiting
     assert conflation.take() == ([], 0)
@@ -69,7 +69,9 @@ class Slow(Client):
 
     def numbers(self) -> list[tuple[int, int, str]]:
         """Sequence number, skipped ones before it, and place of every message so far."""
-        return [(one["seq"], one.get("skipped", 0), one["pos"]) for one in self.messages]
+        return [
+            (message["seq"], message.get("skipped", 0), message["pos"]) for message in self.messages
+        ]
 
 
 async def test_fast_client_gets_every_message(autojump_clock: MockClock) -> None:
@@ -173,8 +175,8 @@ async def test_event_id_of_waiting_messages_is_not_past_the_running_cycle(
         client.behind = False
         await feeder.publish(record(b"ETH", offset=1))
     events = list(EventParser().feed(b"".join(client.writes)))
-    assert [one.json["pos"] for one in events] == ["0-0", "0-1"]
-    ids = [parse_event_id(one.last_event_id).positions for one in events]
+    assert [event.json["pos"] for event in events] == ["0-0", "0-1"]
+    ids = [parse_event_id(event.last_event_id).positions for event in events]
     assert ids == [{"odin.trades": {0: 0}}, {"odin.trades": {0: 1}}]
 
 
@@ -194,4 +196,4 @@ async def test_waiting_message_does_not_overtake_a_released_one_of_the_running_c
         client.behind = False
         await trio.sleep(1.1)
     assert client.positions == ["0-0", "0-1", "0-2"]
-    assert not any("ahead" in one for one in client.messages)
+    assert not any("ahead" in message for message in client.messages)

@@ -241,7 +241,7 @@ async def test_records_during_a_long_cycle_join_it_for_unwritten_subscribers(
     assert journal == first[: len(journal)]
     for client in clients:
         assert client.positions == ["0-0", "0-1", "0-2"]
-        assert [one["seq"] for one in client.messages] == [1, 2, 3]
+        assert [message["seq"] for message in client.messages] == [1, 2, 3]
 
 
 async def test_age_is_measured_after_the_last_write(autojump_clock: MockClock) -> None:

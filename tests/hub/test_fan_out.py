@@ -71,8 +71,8 @@ async def test_records_of_several_channels_keep_their_order(
                 for offset, channel in enumerate(channels)
             )
         )
-    assert [one["channel"] for one in one_by_one.messages] == channels
-    assert [one["channel"] for one in overlapping.messages] == channels
+    assert [message["channel"] for message in one_by_one.messages] == channels
+    assert [message["channel"] for message in overlapping.messages] == channels
 
 
 async def test_failing_5_sequence_numbers_of_a_connection_have_no_gap(
@@ -85,8 +85,8 @@ async def test_failing_5_sequence_numbers_of_a_connection_have_no_gap(
         await feeder.publish(*(record(offset=offset) for offset in range(3)))
         join(hub, "*.*", client=late)
         await feeder.publish(*(record(offset=offset) for offset in range(3, 5)))
-    assert [one["seq"] for one in early.messages] == [1, 2, 3, 4, 5]
-    assert [one["seq"] for one in late.messages] == [1, 2]
+    assert [message["seq"] for message in early.messages] == [1, 2, 3, 4, 5]
+    assert [message["seq"] for message in late.messages] == [1, 2]
 
 
 async def test_failing_9_key_with_dots_reaches_its_channel(autojump_clock: MockClock) -> None:
@@ -95,7 +95,7 @@ async def test_failing_9_key_with_dots_reaches_its_channel(autojump_clock: MockC
     dotted, other = join(hub, "a.b.trade"), join(hub, "a.trade", "b.trade", "a.b.social")
     async with dispatching(hub) as feeder:
         await feeder.publish(record(b"a.b"))
-    assert [one["channel"] for one in dotted.messages] == ["a.b.trade"]
+    assert [message["channel"] for message in dotted.messages] == ["a.b.trade"]
     assert other.messages == []
 
 

@@ -49,7 +49,10 @@ async def test_only_matching_records_are_sent(autojump_clock: MockClock) -> None
     large, all_of_it = join_where(hub, LARGE, "*.trade"), join(hub, "*.trade")
     async with dispatching(hub) as feeder:
         await feeder.publish(trade("1500.2", 0), trade("9", 1), trade("1000", 2), trade("x", 3))
-    assert [(one["seq"], one["pos"]) for one in large.messages] == [(1, "0-0"), (2, "0-2")]
+    assert [(message["seq"], message["pos"]) for message in large.messages] == [
+        (1, "0-0"),
+        (2, "0-2"),
+    ]
     assert len(all_of_it.messages) == 4
     assert hub.sent_positions(large.subscriber, ["odin.trades"]) == {"odin.trades": {0: 3}}
 
@@ -154,7 +157,10 @@ async def test_rate_sends_the_newest_matching_message(
         for offset, amount in enumerate(["2000", "1", "3000", "4000", "5"]):
             await feeder.publish(trade(amount, offset))
         await trio.sleep(1.1)
-    assert [(one["seq"], one["pos"]) for one in client.messages] == [(1, "0-0"), (3, "0-3")]
+    assert [(message["seq"], message["pos"]) for message in client.messages] == [
+        (1, "0-0"),
+        (3, "0-3"),
+    ]
     assert client.messages[1]["skipped"] == 1
 
 
@@ -172,9 +178,11 @@ async def test_newer_message_by_a_filter_skips_the_held_one(
         await feeder.publish(trade("4000", 3))
         await feeder.publish(trade("5", 4))
         await trio.sleep(2)
-    said = [(one["seq"], one.get("skipped", 0), one["pos"]) for one in client.messages]
+    said = [
+        (message["seq"], message.get("skipped", 0), message["pos"]) for message in client.messages
+    ]
     assert said == [(1, 0, "0-0"), (4, 2, "0-3"), (5, 0, "0-4")]
-    assert not any("ahead" in one for one in client.messages)
+    assert not any("ahead" in message for message in client.messages)
     assert hub.stats.messages_skipped == 2
 
 
@@ -228,7 +236,7 @@ async def test_newest_of_two_filters_at_one_rate_is_sent(autojump_clock: MockClo
         await feeder.publish(trade("2000", 0))
         await feeder.publish(trade("2000", 1), trade("1", 2), trade("2000", 3))
         await trio.sleep(1.1)
-    assert [(one["pos"], one.get("skipped", 0)) for one in client.messages] == [
+    assert [(message["pos"], message.get("skipped", 0)) for message in client.messages] == [
         ("0-0", 0),
         ("0-3", 2),
     ]

@@ -26,12 +26,14 @@ def join_at(hub: Hub, max_rate: float, *patterns: str, client: Client | None = N
 
 def numbers(client: Client) -> list[tuple[int, int, str]]:
     """Sequence number, skipped ones before it, and place of every message so far."""
-    return [(one["seq"], one.get("skipped", 0), one["pos"]) for one in client.messages]
+    return [
+        (message["seq"], message.get("skipped", 0), message["pos"]) for message in client.messages
+    ]
 
 
 def ahead(client: Client) -> list[bool]:
     """Whether each message so far says that an older one comes later."""
-    return [one.get("ahead", False) for one in client.messages]
+    return [message.get("ahead", False) for message in client.messages]
 
 
 async def test_first_message_is_sent_at_once_then_the_newest_per_period(
@@ -90,7 +92,7 @@ async def test_newest_messages_of_all_channels_share_a_write(autojump_clock: Moc
             )
         await trio.sleep(1.1)
     assert len(client.writes) == 2
-    assert [one["channel"] for one in client.messages] == [
+    assert [message["channel"] for message in client.messages] == [
         "ETH.trade",
         "BTC.trade",
         "SOL.social",
@@ -140,7 +142,7 @@ async def test_highest_of_overlapping_rates_wins(autojump_clock: MockClock) -> N
             await feeder.publish(record(offset=offset), record(b"ETH", partition=1, offset=offset))
             await trio.sleep(0.05)
         await trio.sleep(2)
-    found = [one["channel"] for one in client.messages]
+    found = [message["channel"] for message in client.messages]
     assert found.count("BTC.trade") == 11
     assert found.count("ETH.trade") == 2
     assert sum(skipped for _, skipped, _ in numbers(client)) == 40 - 13

@@ -74,7 +74,7 @@ async def test_each_message_is_compressed_once(
         await feeder.publish(*records(5))
     assert counting.texts == 5
     for number, client in enumerate(clients):
-        assert [one["seq"] for one in client.messages] == list(
+        assert [message["seq"] for message in client.messages] == list(
             range(number * 7 + 1, number * 7 + 6)
         )
         assert client.writes[0][0] == 0xC1

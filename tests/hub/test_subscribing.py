@@ -51,7 +51,7 @@ async def test_subscription_within_a_cycle_begins_after_it(
         assert late.writes == []
         await feeder.publish(record(offset=2))
     assert late.positions == ["0-2"]
-    assert [one["seq"] for one in late.messages] == [1]
+    assert [message["seq"] for message in late.messages] == [1]
 
 
 async def test_second_subscription_within_a_cycle_loses_nothing(

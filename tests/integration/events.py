@@ -38,7 +38,7 @@ def event(token: str, category: str, number: int = 0, kind: str = "") -> Sent:
 def numbers(client: Client, channel: str | None = None) -> list[int]:
     """Numbers of the events that a client received, on one channel or on all."""
     return [
-        one["data"]["data"]["n"]
-        for one in client.messages
-        if channel is None or one["channel"] == channel
+        message["data"]["data"]["n"]
+        for message in client.messages
+        if channel is None or message["channel"] == channel
     ]

@@ -254,7 +254,9 @@ class RunningSource:
 
     async def received(self, count: int, seconds: float = PATIENCE) -> None:
         """Wait until at least so many records have come."""
-        await wait_until(lambda: sum(len(one.records) for one in self.batches) >= count, seconds)
+        await wait_until(
+            lambda: sum(len(batch.records) for batch in self.batches) >= count, seconds
+        )
 
     async def probes(self, count: int) -> None:
         """Wait for so many probes of the broker to succeed: each one measures the lag anew."""

@@ -241,7 +241,9 @@ class Client:
         await self.websocket.send(json.dumps({"type": kind, "data": data}))
 
         def responses() -> list[dict[str, Any]]:
-            return [one for one in self.responses[count:] if one["type"] not in NOTICES]
+            return [
+                response for response in self.responses[count:] if response["type"] not in NOTICES
+            ]
 
         await wait_until(lambda: responses() or self.closed)
         return responses()[0]
@@ -265,7 +267,9 @@ class Client:
 
     def check_sequence(self) -> None:
         """Fail unless the messages are numbered from 1 without a hole."""
-        assert [one["seq"] for one in self.messages] == list(range(1, len(self.messages) + 1))
+        assert [message["seq"] for message in self.messages] == list(
+            range(1, len(self.messages) + 1)
+        )
 
 
 @asynccontextmanager

@@ -138,7 +138,7 @@ async def test_unserved_port_degrades_health(nowhere: str) -> None:
 
             async def degraded() -> bool:
                 warnings = (await server.health())["warnings"]
-                return any("canary: the step upgrade failed" in one for one in warnings)
+                return any("canary: the step upgrade failed" in warning for warning in warnings)
 
             await until(degraded, 60)
         finally:

@@ -39,14 +39,18 @@ class Checked:
 
     def one(self, check: str, outcome: str) -> str:
         """The text of a check's only finding with this outcome."""
-        found = [one for one in self.findings if (one["check"], one["outcome"]) == (check, outcome)]
+        found = [
+            finding
+            for finding in self.findings
+            if (finding["check"], finding["outcome"]) == (check, outcome)
+        ]
         assert len(found) == 1, self.findings
         assert bool(found[0]["action"]) is (outcome != "ok"), found
         return found[0]["text"]
 
     def failed(self) -> set[str]:
         """The names of failed checks."""
-        return {one["check"] for one in self.findings if one["outcome"] == "failed"}
+        return {finding["check"] for finding in self.findings if finding["outcome"] == "failed"}
 
 
 async def check(*words: str, **settings: str) -> Checked:
@@ -153,7 +157,7 @@ async def test_lost_broker_is_named_with_its_partitions(cluster: Cluster, domain
 
     async def noticed() -> bool:
         result = await check_brokers(**settings)
-        found = [one for one in result.findings if one["check"] == topic]
+        found = [finding for finding in result.findings if finding["check"] == topic]
         return any(one["text"] == "partitions without a leader: 1" for one in found)
 
     await until(noticed, 60)
@@ -220,7 +224,9 @@ async def test_retention_is_compared_with_history(cluster: Cluster, domain: Doma
     brokers = {"KAFKA_BROKERS": cluster.bootstrap}
     result = await check_brokers(WS_HISTORY_SECONDS="300", **brokers, **domain.settings, **JWT)
     assert result.status == 0
-    texts = [one["text"] for one in result.findings if one["check"] == "Kafka retention"]
+    texts = [
+        finding["text"] for finding in result.findings if finding["check"] == "Kafka retention"
+    ]
     assert any(f"WS_HISTORY_SECONDS=300: {domain.trade} 30 s;" in text for text in texts)
     assert any(f"compact: {domain.social};" in text for text in texts)
     result = await check_brokers(WS_HISTORY_SECONDS="30", **brokers, **domain.settings, **JWT)

@@ -175,4 +175,4 @@ async def test_records_of_5_mb_do_not_delay_other_partitions(
         await other.received(5)
         await client.received(5)
         assert offsets(client) == {0: list(range(5))}
-        assert all(len(one["data"]["pad"]) == 5 << 20 for one in client.messages)
+        assert all(len(message["data"]["pad"]) == 5 << 20 for message in client.messages)

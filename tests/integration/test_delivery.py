@@ -57,7 +57,7 @@ async def test_all_topics_and_event_types_arrive(server: Server, topics: str, to
         await client.received(len(sent))
         client.check_sequence()
         assert len(sent) == 24
-        got = {(one["channel"], json.dumps(one["data"])) for one in client.messages}
+        got = {(message["channel"], json.dumps(message["data"])) for message in client.messages}
         wanted = {
             (f"{token}.{category}", json.dumps(json.loads(one.value or b"")))
             for category, (topic, _kinds) in EVENTS.items()
@@ -79,7 +79,7 @@ async def test_bundle_delivers_its_categories_only(
         await everything.received(len(EVENTS))
         # Everything for the client was written before: in the same cycle or an earlier one.
         await client.command("heartbeat")
-        assert {one["channel"] for one in client.messages} == {
+        assert {message["channel"] for message in client.messages} == {
             f"{token}.{category}" for category in BUNDLES[bundle]
         }
         assert len(client.messages) == len(BUNDLES[bundle])
@@ -136,7 +136,7 @@ async def test_two_instances_deliver_every_record_once_each(topics: str, token: 
             await client.command("heartbeat")
             assert sorted(numbers(client)) == list(range(500))
             client.check_sequence()
-            positions.append({(one["channel"], one["pos"]) for one in client.messages})
+            positions.append({(message["channel"], message["pos"]) for message in client.messages})
         assert positions[0] == positions[1]
         assert len({pos.partition("-")[0] for _channel, pos in positions[0]}) > 6
 

@@ -76,7 +76,7 @@ async def test_demo_prints_json() -> None:
     assert addresses["type"] == "addresses"
     assert addresses["websocket"] == f"ws://{LOOPBACK}:{ports[0]}/ws"
     assert rates
-    assert {one["type"] for one in rates} == {"rate"}
+    assert {rate["type"] for rate in rates} == {"rate"}
     assert result == {
         "type": "result",
         "complete": True,

@@ -67,7 +67,7 @@ def file(name: str) -> str:
 def commands(command: str) -> str:
     """The commands of the one block of the page with this command."""
     (found,) = [
-        one.text for one in blocks(PAGE, "console") if re.search(rf"\b{command}\b", one.text)
+        block.text for block in blocks(PAGE, "console") if re.search(rf"\b{command}\b", block.text)
     ]
     return "".join(line.removeprefix("$ ") for line in found.splitlines(keepends=True))
 
@@ -222,7 +222,7 @@ async def tail(place: Place, url: Mapping[str, str], trust: Mapping[str, str]) -
         nursery.cancel_scope.cancel()
     messages = [json.loads(line) for line in printed if line.startswith("{")]
     assert len(messages) == 3, printed
-    assert all(one["channel"].endswith(".trade") for one in messages)
+    assert all(message["channel"].endswith(".trade") for message in messages)
 
 
 async def metrics_want_the_token(server: Server) -> None:

@@ -56,7 +56,9 @@ async def test_recreated_smaller_topic_is_read_whole(
         await no_problem(server)
         await has_no_lag(server, domain)
         await trio.sleep(1)
-        found = [(one["pos"], one["data"]["data"]["n"]) for one in client.messages[before:]]
+        found = [
+            (message["pos"], message["data"]["data"]["n"]) for message in client.messages[before:]
+        ]
         assert sorted(found) == [
             (f"{number}-{offset}", 100 + offset) for number in range(AFTER) for offset in range(5)
         ]
@@ -100,6 +102,6 @@ async def test_group_member_reads_a_recreated_smaller_topic(apache: str, domain:
             await Publisher(apache).publish(each_partition(domain, AFTER, 1, 200))
             await client.received(AFTER)
             await wait_until(lambda: sorted(offsets(client)) == list(range(AFTER)))
-            assert all(one["data"]["data"]["n"] == 200 for one in client.messages)
+            assert all(message["data"]["data"]["n"] == 200 for message in client.messages)
         read = await server.metric("ws_kafka_messages_received_total", topic=domain.trade)
         assert read == 3 * BEFORE + 6 * AFTER

@@ -59,7 +59,7 @@ async def publish_round(publisher: Publisher, domain: Domain, number: int) -> No
 
 def advised(client: Client) -> bool:
     """Whether a client was advised to reconnect before it was closed."""
-    return any(one["type"] == "reconnect" for one in client.responses)
+    return any(response["type"] == "reconnect" for response in client.responses)
 
 
 @pytest.mark.timeout(180)

@@ -220,7 +220,7 @@ async def test_rejected_server_retries_until_the_token_file_is_valid(
         assert "rejects the token" in report["errors"][0]
         (tmp_path / "token").write_text(token_for(USER), encoding="utf-8")
         await server.responses("/health/ready")
-        told = [one["reason"] for one in server.events("Kafka unavailable, retrying")]
+        told = [event["reason"] for event in server.events("Kafka unavailable, retrying")]
         assert len(told) == 1
         assert "Traceback" not in server.output
 

@@ -128,7 +128,9 @@ async def test_old_records_of_a_late_visible_topic_are_not_delivered(
 ) -> None:
     """Of a topic hidden at the start only records published since are delivered."""
     publisher = Publisher(kfake.bootstrap)
-    yesterday = [one._replace(timestamp=YESTERDAY) for one in domain.records(domain.trade, 3000)]
+    yesterday = [
+        record._replace(timestamp=YESTERDAY) for record in domain.records(domain.trade, 3000)
+    ]
     await publisher.publish(yesterday)
     fault = await kfake.fail(
         Api.METADATA,

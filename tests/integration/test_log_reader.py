@@ -105,7 +105,9 @@ async def test_many_reads_share_few_consumers(apache: str) -> None:
                 nursery.start_soon(read_from, first)
     for first, records in read.items():
         for key in partitions:
-            offsets = [one.offset for one in records if (one.topic, one.partition) == key]
+            offsets = [
+                record.offset for record in records if (record.topic, record.partition) == key
+            ]
             assert offsets == list(range(first, 300))
 
 

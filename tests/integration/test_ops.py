@@ -71,7 +71,7 @@ async def test_metrics_count_delivered_messages(token: str) -> None:
 
 async def expect_delivered(server: Server, client: Client) -> None:
     """The metrics are those of 50 trades, delivered once."""
-    size = sum(len(json.dumps(one, separators=(",", ":"))) for one in client.messages)
+    size = sum(len(json.dumps(message, separators=(",", ":"))) for message in client.messages)
     assert await server.metric("ws_messages_sent_total") == 50
     assert await server.metric("ws_bytes_sent_total") > size
     assert await server.metric("ws_connections_active") == 1

@@ -139,7 +139,7 @@ async def test_clients_behind_a_proxy_are_served_with_their_addresses(
             await Publisher(embedded).publish([domain.record(domain.trade, 1)])
             await first.received(1)
             await second.received(1)
-            assert [await _peers(one) for one in servers] == [[CLIENT], [CLIENT]]
+            assert [await _peers(server) for server in servers] == [[CLIENT], [CLIENT]]
         drained, left = await _drained(servers, first)
         async with proxied(port) as third:
             await third.subscribe(channels=["*.*"])
@@ -187,7 +187,7 @@ async def _drained(servers: tuple[Server, Server], client: Client) -> tuple[Serv
     """Drain the instance that has this client; returns it and the other one."""
 
     async def one_is_left() -> bool:
-        return sum([len(await _peers(one)) for one in servers]) == 1
+        return sum([len(await _peers(server)) for server in servers]) == 1
 
     await until(one_is_left, WAIT_SECONDS)
     one, other = servers
@@ -199,4 +199,4 @@ async def _drained(servers: tuple[Server, Server], client: Client) -> tuple[Serv
 
 async def _peers(server: Server) -> list[str]:
     clients = (await server.get("/clients")).json()["clients"]
-    return [one["peer"] for one in clients]
+    return [client["peer"] for client in clients]

@@ -53,7 +53,9 @@ async def test_kafka_assignment_and_consumer_group(topics: str, token: str) -> N
                 await client.command("heartbeat")
             assert sorted(numbers(first) + numbers(second)) == list(range(200))
             for client, share in zip((first, second), shares, strict=True):
-                assert {int(one["pos"].partition("-")[0]) for one in client.messages} <= share
+                assert {
+                    int(message["pos"].partition("-")[0]) for message in client.messages
+                } <= share
         assert f"group-{token}" in await groups(topics)
 
 

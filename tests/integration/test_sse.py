@@ -106,7 +106,7 @@ async def test_rolling_restart_loses_no_event(topics: str, token: str) -> None:
             page.servers.append(await stack.enter_async_context(serving(topics)))
             assert await page.until(count) == list(range(count))
         assert page.connections >= 2
-        acks = [one.json for one in page.events if one.name == "resume_ack"]
+        acks = [event.json for event in page.events if event.name == "resume_ack"]
         assert acks
         assert all(ack["recovered"] for ack in acks)
         nursery.cancel_scope.cancel()
@@ -122,7 +122,7 @@ async def test_curl_reads_events_snapshots_and_probes(topics: str, token: str) -
         with trio.fail_after(20):
             async for data in curl.stdout:
                 events += parser.feed(bytes(data))
-                if not published and [one.name for one in events] == ["subscription_ack"]:
+                if not published and [event.name for event in events] == ["subscription_ack"]:
                     published = True
                     await Publisher(topics).publish([event(token, "trade", 7)])
                 if messages_of(events):

@@ -40,7 +40,7 @@ async def test_too_few_descriptors_lower_the_connections_with_a_warning() -> Non
         (line,) = server.events("descriptors")
         assert (line["limit"], line["reserve"], line["connections"]) == (300, 150, 113)
         assert limits["max_connections"] == 113
-        (warned,) = [one for one in server.lines if "WS_MAX_CONNECTIONS=5000 is lowered" in one]
+        (warned,) = [line for line in server.lines if "WS_MAX_CONNECTIONS=5000 is lowered" in line]
         assert "300" in warned
         async with AsyncExitStack() as stack:
             for _ in range(113):

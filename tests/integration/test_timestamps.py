@@ -54,7 +54,7 @@ async def test_broker_timestamps_replace_those_of_publishers(apache: str, codec:
         await running.received(5)
         async with feeding(topics, recent) as late:
             assert [one.offset for one in late.history] == [0, 1, 2, 3, 4]
-            stamps = [one.timestamp for one in running.records]
+            stamps = [record.timestamp for record in running.records]
             assert stamps == [one.timestamp for one in late.history]
             assert before <= min(stamps)
             assert max(stamps) <= now_ms()
@@ -66,7 +66,9 @@ async def test_since_with_broker_timestamps_uses_the_time_of_arrival(
     """`since_ms` skips what arrived before, whatever time publishers wrote."""
     await kafka.create_topics(apache, domain.topics, 1, BY_BROKER)
     publisher = Publisher(apache)
-    old = [one._replace(timestamp=now_ms() - HOUR_MS) for one in domain.records(domain.trade, 3)]
+    old = [
+        record._replace(timestamp=now_ms() - HOUR_MS) for record in domain.records(domain.trade, 3)
+    ]
     async with serving(apache, domain.settings) as server:
         await publisher.publish(old)
         await server.has_read(domain.trade, 3)
@@ -76,7 +78,7 @@ async def test_since_with_broker_timestamps_uses_the_time_of_arrival(
             await client.subscribe(channels=["*.trade"], since_ms=since)
             await client.received(3)
             assert offsets(client) == {0: [3, 4, 5]}
-            assert all(since <= one["ts"] <= now_ms() for one in client.messages)
+            assert all(since <= message["ts"] <= now_ms() for message in client.messages)
 
 
 async def publish_at(bootstrap: str, topic: str, timestamps: Sequence[int]) -> None:
@@ -113,7 +115,7 @@ async def test_records_with_wrong_timestamps_are_delivered(apache: str, domain: 
         await publish_at(apache, domain.trade, [now + 2])
         await client.received(10)
         sent = [*stamps, -1, -1, -1, now + 2]
-        assert [one["ts"] for one in client.messages] == sent
+        assert [message["ts"] for message in client.messages] == sent
         client.check_sequence()
         assert await server.metric("ws_record_age_seconds_sum") >= 0
         assert await server.metric("ws_record_age_seconds_count") == 7
@@ -125,7 +127,7 @@ async def test_records_with_wrong_timestamps_are_delivered(apache: str, domain: 
                 positions = {domain.trade: {"0": -1}}
                 await back.command("resume", channels=["*.trade"], positions=positions)
                 await back.received(10)
-                assert [one["ts"] for one in back.messages] == sent
+                assert [message["ts"] for message in back.messages] == sent
         # Kafka answers with the first record that is young enough, whatever comes after it.
         for since, first in (0, 0), (now, 0), (now + 1, 1), (now + HOUR_MS, None):
             async with connected(server) as late:
@@ -152,4 +154,4 @@ async def test_history_by_age_ends_at_the_last_offset_with_wrong_timestamps(apac
         assert running.assignments[0].positions == dict.fromkeys(every_partition(topics, 1), 19)
         await Publisher(apache).publish([Sent(topic) for topic in topics])
         await running.received(27)
-        assert [one.offset for one in running.records[-3:]] == [20, 20, 20]
+        assert [record.offset for record in running.records[-3:]] == [20, 20, 20]

@@ -189,7 +189,10 @@ async def test_sighup_without_tls_is_ignored(workers: int) -> None:
     async with serving(f"{LOOPBACK}:{nobody}", settings, ready=False) as server:
         # A worker waits for it before it serves.
         await wait_until(lambda: len(server.events("serving")) == workers)
-        processes = [server.process.pid, *(one["pid"] for one in server.events("worker starting"))]
+        processes = [
+            server.process.pid,
+            *(event["pid"] for event in server.events("worker starting")),
+        ]
         for pid in processes:
             os.kill(pid, signal.SIGHUP)
         await wait_until(lambda: len(server.events(NOTHING_READ)) == len(processes))
@@ -247,5 +250,5 @@ async def test_invalid_certificate_stops_the_start(authority: Authority) -> None
     status, output = await run_to_the_end(tls)
     assert status == 2
     assert "Traceback" not in output
-    (line,) = [one for one in output.splitlines() if one.startswith("odin-ws: ")]
+    (line,) = [splitline for splitline in output.splitlines() if splitline.startswith("odin-ws: ")]
     assert line == f"odin-ws: WS_TLS_KEY={authority.key}: no private key in PEM"

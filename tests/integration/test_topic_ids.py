@@ -31,7 +31,7 @@ AWAY_SECONDS = 8
 
 def new_ones(client: Client, before: int) -> list[int]:
     """The numbers of a client's messages after the first `before`."""
-    return [one["data"]["data"]["n"] for one in client.messages[before:]]
+    return [message["data"]["data"]["n"] for message in client.messages[before:]]
 
 
 def accounted(client: Client, domain: Domain, before: int) -> bool:

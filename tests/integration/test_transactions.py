@@ -86,7 +86,7 @@ async def test_every_instance_advances_past_transaction_markers(
                 for known in 4, 5, 7, 8:
                     assert await resume(server, domain, known) == []
                 assert await resume(server, domain, 2) == [3, 4]
-        assert [one["data"]["data"]["n"] for one in client.messages] == [0, 1, 2, 3, 4]
+        assert [message["data"]["data"]["n"] for message in client.messages] == [0, 1, 2, 3, 4]
 
 
 async def test_open_transaction_is_named_and_counted_as_lag(
@@ -131,7 +131,7 @@ async def test_late_committed_transaction_is_delivered_in_log_order(
         await Publisher(cluster.bootstrap).publish(domain.records(domain.trade, 3, 3))
         await transaction.commit()
         await client.received(6)
-        assert [one["data"]["data"]["n"] for one in client.messages] == list(range(6))
+        assert [message["data"]["data"]["n"] for message in client.messages] == list(range(6))
         assert offsets(client) == {0: list(range(6))}
 
 
@@ -181,7 +181,7 @@ async def mix_transactions(bootstrap: str, topic: str, codec: str) -> None:
 
 def by_offset(records: Iterable[Record]) -> list[tuple[int, bytes | None]]:
     """Offset and value of each record, in order of arrival."""
-    return [(one.offset, one.value) for one in records]
+    return [(record.offset, record.value) for record in records]
 
 
 @pytest.mark.parametrize("codec", ["none", "gzip", "snappy", "lz4", "zstd"])
@@ -201,7 +201,7 @@ async def test_mixed_transactions_are_read_alike_by_all_readers(apache: str, cod
         committed = await kafka.read_records(apache, topics, 1, 15)
         expected = [(one.offset(), one.value()) for one in committed]
         for reader in live, member:
-            await wait_until(lambda: {key: 25} in [one.passed for one in reader.batches])  # noqa: B023
+            await wait_until(lambda: {key: 25} in [batch.passed for batch in reader.batches])  # noqa: B023
             assert by_offset(reader.records) == expected
     async with feeding(topics, history) as late, running(options(apache)) as log_reader:
         assert by_offset(late.history) == expected
@@ -214,4 +214,4 @@ async def test_mixed_transactions_are_read_alike_by_all_readers(apache: str, cod
         assert late.records[-1].offset == 26
     async with feeding(topics, group) as again:
         await again.received(1)
-        assert [one.offset for one in again.records] == [26]
+        assert [record.offset for record in again.records] == [26]

@@ -34,8 +34,8 @@ class Numbered(NamedTuple):
 def messages(client: Client) -> list[Numbered]:
     """The messages of the topic's partition 0 that a client has, in order."""
     return [
-        Numbered(int(one["pos"].partition("-")[2]), one["data"]["data"]["n"])
-        for one in client.messages
+        Numbered(int(message["pos"].partition("-")[2]), message["data"]["data"]["n"])
+        for message in client.messages
     ]
 
 
@@ -87,7 +87,7 @@ async def test_truncated_records_are_reported_and_none_is_replayed(
         await client.received(KEPT + CUT)
         await second.has_read(domain.trade, KEPT + CUT)
         before = len(client.messages)
-        assert [one.offset for one in messages(client)] == list(range(KEPT + CUT))
+        assert [message.offset for message in messages(client)] == list(range(KEPT + CUT))
         await elect_node_3(cluster, domain)
         await wait_until(lambda: has_truncation_report(client), 60)
         # Five more than were truncated: the log is longer than it ever was.
@@ -108,14 +108,15 @@ async def test_truncated_records_are_reported_and_none_is_replayed(
                 # The offset alone does not say whether the client has a truncated record or its
                 # successor. It gets the new ones, or a report.
                 await wait_until(partial(covered, back, domain, expected))
-                assert min(one.offset for one in messages(back)) >= KEPT
+                assert min(message.offset for message in messages(back)) >= KEPT
                 assert response["type"] == "resume_ack", response
 
 
 def has_truncation_report(client: Client) -> bool:
     """Whether a client got a report of records that are gone from the log."""
     return any(
-        one["type"] == "feed" and one.get("reason") == "truncated" for one in client.responses
+        response["type"] == "feed" and response.get("reason") == "truncated"
+        for response in client.responses
     )
 
 

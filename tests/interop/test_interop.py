@@ -89,8 +89,8 @@ async def test_our_client_reads_what_is_compressed(monkeypatch: pytest.MonkeyPat
     assert len(compressed) == 1
     assert len(found.messages) == CONNECTIONS
     for messages in found.messages:
-        assert [one["seq"] for one in messages] == list(range(1, COUNT + 1))
-        assert [one["data"] for one in messages] == expected
+        assert [message["seq"] for message in messages] == list(range(1, COUNT + 1))
+        assert [message["data"] for message in messages] == expected
 
 
 @pytest.mark.parametrize("frames", ["single", "batch"])
@@ -107,6 +107,6 @@ async def test_a_client_reads_what_is_compressed(
     assert agreed in found.extensions
     assert len(found.messages) == CONNECTIONS
     for messages in found.messages:
-        assert [one["seq"] for one in messages] == list(range(1, COUNT + 1))
-        assert [one["data"] for one in messages] == expected
+        assert [message["seq"] for message in messages] == list(range(1, COUNT + 1))
+        assert [message["data"] for message in messages] == expected
     assert len(compressed) == (1 if frames == "batch" else COUNT)

@@ -60,12 +60,12 @@ def offsets(
     log_end: int | None = None,
 ) -> list[int]:
     """The offsets of the records."""
-    return [one.offset for one in read(data, offset, aborted, log_end=log_end).records]
+    return [record.offset for record in read(data, offset, aborted, log_end=log_end).records]
 
 
 def reasons(decoded: Decoded) -> list[tuple[int, InvalidBatch | None]]:
     """Each record's offset, with the reason of those that are none."""
-    return [(one.offset, one.invalid) for one in decoded.records]
+    return [(record.offset, record.invalid) for record in decoded.records]
 
 
 def check_decoding(
@@ -76,7 +76,7 @@ def check_decoding(
         decoded = read_batches(
             KEY, data, offset, aborted, skip_corrupt=skip, is_largest=skip, log_end=log_end
         )
-        found = [one.offset for one in decoded.records]
+        found = [record.offset for record in decoded.records]
         assert found == sorted(set(found))
         assert all(offset <= one < decoded.next_offset for one in found)
         assert offset <= decoded.next_offset <= INT64_MAX

@@ -48,7 +48,9 @@ SOON = 0.4
 
 def access_to(*brokers: LoopbackBroker | str) -> KafkaSecurity:
     """KAFKA_BROKERS."""
-    return KafkaSecurity(tuple(one if isinstance(one, str) else one.address for one in brokers))
+    return KafkaSecurity(
+        tuple(broker if isinstance(broker, str) else broker.address for broker in brokers)
+    )
 
 
 @asynccontextmanager

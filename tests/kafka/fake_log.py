@@ -87,12 +87,12 @@ class FakeLog:
 
     def delete_before(self, offset: int) -> None:
         """Delete whole batches, as retention does."""
-        self.batches = [one for one in self.batches if one.end > offset]
+        self.batches = [batch for batch in self.batches if batch.end > offset]
         self.start = max(self.start, offset)
 
     def truncate(self, offset: int) -> None:
         """Go on without what is at an offset and behind it: an unclean election."""
-        self.batches = [one for one in self.batches if one.end <= offset]
+        self.batches = [batch for batch in self.batches if batch.end <= offset]
         self.end = self.batches[-1].end if self.batches else min(self.start, offset)
 
     def _store(
@@ -149,13 +149,13 @@ class FakeLog:
             return self.start
         if at == EARLIEST_LOCAL:
             return max(self.start, self.local_start)
-        return next((one.base for one in self.batches if one.published_ms >= at), -1)
+        return next((batch.base for batch in self.batches if batch.published_ms >= at), -1)
 
     def epoch_end(self, epoch: int) -> EpochEndOffset:
         """Where an epoch ends: the first offset of the next that wrote anything, or the end."""
         if epoch == self.epoch:
             return EpochEndOffset(0, epoch, self.end)
-        before = [one for one in self.batches if one.epoch <= epoch]
+        before = [batch for batch in self.batches if batch.epoch <= epoch]
         if not before:
             return _NOT_THERE
         return EpochEndOffset(0, before[-1].epoch, before[-1].end)

@@ -147,7 +147,7 @@ class MemoryCluster:
         """See KafkaClient."""
         await trio.lowlevel.checkpoint()
         self.lookups += 1
-        nodes = {0, *(one.leader for one in self.logs.values() if one.leader is not None)}
+        nodes = {0, *(log.leader for log in self.logs.values() if log.leader is not None)}
         if not self.is_running or nodes <= self.away:
             raise KafkaUnavailable("nobody answers")
         brokers = {node: BrokerAddress("nowhere", node) for node in nodes}

@@ -87,12 +87,12 @@ class Received:
     @property
     def assignments(self) -> list[Assignment]:
         """Those that came."""
-        return [one for one in self.items if isinstance(one, Assignment)]
+        return [item for item in self.items if isinstance(item, Assignment)]
 
     @property
     def has_history_end(self) -> bool:
         """Whether it came."""
-        return any(isinstance(one, HistoryEnd) for one in self.items)
+        return any(isinstance(item, HistoryEnd) for item in self.items)
 
     def offsets(self, key: TopicPartition) -> list[int]:
         """The offsets of the records of a partition that are to be delivered."""
@@ -100,7 +100,7 @@ class Received:
 
     def problems(self) -> list[str]:
         """What health would show."""
-        return [str(one) for one in self.source_status.problems]
+        return [str(problem) for problem in self.source_status.problems]
 
 
 @asynccontextmanager

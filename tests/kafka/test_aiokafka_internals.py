@@ -47,7 +47,7 @@ def aiokafka_imports(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         match node:
             case ast.Import():
-                names = [one.name for one in node.names]
+                names = [name.name for name in node.names]
             case ast.ImportFrom(level=0, module=str()):
                 names = [node.module or ""]
             case _:

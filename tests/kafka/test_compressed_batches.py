@@ -117,7 +117,7 @@ def test_thousand_malformed_batches_are_cheap(codec: int) -> None:
     began = time.perf_counter()
     decoded = read(data)
     assert time.perf_counter() - began < 1
-    assert [one.invalid is None for one in decoded.records] == [False] * 1000
+    assert [record.invalid is None for record in decoded.records] == [False] * 1000
 
 
 def test_batch_of_millions_of_records_is_skipped() -> None:

@@ -145,7 +145,7 @@ def test_corrupt_header_skips_nothing_beyond_the_end_of_the_log() -> None:
 def test_intact_header_that_claims_too_many_offsets_skips_no_other_batch(made: bytes) -> None:
     """Producers write the last offset, and not all brokers compare it with the records."""
     decoded = read(made + batch(2, 2) + batch(4, 1))
-    assert [one.offset for one in decoded.records if one.invalid is None][-3:] == [2, 3, 4]
+    assert [record.offset for record in decoded.records if record.invalid is None][-3:] == [2, 3, 4]
     assert read(made, log_end=2).next_offset == 2
     # Compaction removes records at the end of a batch: the offsets up to there have none.
     assert read(made).next_offset == 901

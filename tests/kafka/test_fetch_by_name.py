@@ -41,7 +41,9 @@ async def recreate(cluster: FakeCluster, count: int, seconds: float) -> None:
 
 def resets(received: Received) -> list[GapReason]:
     """The reasons of the resets of `TRADES`, in order."""
-    return [one.gaps[TRADES] for one in received.assignments if TRADES in one.gaps]
+    return [
+        assignment.gaps[TRADES] for assignment in received.assignments if TRADES in assignment.gaps
+    ]
 
 
 @pytest.mark.parametrize("count", [0, 2, 3, 8])
@@ -132,7 +134,7 @@ async def test_partition_that_was_not_fetched_for_a_while_waits_for_metadata(
         since = trio.current_time()
         await places(fetcher, 4, 10)
         assert cluster.metadata_requests
-        assert min(one.at for one in cluster.fetches(since)) >= cluster.metadata_requests[0]
+        assert min(fetche.at for fetche in cluster.fetches(since)) >= cluster.metadata_requests[0]
 
 
 async def test_partition_that_a_quota_has_delayed_waits_for_metadata(

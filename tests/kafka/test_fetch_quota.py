@@ -35,7 +35,7 @@ async def test_no_fetch_is_sent_while_a_quota_delays_it(
         assert await places(fetcher, 1, 1) == ["1-0"]
         assert await places(fetcher, 1, 2 * seconds + 1) == ["0-1"]
         assert trio.current_time() - begun == pytest.approx(seconds, abs=0.1)
-        times = [one.at for one in cluster.fetches(since=begun, node=0)]
+        times = [fetche.at for fetche in cluster.fetches(since=begun, node=0)]
         assert all(after - at >= seconds for at, after in pairwise(times))
         assert fetcher.partitions[FIRST].problem is None
 
@@ -71,7 +71,7 @@ async def test_quota_is_reported_while_it_lasts(
             cluster.publish(TRADES)
             await trio.sleep(PATIENCE)
         assert QUOTA in received.problems()
-        assert not any(one.startswith("odin.social") for one in received.problems()) or (
+        assert not any(problem.startswith("odin.social") for problem in received.problems()) or (
             cluster.leaders[SOCIAL] == cluster.leaders[TRADES]
         )
         cluster.throttles.clear()

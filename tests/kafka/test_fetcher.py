@@ -59,11 +59,11 @@ async def test_fetch_lists_only_changed_partitions(autojump_clock: MockClock) ->
         cluster.publish(FIRST)
         await places(fetcher, 1)
         await trio.sleep(0.01)
-        requests = [one.request for one in cluster.fetches()]
+        requests = [fetche.request for fetche in cluster.fetches()]
         assert set(requests[0].changed) == {FIRST, SECOND}
-        assert [set(one.changed) for one in requests[1:]] == [set()] * (len(requests) - 2) + [
-            {FIRST}
-        ]
+        assert [set(request.changed) for request in requests[1:]] == [set()] * (
+            len(requests) - 2
+        ) + [{FIRST}]
 
 
 async def test_each_partition_is_fetched_from_its_leader(autojump_clock: MockClock) -> None:
@@ -174,7 +174,7 @@ async def test_broker_without_sessions_is_read(autojump_clock: MockClock) -> Non
         for key in (FIRST, SECOND, FIRST):
             cluster.publish(key)
             await places(fetcher, 1)
-        assert all(set(one.request.changed) == {FIRST, SECOND} for one in cluster.fetches())
+        assert all(set(fetche.request.changed) == {FIRST, SECOND} for fetche in cluster.fetches())
 
 
 async def test_reassignment_drops_buffered_records(autojump_clock: MockClock) -> None:
@@ -216,7 +216,7 @@ async def test_revoked_partition_delivers_nothing(autojump_clock: MockClock) -> 
         await trio.sleep(2)
         assert not (await fetcher.take(None)).records
         assert FIRST in cluster.fetches()[-1].request.forgotten or not any(
-            FIRST in one.request.changed for one in cluster.fetches(since=0.2)
+            FIRST in fetche.request.changed for fetche in cluster.fetches(since=0.2)
         )
 
 

@@ -47,7 +47,9 @@ async def test_error_of_one_partition_does_not_affect_others(
         assert problem.reason == error_text(code)
         assert problem.since == pytest.approx(0.1)
         assert fetcher.partitions[SECOND].problem is None
-        retries = [one for one in cluster.fetches(since=30) if FIRST in one.request.changed]
+        retries = [
+            fetche for fetche in cluster.fetches(since=30) if FIRST in fetche.request.changed
+        ]
         assert 5 <= len(retries) <= 40
         if code in ASKS_FOR_METADATA:
             assert 5 <= len(cluster.metadata_requests) <= 100
@@ -203,4 +205,4 @@ async def test_topic_missing_once_in_metadata_is_still_read(
         cluster.publish(FIRST)
         assert await places(fetcher, 1) == ["0-1"]
         assert fetcher.partitions[FIRST].problem is None
-        assert len([one for one in cluster.fetches() if one.request.epoch == 0]) == 1
+        assert len([fetche for fetche in cluster.fetches() if fetche.request.epoch == 0]) == 1

@@ -102,7 +102,7 @@ class Reading:
                 if one.producer == producer and first <= one.base <= last
                 for offset in range(one.base, one.end)
             }
-            | {one.base for one in log.batches if one.is_control}
+            | {batch.base for batch in log.batches if batch.is_control}
             for key, log in self.cluster.logs.items()
         }
 

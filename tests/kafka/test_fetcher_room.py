@@ -26,7 +26,7 @@ MANY = [TopicPartition("odin.social", number) for number in range(40)]
 
 def buffered(fetcher: Fetcher) -> int:
     """Bytes that wait for the hub."""
-    return sum(one.buffered_bytes for one in fetcher.partitions.values())
+    return sum(partition.buffered_bytes for partition in fetcher.partitions.values())
 
 
 async def test_fetching_stops_while_the_buffer_is_full(autojump_clock: MockClock) -> None:
@@ -54,7 +54,7 @@ async def test_buffer_counts_decompressed_bytes(autojump_clock: MockClock) -> No
     async with fetching(cluster) as fetcher:
         await trio.sleep(10)
         assert fetcher.partitions[FIRST].buffered_bytes >= 100 * 500_000
-        held = sum(len(one.value or b"") for one in (await fetcher.take(None)).records)
+        held = sum(len(record.value or b"") for record in (await fetcher.take(None)).records)
         # One fetch decodes at most some 64 MiB.
         assert held <= 70 << 20
 
@@ -122,7 +122,7 @@ async def test_backlogs_have_equal_shares(autojump_clock: MockClock) -> None:
         await trio.sleep(1)
         counts: Counter[int] = Counter()
         for _ in range(20):
-            counts.update(one.partition for one in (await fetcher.take(SHARE)).records)
+            counts.update(record.partition for record in (await fetcher.take(SHARE)).records)
         assert sum(counts.values()) == 20 * SHARE
         assert max(counts.values()) - min(counts.values()) <= 2 * SHARE / len(keys)
 
@@ -138,7 +138,7 @@ async def test_take_has_records_of_each_partition(autojump_clock: MockClock) -> 
     async with fetching(cluster) as fetcher:
         await trio.sleep(1)
         taken = await fetcher.take(SHARE)
-        assert {(one.topic, one.partition) for one in taken.records} == set(keys)
+        assert {(record.topic, record.partition) for record in taken.records} == set(keys)
         assert len(taken.records) == SHARE
 
 

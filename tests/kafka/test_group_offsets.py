@@ -127,7 +127,7 @@ async def test_coordinator_is_found_by_any_broker(
         cluster.down.add(0)
         await group.assign(B)
         assert await group.turn() == {B: 4}
-        assert [one.node for one in cluster.requests(FindCoordinatorRequest)] == [0, 1]
+        assert [request.node for request in cluster.requests(FindCoordinatorRequest)] == [0, 1]
 
 
 async def test_moved_coordinator_is_found(
@@ -235,7 +235,7 @@ async def test_truncation_without_a_member_is_reported(
         async with sourcing(cluster, monkeypatch, group="odin") as source:
             await trio.sleep(1)
             await join()
-            gaps = [one.gaps for one in source.assignments]
+            gaps = [assignment.gaps for assignment in source.assignments]
             assert {key: GapReason.TRUNCATED} in gaps
             assert [one.offset for one in source.news] == [7, 8, 9, 10, 11]
 
@@ -271,7 +271,9 @@ async def test_truncation_before_the_first_record_is_reported(
                 cluster.move(TRADES_1, 0, keeps=4)
                 cluster.publish(TRADES_1, 20)
             await trio.sleep(10)
-            assert {TRADES_1: GapReason.TRUNCATED} in [one.gaps for one in source.assignments]
+            assert {TRADES_1: GapReason.TRUNCATED} in [
+                assignment.gaps for assignment in source.assignments
+            ]
             assert source.offsets(TRADES_1) == list(range(4, 24))
 
 
@@ -291,8 +293,10 @@ async def test_member_serves_its_part_also_after_its_topic_is_recreated(
         cluster.recreate(TRADES.topic, 1)
         cluster.publish(TRADES, 3)
         await trio.sleep(20)
-        assert {TRADES: GapReason.RECREATED} in [one.gaps for one in source.assignments]
-        assert all(one.partial for one in source.assignments)
+        assert {TRADES: GapReason.RECREATED} in [
+            assignment.gaps for assignment in source.assignments
+        ]
+        assert all(assignment.partial for assignment in source.assignments)
         assert source.offsets(TRADES) == [0, 1, 2]
 
 

@@ -72,7 +72,9 @@ async def test_spans_of_several_leaders_are_read_from_each(
     async with running() as reader:
         records = await read_all(reader, {KEY: Span(10, 99), OTHER: Span(0, 49)})
     for key, span in (KEY, range(10, 100)), (OTHER, range(50)):
-        assert [one.offset for one in records if one.partition == key.partition] == list(span)
+        assert [record.offset for record in records if record.partition == key.partition] == list(
+            span
+        )
     assert set(cluster.fetched) == {0, 1}
     assert all(len(request.changed) == 1 for request in cluster.requests)
 
@@ -227,8 +229,11 @@ async def test_batch_with_a_wrong_length_is_skipped(
     )
     async with running() as reader:
         records = await read_all(reader, {KEY: Span(0, 14)})
-    assert [one.offset for one in records if one.invalid is None] == [*range(5), *range(10, 15)]
-    (skipped,) = (one for one in records if one.invalid is not None)
+    assert [record.offset for record in records if record.invalid is None] == [
+        *range(5),
+        *range(10, 15),
+    ]
+    (skipped,) = (record for record in records if record.invalid is not None)
     assert (skipped.offset, skipped.invalid) == (9, InvalidBatch.BATCH_TOO_LARGE)
 
 

@@ -24,7 +24,7 @@ def test_record_with_header_key_not_utf8_is_read() -> None:
     data = raw_batch(0, raw_record(0) + bad + raw_record(2), 3)
     decoded = read(data)
     assert reasons(decoded) == [(0, None), (1, None), (2, None)]
-    assert [one.value for one in decoded.records] == [b"{}", b"bad", b"{}"]
+    assert [record.value for record in decoded.records] == [b"{}", b"bad", b"{}"]
 
 
 @pytest.mark.parametrize("codec", COMPRESS)
@@ -94,9 +94,9 @@ def test_truncated_varint_is_not_read_past_the_end() -> None:
 def test_record_without_timestamp_has_minus_one() -> None:
     """Aiokafka's None could not be written into a message."""
     data = raw_batch(0, raw_record(0) + raw_record(1, timestamp=5), 2, timestamps=(-1, 4))
-    assert [one.timestamp for one in read(data).records] == [-1, 4]
+    assert [record.timestamp for record in read(data).records] == [-1, 4]
     data = raw_batch(0, raw_record(0, timestamp=-8), 1, timestamps=(7, 7))
-    assert [one.timestamp for one in read(data).records] == [-1]
+    assert [record.timestamp for record in read(data).records] == [-1]
 
 
 @pytest.mark.parametrize("times", [(INT64_MAX, 1), (-(1 << 63), -1), (5, INT64_MAX)], ids=str)
@@ -112,4 +112,4 @@ def test_record_with_timestamp_beyond_64_bits_is_skipped(times: tuple[int, int])
 def test_unusual_timestamps_are_kept(timestamp: int) -> None:
     """Also nanoseconds, and times before 1970."""
     data = raw_batch(0, raw_record(0), 1, timestamps=(timestamp, timestamp))
-    assert [one.timestamp for one in read(data).records] == [timestamp]
+    assert [record.timestamp for record in read(data).records] == [timestamp]

@@ -121,11 +121,11 @@ async def test_topic_stalled_before_an_outage_stays_stalled_after_it(
             await trio.sleep(3 * PATIENCE)
         assert received.source_status.state.value is LIVE
         assert {"odin.trades"} in received.topic_changes
-        assert all("odin.trades" in one for one in received.topic_changes[before:])
+        assert all("odin.trades" in change for change in received.topic_changes[before:])
         assert not [
-            one
-            for one in logs
-            if one["event"] == "partitions available again" and one["topic"] == "odin.trades"
+            log
+            for log in logs
+            if log["event"] == "partitions available again" and log["topic"] == "odin.trades"
         ]
 
 
@@ -150,7 +150,7 @@ async def test_short_errors_are_not_shown(
                 await trio.sleep(7)
         assert received.changes == [STARTING, LIVE]
         assert received.topic_changes == [frozenset()]
-        assert [one for one in logs if one["log_level"] != "debug"] == []
+        assert [log for log in logs if log["log_level"] != "debug"] == []
         assert received.offsets(TRADES) == list(range(10))
 
 
@@ -170,7 +170,7 @@ async def test_start_without_kafka_has_a_reason(
             cluster.down.clear()
             await trio.sleep(4)
             assert received.changes == [STARTING, LIVE]
-    assert len([one for one in logs if one["event"] == "Kafka unavailable, retrying"]) == 1
+    assert len([log for log in logs if log["event"] == "Kafka unavailable, retrying"]) == 1
 
 
 @pytest.mark.parametrize("code", [29])
@@ -195,7 +195,7 @@ async def test_topic_without_read_permission_leaves_others_live(
         await trio.sleep(60)
         assert received.changes == [STARTING, LIVE]
         # Retried 2.5 s apart on average: with full jitter 24 times, give or take 3 each way.
-        retries = [one for one in cluster.fetches(since) if TRADES in one.request.changed]
+        retries = [fetche for fetche in cluster.fetches(since) if TRADES in fetche.request.changed]
         assert 10 <= len(retries) <= 45
         cluster.errors.clear()
         await trio.sleep(6)
@@ -425,7 +425,7 @@ async def test_new_problem_requests_layout_soon(
         cluster.move(SOCIAL, None)
         before = trio.current_time()
         await trio.sleep(PATIENCE)
-        asked = [one - before for one in cluster.metadata_requests if one > before]
+        asked = [request - before for request in cluster.metadata_requests if request > before]
         assert asked[1] - asked[0] <= 0.4
 
 

@@ -222,7 +222,9 @@ async def test_validation_is_retried(autojump_clock: MockClock) -> None:
         problem = fetcher.partitions[FIRST].problem
         assert problem is not None
         assert problem.reason == "OFFSET_NOT_AVAILABLE (78)"
-        assert not [one for one in cluster.fetches(since, 1) if FIRST in one.request.changed]
+        assert not [
+            fetche for fetche in cluster.fetches(since, 1) if FIRST in fetche.request.changed
+        ]
         assert 10 <= len(cluster.requests(OffsetForLeaderEpochRequest, since)) <= 60
         assert len(cluster.metadata_requests) > 10
         cluster.query_errors.clear()

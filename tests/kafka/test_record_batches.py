@@ -43,7 +43,7 @@ def test_batch_is_read_from_the_wanted_offset() -> None:
 def test_holes_between_batches_are_skipped() -> None:
     """Compaction and deletion leave holes; the next offset follows the last batch."""
     decoded = read(batch(2, 1) + batch(10, 1))
-    assert [one.offset for one in decoded.records] == [2, 10]
+    assert [record.offset for record in decoded.records] == [2, 10]
     assert decoded.next_offset == 11
 
 
@@ -51,14 +51,14 @@ def test_holes_within_a_batch_are_skipped() -> None:
     """Compaction keeps a batch's offsets, even without its last records or any."""
     data = raw_batch(10, raw_record(1) + raw_record(5), 2, delta=8) + raw_batch(19, b"", 0, delta=3)
     decoded = read(data, 10)
-    assert [one.offset for one in decoded.records] == [11, 15]
+    assert [record.offset for record in decoded.records] == [11, 15]
     assert decoded.next_offset == 23
 
 
 def test_truncated_batch_is_left_for_the_next_fetch() -> None:
     """It is neither read nor skipped."""
     decoded = read(batch(0, 2) + batch(2, 2)[:-1])
-    assert [one.offset for one in decoded.records] == [0, 1]
+    assert [record.offset for record in decoded.records] == [0, 1]
     assert (decoded.next_offset, decoded.corrupt, decoded.incomplete) == (2, None, False)
 
 
@@ -109,7 +109,7 @@ def test_next_transaction_of_a_producer_is_read() -> None:
         + marker(5, 9)
     )
     decoded = read(data, aborted=[(9, 4), (9, 0)])
-    assert [one.offset for one in decoded.records] == [2]
+    assert [record.offset for record in decoded.records] == [2]
     assert decoded.next_offset == 6
     assert offsets(data) == [0, 2, 4]
 
@@ -126,7 +126,7 @@ def test_messages_of_magic_0_and_1_are_read(magic: int, codec: int) -> None:
     """Single and compressed ones, from the offset on; magic 0 has no timestamps."""
     data = legacy(5, 3, magic=magic, codec=codec) + batch(8, 1)  # type: ignore[arg-type]
     decoded = read(data, 6)
-    assert [(one.offset, one.key, one.value) for one in decoded.records] == [
+    assert [(record.offset, record.key, record.value) for record in decoded.records] == [
         (offset, b"BTC", b"%d" % offset) for offset in (6, 7, 8)
     ]
     assert decoded.records[0].timestamp == (1_000 if magic else -1)
@@ -138,7 +138,7 @@ def test_log_append_time_of_a_set_applies_to_each_message() -> None:
     made = bytearray(legacy(0, 2, codec=GZIP))
     made[17] |= 0x08
     made[18:26] = (77).to_bytes(8, "big")
-    assert [one.timestamp for one in read(seal_legacy(bytes(made))).records] == [77, 77]
+    assert [record.timestamp for record in read(seal_legacy(bytes(made))).records] == [77, 77]
 
 
 @pytest.mark.parametrize("at", [17, 30, 34, 36])

@@ -27,8 +27,8 @@ def headers(
     decoded = read_batches(
         KEY, raw_batch(0, records, 2, attributes=codec), 0, None, header_names=names
     )
-    assert [one.value for one in decoded.records] == [b"{}", b"{}"]
-    return [one.headers for one in decoded.records]
+    assert [record.value for record in decoded.records] == [b"{}", b"{}"]
+    return [record.headers for record in decoded.records]
 
 
 @pytest.mark.parametrize("odd", [[], [ODD]], ids=["fast", "slow"])
@@ -63,4 +63,6 @@ def test_record_with_malformed_headers_is_read() -> None:
     # Its length is in the first byte: the last header is cut off.
     cut = bytes([good[0] - 2]) + good[1:-1]
     decoded = read_batches(KEY, raw_batch(0, cut, 1), 0, None, header_names=NAMES)
-    assert [(one.value, one.headers) for one in decoded.records] == [(b"{}", (("tenant", b"1"),))]
+    assert [(record.value, record.headers) for record in decoded.records] == [
+        (b"{}", (("tenant", b"1"),))
+    ]

@@ -175,9 +175,9 @@ async def test_unreadable_history_is_skipped_after_the_patience(
         cluster.publish(TRADES, 1)
         # The past is not asked for any more.
         (again,) = [
-            one.request.changed[TRADES]
-            for one in cluster.fetches()
-            if TRADES in one.request.changed
+            fetche.request.changed[TRADES]
+            for fetche in cluster.fetches()
+            if TRADES in fetche.request.changed
         ][-1:]
         assert again.offset >= 5
         await trio.sleep(2 * PATIENCE)

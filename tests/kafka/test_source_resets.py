@@ -47,7 +47,7 @@ async def test_recreated_topic_is_a_reset_to_its_beginning(
         await trio.sleep(3 * PATIENCE)
         assert received.offsets(TRADES) == list(range(8))
         assert received.offsets(TRADES_1) == [0, 1]
-        gaps = [one.gaps for one in received.assignments if one.gaps]
+        gaps = [assignment.gaps for assignment in received.assignments if assignment.gaps]
         assert gaps == [{TRADES: GapReason.RECREATED}]
         assert received.assignments[-1].topic_ids["odin.trades"] == cluster.topic_ids["odin.trades"]
         assert received.source_status.lost_records == 0
@@ -69,7 +69,7 @@ async def test_topic_recreated_during_an_upgrade_is_a_reset(
         await trio.sleep(0.5)
         cluster.ids_in_metadata = True
         await trio.sleep(20)
-        gaps = [one.gaps for one in received.assignments if one.gaps]
+        gaps = [assignment.gaps for assignment in received.assignments if assignment.gaps]
         assert gaps == [{TRADES: GapReason.RECREATED}]
         assert received.offsets(TRADES) == [0, 1, 2, 0, 1, 2, 3, 4]
 
@@ -153,8 +153,8 @@ async def test_truncated_log_is_a_reset_to_the_divergence(
         cluster.publish_each(TRADES, 2)
         await trio.sleep(3)
         assert received.offsets(TRADES) == [*range(10), 6, 7]
-        gaps = [one for one in received.assignments if one.gaps]
-        assert [one.gaps for one in gaps] == [{TRADES: GapReason.TRUNCATED}]
+        gaps = [assignment for assignment in received.assignments if assignment.gaps]
+        assert [gap.gaps for gap in gaps] == [{TRADES: GapReason.TRUNCATED}]
         assert gaps[0].positions[TRADES] == 5
 
 
@@ -173,7 +173,7 @@ async def test_deleted_records_are_counted_as_lost(
         await trio.sleep(8)
         assert received.offsets(TRADES) == [7, 8, 9]
         assert received.source_status.lost_records == 7
-        assert [one.gaps for one in received.assignments if one.gaps] == [
+        assert [assignment.gaps for assignment in received.assignments if assignment.gaps] == [
             {TRADES: GapReason.EXPIRED}
         ]
 

@@ -59,11 +59,11 @@ def test_unfetched_partition_has_not_begun() -> None:
 def test_equal_problems_of_a_topic_are_one_entry() -> None:
     """With the earliest time; another reason is another entry."""
     found = at(100, partition(A0, 20), partition(A1, 10), partition(B0, 30, "x"))
-    assert [str(one) for one in found.problems] == [
+    assert [str(problem) for problem in found.problems] == [
         "odin.social 0: x",
         "odin.trades 0, 1: no leader",
     ]
-    assert [one.since for one in found.problems] == [30, 10]
+    assert [problem.since for problem in found.problems] == [30, 10]
 
 
 def test_all_partitions_failed_is_down_for_the_commonest_reason() -> None:
@@ -90,7 +90,7 @@ def test_topic_problems_alone_are_down_if_nothing_is_read() -> None:
     early, late = at(14, known_problems=known_problems), at(15, known_problems=known_problems)
     assert (early.all_down, early.all_begun, early.problems) == (None, False, ())
     assert late.all_down == "denied"
-    assert [str(one) for one in late.problems] == ["odin.trades: denied"]
+    assert [str(problem) for problem in late.problems] == ["odin.trades: denied"]
     found = at(15, partition(B0), known_problems=known_problems)
     assert (found.all_down, found.all_begun) == (None, True)
 
@@ -104,7 +104,7 @@ def test_held_partition_is_shown_and_not_stalled() -> None:
     """It is read up to the open transaction."""
     known_problems = KnownProblems({}, {A0: Problem("held", 10)}, {})
     found = at(11, partition(A0), known_problems=known_problems)
-    assert [str(one) for one in found.problems] == ["odin.trades 0: held"]
+    assert [str(problem) for problem in found.problems] == ["odin.trades 0: held"]
     assert (found.stalled_topics, found.all_down) == (frozenset(), None)
 
 
@@ -112,7 +112,7 @@ def test_held_partition_with_problem_shows_the_problem() -> None:
     """The transaction is not the reason."""
     known_problems = KnownProblems({}, {A0: Problem("held", 10)}, {})
     found = at(100, partition(A0, 20), partition(B0), known_problems=known_problems)
-    assert [str(one) for one in found.problems] == ["odin.trades 0: no leader"]
+    assert [str(problem) for problem in found.problems] == ["odin.trades 0: no leader"]
 
 
 def test_problem_left_after_an_outage_gets_a_new_patience() -> None:

@@ -46,7 +46,9 @@ def values(received: Received) -> list[bytes | None]:
 
 def truncations(received: Received) -> int:
     """How often clients were told of a truncation."""
-    gaps = [one.gaps[TRADES] for one in received.assignments if TRADES in one.gaps]
+    gaps = [
+        assignment.gaps[TRADES] for assignment in received.assignments if TRADES in assignment.gaps
+    ]
     assert set(gaps) <= {GapReason.TRUNCATED}
     return len(gaps)
 

@@ -30,7 +30,7 @@ class Authority:
             HOST, "127.0.0.1", *names, not_before=begins, not_after=expires
         )
         self.key.write_bytes(issued.private_key_pem.bytes())
-        self.chain.write_bytes(b"".join(one.bytes() for one in issued.cert_chain_pems))
+        self.chain.write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
 
     def client_context(self) -> ssl.SSLContext:
         """What a client connects with."""

@@ -56,14 +56,14 @@ def expected(
     messages: list[ChannelMessage], seq: int, form: WireFormat, marks: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Return the objects that a client has to receive, made from the messages' tails alone."""
-    singles = [json.loads(b'{"x":0' + one.tail(form.dialect)) for one in messages]
+    singles = [json.loads(b'{"x":0' + message.tail(form.dialect)) for message in messages]
     if form.frames is Frames.SINGLE:
         many = [one | {"seq": seq + number} for number, one in enumerate(singles)]
         for number, one in enumerate(many):
             del one["x"]
             one |= {key: value for key, value in marks.items() if key == "replay" or not number}
         return many
-    bodies = [{key: value for key, value in one.items() if key != "x"} for one in singles]
+    bodies = [{key: value for key, value in single.items() if key != "x"} for single in singles]
     if form.dialect is Dialect.V1:
         for body in bodies:
             del body["type"]

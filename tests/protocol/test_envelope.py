@@ -134,7 +134,7 @@ def test_write_of_many_messages_equals_single_writes(
     form = wire_format(dialect)
     together = write(many, seq, form)
     assert together == b"".join(write([one], seq + number, form) for number, one in enumerate(many))
-    assert [one["seq"] for one in messages(together)] == list(range(seq, seq + len(many)))
+    assert [message["seq"] for message in messages(together)] == list(range(seq, seq + len(many)))
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ async def running(window: ReplayWindow) -> AsyncIterator[trio.Nursery]:
 
 def unread(replays: Sequence[Replay]) -> int:
     """The bytes that nobody has acknowledged."""
-    return sum(one.client.written - one.client.confirmed for one in replays)
+    return sum(replay.client.written - replay.client.confirmed for replay in replays)
 
 
 async def test_unacknowledged_bytes_of_all_replays_stay_within_the_window(
@@ -85,7 +85,7 @@ async def test_unacknowledged_bytes_of_all_replays_stay_within_the_window(
         assert unread(replays) == window.used == 10 * CHUNK_BYTES
         assert window.waiting == 90
         for turn in range(10):
-            begun = [one for one in replays if one.sent_at]
+            begun = [replay for replay in replays if replay.sent_at]
             assert begun == replays[: 10 * (turn + 1)]
             for one in begun:
                 one.client.acknowledge()
@@ -93,7 +93,7 @@ async def test_unacknowledged_bytes_of_all_replays_stay_within_the_window(
         assert window.waiting == 0
         await trio.sleep(2)
         assert window.used == 0
-        assert not any(one.client.closed_at for one in replays)
+        assert not any(replay.client.closed_at for replay in replays)
 
 
 async def test_replay_below_the_limits_waits_for_nothing(autojump_clock: MockClock) -> None:

@@ -98,7 +98,7 @@ def test_forget_drops_chunks_and_keeps_numbers_of_others() -> None:
     chunk_stream.forget(2)
     chunk = chunk_stream.chunk(2)
     assert (chunk_stream.end, chunk and chunk.messages) == (3, messages[2:])
-    assert chunk_stream.total == sum(max(MESSAGE_BYTES, len(one.value)) for one in messages)
+    assert chunk_stream.total == sum(max(MESSAGE_BYTES, len(message.value)) for message in messages)
 
 
 @given(st.lists(st.integers(0, CHUNK_BYTES + 10), max_size=20))
@@ -114,7 +114,7 @@ def test_chunks_hold_all_messages_in_order_and_little_more_than_their_size(
     for chunk in chunks:
         assert chunk.size - max(MESSAGE_BYTES, len(chunk.messages[-1].value)) < CHUNK_BYTES
         assert len(chunk.messages) <= CHUNK_BYTES // MESSAGE_BYTES
-        offsets = [one.record.offset for one in chunk.messages]
+        offsets = [message.record.offset for message in chunk.messages]
         key = TopicPartition("odin.trades", 0)
         assert (chunk.firsts, chunk.lasts) == ({key: offsets[0]}, {key: offsets[-1]})
 
@@ -124,7 +124,8 @@ def test_filtered_returns_same_chunk_if_nothing_is_left_out() -> None:
     chunk = Chunk([message("BTC", offset=1), message("BTC", offset=2)])
     assert chunk.filtered(lambda _: True) is chunk
     assert [
-        one.record.offset for one in chunk.filtered(lambda one: one.record.offset > 1).messages
+        message.record.offset
+        for message in chunk.filtered(lambda message: message.record.offset > 1).messages
     ] == [2]
 
 

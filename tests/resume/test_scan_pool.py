@@ -129,7 +129,9 @@ class Scenario:
         is_over = cursor.ended is not None
         assert self.scans.stats.active <= self.maximum
         while chunk := cursor.take():
-            found += [(one.record.partition, one.record.offset) for one in chunk.messages]
+            found += [
+                (message.record.partition, message.record.offset) for message in chunk.messages
+            ]
             cursor.busy = True
             await trio.sleep(client.pause)
             cursor.busy = False

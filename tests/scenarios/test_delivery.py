@@ -122,7 +122,11 @@ async def test_records_of_a_token_are_delivered_in_order(
     messages = await client.messages(400)
     assert [message["seq"] for message in messages] == list(range(1, 401))
     for token in range(8):
-        received = [one["data"]["data"] for one in messages if one["channel"] == f"T{token}.trade"]
+        received = [
+            message["data"]["data"]
+            for message in messages
+            if message["channel"] == f"T{token}.trade"
+        ]
         assert received == list(range(token, 400, 8))
 
 

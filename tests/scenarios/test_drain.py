@@ -55,7 +55,7 @@ async def test_drain_sends_pending_messages_before_close(odin_scenario: Scenario
 
     async def read(client: RawClient) -> None:
         *messages, advice, last = await client.rest()
-        assert [one["data"]["data"] for one in texts(messages)] == list(range(50))
+        assert [text["data"]["data"] for text in texts(messages)] == list(range(50))
         assert advice.json["type"] == "reconnect"
         assert last.close == RESTARTING
 
@@ -76,7 +76,7 @@ async def test_records_are_delivered_during_drain(odin_scenario: Scenario) -> No
         odin_scenario.publish("BTC", "trade", number)
         await trio.sleep(0.1)
     *messages, advice, last = await client.rest()
-    assert [one["data"]["data"] for one in texts(messages)] == list(range(19))
+    assert [text["data"]["data"] for text in texts(messages)] == list(range(19))
     assert advice.json["type"] == "reconnect"
     assert last.close == RESTARTING
 

@@ -59,7 +59,7 @@ async def test_failing_29_exception_in_command_closes_only_that_connection(
         await client.command("heartbeat")
         *responses, last = await client.rest()
         await trio.sleep(10)
-    assert [one.json["type"] for one in responses] == ["pong", "subscription_ack"]
+    assert [response.json["type"] for response in responses] == ["pong", "subscription_ack"]
     assert last.close == (1011, "internal error")
     assert lines_above_debug(logs) == ["connection failed"]
     assert (await other.command("heartbeat"))["type"] == "pong"

@@ -78,7 +78,7 @@ async def test_failing_16_frames_of_several_writers_are_not_mixed(odin_scenario:
         await client.send(Op.CLOSE, b"\x03\xe8")
     frames = split_frames(received)
     objects = texts(frames)
-    pongs = [one.payload for one in frames if one.op is Op.PONG]
+    pongs = [frame.payload for frame in frames if frame.op is Op.PONG]
     assert pongs == [b"%d" % number for number in range(60)]
     assert [text["id"] for text in objects if text["type"] == "pong"] == list(range(60))
     assert [text["seq"] for text in objects if "seq" in text] == list(range(1, 61))
@@ -104,7 +104,8 @@ async def test_failing_17_closing_slow_client_delays_no_other(odin_scenario: Sce
             assert (await client.message())["data"]["data"][0] == number
         delays.add(trio.current_time() - published)
         closing_seen |= any(
-            one.closing is DisconnectReason.SLOW for one in odin_scenario.service.server.connections
+            connection.closing is DisconnectReason.SLOW
+            for connection in odin_scenario.service.server.connections
         )
     assert closing_seen
     assert len(odin_scenario.service.server.connections) == 3

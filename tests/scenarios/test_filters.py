@@ -24,7 +24,7 @@ def trades(scenario: Scenario, *amounts: object, of: str = "BTC") -> None:
 
 def amounts(messages: list[dict[str, Any]]) -> list[object]:
     """Return the published amount of each message."""
-    return [one["data"]["data"]["amount"] for one in messages]
+    return [message["data"]["data"]["amount"] for message in messages]
 
 
 async def rest(client: ScenarioClient, seconds: float = 1) -> list[dict[str, Any]]:
@@ -82,7 +82,7 @@ async def test_resume_replays_only_matching_messages(odin_scenario: Scenario) ->
     trades(odin_scenario, "3", "4000")
     messages = await rest(again)
     assert amounts(messages) == ["2000", "3000", "4000"]
-    assert [one.get("replay", False) for one in messages] == [True, True, False]
+    assert [message.get("replay", False) for message in messages] == [True, True, False]
 
 
 async def test_snapshot_and_since_ms_are_filtered(odin_scenario: Scenario) -> None:
@@ -139,7 +139,7 @@ async def test_concurrent_replays_share_filter_results(
     async with open_scenario(settings, partitions=3) as scenario:
         clients = await resume_together(scenario, 20)
         for client in clients:
-            assert sorted(int(str(one)) for one in amounts(await rest(client))) == list(
+            assert sorted(int(str(amount)) for amount in amounts(await rest(client))) == list(
                 range(1000, 1100)
             )
         assert scenario.service.hub.filter_cache.evaluations == 200

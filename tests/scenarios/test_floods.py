@@ -99,7 +99,7 @@ async def test_flood_of_pings_or_pongs_closes_1008(odin_scenario: Scenario, op: 
     responses = [] if op is Op.PONG else [Op.PONG] * 15
     await client.stream.send_all(frame(op, b"x") * 1000)
     *frames, last = await client.rest()
-    assert [one.op for one in frames if one.op is not Op.PING] == responses + responses[:5]
+    assert [frame.op for frame in frames if frame.op is not Op.PING] == responses + responses[:5]
     assert last.close == (1008, "flooding: too many commands, pings or pongs")
     await trio.sleep(10)
     assert odin_scenario.service.server.stats.closed == {DisconnectReason.FLOODING: 1}
@@ -113,8 +113,8 @@ async def test_pings_and_commands_have_separate_rates(odin_scenario: Scenario) -
     await client.command("heartbeat")
     await client.command("heartbeat")
     frames = [await client.next() for _ in range(4)]
-    assert [one.op for one in frames] == [Op.PONG] * 2 + [Op.TEXT] * 2
-    assert [one.json["type"] for one in frames[2:]] == ["pong"] * 2
+    assert [frame.op for frame in frames] == [Op.PONG] * 2 + [Op.TEXT] * 2
+    assert [frame.json["type"] for frame in frames[2:]] == ["pong"] * 2
 
 
 @pytest.mark.odin_settings(ws_command_rate=2, ws_command_burst=5)

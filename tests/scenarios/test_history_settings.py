@@ -65,7 +65,7 @@ async def test_snapshot_has_channels_within_snapshot_bytes(odin_scenario: Scenar
     client = await odin_scenario.connect()
     ack = await client.subscribe(channels=["*.trade"], snapshot=True)
     assert ack["replayed"] == 3
-    channels = {one["channel"] for one in await client.messages(3)}
+    channels = {message["channel"] for message in await client.messages(3)}
     assert channels < {f"T{number}.trade" for number in range(10)}
     assert await client.silence(5)
 
@@ -81,7 +81,7 @@ async def test_replay_reads_at_most_max_replay_records(
         ack = await client.resume({"odin.trades": {0: -1}}, channels=["BTC.trade"])
         assert (ack["recovered"], ack["reason"], ack["replayed"]) == (False, "too_many", 10)
         assert ack["lost"] == {"odin.trades": {"0": [0, 19]}}
-        numbers = [one["data"]["data"] for one in await client.messages(10)]
+        numbers = [message["data"]["data"] for message in await client.messages(10)]
         assert numbers == list(range(20, 30))
 
 

@@ -82,8 +82,8 @@ async def test_generated_events_of_each_format_are_delivered(
     for number in range(20):
         scenario.log.append(*events.next(number))
     messages = await client.messages(20)
-    assert {one["channel"].split(".")[0] for one in messages} == {"BTC", "ODIN"}
-    assert {one["data"]["type"] for one in messages} == {"A", "B"}
+    assert {message["channel"].split(".")[0] for message in messages} == {"BTC", "ODIN"}
+    assert {message["data"]["type"] for message in messages} == {"A", "B"}
     assert not scenario.service.hub.stats.invalid_records
 
 
@@ -96,10 +96,10 @@ async def test_snapshot_and_history_decode_key_formats(scenario: Scenario) -> No
     await reader.messages(4)
     client = await scenario.connect()
     await client.subscribe(channels=["BTC.trade", "BTC.social"], snapshot=True)
-    assert [one["data"]["n"] for one in await client.messages(2)] == [2, 2]
+    assert [message["data"]["n"] for message in await client.messages(2)] == [2, 2]
     client = await scenario.connect()
     await client.subscribe(channels=["BTC.trade", "BTC.social"], since_ms=0)
-    assert sorted(one["data"]["n"] for one in await client.messages(4)) == [1, 1, 2, 2]
+    assert sorted(message["data"]["n"] for message in await client.messages(4)) == [1, 1, 2, 2]
 
 
 @pytest.mark.parametrize("kind", ["since_ms", "resume"])
@@ -122,7 +122,9 @@ async def test_replay_from_log_decodes_key_formats(
         else:
             ack = await client.subscribe(channels=names, since_ms=0)
         assert ack["replayed"] == 4
-        found = sorted((one["channel"], one["data"]["n"]) for one in await client.messages(4))
+        found = sorted(
+            (message["channel"], message["data"]["n"]) for message in await client.messages(4)
+        )
         assert found == [(name, number) for name in sorted(names) for number in (1, 2)]
         assert scenario.service.server.replays.from_log == 4
 

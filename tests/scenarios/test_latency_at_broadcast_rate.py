@@ -59,7 +59,7 @@ async def _pass_on(fetcher: Fetcher, channel: trio.MemorySendChannel[Item]) -> N
         taken = await fetcher.take(None)
         if taken.records:
             records = [
-                Record(FIRST.topic, 0, one.offset, 0, b"BTC", _VALUE) for one in taken.records
+                Record(FIRST.topic, 0, record.offset, 0, b"BTC", _VALUE) for record in taken.records
             ]
             await channel.send(Batch(records))
 

@@ -119,4 +119,4 @@ async def test_client_whose_command_waits_for_turns_is_not_closed(
     assert turns * 60 > 100
     # Its time begins anew, and ends.
     frames = [one for one in await client.rest() if one != PING]
-    assert [one.close for one in frames] == [NO_PONG]
+    assert [frame.close for frame in frames] == [NO_PONG]

@@ -22,7 +22,7 @@ async def prices(scenario: Scenario, count: int, *tokens: str) -> None:
 
 def numbers(messages: list[dict[str, Any]]) -> list[object]:
     """Return the published data of each message."""
-    return [one["data"]["data"] for one in messages]
+    return [message["data"]["data"] for message in messages]
 
 
 async def rest(client: ScenarioClient, seconds: float = 3) -> list[dict[str, Any]]:
@@ -45,17 +45,17 @@ async def test_max_rate_applies_to_its_subscription_only(odin_scenario: Scenario
             odin_scenario.publish("BTC", "trade", number)
             await trio.sleep(0.1)
     messages = await rest(client)
-    trades = [one for one in messages if one["channel"] == "BTC.trade"]
+    trades = [message for message in messages if message["channel"] == "BTC.trade"]
     assert numbers(trades) == list(range(20))
     for channel in ("BTC.analytics", "ETH.analytics"):
-        found = [one for one in messages if one["channel"] == channel]
+        found = [message for message in messages if message["channel"] == channel]
         # 2 messages a second for 2 s, and the first one.
         assert 4 <= len(found) <= 6
         assert numbers(found)[-1] == 99
-    assert sum(int(one.get("skipped", 0)) for one in messages) + len(messages) == 220
+    assert sum(int(message.get("skipped", 0)) for message in messages) + len(messages) == 220
     assert messages[-1]["seq"] == 220
     # The topics have separate partitions, so no message overtakes another of its partition.
-    assert not any("ahead" in one for one in messages)
+    assert not any("ahead" in message for message in messages)
 
 
 @pytest.mark.odin_settings(ws_positions_interval_seconds=1)
@@ -69,7 +69,7 @@ async def test_positions_notice_stays_before_held_message(odin_scenario: Scenari
     odin_scenario.publish("BTC", "trade", 1)
     await trio.sleep(2)
     notices = [await client.response() for _ in range(2)]
-    assert [one["type"] for one in notices] == ["positions"] * 2
+    assert [notice["type"] for notice in notices] == ["positions"] * 2
     assert notices[-1]["positions"]["odin.trades"][partition] == 0
     assert numbers([await client.message()]) == [1]
     await trio.sleep(2)

@@ -135,7 +135,7 @@ async def test_frames_after_our_close_are_ignored(odin_scenario: Scenario, late:
     await client.send(Op.BINARY, b"x")
     await client.stream.send_all(late * 3)
     frames = await client.rest()
-    assert [one.op for one in frames] == [Op.CLOSE]
+    assert [frame.op for frame in frames] == [Op.CLOSE]
     await trio.sleep(10)
     assert odin_scenario.service.server.stats.sessions.commands == 0
     assert odin_scenario.service.server.stats.closed == {DisconnectReason.BINARY: 1}

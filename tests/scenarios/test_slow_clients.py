@@ -16,7 +16,7 @@ async def publish_until_closing(scenario: Scenario, every: float, text: str = ""
     """Publish until a connection is closing; return how long that took."""
     started = trio.current_time()
     with trio.fail_after(300):
-        while not any(one.closing for one in scenario.service.server.connections):
+        while not any(connection.closing for connection in scenario.service.server.connections):
             scenario.publish("BTC", "trade", text)
             await trio.sleep(every)
     return trio.current_time() - started
@@ -46,7 +46,7 @@ async def test_bytes_pending_longer_than_write_timeout_close(odin_scenario: Scen
     await trio.sleep(2)
     assert connection.closing is DisconnectReason.SLOW
     *messages, last = await client.rest()
-    assert [one.op for one in messages] == [Op.TEXT]
+    assert [message.op for message in messages] == [Op.TEXT]
     assert last.close == SLOW
 
 
@@ -109,7 +109,7 @@ async def test_slow_close_completes_the_frame_being_written(odin_scenario: Scena
     await publish_until_closing(odin_scenario, 0.06, "x" * 100)
     *frames, last = await client.rest()
     messages = texts(frames)
-    assert [one["seq"] for one in messages] == list(range(1, len(messages) + 1))
+    assert [message["seq"] for message in messages] == list(range(1, len(messages) + 1))
     assert len(messages) < odin_scenario.service.hub.stats.messages_sent
     assert last.close == SLOW
 

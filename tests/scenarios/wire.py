@@ -128,7 +128,7 @@ def split_frames(data: bytes) -> list[Frame]:
 
 def texts(frames: Iterable[Frame]) -> list[dict[str, Any]]:
     """Return the objects of the text frames, without pings and others."""
-    return [one.json for one in frames if one.op is Op.TEXT]
+    return [frame.json for frame in frames if frame.op is Op.TEXT]
 
 
 class RawClient:

@@ -67,7 +67,7 @@ class Harness:
         """Publish one record per token to partition 0, and dispatch them."""
         topic = CATALOGUE.categories[category].name
         await self.feeder.publish(
-            *(self.log.append(topic, one.encode(), self.value, partition=0) for one in tokens)
+            *(self.log.append(topic, token.encode(), self.value, partition=0) for token in tokens)
         )
 
 
@@ -185,7 +185,7 @@ class FakeClient:
 
     def count_rejected_names(self, names: Iterable[RejectedName]) -> None:
         """Keep the error codes of names without effect."""
-        self.rejected += [one.code for one in names]
+        self.rejected += [name.code for name in names]
 
     def start(self, task: Callable[[], Awaitable[None]]) -> None:
         """Run a replay task; there is at most one."""

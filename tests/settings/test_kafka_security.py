@@ -107,7 +107,7 @@ def test_contradicting_settings_stop_the_start(
     """Each missing or useless setting is named with the setting that it contradicts."""
     with pytest.raises(SettingsError) as caught:
         load_settings(settings)
-    assert [one.partition(" with ")[0] for one in caught.value.problems] == [
+    assert [problem.partition(" with ")[0] for problem in caught.value.problems] == [
         {"has to": f"{name}: must be set", "must not be set": f"{name}: must not be set"}[what]
         for name, _, what in (problem.partition(": ") for problem in problems)
     ]

@@ -97,7 +97,7 @@ async def open_stack(
         instances = await stack.enter_async_context(
             run_instances([settings] * INSTANCES, directory)
         )
-        ports = [(one.name, one.port, one.ops_port) for one in instances]
+        ports = [(instance.name, instance.port, instance.ops_port) for instance in instances]
         proxy = await stack.enter_async_context(
             haproxy(balancer, directory, ports, port=options.port)
         )

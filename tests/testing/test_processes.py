@@ -42,7 +42,7 @@ TIMEOUT_SECONDS = 30
 def states(pid: int) -> set[str]:
     """Return the kernel's state of each thread; T is stopped."""
     threads = Path(f"/proc/{pid}/task").glob("*/stat")
-    return {one.read_text().rpartition(")")[2].split()[0] for one in threads}
+    return {thread.read_text().rpartition(")")[2].split()[0] for thread in threads}
 
 
 async def test_pause_has_stopped_all_threads_when_it_returns(tmp_path: Path) -> None:

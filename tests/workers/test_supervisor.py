@@ -255,7 +255,7 @@ async def test_page_does_not_wait_for_a_silent_worker(autojump_clock: MockClock)
         begun = trio.current_time()
         responses = await run.supervisor.request("/health/ready")
         assert trio.current_time() - begun == pytest.approx(2)
-        assert [None if one is None else one.text for one in responses.values()] == [
+        assert [None if response is None else response.text for response in responses.values()] == [
             None,
             None,
             "ready\n",

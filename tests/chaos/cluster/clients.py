@@ -69,7 +69,7 @@ class Notes:
 
     def count(self, kind: str) -> int:
         """Return the number of events of one kind."""
-        return sum(one[1] == kind for one in self.events)
+        return sum(event[1] == kind for event in self.events)
 
     def lost(self, ranges: Mapping[str, Mapping[Any, Sequence[int]]], reason: str) -> None:
         """Note a loss that the server reported."""

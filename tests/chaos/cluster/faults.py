@@ -106,7 +106,7 @@ async def added_partitions(testbed: Testbed) -> None:
 
 def _partitions(testbed: Testbed, category: str) -> int:
     entries = testbed.truth.entries.values()
-    return len({one.partition for one in entries if one.category == category} - {-1})
+    return len({entry.partition for entry in entries if entry.category == category} - {-1})
 
 
 async def large_records(testbed: Testbed) -> None:
@@ -129,7 +129,7 @@ async def recreated_topic(testbed: Testbed) -> None:
     await testbed.cluster.delete_topic(topic)
     await testbed.cluster.create_topic(topic, replicas=[[2, 3, 1], [3, 1, 2]])
     testbed.publisher.renew("recreated")
-    had = sum(one.category == "recreated" for one in testbed.truth.entries.values())
+    had = sum(entry.category == "recreated" for entry in testbed.truth.entries.values())
     testbed.publisher.publish("recreated", had + 20)
     await testbed.publisher.acknowledged("recreated")
     testbed.publisher.paused.discard("recreated")
@@ -173,7 +173,7 @@ async def history(testbed: Testbed) -> None:
     """
     topic = testbed.topic("expiring")
     await _drained(testbed, "expiring")
-    gone = [one for one in testbed.clients if one.spec.kind == "handwritten"][:2]
+    gone = [client for client in testbed.clients if client.spec.kind == "handwritten"][:2]
     for one in gone:
         one.away.value = True
     testbed.instances[0].freeze()
@@ -207,7 +207,7 @@ def _set_state(entries: Sequence[Entry], state: State) -> None:
 
 async def compaction(testbed: Testbed) -> None:
     """Disconnect clients while later records of the same keys replace most of a topic."""
-    gone = [one for one in testbed.clients if one.spec.kind == "handwritten"][:2]
+    gone = [client for client in testbed.clients if client.spec.kind == "handwritten"][:2]
     for one in gone:
         one.away.value = True
     testbed.publisher.publish("compacted", COMPACTED)
@@ -228,7 +228,7 @@ async def killed_instance(testbed: Testbed) -> None:
 
 
 async def _all_connected(testbed: Testbed) -> bool:
-    return all(one.connected for one in testbed.clients)
+    return all(client.connected for client in testbed.clients)
 
 
 ALL: Final[Sequence[Fault]] = (

@@ -115,9 +115,9 @@ class Publisher:
         Raises:
             trio.TooSlowError: an acknowledgement did not arrive in time.
         """
-        entries = [one for one in self._truth.entries.values() if one.category == category]
+        entries = [entry for entry in self._truth.entries.values() if entry.category == category]
         await wait_until(
-            lambda: not any(one.state is State.PENDING for one in entries), FLUSH_SECONDS
+            lambda: not any(entry.state is State.PENDING for entry in entries), FLUSH_SECONDS
         )
 
     def renew(self, category: str) -> None:
@@ -130,7 +130,8 @@ class Publisher:
         entries = [self._begin(category) for _ in range(count)]
         transaction = Transaction(self._bootstrap)
         await transaction.write(
-            Sent(self._topics[category], one.token.encode(), _value(one, 0)) for one in entries
+            Sent(self._topics[category], entry.token.encode(), _value(entry, 0))
+            for entry in entries
         )
         return transaction, entries
 

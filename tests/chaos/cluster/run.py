@@ -113,12 +113,12 @@ async def _inject(testbed: Testbed, fault: Fault) -> Row:
         healthy,
         _count(testbed, "closed") - closes,
         _count(testbed, "reported") - reported,
-        max(_silence(one, began) for one in testbed.clients),
+        max(_silence(client, began) for client in testbed.clients),
     )
 
 
 def _count(testbed: Testbed, kind: str) -> int:
-    return sum(one.count(kind) for one in testbed.clients)
+    return sum(client.count(kind) for client in testbed.clients)
 
 
 def _silence(notes: Notes, since: float) -> float:

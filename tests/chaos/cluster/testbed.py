@@ -105,8 +105,8 @@ class Testbed:
     def _behind(self, category: str, upto: int) -> bool:
         """Return whether a client lacks a record with a number below `upto`."""
         return any(
-            not one.away.value and not self._is_complete(one, category, upto)
-            for one in self.clients
+            not client.away.value and not self._is_complete(client, category, upto)
+            for client in self.clients
         )
 
     def _is_complete(self, one: Notes, category: str, upto: int) -> bool:
@@ -120,7 +120,7 @@ class Testbed:
     async def healthy(self) -> bool:
         """Return whether each instance reports `healthy`."""
         try:
-            reports = [await one.health() for one in self.instances]
+            reports = [await instance.health() for instance in self.instances]
         except httpx.TransportError:
             return False
         return all(report["status"] == "healthy" for report in reports)
@@ -165,7 +165,7 @@ async def open_testbed(
         announce("starting two instances")
         instances = await stack.enter_async_context(run_instances(same_offsets, directory))
         proxy, port = await stack.enter_async_context(
-            open_fault_proxy([one.port for one in instances])
+            open_fault_proxy([instance.port for instance in instances])
         )
         nursery = await stack.enter_async_context(trio.open_nursery())
         names = {topic: category for category, topic in topics.items()}
@@ -173,7 +173,7 @@ async def open_testbed(
         clients = [Notes(spec, names) for spec in specs(size, url)]
         for one in clients:
             nursery.start_soon(follow, one)
-        await wait_until(lambda: all(one.subscribed for one in clients))
+        await wait_until(lambda: all(client.subscribed for client in clients))
         rates = dict.fromkeys(topics, size.rate / 10) | {"trade": size.rate, "transactions": 0}
         publisher = Publisher(cluster.bootstrap, topics, tokens, rates, truth)
         nursery.start_soon(publisher.run)

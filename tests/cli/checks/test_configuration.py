@@ -50,7 +50,7 @@ def test_settings_that_are_set_are_named() -> None:
 def test_every_invalid_setting_is_a_finding_and_nothing_else_is_checked() -> None:
     """Each line names the setting and what it must be."""
     findings = checked(WS_WORKERS="0", WS_PORT="1")
-    assert {one.outcome for one in findings} == {Outcome.FAILED}
+    assert {finding.outcome for finding in findings} == {Outcome.FAILED}
     assert len(findings) == 2
     assert check_configuration(Findings(lambda _: None), {"WS_WORKERS": "0"}) is None
 
@@ -58,14 +58,16 @@ def test_every_invalid_setting_is_a_finding_and_nothing_else_is_checked() -> Non
 def test_unknown_names_are_a_warning() -> None:
     """They may be meant for somebody else."""
     findings = checked(WS_FOO_BAR_BAZ="1")
-    warnings = [one for one in findings if one.outcome is Outcome.WARNING]
-    assert any("WS_FOO_BAR_BAZ" in one.text for one in warnings)
+    warnings = [finding for finding in findings if finding.outcome is Outcome.WARNING]
+    assert any("WS_FOO_BAR_BAZ" in warning.text for warning in warnings)
 
 
 def test_more_workers_than_connections_fail() -> None:
     """`serve` would not start."""
     findings = checked(WS_WORKERS="3", WS_MAX_CONNECTIONS="2")
-    assert any(one.outcome is Outcome.FAILED and "WS_WORKERS=3" in one.text for one in findings)
+    assert any(
+        finding.outcome is Outcome.FAILED and "WS_WORKERS=3" in finding.text for finding in findings
+    )
 
 
 def test_an_unusable_catalogue_is_named(tmp_path: Path) -> None:
@@ -81,7 +83,9 @@ def test_an_unusable_catalogue_is_named(tmp_path: Path) -> None:
 def test_dead_letters_must_not_be_read_as_records() -> None:
     """`serve` would not start."""
     findings = checked(KAFKA_DEAD_LETTER_TOPIC="odin.trades")
-    assert any(one.check == "catalogue" and one.outcome is Outcome.FAILED for one in findings)
+    assert any(
+        finding.check == "catalogue" and finding.outcome is Outcome.FAILED for finding in findings
+    )
 
 
 def test_tokens_are_checked_with_their_keys(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ GIB = 1 << 30
 def test_descriptors(hard: int, outcomes: list[Outcome]) -> None:
     """Each limit that the server would lower is a warning; too few for anything is a failure."""
     findings = found(partial(_descriptors, hard=hard))
-    assert [one.outcome for one in findings] == outcomes
+    assert [finding.outcome for finding in findings] == outcomes
 
 
 def _descriptors(findings: Findings, hard: int) -> None:
@@ -76,7 +76,7 @@ def _cores(findings: Findings, settings: Settings, cores: float) -> None:
 def test_this_machine_is_checked() -> None:
     """One finding about each at least."""
     findings = found(partial(_machine))
-    assert {one.check for one in findings} == {"file descriptors", "memory", "cores"}
+    assert {finding.check for finding in findings} == {"file descriptors", "memory", "cores"}
 
 
 def _machine(findings: Findings) -> None:

@@ -84,7 +84,7 @@ def test_array_longer_than_the_rest_is_malformed(
 def varint(value: int) -> bytes:
     """An unsigned varint, written another way than in the module."""
     groups = [value >> shift & 0x7F for shift in range(0, max(1, value.bit_length()), 7)]
-    return bytes(one | 0x80 for one in groups[:-1]) + bytes(groups[-1:])
+    return bytes(group | 0x80 for group in groups[:-1]) + bytes(groups[-1:])
 
 
 @given(

@@ -84,5 +84,7 @@ def test_advice_links_to_existing_heading(see: str) -> None:
     """The page exists and has the heading."""
     name, _, anchor = see.partition("#")
     headings = re.findall(r"^#+ (.*)$", (ROOT / name).read_text("utf-8"), re.MULTILINE)
-    anchors = {re.sub(r"[^a-z0-9 -]", "", one.lower()).replace(" ", "-") for one in headings}
+    anchors = {
+        re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings
+    }
     assert not anchor or anchor in anchors

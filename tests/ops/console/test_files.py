@@ -122,7 +122,7 @@ def test_console_modules_load_nothing_from_other_hosts() -> None:
     for path in STATIC.glob("*"):
         if path.suffix in {".js", ".css", ".html"}:
             lines = path.read_text("utf-8").splitlines()
-            code = "\n".join(one for one in lines if not re.match(r"\s*(//|\*)", one))
+            code = "\n".join(line for line in lines if not re.match(r"\s*(//|\*)", line))
             found = set(re.findall(r"https?://[^\s\"'`)]+", code))
             assert not found, path.name
             parses = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|Function\("

@@ -234,7 +234,7 @@ def test_constants_of_all_lists_are_bounded_together() -> None:
 
     def lists(count: int, listed: int) -> Any:
         fields = [{"field": f"f{one}", "in": list(range(listed))} for one in range(count)]
-        return {"or": [{"and": [one]} for one in fields]}
+        return {"or": [{"and": [field]} for field in fields]}
 
     read_filter(lists(2, MAX_CONSTANTS // 2))
     with pytest.raises(InvalidFilter, match=f"at most {MAX_CONSTANTS} constants, not 192"):

@@ -56,7 +56,7 @@ async def test_rotated_key_is_accepted_and_clients_stay_connected(
         for number in range(3):
             scenario.publish("BTC", "trade", number)
         for client in (early, late):
-            assert [one["seq"] for one in await client.messages(3)] == [1, 2, 3]
+            assert [message["seq"] for message in await client.messages(3)] == [1, 2, 3]
 
 
 async def test_token_of_unknown_key_is_accepted_after_advised_retries(

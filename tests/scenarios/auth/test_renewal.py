@@ -43,7 +43,10 @@ async def test_new_token_can_grant_more(odin_scenario: Scenario) -> None:
     assert (await client.subscribe(channels=["BTC.balances"]))["count"] == 2
     odin_scenario.publish("BTC", "balances")
     odin_scenario.publish("BTC", "trade")
-    assert {one["channel"] for one in await client.messages(2)} == {"BTC.balances", "BTC.trade"}
+    assert {message["channel"] for message in await client.messages(2)} == {
+        "BTC.balances",
+        "BTC.trade",
+    }
 
 
 async def test_new_token_ends_subscriptions_that_it_does_not_grant(odin_scenario: Scenario) -> None:
@@ -63,7 +66,10 @@ async def test_new_token_ends_subscriptions_that_it_does_not_grant(odin_scenario
     assert (await client.response())["type"] == "auth_ack"
     for category in ("balances", "liquidity", "trade", "social"):
         odin_scenario.publish("BTC", category)
-    assert {one["channel"] for one in await client.messages(2)} == {"BTC.trade", "BTC.social"}
+    assert {message["channel"] for message in await client.messages(2)} == {
+        "BTC.trade",
+        "BTC.social",
+    }
     assert await client.silence(5)
 
 

@@ -43,7 +43,7 @@ async def test_records_published_while_replay_waits_are_delivered_once(
     await publish(odin_scenario, 1)
     follower.check(odin_scenario.log.records)
     ack, *messages = follower.items
-    assert ack["replayed"] == sum(one.get("replay", False) for one in messages) == 11
+    assert ack["replayed"] == sum(message.get("replay", False) for message in messages) == 11
     assert "replay" not in messages[-1]
 
 
@@ -66,7 +66,7 @@ async def test_records_published_between_chunks_are_delivered_once(
     await trio.sleep(10)
     follower.check(odin_scenario.log.records)
     ack, *messages = follower.items
-    assert ack["replayed"] == sum(one.get("replay", False) for one in messages)
+    assert ack["replayed"] == sum(message.get("replay", False) for message in messages)
     assert len(messages) == 200
 
 
@@ -178,6 +178,9 @@ async def test_more_than_100_waiting_commands_are_rejected(odin_scenario: Scenar
     assert {(one["code"], one["retry"]) for one in rejected} == {("RATE_LIMIT_EXCEEDED", True)}
     odin_scenario.log_reader.release()
     responses = [await client.response() for _ in range(201)]
-    assert Counter(one["type"] for one in responses) == {"resume_ack": 101, "replay_complete": 100}
+    assert Counter(response["type"] for response in responses) == {
+        "resume_ack": 101,
+        "replay_complete": 100,
+    }
     assert await offsets(client, 1) == [1]
     assert await client.silence(5)

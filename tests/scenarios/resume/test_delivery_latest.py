@@ -44,7 +44,7 @@ def assert_consistent(messages: list[dict[str, Any]]) -> int:
         assert later["seq"] == earlier["seq"] + 1 + later.get("skipped", 0)
     for offsets in offsets_of(messages).values():
         assert offsets == sorted(set(offsets))
-    return sum(one.get("skipped", 0) for one in messages)
+    return sum(message.get("skipped", 0) for message in messages)
 
 
 async def slow_subscriber(scenario: Scenario, nursery: trio.Nursery) -> Follower:

@@ -121,7 +121,7 @@ async def test_records_deleted_during_outage_are_reported_once(
     for follower in followers[:2]:
         assert offsets_of(follower.messages)[key_of(records[0])] == [0, 1, 2, 3, *range(9, 14)]
         place = next(n for n, item in enumerate(follower.items) if item.get("status") == "lost")
-        assert offsets_of([one for one in follower.items[place:] if "seq" in one]) == {
+        assert offsets_of([item for item in follower.items[place:] if "seq" in item]) == {
             key_of(records[0]): list(range(9, 14))
         }
     assert odin_scenario.service.source_status.lost_records == 5
@@ -161,7 +161,7 @@ async def test_recreated_topic_sends_notice_before_its_records(
     assert notice["positions"][records[0].topic][str(records[0].partition)] == -1
     assert notice["ids"] == {records[0].topic: odin_scenario.log.ids[records[0].topic]}
     place = follower.items.index(notice)
-    assert [one["pos"].split("-")[1] for one in follower.items[place + 1 :]] == ["0", "1"]
+    assert [item["pos"].split("-")[1] for item in follower.items[place + 1 :]] == ["0", "1"]
 
 
 async def test_connections_stay_open_during_outage(odin_scenario: Scenario) -> None:

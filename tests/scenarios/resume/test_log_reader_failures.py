@@ -52,9 +52,9 @@ async def test_long_replay_survives_repeated_failures(
     follower.check(odin_scenario.log.records)
     count = sum(item.get("replay", False) for item in follower.items)
     assert follower.items[0]["replayed"] is None
-    assert [one for one in follower.responses if one["type"] == "replay_complete"] == [
-        {"type": "replay_complete", "count": count}
-    ]
+    assert [
+        response for response in follower.responses if response["type"] == "replay_complete"
+    ] == [{"type": "replay_complete", "count": count}]
 
 
 @pytest.mark.parametrize("delivery", ["all", "latest"])

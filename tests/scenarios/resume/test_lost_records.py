@@ -206,7 +206,7 @@ async def test_topic_recreated_during_replay_is_reported_and_delivered_whole(
     await publish(odin_scenario, 3)
     odin_scenario.log_reader.release()
     responses = [await client.response() for _ in range(2)]
-    (ack,) = [one for one in responses if one["type"] == "resume_ack"]
+    (ack,) = [response for response in responses if response["type"] == "resume_ack"]
     assert (ack["recovered"], ack["reason"]) == (False, "recreated")
     assert ack["lost"][records[0].topic][str(records[0].partition)] == [0, -1]
     assert await next_offsets(client, odin_scenario) == [0, 1, 2, 3]

@@ -232,7 +232,8 @@ async def test_unreadable_topic_delays_only_its_own_clients(
     slow_log(odin_scenario)
     records = odin_scenario.log.records
     trades, social = (
-        [one for one in records if one.topic == name] for name in ("odin.trades", "odin.social")
+        [record for record in records if record.topic == name]
+        for name in ("odin.trades", "odin.social")
     )
     clients = [following(trades, "BTC.trade"), following(social, "BTC.social")]
     for follower in clients:
@@ -309,7 +310,7 @@ async def test_replay_waiting_for_a_scan_can_be_unsubscribed_and_repeated(
     assert (await client.unsubscribe(channels=["BTC.trade"]))["unsubscribed"] == ["BTC.trade"]
     slow_log(odin_scenario)
     await send(client, "resume", positions=after(records[0]), channels=["BTC.trade"])
-    offsets = [one["pos"] for one in await client.messages(19)]
+    offsets = [message["pos"] for message in await client.messages(19)]
     assert offsets == [f"{one.partition}-{one.offset}" for one in records[1:]]
     assert await client.silence(5)
 

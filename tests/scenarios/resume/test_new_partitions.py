@@ -154,4 +154,4 @@ async def test_added_partition_is_delivered_to_connected_clients(
     await client.resume(after(*[]) | {TRADES: {}}, channels=["T1.trade"])
     (found,) = offsets_of(await all_messages(client)).values()
     assert found
-    assert all(key_of(one).topic == TRADES for one in odin_scenario.log.records)
+    assert all(key_of(record).topic == TRADES for record in odin_scenario.log.records)

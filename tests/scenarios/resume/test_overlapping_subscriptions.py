@@ -62,7 +62,7 @@ async def test_snapshot_of_live_channel_has_message_not_yet_sent(odin_scenario: 
     ack = await client.subscribe(channels=["*.trade"], snapshot=True)
     assert ack["replayed"] == 1
     messages = await all_messages(client)
-    assert [one["channel"] for one in messages] == ["ETH.trade", "BTC.trade"]
+    assert [message["channel"] for message in messages] == ["ETH.trade", "BTC.trade"]
 
 
 @pytest.mark.parametrize("retained", RETAINED)

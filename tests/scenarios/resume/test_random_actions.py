@@ -289,7 +289,9 @@ class Cluster:
         while True:
             # Longer than a client waits for a response, or than the write timeout.
             await trio.sleep(35)
-            away = [one for one in self._followers if one.closed or not one.live]
+            away = [
+                follower for follower in self._followers if follower.closed or not follower.live
+            ]
             if not away:
                 break
             for number, follower in enumerate(away):

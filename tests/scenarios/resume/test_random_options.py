@@ -112,10 +112,10 @@ class OptionsFollower(Follower):
     def _wanted(self, records: Collection[Record]) -> list[Record]:
         places = {place for one in self.interests for place in one.offsets(records)}
         return [
-            one
-            for one in records
-            if (key_of(one), one.offset) in places
-            and (self.options.where is None or one.value == SHORT)
+            record
+            for record in records
+            if (key_of(record), record.offset) in places
+            and (self.options.where is None or record.value == SHORT)
         ]
 
 

@@ -66,8 +66,8 @@ async def test_a_partition_is_taken_away_during_a_replay(autojump_clock: MockClo
         harness.log_reader.release()
         await wait_all_tasks_blocked()
         await trade(harness, 0)
-        mine = [one for one in positions(client) if one.startswith("0-")]
-        theirs = [one for one in positions(client) if one.startswith("1-")]
+        mine = [position for position in positions(client) if position.startswith("0-")]
+        theirs = [position for position in positions(client) if position.startswith("1-")]
         assert mine == ["0-0", "0-1", "0-2", "0-3"]
         assert theirs == ["1-0", "1-1", "1-2"][: len(theirs)]
 

@@ -79,7 +79,7 @@ async def test_last_offset_of_topic_with_one_partition_is_accepted(
         ack = await client.command("reconnect", last_offset={"odin.trades": 2})
         assert (ack["type"], ack["messages_replayed"]) == ("reconnect_ack", 3)
         scenario.publish("T9", "trade", 6)
-        assert [one["data"]["data"] for one in await client.messages(4)] == [3, 4, 5, 6]
+        assert [message["data"]["data"] for message in await client.messages(4)] == [3, 4, 5, 6]
     assert odin_scenario.service.server.connections == set()
 
 
@@ -152,7 +152,7 @@ async def test_waiting_reconnect_can_be_unsubscribed(odin_scenario: Scenario) ->
     await trio.sleep(1)
     await publish(odin_scenario, 1)
     responses = [await client.response() for _ in range(3)]
-    assert [one["type"] for one in responses] == [
+    assert [response["type"] for response in responses] == [
         "unsubscription_ack",
         "subscription_ack",
         "reconnect_ack",

@@ -33,11 +33,11 @@ async def test_acks_and_positions_notices_have_topic_ids(
     await follower.connect(nursery, odin_scenario)
     await trio.sleep(30)
     ids = {TRADES: odin_scenario.log.ids[TRADES]}
-    acks = [one["ids"] for one in follower.items if one["type"] == "subscription_ack"]
-    notices = [one["ids"] for one in follower.items if one["type"] == "positions"]
+    acks = [item["ids"] for item in follower.items if item["type"] == "subscription_ack"]
+    notices = [item["ids"] for item in follower.items if item["type"] == "positions"]
     assert acks == [ids]
     assert notices
-    assert all(one == ids for one in notices)
+    assert all(notice == ids for notice in notices)
     client = await odin_scenario.connect()
     assert "ids" not in await client.subscribe(channels=["BTC.trade"])
     # Acks of replaying subscriptions have them too.
@@ -120,7 +120,7 @@ async def test_resume_with_newer_topic_id_waits_for_the_source(
         await trio.sleep(2)
         behind.source.find_broker()
         await trio.sleep(3)
-        (ack,) = [one for one in follower.responses if one["type"] == "resume_ack"]
+        (ack,) = [response for response in follower.responses if response["type"] == "resume_ack"]
         assert ack["recovered"]
         (found,) = offsets_of(follower.messages).values()
         assert found == [0, 1, 2, 3, 4]
@@ -159,8 +159,8 @@ async def test_replay_of_recreated_topic_begins_again(
             scenario.publish("BTC", "trade", [number, "x" * 5000])
         await trio.sleep(120)
         place = next(n for n, one in enumerate(follower.items) if one.get("status") == "lost")
-        (old,) = offsets_of(one for one in follower.items[:place] if "seq" in one).values()
-        (new,) = offsets_of(one for one in follower.items[place:] if "seq" in one).values()
+        (old,) = offsets_of(item for item in follower.items[:place] if "seq" in item).values()
+        (new,) = offsets_of(item for item in follower.items[place:] if "seq" in item).values()
         assert old == list(range(len(old)))
         assert 0 < len(old) < 400
         assert new == list(range(200))
@@ -196,7 +196,7 @@ async def test_replay_of_a_recreated_topic_waits_until_the_source_has_noticed(
         await trio.sleep(5)
         (found,) = offsets_of(follower.messages).values()
         assert found == list(range(20))
-        notices = [one for one in follower.items if one.get("reason") == "recreated"]
+        notices = [item for item in follower.items if item.get("reason") == "recreated"]
         assert notices
         assert records
 
@@ -283,4 +283,4 @@ async def test_snapshot_after_truncation_has_no_truncated_record(
     await trio.sleep(1)
     client = await odin_scenario.connect()
     await send(client, "subscribe", channels=["*.trade"], snapshot=True)
-    assert [one["channel"] for one in await all_messages(client)] == ["ETH.trade"]
+    assert [message["channel"] for message in await all_messages(client)] == ["ETH.trade"]

@@ -25,7 +25,7 @@ async def subscriber(scenario: Scenario, count: int, path: str = "/ws") -> Scena
 
 def numbers(messages: list[dict[str, Any]]) -> list[tuple[int, int]]:
     """Return sequence number and published data of each message."""
-    return [(one["seq"], one["data"]["data"]) for one in messages]
+    return [(message["seq"], message["data"]["data"]) for message in messages]
 
 
 @pytest.mark.parametrize(

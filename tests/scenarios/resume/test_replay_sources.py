@@ -80,7 +80,7 @@ async def test_replay_from_log_skips_invalid_records(
     good = log.append("odin.trades", b"BTC", b"{}", partition=0)
     await follower.connect(nursery, odin_scenario)
     await trio.sleep(1)
-    assert [one["pos"] for one in follower.messages] == [f"0-{good.offset}"]
+    assert [message["pos"] for message in follower.messages] == [f"0-{good.offset}"]
     assert follower.responses[0]["recovered"]
     assert odin_scenario.service.server.replays.from_log == 1
 

@@ -33,12 +33,14 @@ def connections(scenario: Scenario) -> list[Connection]:
 
 def unread(scenario: Scenario) -> int:
     """The bytes that the kernel would hold for all clients."""
-    return sum(one.written - one.acknowledged() for one in connections(scenario))
+    return sum(
+        connection.written - connection.acknowledged() for connection in connections(scenario)
+    )
 
 
 def slow(scenario: Scenario) -> int:
     """How many are being closed as slow."""
-    return sum(one.closing is DisconnectReason.SLOW for one in connections(scenario))
+    return sum(connection.closing is DisconnectReason.SLOW for connection in connections(scenario))
 
 
 async def stalled(scenario: Scenario, count: int) -> list[ClientStream]:

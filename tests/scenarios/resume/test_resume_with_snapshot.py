@@ -29,7 +29,7 @@ async def test_resume_with_snapshot_gets_missed_records_and_last_messages(
         ack = await client.resume(positions, channels=["*.trade"], snapshot=True)
         assert (ack["recovered"], ack["replayed"]) == (True, 4)
         messages = await all_messages(client)
-        assert [one["channel"] for one in messages] == ["ETH.trade", *["BTC.trade"] * 3]
+        assert [message["channel"] for message in messages] == ["ETH.trade", *["BTC.trade"] * 3]
         assert sorted(map(sorted, offsets_of(messages).values())) == [[2], [2, 3, 4]]
         await publish(scenario, 1)
         assert (await client.message())["pos"].endswith("-5")
@@ -55,7 +55,7 @@ async def test_interrupted_snapshot_can_be_requested_again(
     await trio.sleep(5)
     ack = follower.responses[0]
     assert (ack["recovered"], ack["replayed"]) == (True, 103)
-    channels = [one["channel"] for one in follower.messages]
+    channels = [message["channel"] for message in follower.messages]
     assert len(channels) == 103
     assert set(channels) == {f"T{number}.trade" for number in range(100)} | {"NEW.trade"}
 
@@ -77,6 +77,6 @@ async def test_snapshot_beside_a_live_subscription_has_no_message_twice(
     assert ack["recovered"], ack
     messages = await all_messages(client)
     # BTC's last message came live, ETH's is replayed; only RUNE's is from the snapshot.
-    assert sorted(one["channel"] for one in messages) == ["ETH.trade", "RUNE.trade"]
-    (eth,) = (one for one in messages if one["channel"] == "ETH.trade")
+    assert sorted(message["channel"] for message in messages) == ["ETH.trade", "RUNE.trade"]
+    (eth,) = (message for message in messages if message["channel"] == "ETH.trade")
     assert eth["pos"] == f"{missed.partition}-{missed.offset}"

@@ -34,7 +34,10 @@ def count_by_position(follower: Follower) -> Counter[tuple[TopicPartition, int]]
 
 def positions_of_all(scenario: Scenario) -> set[tuple[TopicPartition, int]]:
     """Return partition and offset of each record."""
-    return {(TopicPartition(one.topic, one.partition), one.offset) for one in scenario.log.records}
+    return {
+        (TopicPartition(record.topic, record.partition), record.offset)
+        for record in scenario.log.records
+    }
 
 
 @pytest.mark.parametrize("retained", RETAINED)
@@ -56,17 +59,17 @@ async def test_interrupted_second_replay_is_resumed_completely(
         received = len(follower.messages)
         assert 0 < received < 300
         follower.break_off()
-        assert not [one for one in follower.items if one["type"] == "replay_complete"]
+        assert not [item for item in follower.items if item["type"] == "replay_complete"]
         follower.pause = 0
         await follower.connect(nursery, scenario)
         await trio.sleep(10)
-        ack = next(one for one in follower.items if one["type"] == "resume_ack")
+        ack = next(item for item in follower.items if item["type"] == "resume_ack")
         assert ack["recovered"]
         found = count_by_position(follower)
         assert found.keys() == positions_of_all(scenario)
         # The second connection got no record twice, and none that was replayed on the first.
         assert max(found.values()) <= 2
-        replayed = [one for one in follower.messages[:received] if one.get("replay")]
+        replayed = [message for message in follower.messages[:received] if message.get("replay")]
         assert all(found[position_of(one)] == 1 for one in replayed)
 
 
@@ -83,7 +86,7 @@ async def test_second_replay_ends_with_positions(
         await trio.sleep(1)
         await follower.send("subscribe", channels=["*.trade"], since_ms=0, positions=True)
         await trio.sleep(60)
-        kinds = [one["type"] for one in follower.items if "seq" not in one]
+        kinds = [item["type"] for item in follower.items if "seq" not in item]
         first, last = kinds.index("subscription_ack", 1), kinds.index("replay_complete")
         assert "positions" in kinds[:first] + kinds[last:]
         assert "positions" not in kinds[first:last]
@@ -91,8 +94,8 @@ async def test_second_replay_ends_with_positions(
         assert follower.positions == {
             key: end - 1 for key, end in scenario.log.ends().items() if key.topic == TRADES
         }
-        complete = next(one for one in follower.items if one["type"] == "replay_complete")
-        assert complete["count"] == sum(bool(one.get("replay")) for one in follower.items)
+        complete = next(item for item in follower.items if item["type"] == "replay_complete")
+        assert complete["count"] == sum(bool(item.get("replay")) for item in follower.items)
         assert complete["ids"] == {TRADES: scenario.log.ids[TRADES]}
 
 
@@ -112,7 +115,7 @@ async def test_no_positions_notice_is_sent_while_replay_waits_for_log(
         scenario.log_reader.hold()
         await trio.sleep(10)
         assert 0 < len(follower.messages) < 600
-        kinds = [one["type"] for one in follower.items if "seq" not in one]
+        kinds = [item["type"] for item in follower.items if "seq" not in item]
         assert "positions" in kinds
         assert "positions" not in kinds[kinds.index("subscription_ack", 1) :]
         scenario.log_reader.release()

@@ -69,7 +69,9 @@ async def test_since_ms_replays_from_first_record_of_that_time(
         messages = await all_messages(client)
         (found,) = offsets_of(messages).values()
         assert found == list(range(first, 12))
-        assert [bool(one.get("replay")) for one in messages] == [True] * (10 - first) + [False] * 2
+        assert [bool(message.get("replay")) for message in messages] == [True] * (10 - first) + [
+            False
+        ] * 2
 
 
 async def test_since_ms_before_oldest_record_reports_no_loss(odin_scenario: Scenario) -> None:
@@ -187,11 +189,14 @@ async def test_tombstone_removes_channel_until_its_next_record(odin_scenario: Sc
     await trio.sleep(1)
     client = await odin_scenario.connect()
     await client.subscribe(channels=["*.trade"], snapshot=True)
-    assert {one["channel"] for one in await all_messages(client)} == {"ETH.trade"}
+    assert {message["channel"] for message in await all_messages(client)} == {"ETH.trade"}
     await publish(odin_scenario, 1)
     client = await odin_scenario.connect()
     await client.subscribe(channels=["*.trade"], snapshot=True)
-    assert {one["channel"] for one in await all_messages(client)} == {"BTC.trade", "ETH.trade"}
+    assert {message["channel"] for message in await all_messages(client)} == {
+        "BTC.trade",
+        "ETH.trade",
+    }
 
 
 async def test_snapshot_includes_records_read_at_start(odin_scenario: Scenario) -> None:
@@ -214,7 +219,7 @@ async def test_recreated_topic_is_not_in_snapshot(odin_scenario: Scenario) -> No
     await trio.sleep(1)
     client = await odin_scenario.connect()
     await client.subscribe(channels=["BTC.*"], snapshot=True)
-    assert {one["channel"] for one in await all_messages(client)} == {"BTC.social"}
+    assert {message["channel"] for message in await all_messages(client)} == {"BTC.social"}
 
 
 @pytest.mark.odin_settings(ws_snapshot_bytes=0)

@@ -24,7 +24,7 @@ def after_ack(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def messages(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return only the messages."""
-    return [one for one in items if "seq" in one]
+    return [item for item in items if "seq" in item]
 
 
 @pytest.mark.odin_settings(ws_history_bytes=0)
@@ -53,7 +53,7 @@ async def test_resume_and_unsubscribe_in_one_packet_deliver_nothing_after_ack(
         {"type": "resume", "data": {"positions": after(records[0]), "channels": ["BTC.trade"]}},
         {"type": "unsubscribe", "data": {"channels": ["BTC.trade"]}},
     ]
-    both = b"".join(frame(Op.TEXT, json.dumps(one).encode()) for one in commands)
+    both = b"".join(frame(Op.TEXT, json.dumps(command).encode()) for command in commands)
     for _ in range(20):
         client = await RawClient.open(odin_scenario)
         await client.stream.send_all(both)
@@ -62,7 +62,7 @@ async def test_resume_and_unsubscribe_in_one_packet_deliver_nothing_after_ack(
         await trio.sleep(1)
         await client.send(Op.CLOSE, b"\x03\xe8")
         items = texts(await client.rest())
-        (ack,) = (one for one in items if one["type"] == "unsubscription_ack")
+        (ack,) = (item for item in items if item["type"] == "unsubscription_ack")
         assert ack["unsubscribed"] == ["BTC.trade"]
         assert not messages(after_ack(items))
 
@@ -79,7 +79,7 @@ async def test_unsubscribe_removes_channel_of_waiting_subscribe(odin_scenario: S
     await trio.sleep(1)
     odin_scenario.log_reader.release()
     responses = [await client.response() for _ in range(3)]
-    assert [one["type"] for one in responses] == [
+    assert [response["type"] for response in responses] == [
         "unsubscription_ack",
         "resume_ack",
         "subscription_ack",
