@@ -210,6 +210,6 @@ def test_each_client_gets_what_its_options_promise(
         kind(*channels, options=options) for kind, channels, options in clients
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("odin_ws.hub.cycle._SLICE_SECONDS", -1.0)
+        patch.setattr("odin_ws.hub.dispatcher._SLICE_SECONDS", -1.0)
         patch.setattr("odin_ws.hub.dispatcher._SLICE_WRITES", 1)
         play(followers, retained, [*CONNECTS, Pause(0.7), *plan])
