@@ -156,7 +156,7 @@ test("a rejected subscription ends the feed, unless the error has retry", () => 
 });
 
 test("a token that a subprotocol cannot carry throws an error without the token", () => {
-  assert.throws(() => new Session(TRADES, { token: "open sesame" }), /^TypeError: token: letters/);
+  assert.throws(() => new Session(TRADES, { token: "open sesame" }), /^TypeError: token: must consist of letters/);
 });
 
 test("a token function is called for each connection, and before the token expires", () => {
