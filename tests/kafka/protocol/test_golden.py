@@ -166,5 +166,5 @@ def test_youngest_record_needs_version_7() -> None:
     """An older broker would take the value for a timestamp."""
     request = ListOffsetsRequest({FIRST: MAX_TIMESTAMP})
     assert request.encode({2: (1, 7)}).api_version == 7
-    with pytest.raises(UnsupportedVersion, match="youngest"):
+    with pytest.raises(UnsupportedVersion, match="newest record"):
         request.encode({2: (1, 6)})
