@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -142,7 +143,9 @@ async def test_unserved_port_degrades_health(nowhere: str) -> None:
 
             await until(degraded, 60)
         finally:
-            os.kill(stopped, signal.SIGCONT)
+            # The supervisor may have replaced it by now.
+            with suppress(ProcessLookupError):
+                os.kill(stopped, signal.SIGCONT)
 
         async def recovered() -> bool:
             return bool((await canary_of(server))["healthy"])
