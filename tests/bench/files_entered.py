@@ -108,7 +108,7 @@ class Driver:
         self._wait_until_ready()
         # The first event of each kind imports modules and fills caches.
         with connect(self._url, ping_interval=None) as client:
-            _ask(client, "subscribe", channels=["*.trade"], positions=True)
+            _send_command(client, "subscribe", channels=["*.trade"], positions=True)
             self._publish()
             client.recv(timeout=_READY_SECONDS)
         with connect(self._url, ping_interval=None) as client:
@@ -116,7 +116,9 @@ class Driver:
         with connect(self._url, ping_interval=None) as client:
             time.sleep(_QUIET_SECONDS)
             self._record("idle", lambda: time.sleep(_IDLE_SECONDS))
-            self._record("subscribe", lambda: _ask(client, "subscribe", channels=["*.trade"]))
+            self._record(
+                "subscribe", lambda: _send_command(client, "subscribe", channels=["*.trade"])
+            )
             self._record("record", lambda: self._deliver(client))
             with connect(self._url, ping_interval=None) as other:
                 time.sleep(0.2)
@@ -157,7 +159,7 @@ class Driver:
         asyncio.run(publish())
 
 
-def _ask(client: ClientConnection, kind: str, **data: Any) -> dict[str, Any]:
+def _send_command(client: ClientConnection, kind: str, **data: Any) -> dict[str, Any]:
     client.send(json.dumps({"type": kind, "data": data}))
     response: dict[str, Any] = json.loads(client.recv(_READY_SECONDS))
     assert response["type"].endswith("_ack"), response
@@ -167,7 +169,7 @@ def _ask(client: ClientConnection, kind: str, **data: Any) -> dict[str, Any]:
 def _resume(client: ClientConnection) -> None:
     """Resume from before the first record, until one is replayed."""
     before = {str(partition): -1 for partition in range(12)}
-    _ask(client, "resume", channels=["*.trade"], positions={_TOPIC: before})
+    _send_command(client, "resume", channels=["*.trade"], positions={_TOPIC: before})
     client.recv(_READY_SECONDS)
 
 

@@ -78,7 +78,7 @@ class HAProxy:
 
     async def cut(self, server: str) -> None:
         """Break every connection to this instance, on both sides, without a close frame."""
-        await self._ask(f"shutdown sessions server {BACKEND}/{server}")
+        await self._send_command(f"shutdown sessions server {BACKEND}/{server}")
 
     async def sends_to(self, servers: Sequence[str]) -> None:
         """Wait until new connections go to each of these servers.
@@ -93,7 +93,7 @@ class HAProxy:
         await until(all_up, READY_SECONDS)
 
     async def _up(self) -> set[str]:
-        rows = csv.DictReader((await self._ask("show stat")).lstrip("# ").splitlines())
+        rows = csv.DictReader((await self._send_command("show stat")).lstrip("# ").splitlines())
         return {
             row["svname"]
             for row in rows
@@ -102,7 +102,7 @@ class HAProxy:
             and row["status"].startswith("UP")
         }
 
-    async def _ask(self, command: str) -> str:
+    async def _send_command(self, command: str) -> str:
         with trio.fail_after(ANSWER_SECONDS):
             async with await trio.open_unix_socket(str(self._control)) as control:
                 await control.send_all(command.encode() + b"\n")

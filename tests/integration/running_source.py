@@ -93,7 +93,7 @@ def every_partition(topics: Iterable[str], partitions: int) -> list[TopicPartiti
 def same_offsets(
     partitions: Iterable[TopicPartition], offsets: Iterable[int]
 ) -> dict[TopicPartition, list[int]]:
-    """What `Feeding.offsets` is when these came from each partition."""
+    """What `RunningSource.offsets` is when these came from each partition."""
     expected = list(offsets)
     return {key: list(expected) for key in partitions}
 
