@@ -259,8 +259,8 @@ def _canary_target(
         canary_channel(service.hub.stream.catalogue),
         str(credential.address),
         headers=[(CANARY_HEADER, credential.secret.reveal())],
-        # Created each time: SIGHUP may have reloaded the certificate.
-        tls=None if certificate is None else certificate.client_context(),
+        # Read for each try: SIGHUP may have reloaded the certificate.
+        tls=None if certificate is None else certificate.client_context,
     )
 
 

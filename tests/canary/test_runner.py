@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import ssl
+
 import pytest
 import structlog
 import trio
@@ -38,6 +40,26 @@ async def test_failures_are_counted_by_step_and_logged_once(
     assert [(line["event"], line["step"], line["reason"]) for line in lines] == [
         ("canary failed", "connect", "Connection refused")
     ]
+
+
+async def test_certificate_reloaded_during_a_try_is_no_failure(autojump_clock: MockClock) -> None:
+    """The failed try is repeated with the new certificate; the second failure counts."""
+    contexts = [ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) for _ in range(2)]
+    used: list[int] = []
+    stats = CanaryStats()
+
+    def target() -> Target:
+        # The second context is served from the end of the first try on.
+        return Target(refused_after_reload, "ANY.trade", "localhost", tls=contexts[bool(used)])
+
+    async def refused_after_reload() -> trio.abc.Stream:
+        used.append(len(used))
+        return await refused()
+
+    with trio.move_on_after(0.5):
+        await run_canary(target, 30, stats, trio.current_time)
+    assert len(used) == 2
+    assert stats.tries == stats.failures[Step.CONNECT] == 1
 
 
 async def test_tries_that_take_long_have_a_pause_between(autojump_clock: MockClock) -> None:

@@ -8,12 +8,13 @@ import struct
 import tomllib
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import aiokafka.conn
+import psutil
 import pytest
 import trio
 import trio.testing
@@ -188,6 +189,33 @@ async def test_aborted_connection_closes_without_being_awaited() -> None:
         await broker.closed.wait()
         assert not connection.is_open
     assert len(failures) == 1
+
+
+async def test_aborted_connection_does_not_wait_for_unsent_bytes() -> None:
+    """Its socket is closed although the broker has stopped reading: the loop may end next."""
+    sockets = psutil.Process().net_connections
+
+    async with loopback_broker() as broker, open_asyncio(), trio.open_nursery() as nursery:
+        connection = await call_aiokafka(connect, LOOPBACK, broker.port, 5.0, ARGUMENTS)
+
+        async def hang(_request: bytes) -> bytes:
+            await trio.sleep_forever()
+            return b""
+
+        broker.responses[METADATA] = hang
+
+        async def send(body: bytes) -> None:
+            with suppress(*SEND_ERRORS):
+                await connection.send(EncodedRequest(METADATA, 4, False, body))  # noqa: FBT003
+
+        nursery.start_soon(send, b"")
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(send, bytes(32 << 20))
+        await trio.testing.wait_all_tasks_blocked()
+        assert any(broker.port in one.raddr for one in sockets("tcp"))
+        connection.abort()
+        await trio.testing.wait_all_tasks_blocked()
+        assert not any(broker.port in one.raddr for one in sockets("tcp"))
 
 
 async def test_cause_of_lost_connection_is_found() -> None:

@@ -48,6 +48,31 @@ async def test_slow_start_fails_alone() -> None:
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("passes", range(12))
+async def test_cancelled_connect_leaves_no_socket(passes: int) -> None:
+    """Cancelled after any pass of the loop, also when the connect has just succeeded."""
+    listener, *_ = await trio.open_tcp_listeners(0, host=LOOPBACK)
+    port = listener.socket.getsockname()[1]
+
+    async def connect_and_cancel() -> None:
+        loop = asyncio.get_running_loop()
+        connecting = loop.create_task(loop.create_connection(asyncio.Protocol, LOOPBACK, port))
+        for _ in range(passes):
+            await asyncio.sleep(0)
+        connecting.cancel()
+        await asyncio.wait([connecting])
+        if not connecting.cancelled():
+            transport, _protocol = connecting.result()
+            transport.abort()
+
+    with listener.socket:
+        async with open_asyncio():
+            await aio_as_trio(connect_and_cancel)()
+            await trio.testing.wait_all_tasks_blocked()
+        with warnings.catch_warnings(action="error", category=ResourceWarning):
+            gc.collect()
+
+
 async def test_report_without_exception_does_not_fail_the_block() -> None:
     """Asyncio also calls the exception handler without an exception."""
     async with open_asyncio():

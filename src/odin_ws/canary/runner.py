@@ -30,10 +30,17 @@ async def run_canary(
     stats: CanaryStats,
     now: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Test the service every `interval` seconds until cancelled; calls `target` before each."""
+    """Test the service every `interval` seconds until cancelled; calls `target` before each.
+
+    A failed try is repeated if `target` has another TLS context by then.
+    """
     while True:
         begun = trio.current_time()
-        failure = await _failure(target(), stats.seconds, now)
+        tried = target()
+        failure = await _failure(tried, stats.seconds, now)
+        if failure is not None and (current := target()).tls is not tried.tls:
+            # The certificate was reloaded during the try.
+            failure = await _failure(current, stats.seconds, now)
         if failure is not None:
             stats.failures[failure.step] += 1
         _log_change(stats.failure, failure)

@@ -70,7 +70,18 @@ _UNSUPPORTED_VERSION: Final = 35
 
 
 class _Connection(aiokafka.conn.AIOKafkaConnection):  # type: ignore[misc]  # aiokafka is untyped
-    """A connection that does not ignore the error code of the response with the API versions."""
+    """A connection that closes at once, and checks the error code of the API versions' response."""
+
+    def close(self, reason: Any = None, exc: BaseException | None = None) -> asyncio.Future[None]:
+        """See AIOKafkaConnection, whose close waits for unsent bytes and the broker's TLS close.
+
+        The loop may end before, and leave the socket to the garbage collector.
+        """
+        writer = self._writer
+        closed: asyncio.Future[None] = super().close(reason, exc)
+        if writer is not None:
+            writer.transport.abort()
+        return closed
 
     async def _do_version_lookup(self) -> None:
         """See AIOKafkaConnection; also raises UnexpectedResponse."""
@@ -198,10 +209,7 @@ class AuthenticatedConnection:
         self._connection.close()
 
     async def close(self) -> None:
-        """Close the connection; waits at most a second for the TLS close of the broker.
-
-        Runs in asyncio.
-        """
+        """Close the connection; waits at most a second for that. Runs in asyncio."""
         await asyncio.wait([self._connection.close()], timeout=_CLOSE_SECONDS)
 
 

@@ -7,6 +7,7 @@ from asyncio import AbstractEventLoop
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from ipaddress import ip_address
 from typing import Any, Final
 
 import structlog
@@ -61,9 +62,27 @@ async def open_asyncio() -> AsyncIterator[AbstractEventLoop]:
     """
     async with open_loop() as loop:
         loop.set_exception_handler(_handle)
-        connect = partial(loop.create_connection, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS)
-        vars(loop)["create_connection"] = connect
+        vars(loop)["create_connection"] = partial(_create_connection, loop.create_connection)
         yield loop
+
+
+async def _create_connection(
+    create: Callable[..., Any],
+    protocol_factory: Callable[[], Any],
+    host: str,
+    *args: Any,
+    **options: Any,
+) -> Any:
+    """Connect as asyncio does, to several addresses of a name in parallel.
+
+    An IP address needs no second attempt, and asyncio's parallel attempts leave the socket to the
+    garbage collector if they are cancelled when one has just succeeded.
+    """
+    try:
+        ip_address(host)
+    except ValueError:
+        options["happy_eyeballs_delay"] = _NEXT_ADDRESS_SECONDS
+    return await create(protocol_factory, host, *args, **options)
 
 
 async def call_aiokafka(function: Callable[..., Any], *args: Any, **options: Any) -> Any:

@@ -60,7 +60,8 @@ class Certificate:
         self._key = key
         self._warning_seconds = warning_seconds
         self.context = self._load()
-        self._served = self._text()
+        self.client_context = _client_context(self._text())
+        """Accepts this chain and no other, under any name; another object after each reload."""
         self.validity = self._read_validity()
         self._log_warning()
 
@@ -83,19 +84,6 @@ class Certificate:
         if left >= self._warning_seconds:
             return None
         return f"the certificate expires in {left / _DAY:.1f} days, on {_date(self.validity.ends)}"
-
-    def client_context(self) -> ssl.SSLContext:
-        """Return a client context that accepts this chain and no other, under any name."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        # The certificate authority may be unknown on this machine.
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        try:
-            context.load_verify_locations(cadata=self._served)
-        except ssl.SSLError:
-            # OpenSSL's servers accept forms of PEM that its clients reject.
-            context.verify_mode = ssl.CERT_NONE
-        return context
 
     def _text(self) -> str:
         """Return the text of the chain's file. Raises CertificateError."""
@@ -162,7 +150,7 @@ class Certificate:
         is valid and the new one is not: every client would reject the new one.
         """
         try:
-            context, served = self._load(), self._text()
+            context, client_context = self._load(), _client_context(self._text())
         except CertificateError as error:
             log.error("certificate not reloaded: unusable, keeping the old one", error=str(error))  # noqa: TRY400
             return
@@ -175,7 +163,7 @@ class Certificate:
                 file=str(self._chain),
             )
             return
-        self.context, self.validity, self._served = context, validity, served
+        self.context, self.client_context, self.validity = context, client_context, validity
         log.info("certificate reloaded")
         self._log_warning()
 
@@ -199,3 +187,16 @@ async def log_ignored_sighup() -> None:
     with trio.open_signal_receiver(signal.SIGHUP) as signals:
         async for _ in signals:
             log.info("SIGHUP ignored: no TLS certificate configured")
+
+
+def _client_context(chain: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    # The certificate authority may be unknown on this machine.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        context.load_verify_locations(cadata=chain)
+    except ssl.SSLError:
+        # OpenSSL's servers accept forms of PEM that its clients reject.
+        context.verify_mode = ssl.CERT_NONE
+    return context
