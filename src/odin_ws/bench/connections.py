@@ -249,8 +249,9 @@ class Connections:
         self._in_flight -= 1
         self.phases[number] = Phase.OPEN
         self._ready.owner[sock.fileno()] = number
-        # Writable like the array of `drain`: for another type numba would compile again.
-        self._begin(number, np.frombuffer(bytearray(more), np.uint8))
+        if more:
+            # Writable like the array of `drain`: for another type numba would compile again.
+            self._begin(number, np.frombuffer(bytearray(more), np.uint8))
         if self._events:
             return
         if self._plan.subscribe:

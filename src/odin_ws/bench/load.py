@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
+from odin_ws.bench.compiled import compiled_like
 from odin_ws.bench.connections import Connections, Phase
 from odin_ws.bench.filtered_numbers import matched
 from odin_ws.bench.histogram import quantiles
@@ -70,7 +71,8 @@ class Load:
         self._settled = 0
         self._published = np.zeros(0, np.int64)
         # Compiles the code, or loads it from disk, before the first message and the measurement.
-        drain(self._ready, self._tables, 1)
+        self._drain = compiled_like(drain, self._ready, self._tables, 1)
+        self._drain(self._ready, self._tables, 1)
         nothing = np.zeros(0, np.int64)
         matched(nothing, plan.workload.filters, nothing)
 
@@ -80,7 +82,7 @@ class Load:
         while not self._reader.ended:
             wait = min(self._connections.start_due(), _TICK_SECONDS)
             until = time.time() + wait
-            count = drain(self._ready, self._tables, int(until * 1_000_000))
+            count = self._drain(self._ready, self._tables, int(until * 1_000_000))
             for descriptor in self._ready.attention[:count].tolist():
                 if descriptor == sys.stdin.fileno():
                     for line in self._reader.lines():
