@@ -15,8 +15,8 @@ fi
 # Hundreds of tests start `odin-ws`: with the variable set, each would compile all modules.
 unset PYTHONDONTWRITEBYTECODE
 
-# One more than cores: tests of brokers, browsers and real clocks wait for a third of their time.
-processes=$(($(nproc) + 1))
+# Two for each core: tests of brokers, browsers and real clocks wait for much of their time.
+processes=$(($(nproc) * 2))
 
 status=0
 # The order of tests/conftest.py: xdist would begin with the files of many short tests.
