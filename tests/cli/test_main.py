@@ -59,7 +59,7 @@ def test_help_needs_no_extra() -> None:
 def test_every_command_has_help(command: str) -> None:
     """`-h` works for each command."""
     shown = CliRunner().invoke(main, [command, "-h"])
-    assert shown.exit_code == 0
+    assert shown.exit_code == 0, shown.output
     assert shown.output.startswith(f"Usage: main {command}")
 
 
