@@ -104,14 +104,18 @@ def test_examples_of_help_are_valid(
             parse(main, words[words.index("odin-ws") + 1 :])
 
 
-def parse(group: click.Group, words: list[str]) -> None:
-    """Parse a command line without running it. Raises click.UsageError."""
-    _, command, rest = group.resolve_command(click.Context(group), words)
+def parse(group: click.Group, words: list[str], parent: click.Context | None = None) -> None:
+    """Parse a command line without running it. Raises click.UsageError.
+
+    Contexts have their parents, as in a run: each command keeps the help option of its first one.
+    """
+    context = click.Context(group, parent, **group.context_settings)
+    _, command, rest = group.resolve_command(context, words)
     assert command is not None
     if isinstance(command, click.Group):
-        parse(command, rest)
+        parse(command, rest, context)
     else:
-        with command.make_context(command.name, rest):
+        with command.make_context(command.name, rest, parent=context):
             pass
 
 
