@@ -140,7 +140,7 @@ class Driver:
         end = time.monotonic() + _READY_SECONDS
         while time.monotonic() < end:
             try:
-                with urllib.request.urlopen(self._ready) as response:  # noqa: S310 -- our server
+                with urllib.request.urlopen(self._ready, timeout=_READY_SECONDS) as response:  # noqa: S310 -- our server
                     if response.status == 200:
                         return
             except urllib.error.URLError:

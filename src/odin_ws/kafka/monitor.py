@@ -40,7 +40,7 @@ _EVALUATE_SECONDS: Final = 0.5
 _TRANSACTION_SECONDS: Final = 5.0
 
 # Limit of the stored ends of a partition: with the default interval of 5 s, ten minutes.
-_MOST_ENDS: Final = 120
+_MAX_ENDS: Final = 120
 
 _HISTORY: Final = "reading records from before the start"
 
@@ -217,7 +217,7 @@ class Monitor:
             # A truncation may have removed the records before an earlier end.
             ends = before.get(key, ())
             unreached = deque(probe for probe in ends if position < probe[0] <= end)
-            if len(unreached) < _MOST_ENDS:
+            if len(unreached) < _MAX_ENDS:
                 unreached.append((end, now))
             self._unreached[key] = unreached
         self._source_status.behind_seconds = max(

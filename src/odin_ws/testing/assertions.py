@@ -47,8 +47,9 @@ def offsets_of(
 def assert_sequence(messages: Messages, first: int = 1) -> None:
     """Assert that the `seq` of one connection's messages are consecutive from `first` on."""
     numbers = [message["seq"] for message in messages]
-    for index, (number, expected) in enumerate(zip(numbers, range(first, first + len(numbers)))):  # noqa: B905 -- of one length
+    for expected, number in enumerate(numbers, first):
         if number != expected:
+            index = expected - first
             before = f"after seq {numbers[index - 1]}" if index else "as the first"
             raise AssertionError(
                 f"message {index + 1} of {len(numbers)} has seq {number} {before}: expected "

@@ -17,7 +17,7 @@ Report = dict[str, Any]
 # clients are left without messages for longer than by a crash.
 _START_SECONDS: Final = 30.0
 
-# What a report says of the feed.
+# The fields of `checks.kafka` that describe the feed.
 _FEED: Final = frozenset({"status", "healthy", "feed"})
 
 

@@ -43,8 +43,8 @@ _NO_COORDINATOR: Final = {14, 15, 16}
 # Interval of requests for the coordinator of a group.
 _RETRY_SECONDS: Final = 0.2
 
-# What to do where an address does not answer, by words of the reason; the first that is found
-# counts.
+# The operator's action for an address that does not respond, by words of the reason. The first
+# entry whose words the reason has applies.
 _ADDRESS: Final = "check the address, the network, and that a Kafka broker listens there"
 _ADDRESS_ACTIONS: Final = (
     ("no host name", "correct the name"),

@@ -35,7 +35,8 @@ _EXPIRY_DAYS: Final = 14
 
 _CLOCK_SECONDS: Final = 2.0
 
-# What to do after a failed step. TLS and UPGRADE: if no reason and no status has advice of its own.
+# The operator's action for each failed step. Some reasons and statuses have their own action, which
+# replaces those of TLS and UPGRADE.
 _ACTIONS: Final = {
     Step.CONNECT: "check that the server runs (`/health/live`), its WS_ADDR, firewalls, DNS",
     Step.TLS: "check what listens at the address; wss:// needs WS_TLS_CERT or a proxy with TLS",
