@@ -24,6 +24,7 @@ from odin_ws.kafka.record_headers import NO_NAMES, select_headers
 from odin_ws.records import InvalidBatch, Record, TopicPartition
 
 __all__ = [
+    "BASE_OFFSET",
     "CONTROL",
     "ENOUGH",
     "HEADER_BYTES",
@@ -79,8 +80,9 @@ _MAX_RECORDS: Final = 1 << 17
 ENOUGH: Final = 64 << 20
 RECORD_COST: Final = 1 << 10
 
-_BASE: Final = struct.Struct(">q")
-_BASE_BYTES: Final = _BASE.size
+# The first offset of a batch of magic 2, which its checksum does not cover.
+BASE_OFFSET: Final = struct.Struct(">q")
+_BASE_OFFSET_BYTES: Final = BASE_OFFSET.size
 
 # No log has such offsets; below it the sum with a record count stays within 63 bits.
 _MAX_USUAL_OFFSET: Final = 1 << 62
@@ -188,8 +190,10 @@ def read_usual(  # noqa: PLR0913, PLR0917 -- no object per response, in the hot 
             # The checksum does not cover the first offset.
             if base + count > end_offset:
                 break
-            if end + _BASE_BYTES <= size and offset <= _BASE.unpack_from(data, end)[0] <= base:
-                break
+            if end + _BASE_OFFSET_BYTES <= size:
+                (following,) = BASE_OFFSET.unpack_from(data, end)
+                if offset <= following <= base:
+                    break
         batch = data[at:end]
         reader = read(batch)
         if not reader.validate_crc():

@@ -18,6 +18,7 @@ import attrs
 
 from odin_ws.kafka.aiokafka_internals import calc_crc32c
 from odin_ws.kafka.batch_records import (
+    BASE_OFFSET,
     CONTROL,
     ENOUGH,
     HEADER_BYTES,
@@ -52,9 +53,6 @@ _COVERED_FROM: Final = 21
 _OLD_COVERED_FROM: Final = 16
 
 _MAX_OFFSET: Final = (1 << 63) - 2
-
-# The first offset of a batch of magic 2, which its checksum does not cover.
-_BASE_OFFSET: Final = struct.Struct(">q")
 
 # Limit on the offsets that the header of a corrupt batch may claim.
 _MAX_LEAP: Final = 1 << 24
@@ -288,7 +286,7 @@ class _Reader:
         end = self._end(at)
         if end is None or end - at < HEADER_BYTES:
             return None
-        (base,) = _BASE_OFFSET.unpack_from(self._data, at)
+        (base,) = BASE_OFFSET.unpack_from(self._data, at)
         if not self._offset <= base <= last or self._data[at + _MAGIC_AT] != MAGIC:
             return None
         checksum = read_header(self._data, at).checksum
