@@ -111,7 +111,7 @@ def build(
         upstream.log_reader,
         settings.ws_replay_consumers,
         read_scheduler.wait_for_chunk,
-        read_scheduler.wait_for_work_slice,
+        read_scheduler.work_turns,
     )
     limits = ReplayLimits(settings.ws_max_replay_records)
     server = ConnectionServer(

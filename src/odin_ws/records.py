@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 import attrs
@@ -18,6 +19,7 @@ __all__ = [
     "Record",
     "RecordHeaders",
     "TopicPartition",
+    "topic_partition",
 ]
 
 
@@ -26,6 +28,12 @@ class TopicPartition(NamedTuple):
 
     topic: str
     partition: int
+
+
+@lru_cache(maxsize=1 << 14)
+def topic_partition(topic: str, partition: int) -> TopicPartition:
+    """Return a TopicPartition, often one made before: to create a named tuple takes 0.35 us."""
+    return TopicPartition(topic, partition)
 
 
 class InvalidBatch(StrEnum):

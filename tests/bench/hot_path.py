@@ -11,19 +11,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import CodeType, FrameType
-from typing import Any, Final
+from typing import Final
 
 import attrs
 import click
 import trio
 import trio.testing
 
-from odin_ws.assembly import Upstream, build
 from odin_ws.catalogue import default_catalogue
 from odin_ws.history import History, SnapshotCache
 from odin_ws.hub import Dispatcher, Hub, Ingest, Stream, Subscriber
@@ -32,12 +29,8 @@ from odin_ws.logs import configure_logging
 from odin_ws.protocol.filters import read_filter
 from odin_ws.protocol.wire_format import Frames, WireFormat, wire_format
 from odin_ws.records import Assignment, Batch, Item, Record, TopicPartition
-from odin_ws.settings import Settings
-from odin_ws.testing.memory_log import MemoryLog, MemorySource
-from odin_ws.testing.memory_log_reader import MemoryLogReader
-from odin_ws.testing.ports import LOOPBACK
-from tests.handshake.requests import max_header_bytes
-from tests.scenarios.wire import Op, frame
+from tests.bench.counting import Counting, calls, instructions
+from tests.bench.way_in import bare_connects, connects, resumes
 
 __all__ = ["CASES", "TOKEN", "TOPIC", "Case", "Cost", "cost", "make_hub", "stored", "version"]
 
@@ -48,21 +41,6 @@ TOKEN: Final = "BTC"  # noqa: S105 -- a currency
 VALUE: Final = (
     b'{"type":"TRADE_EXECUTED","timestamp":1767609600000,"data":{"price":"0.1","size":7}}'
 )
-
-_HEAD: Final = max_header_bytes()
-_SUBSCRIBE: Final = frame(
-    Op.TEXT, b'{"type":"subscribe","data":{"channels":["%b.trade"]}}' % TOKEN.encode()
-)
-
-
-class Count:
-    """A number that increases while a block runs."""
-
-    def __init__(self) -> None:
-        self.value = 0
-
-
-Counting = Callable[[], AbstractContextManager[Count]]
 
 
 @attrs.frozen
@@ -118,68 +96,6 @@ def stored() -> dict[str, dict[str, dict[str, float]]]:
 def version() -> str:
     """Return Python's minor version; the instructions differ between versions."""
     return f"{sys.version_info.major}.{sys.version_info.minor}"
-
-
-# ---- counting
-
-
-@contextmanager
-def instructions() -> Iterator[Count]:
-    """Count the bytecode instructions of the block."""
-    count = Count()
-    with _monitored(count) if sys.version_info >= (3, 12) else _traced(count):
-        yield count
-
-
-@contextmanager
-def _monitored(count: Count) -> Iterator[None]:
-    """Count with sys.monitoring: from 3.12 on tracing misses functions that are already running."""
-    monitoring: Any = vars(sys)["monitoring"]  # mypy also checks for 3.11
-    tool, event = monitoring.PROFILER_ID, monitoring.events.INSTRUCTION
-
-    def add(_code: CodeType, _offset: int) -> None:
-        count.value += 1
-
-    monitoring.use_tool_id(tool, "tests.bench.hot_path")
-    monitoring.register_callback(tool, event, add)
-    monitoring.set_events(tool, event)
-    try:
-        yield
-    finally:
-        monitoring.set_events(tool, monitoring.events.NO_EVENTS)
-        monitoring.register_callback(tool, event, None)
-        monitoring.free_tool_id(tool)
-
-
-@contextmanager
-def _traced(count: Count) -> Iterator[None]:
-    def trace(frame: FrameType, event: str, _argument: Any) -> Any:
-        frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        count.value += event == "opcode"
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        yield
-    finally:
-        sys.settrace(before)
-
-
-@contextmanager
-def calls() -> Iterator[Count]:
-    """Count the calls of functions in the block, C functions included."""
-    count = Count()
-
-    def profile(_frame: FrameType, event: str, _argument: Any) -> None:
-        count.value += event in {"call", "c_call"}
-
-    before = sys.getprofile()
-    sys.setprofile(profile)
-    try:
-        yield count
-    finally:
-        sys.setprofile(before)
 
 
 # ---- a cycle
@@ -258,88 +174,6 @@ def _ignore(_data: bytes) -> None:
     """Accept all data, as a socket with an endless buffer."""
 
 
-# ---- a connect
-
-
-class _Peer:
-    """A client that has sent its request and its subscription. See Transport."""
-
-    def __init__(self) -> None:
-        self.sent: list[bytes] = []
-        self._to_send = [_SUBSCRIBE, _HEAD]
-
-    def send_nowait(self, data: bytes | memoryview) -> int:
-        self.sent.append(bytes(data))
-        return len(data)
-
-    async def wait_writable(self) -> None:
-        await trio.sleep_forever()
-
-    async def receive_now(self, _max_bytes: int) -> bytes | None:
-        return self._to_send.pop() if self._to_send else None
-
-    async def receive_some(self, _max_bytes: int) -> bytes:
-        await trio.lowlevel.checkpoint()
-        if not self._to_send:
-            await trio.sleep_forever()
-        return self._to_send.pop()
-
-    def unacknowledged(self) -> int:
-        """Return 0: all data is acknowledged at once."""
-        return 0
-
-    def send_eof(self) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
-
-
-_Serve = Callable[[_Peer, str], Awaitable[None]]
-
-
-def _serving(open_server: Callable[[], _Serve], counting: Counting, connects: int) -> int:
-    """Count serving peers, from the start of their tasks until all have their responses."""
-
-    async def main() -> int:
-        serve = open_server()
-        peers = [_Peer() for _ in range(connects)]
-        async with trio.open_nursery() as nursery:
-            with counting() as count:
-                for peer in peers:
-                    nursery.start_soon(serve, peer, LOOPBACK)
-                await trio.testing.wait_all_tasks_blocked()
-            assert all(b"ack" in peer.sent[-1] for peer in peers)
-            nursery.cancel_scope.cancel()
-        return count.value
-
-    return trio.run(main, clock=trio.testing.MockClock())
-
-
-def _connects(counting: Counting, connects: int) -> int:
-    """Count connects of the server."""
-
-    def open_server() -> _Serve:
-        catalogue = default_catalogue()
-        log = MemoryLog(catalogue.topics)
-        upstream = Upstream(MemorySource(log), MemoryLogReader(log))
-        return build(Settings(), catalogue, upstream).server.serve
-
-    return _serving(open_server, counting, connects)
-
-
-def _bare_connects(counting: Counting, connects: int) -> int:
-    """Count a task that only reads twice and responds twice."""
-
-    async def serve(peer: _Peer, _address: str) -> None:
-        await peer.receive_now(4096)
-        peer.send_nowait(b"HTTP/1.1 101")
-        while await peer.receive_some(4096):
-            peer.send_nowait(b"ack")
-
-    return _serving(lambda: serve, counting, connects)
-
-
 CASES: Final = (
     Case("one record, numbers alike", partial(_cycle, records=1, alike=True), _bare),
     Case("one record, each its own number", partial(_cycle, records=1, alike=False), _bare),
@@ -364,7 +198,8 @@ CASES: Final = (
         partial(_cycle, records=1, alike=True, filtered=True),
         _bare,
     ),
-    Case("a connect and its subscription", _connects, _bare_connects, few=50, many=150),
+    Case("a connect and its subscription", connects, bare_connects, few=50, many=150),
+    Case("a connect that resumes 96 partitions", resumes, bare_connects, few=20, many=60),
 )
 
 

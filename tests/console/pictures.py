@@ -13,7 +13,6 @@ import attrs
 import trio
 
 from odin_ws.testing.ports import LOOPBACK
-from tests import signals
 from tests.console.browser import Browser, open_browser
 from tests.console.png import shrink
 from tests.console.scene import open_scene
@@ -84,4 +83,4 @@ async def main(minutes: float) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=15.5)
-    signals.run(main, parser.parse_args().minutes)
+    trio.run(main, parser.parse_args().minutes)

@@ -91,7 +91,6 @@ export type LossReason =
   | "truncated"
   | "expired"
   | "no_position"
-  | "unavailable"
   | "too_many"
   | (string & {});
 

@@ -14,9 +14,10 @@ import attrs
 from odin_ws.catalogue import Catalogue
 from odin_ws.history.message_queue import BY_ORDER, MessageQueue
 from odin_ws.history.resume_cursor import ResumeCursor
+from odin_ws.log_reader import Span
 from odin_ws.pattern import find_channels
 from odin_ws.protocol.envelope import ChannelMessage
-from odin_ws.records import RecordHeaders, TopicPartition
+from odin_ws.records import RecordHeaders, TopicPartition, topic_partition
 from odin_ws.steps import STEP_ITEMS, STEP_MESSAGES, Steps
 
 T = TypeVar("T")
@@ -92,6 +93,7 @@ class History:
         self._kept: deque[tuple[float, int, ChannelMessage, MessageQueue, MessageQueue]] = deque()
         self._channels: dict[str, dict[int, MessageQueue]] = {}
         self._partitions: dict[str, dict[int, MessageQueue]] = {}
+        # By partition the offset after which all of it is kept.
         self._floors: dict[TopicPartition, int] = {}
         self._pins: set[Pin] = set()
         # True if the history may exceed `max_bytes`, since the last pin was released.
@@ -154,11 +156,13 @@ class History:
         try:
             of_partition = self._partitions[record.topic][partition]
         except KeyError:
-            of_partition = _new_queue(self._partitions, record.topic, partition)
+            key = topic_partition(record.topic, partition)
+            of_partition = _new_queue(self._partitions, record.topic, key)
         try:
             of_channel = self._channels[message.channel][partition]
         except KeyError:
-            of_channel = _new_queue(self._channels, message.channel, partition)
+            key = topic_partition(record.topic, partition)
+            of_channel = _new_queue(self._channels, message.channel, key)
         of_partition.append(message)
         of_channel.append(message)
         self._kept.append((now, size, message, of_partition, of_channel))
@@ -187,7 +191,7 @@ class History:
         while kept and (remaining > maximum or kept[0][0] < too_old):
             _, size, message, of_partition, of_channel = kept.popleft()
             remaining -= size
-            of_partition.let_go = message.record.offset
+            self._floors[of_partition.key] = message.record.offset
             of_partition.forget_first()
             of_channel.forget_first()
             if not of_channel:
@@ -196,10 +200,16 @@ class History:
 
     def floor(self, key: TopicPartition) -> int | None:
         """Return the offset after which all of a partition is kept; None if it is unknown."""
-        queue = self._partitions.get(key.topic, {}).get(key.partition)
-        if queue is not None and queue.let_go is not None:
-            return queue.let_go
         return self._floors.get(key)
+
+    def lacks(self, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, Span]:
+        """Return by partition the offsets after these positions that are not kept any more."""
+        floor = self._floors.get
+        return {
+            key: Span(offset + 1, end)
+            for key, offset in positions.items()
+            if (end := floor(key)) is not None and offset < end
+        }
 
     def count(self, resume_cursor: ResumeCursor, until: int) -> Steps[int]:
         """Return the number of wanted messages up to a place in the hub's order."""
@@ -226,7 +236,7 @@ class History:
             messages.append(message)
             size += len(message.value)
             record = message.record
-            lasts[TopicPartition(record.topic, record.partition)] = record.offset
+            lasts[topic_partition(record.topic, record.partition)] = record.offset
             if not count % STEP_MESSAGES:
                 yield
         return Gathered(messages, lasts, is_whole=True)
@@ -263,7 +273,7 @@ class History:
         If messages are dropped between two steps, they and all older ones are left out.
         """
 
-        def first_index(_pattern: str, _key: TopicPartition, queue: MessageQueue) -> int:
+        def first_index(_pattern: str, queue: MessageQueue) -> int:
             return queue.after_order(order)
 
         runs = yield from self._select(patterns, first_index, MessageQueue.copy, until)
@@ -285,7 +295,7 @@ class History:
     def _select(
         self,
         patterns: Iterable[str],
-        first_index: Callable[[str, TopicPartition, MessageQueue], int | None],
+        first_index: Callable[[str, MessageQueue], int | None],
         take: Callable[[MessageQueue, int, int], T],
         until: int,
     ) -> Steps[list[T]]:
@@ -295,9 +305,9 @@ class History:
         """
         found = []
         count = 0
-        for pattern, topic, queues in (yield from self._matching(list(patterns))):
-            for partition, queue in list(queues.items()):
-                begin = first_index(pattern, TopicPartition(topic, partition), queue)
+        for pattern, queues in (yield from self._matching(list(patterns))):
+            for queue in list(queues.values()):
+                begin = first_index(pattern, queue)
                 if begin is not None:
                     found.append(take(queue, begin, until))
                 count += 1
@@ -307,42 +317,40 @@ class History:
 
     def _matching(
         self, patterns: Collection[str]
-    ) -> Steps[list[tuple[str, str, dict[int, MessageQueue]]]]:
+    ) -> Steps[list[tuple[str, dict[int, MessageQueue]]]]:
         """Return per pattern and topic its queues: a whole topic's, or a channel's; no overlaps."""
         categories = self._catalogue.categories
         channels = yield from find_channels(patterns, categories)
         names = {category: categories[category].name for category in channels.whole}
         found = [
-            (pattern, names[category], self._partitions[names[category]])
+            (pattern, self._partitions[names[category]])
             for category, pattern in channels.whole.items()
             if names[category] in self._partitions
         ]
-        for count, (channel, (category, pattern)) in enumerate(channels.named.items(), 1):
+        for count, (channel, (_, pattern)) in enumerate(channels.named.items(), 1):
             queues = self._channels.get(channel)
             if queues is not None:
-                found.append((pattern, categories[category].name, queues))
+                found.append((pattern, queues))
             if not count % STEP_ITEMS:
                 yield
         return found
 
 
-def _wanted_place(
-    resume_cursor: ResumeCursor,
-) -> Callable[[str, TopicPartition, MessageQueue], int | None]:
+def _wanted_place(resume_cursor: ResumeCursor) -> Callable[[str, MessageQueue], int | None]:
     """Return a function: the index of a queue's first wanted message; None if none is wanted."""
 
-    def first_index(pattern: str, key: TopicPartition, queue: MessageQueue) -> int | None:
-        after = resume_cursor.after(pattern, key)
+    def first_index(pattern: str, queue: MessageQueue) -> int | None:
+        after = resume_cursor.after(pattern, queue.key)
         return None if after is None else queue.after_offset(after)
 
     return first_index
 
 
 def _new_queue(
-    queues: dict[str, dict[int, MessageQueue]], name: str, partition: int
+    queues: dict[str, dict[int, MessageQueue]], name: str, key: TopicPartition
 ) -> MessageQueue:
     """Create and return the queue of a topic or a channel in one partition."""
-    queue = queues.setdefault(name, {})[partition] = MessageQueue()
+    queue = queues.setdefault(name, {})[key.partition] = MessageQueue(key)
     return queue
 
 

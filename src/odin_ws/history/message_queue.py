@@ -7,6 +7,7 @@ from operator import attrgetter
 from typing import Final
 
 from odin_ws.protocol.envelope import ChannelMessage
+from odin_ws.records import TopicPartition
 
 __all__ = ["BY_ORDER", "MessageQueue"]
 
@@ -18,18 +19,16 @@ BY_ORDER: Final = attrgetter("order")
 
 
 class MessageQueue:
-    """Messages of one partition in offset order; read from any index, dropped at the front.
+    """Messages of one partition in offset order; read from any index, dropped at the front."""
 
-    `let_go`: the offset of the last message that was dropped for its age or the size limit.
-    """
+    __slots__ = ("_first", "_messages", "append", "key")
 
-    __slots__ = ("_first", "_messages", "append", "let_go")
-
-    def __init__(self) -> None:
+    def __init__(self, key: TopicPartition) -> None:
+        self.key = key
+        """The partition."""
         self._messages: list[ChannelMessage] = []
         self._first = 0
         self.append = self._messages.append
-        self.let_go: int | None = None
 
     def __len__(self) -> int:
         """Return the number of messages."""
@@ -42,13 +41,20 @@ class MessageQueue:
             del self._messages[: self._first]
             self._first = 0
 
-    def after_offset(self, offset: int) -> int:
-        """Return the index of the first message after an offset."""
-        return bisect_right(self._messages, offset, self._first, key=_offset)
+    def after_offset(self, offset: int) -> int | None:
+        """Return the index of the first message after an offset; None if there is none."""
+        messages = self._messages
+        # A client that resumes has missed records of few partitions.
+        if not messages or messages[-1].record.offset <= offset:
+            return None
+        return bisect_right(messages, offset, self._first, key=_offset)
 
     def after_order(self, order: int) -> int:
         """Return the index of the first message after a place in the hub's order."""
-        return bisect_right(self._messages, order, self._first, key=BY_ORDER)
+        messages = self._messages
+        if messages and messages[-1].order <= order:
+            return len(messages)
+        return bisect_right(messages, order, self._first, key=BY_ORDER)
 
     def count(self, first: int, until: int) -> int:
         """Return the number of messages from an index up to a place in the hub's order."""

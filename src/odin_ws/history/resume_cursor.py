@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 from odin_ws.pattern import ANY, Pattern
 from odin_ws.protocol.envelope import ChannelMessage
-from odin_ws.records import TopicPartition
+from odin_ws.records import TopicPartition, topic_partition
 
 __all__ = ["ResumeCursor"]
 
@@ -25,6 +25,8 @@ class ResumeCursor:
 
     def __init__(self, starts: Mapping[str, Positions]) -> None:
         assert not _overlaps(starts), starts
+        self.revision = 0
+        """Increases with each change of the positions, except by `advance`."""
         self._starts = dict(starts)
         # By partition the offset up to which everything was delivered.
         self._reached: Positions = {}
@@ -45,7 +47,8 @@ class ResumeCursor:
 
     def drop(self, patterns: Iterable[str]) -> bool:
         """Remove patterns; return whether the cursor had any of them."""
-        self._lowest = self._shared = None
+        self._shared = None
+        self._change()
         gone = [self._starts.pop(pattern, None) is not None for pattern in patterns]
         return any(gone)
 
@@ -74,9 +77,12 @@ class ResumeCursor:
 
     def begin(self, positions: Mapping[TopicPartition, int]) -> None:
         """Add these positions to all patterns, in the partitions in which they had none."""
-        self._lowest = None
+        if not positions:
+            return
+        self._change()
         for starts in self._distinct():
-            starts.update({**positions, **starts})
+            for key, offset in positions.items():
+                starts.setdefault(key, offset)
 
     def advance(self, key: TopicPartition, offset: int) -> None:
         """Move a partition forward: nothing up to `offset` is wanted any more."""
@@ -85,7 +91,7 @@ class ResumeCursor:
 
     def place(self, key: TopicPartition, offset: int | None) -> None:
         """Move a partition to `offset`, forward or back; with None, remove the partition."""
-        self._lowest = None
+        self._change()
         self._reached.pop(key, None)
         for starts in self._distinct():
             if starts.pop(key, None) is not None and offset is not None:
@@ -93,7 +99,7 @@ class ResumeCursor:
 
     def cut(self, key: TopicPartition, offset: int) -> None:
         """Move a partition back to `offset`, where the log was truncated: other records follow."""
-        self._lowest = None
+        self._change()
         if key in self._reached:
             self._reached[key] = min(offset, self._reached[key])
         for starts in self._distinct():
@@ -101,18 +107,19 @@ class ResumeCursor:
                 starts[key] = min(offset, starts[key])
 
     def forget(self, keys: Collection[TopicPartition]) -> None:
-        """Remove partitions, in one pass."""
-        self._lowest = None
+        """Remove partitions."""
+        if not keys:
+            return
+        self._change()
         for key in keys:
             self._reached.pop(key, None)
-        for starts in self._distinct():
-            for key in [key for key in starts if key in keys]:
-                del starts[key]
+            for starts in self._distinct():
+                starts.pop(key, None)
 
     def includes(self, message: ChannelMessage) -> bool:
         """Return whether a message is wanted."""
         record = message.record
-        key = TopicPartition(record.topic, record.partition)
+        key = topic_partition(record.topic, record.partition)
         for pattern in message.patterns:
             if pattern in self._starts:
                 after = self.after(pattern, key)
@@ -126,17 +133,29 @@ class ResumeCursor:
         for name, starts in self._starts.items():
             sharing.setdefault(id(starts), ([], starts))[0].append(name)
         for patterns, shared in sharing.values():
-            yield (
-                patterns,
-                {key: max(start, self._reached.get(key, start)) for key, start in shared.items()},
-            )
+            yield patterns, self._advanced(dict(shared))
+
+    def _change(self) -> None:
+        self._lowest = None
+        self.revision += 1
 
     def _positions(self, choose: Callable[[int, int], int]) -> Positions:
         found: Positions = {}
         for starts in self._distinct():
+            if not found:
+                # Usually the only one.
+                found = dict(starts)
+                continue
             for key, offset in starts.items():
                 found[key] = choose(offset, found.get(key, offset))
-        return {key: max(offset, self._reached.get(key, offset)) for key, offset in found.items()}
+        return self._advanced(found)
+
+    def _advanced(self, positions: Positions) -> Positions:
+        """Move positions to where everything before was delivered; returns the same object."""
+        for key, offset in self._reached.items():
+            if positions.get(key, offset) < offset:
+                positions[key] = offset
+        return positions
 
     def _distinct(self) -> Collection[Positions]:
         """Return each mapping of positions once."""

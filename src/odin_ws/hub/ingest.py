@@ -161,6 +161,7 @@ class Ingest:
         reasons = self._gap_reasons(before, assignment)
         stream.is_partial = assignment.partial
         stream.positions = {}
+        stream.partitions = frozenset(assignment.positions)
         for key, offset in assignment.positions.items():
             stream.positions.setdefault(key.topic, {})[key.partition] = offset
             if key in assignment.history:

@@ -167,6 +167,11 @@ class LogChanges:
         gone = Span(position + 1, max(gap.gone.last for gap in since))
         return OffsetGap(GapReason.TRUNCATED, position, gone)
 
+    def cuts(self, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, Span]:
+        """Return what `cut` returns for each of these positions, without those for which None."""
+        found = ((key, self.cut(key, positions[key])) for key in self._gaps.keys() & positions)
+        return {key: span for key, span in found if span is not None}
+
     def cut(self, key: TopicPartition, position: int) -> Span | None:
         """Return the truncated offsets up to a position within them, else None.
 

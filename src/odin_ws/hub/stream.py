@@ -33,6 +33,8 @@ class Stream:
         """Topics with partitions that a rebalance took away, until their clients are closed."""
         self.positions: dict[str, dict[int, int]] = {}
         """By topic and partition the offset of the last record taken; -1 before the first."""
+        self.partitions: frozenset[TopicPartition] = frozenset()
+        """The keys of `positions`; another object after each assignment."""
         self._moved = trio.Event()
 
     def position(self, key: TopicPartition) -> int | None:

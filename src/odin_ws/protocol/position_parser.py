@@ -8,7 +8,7 @@ from typing import Any, Final
 from odin_ws.catalogue import Catalogue, is_token
 from odin_ws.pattern import Pattern
 from odin_ws.protocol.errors import CommandError, ErrorCode, shown
-from odin_ws.records import TopicPartition
+from odin_ws.records import TopicPartition, topic_partition
 from odin_ws.steps import STEP_ITEMS, Steps
 
 __all__ = ["read_ids", "read_last_offsets", "read_last_positions", "read_positions"]
@@ -52,7 +52,7 @@ def read_positions(value: object, catalogue: Catalogue) -> Steps[dict[TopicParti
                 raise _invalid(
                     where, f"a partition must be a number, 0 or more, not {shown(repr(name))}"
                 )
-            positions[TopicPartition(topic, int(name))] = _offset(offset, f"{where}.{name}")
+            positions[topic_partition(topic, int(name))] = _offset(offset, f"{where}.{name}")
             if not len(positions) % STEP_ITEMS:
                 yield
     return positions

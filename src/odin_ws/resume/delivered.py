@@ -9,7 +9,7 @@ from odin_ws.history import ResumeCursor
 from odin_ws.hub import Hub, LiveFrom, Subscriber
 from odin_ws.protocol.envelope import ChannelMessage
 from odin_ws.protocol.filters import Filter
-from odin_ws.records import TopicPartition
+from odin_ws.records import TopicPartition, topic_partition
 from odin_ws.steps import STEP_ITEMS, Steps
 
 __all__ = ["Delivered"]
@@ -48,7 +48,7 @@ class Delivered:
     def has(self, message: ChannelMessage) -> bool:
         """Return whether a live subscription sends a message to the subscriber, or has sent it."""
         record = message.record
-        key = TopicPartition(record.topic, record.partition)
+        key = topic_partition(record.topic, record.partition)
         for pattern in message.patterns:
             live_from = self._live.get(pattern)
             if live_from is None or record.offset <= self._sent_after(live_from, key):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 
 from odin_ws.protocol.envelope import ChannelMessage
-from odin_ws.records import TopicPartition
+from odin_ws.records import TopicPartition, topic_partition
 from odin_ws.resume.scan_chunks import Chunk
 from odin_ws.steps import Steps
 
@@ -53,7 +53,7 @@ class HeldMessages:
 
         def is_there(message: ChannelMessage) -> bool:
             record = message.record
-            key = TopicPartition(record.topic, record.partition)
+            key = topic_partition(record.topic, record.partition)
             return record.offset <= ends.get(key, record.offset)
 
         kept = [chunk.filtered(is_there) for chunk in self._chunks]

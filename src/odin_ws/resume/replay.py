@@ -67,7 +67,7 @@ class Replay:
         self._start_position = start_position
         self._responses = responses
         self._finder = StartPositionFinder(context, start_position.resume_cursor)
-        self._slice = TimeSlice(context.scans.wait_for_work_slice)
+        self._slice = TimeSlice(context.scans.work_turns)
         # The place in the hub's order up to which all wanted messages of the history are held.
         self._gathered: int | None = None
         self._most_newer = _NEWER
@@ -187,9 +187,10 @@ class Replay:
         if moved := self._finder.catch_up(announced=self._is_answered):
             self._forget(moved)
             self._gathered = None
-        if not self._is_answered:
-            # Partitions may have been added.
-            self._first = {**self._resume_cursor.positions(), **self._first}
+        positions = self._resume_cursor.positions()
+        if not self._is_answered and not positions.keys() <= self._first.keys():
+            # Partitions were added.
+            self._first = {**positions, **self._first}
 
     def _forget(self, moved: Mapping[TopicPartition, int]) -> None:
         """Remove held messages after these offsets, which the log has lost."""
@@ -221,7 +222,7 @@ class Replay:
     def _look_ahead(self) -> None:
         """Set the end of the replay to the present position; later messages are live."""
         self._gathered = None
-        self._sender.end.move(self._hub.stream, self._resume_cursor.positions())
+        self._sender.end.move(self._hub.stream)
 
     def _lost(self) -> Lost | None:
         """Return the records lost since the last report."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Final
 
 import trio
 
 from odin_ws.history import Pin
-from odin_ws.hub import Hub, Stream
+from odin_ws.hub import Hub, LiveFrom, Stream
 from odin_ws.protocol.envelope import ChannelMessage
-from odin_ws.records import TopicPartition
+from odin_ws.records import TopicPartition, topic_partition
 from odin_ws.resume.replay_limits import ReplayStats
 from odin_ws.resume.replay_state import ReplayClient
 from odin_ws.resume.replay_window import ReplayWindow
@@ -33,25 +33,24 @@ class ReplayEnd:
 
     def __init__(self) -> None:
         self.order = 0
-        self._positions: dict[TopicPartition, int] = {}
+        self._positions: LiveFrom | None = None
 
-    def move(self, stream: Stream, partitions: Iterable[TopicPartition]) -> None:
+    def move(self, stream: Stream) -> None:
         """Move the end to the present position of the hub."""
         self.order = stream.order
-        for key in partitions:
-            position = stream.position(key)
-            if position is not None:
-                self._positions[key] = position
+        self._positions = stream.now()
 
     def cut(self, moved: Mapping[TopicPartition, int]) -> None:
         """Move the end back to these offsets, after which partitions were truncated."""
-        for key in self._positions.keys() & moved.keys():
-            self._positions[key] = min(self._positions[key], moved[key])
+        ends = self._positions
+        if ends is not None:
+            known = ((key, ends.offset(key)) for key in moved)
+            cut = {key: min(end, moved[key]) for key, end in known if end is not None}
+            self._positions = ends.replaced(cut)
 
     def covers(self, chunk: Chunk) -> bool:
         """Return whether all messages of a chunk are replayed."""
-        positions = self._positions
-        return all(last <= positions.get(key, last) for key, last in chunk.lasts.items())
+        return all(last <= self._end(key, last) for key, last in chunk.lasts.items())
 
     def includes(self, message: ChannelMessage) -> bool:
         """Return whether a message is replayed."""
@@ -59,8 +58,13 @@ class ReplayEnd:
             return message.order <= self.order
         # A message that a scan has read has no place in the hub's order.
         record = message.record
-        key = TopicPartition(record.topic, record.partition)
-        return record.offset <= self._positions.get(key, record.offset)
+        key = topic_partition(record.topic, record.partition)
+        return record.offset <= self._end(key, record.offset)
+
+    def _end(self, key: TopicPartition, offset: int) -> int:
+        """Return the end in a partition; `offset` if it was not read when the replay began."""
+        end = None if self._positions is None else self._positions.offset(key)
+        return offset if end is None else end
 
 
 class ReplaySender:

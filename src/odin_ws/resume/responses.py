@@ -91,11 +91,10 @@ class ReplayResponses:
                 for partition, span in spans.items() if self._is_same(command, topic) else ():
                     # A partition that does not exist has no other position.
                     begins.setdefault(topic, {}).setdefault(partition, span.last)
-            # Only positions that the client does not know. With other
-            # subscriptions the client may be further.
-            known = {} if self.has_other_subscriptions else self._known(command, replayed)
-            news = _without(known, begins)
-            ack = resume_ack(command.id, dialect, self._accepted(news), replayed)
+            # With other subscriptions the client may be further than its positions say.
+            if not self.has_other_subscriptions:
+                self._remove_known(command, replayed, begins)
+            ack = resume_ack(command.id, dialect, self._accepted(begins), replayed)
         else:
             positions = begins if command.positions else None
             past = None if self.start_position.is_live else replayed
@@ -126,17 +125,25 @@ class ReplayResponses:
             positions, ids = hub.stream.positions_of(topics), hub.stream.ids_of(topics)
         self.responder.respond(replay_complete(self.command.id, count, positions, ids))
 
-    def _known(self, command: Resume, replayed: Replayed) -> dict[TopicPartition, int]:
-        """Return the client's positions that the ack need not repeat.
+    def _remove_known(
+        self, command: Resume, replayed: Replayed, positions: dict[str, dict[int, int]]
+    ) -> None:
+        """Remove the positions that the client has sent: the ack need not repeat them.
 
-        These exclude partitions with losses, and all partitions of a recreated topic.
+        Positions of partitions with losses, and of all partitions of a recreated topic, remain; so
+        do topics of which the client sent no position, even if they are empty.
         """
         lost = {} if replayed.lost is None else replayed.lost.spans
-        return {
-            key: offset
-            for key, offset in command.positions.items()
-            if key.partition not in lost.get(key.topic, ()) and self._is_same(command, key.topic)
-        }
+        same = {topic: self._is_same(command, topic) for topic in positions}
+        known: set[str] = set()
+        for (topic, partition), offset in command.positions.items():
+            if same.get(topic) and partition not in lost.get(topic, ()):
+                known.add(topic)
+                if positions[topic].get(partition) == offset:
+                    del positions[topic][partition]
+        for topic in known:
+            if not positions[topic]:
+                del positions[topic]
 
     def _is_same(self, command: Resume, topic: str) -> bool:
         """Return whether the client's id of a topic is the hub's; True if the client sent none."""
@@ -159,20 +166,3 @@ class ReplayResponses:
             hub.stream.categories_of(topics) if positions is not None else None,
             hub.stream.ids_of(topics) or None if positions is not None else None,
         )
-
-
-def _without(
-    known: Mapping[TopicPartition, int], positions: Mapping[str, Mapping[int, int]]
-) -> dict[str, dict[int, int]]:
-    """Return the unknown positions; topics without known positions are kept, even if empty."""
-    topics = {key.topic for key in known}
-    found = {}
-    for topic, partitions in positions.items():
-        news = {
-            partition: offset
-            for partition, offset in partitions.items()
-            if known.get(TopicPartition(topic, partition)) != offset
-        }
-        if news or topic not in topics:
-            found[topic] = news
-    return found

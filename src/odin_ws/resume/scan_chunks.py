@@ -7,7 +7,7 @@ from typing import Final, Generic, TypeVar
 
 from odin_ws.pattern import matching_patterns
 from odin_ws.protocol.envelope import ChannelMessage
-from odin_ws.records import TopicPartition
+from odin_ws.records import TopicPartition, topic_partition
 from odin_ws.steps import STEP_ITEMS, STEP_MESSAGES, Steps
 
 __all__ = ["CHUNK_BYTES", "MESSAGE_BYTES", "Chunk", "ChunkStream", "ChunkStreamIndex", "chunks_of"]
@@ -38,7 +38,7 @@ class Chunk:
         self.lasts: dict[TopicPartition, int] = {}
         for message in messages:
             record = message.record
-            self.add(message, TopicPartition(record.topic, record.partition))
+            self.add(message, topic_partition(record.topic, record.partition))
 
     def add(self, message: ChannelMessage, key: TopicPartition) -> None:
         """Add the next message of a partition."""
@@ -79,7 +79,7 @@ def chunks_of(
     for count, message in enumerate(messages, 1):
         if leave_out is None or not leave_out(message):
             record = message.record
-            chunk.add(message, TopicPartition(record.topic, record.partition))
+            chunk.add(message, topic_partition(record.topic, record.partition))
             if chunk.size >= CHUNK_BYTES:
                 chunks.append(chunk)
                 chunk = Chunk()

@@ -13,9 +13,9 @@ import trio
 
 from odin_ws.history import ResumeCursor
 from odin_ws.hub import PLAIN, Hub, SubscriptionOptions
-from odin_ws.log_reader import Bounds, LogReader, LogUnavailable, Span, TimePositions
+from odin_ws.log_reader import Bounds, LogReader, LogUnavailable, Span
 from odin_ws.protocol.envelope import ChannelMessage
-from odin_ws.records import GapReason, TopicPartition
+from odin_ws.records import GapReason, TopicPartition, topic_partition
 from odin_ws.resume.gaps import (
     LossReason,
     LostSpans,
@@ -98,7 +98,7 @@ class StartPositionFinder:
         self._stream = context.hub.stream
         self._changes = self._stream.changes
         self._log_reader = context.log_reader
-        self._wait_for_turn = context.scans.wait_for_work_slice
+        self._work_turns = context.scans.work_turns
         self._maximum = context.limits.records
         self._resume_cursor = resume_cursor
         # The topics of the initial patterns; kept because a search of a thousand patterns is slow.
@@ -108,6 +108,9 @@ class StartPositionFinder:
         self._generations: Mapping[TopicPartition, int] = {}
         self._known: AbstractSet[TopicPartition] = frozenset()
         self._recreated: set[str] = set()
+        # The revision of the cursor and the partitions for which this instance has reached the
+        # client: positions only advance, unless the log changes.
+        self._reached: tuple[int, AbstractSet[TopicPartition]] = (-1, frozenset())
         # The hub's order at the time of a live start; None for other starts.
         self._order: int | None = None
 
@@ -125,9 +128,11 @@ class StartPositionFinder:
             live = self._live(topics)
             lookup = partial(self._log_reader.positions_at, topics, start_position.since)
             # A lookup of 96 partitions takes 1.5 ms of the event loop, as long as a time slice.
-            await self._wait_for_turn()
+            await self._work_turns.wait_for_whole_slice()
             found = await self._retry(partial(lookup, topic_ids=self._changes.ids))
-            self._begin_at(found, live)
+            # The source may have no start offset yet for partitions that the log has.
+            begins = live if stream.is_partial else found | live
+            self._resume_cursor.begin({key: found.get(key, at) for key, at in begins.items()})
         elif start_position.live:
             self._resume_cursor.begin(self._live(topics))
             self._order = stream.order
@@ -139,19 +144,6 @@ class StartPositionFinder:
         while not await self.apply_log_bounds():
             self.catch_up(announced=False)
             await self.wait_until_reached()
-
-    def _begin_at(self, at: TimePositions, live: Mapping[TopicPartition, int]) -> None:
-        """Start at the positions of a time; report records of unknown partitions as lost."""
-        # The source may have no start offset yet for partitions that the log has.
-        begins = live if self._stream.is_partial else {**at.found, **live}
-        self._resume_cursor.begin({key: at.found.get(key, end) for key, end in begins.items()})
-        unknown = at.failed.keys() | {key for key in live if key.topic in at.failed_topics}
-        if self._stream.is_partial:
-            unknown &= live.keys()
-        for key in unknown:
-            # Nothing is lost of a partition that had no record before its first live one.
-            if live.get(key) != -1:
-                self.lost_spans.add(LossReason.UNAVAILABLE, key, Span(0, live.get(key, -1)))
 
     def snapshot(
         self, start_position: StartPosition, beside: Callable[[ChannelMessage], bool] | None
@@ -176,19 +168,18 @@ class StartPositionFinder:
 
     # ---- a client that resumes
 
-    async def _resume(self, resume_topics: ResumeTopics, topics: Iterable[str]) -> None:
+    async def _resume(self, resume_topics: ResumeTopics, topics: Collection[str]) -> None:
         """Move the cursor to where a client that stayed connected would have continued."""
         await self._compare_ids(resume_topics.ids)
         self._note_changes()
-        named = dict(self._resume_cursor.positions())
+        named = self._resume_cursor.positions()
         self._begin_unnamed(resume_topics.topics, topics)
         await self.wait_until_reached()
         self.catch_up(announced=False)
         # A topic may have been missing, and be there now with another id.
         self._begin_recreated(resume_topics.ids)
-        for key, offset in named.items():
-            cut = self._changes.cut(key, offset)
-            if cut is not None and key not in self.lost_spans.spans:
+        for key, cut in self._changes.cuts(named).items():
+            if key not in self.lost_spans.spans:
                 self.lost_spans.add(LossReason.TRUNCATED, key, cut)
 
     async def _compare_ids(self, ids: Mapping[str, str]) -> None:
@@ -196,9 +187,10 @@ class StartPositionFinder:
         unknown = [
             topic for topic in self._others(ids) if not self._changes.had_before(topic, ids[topic])
         ]
-        with trio.move_on_after(_NOTICE_SECONDS if unknown else 0):
-            while not self._others(ids).isdisjoint(unknown):
-                await self._stream.wait_moved()
+        if unknown:
+            with trio.move_on_after(_NOTICE_SECONDS):
+                while not self._others(ids).isdisjoint(unknown):
+                    await self._stream.wait_moved()
         self._begin_recreated(ids)
 
     def _others(self, ids: Mapping[str, str]) -> set[str]:
@@ -209,6 +201,8 @@ class StartPositionFinder:
     def _begin_recreated(self, ids: Mapping[str, str]) -> None:
         """Start recreated topics at their beginning; report the rest of the old log as lost."""
         topics = self._others(ids) - self._recreated
+        if not topics:
+            return
         self._recreated |= topics
         named = [key for key in self._resume_cursor.positions() if key.topic in topics]
         for key in named:
@@ -216,35 +210,32 @@ class StartPositionFinder:
         self._resume_cursor.forget(named)
         self._resume_cursor.begin(dict.fromkeys(self._live(topics), -1))
 
-    def _begin_unnamed(self, named: Collection[str], topics: Iterable[str]) -> None:
+    def _begin_unnamed(self, named: Collection[str], topics: Collection[str]) -> None:
         """Start partitions without a position; the client named all that existed at its last ack.
 
         So a partition of a named topic was added later, and is read from its beginning. In a topic
         that the client did not name, new records follow and earlier ones are reported as lost. A
         group member does the same for every topic: it does not know what other members sent.
         """
-        positions = self._resume_cursor.positions()
+        unnamed = self._stream.partitions - self._resume_cursor.positions().keys()
         begins: dict[TopicPartition, int] = {}
-        for key, live in self._live(topics).items():
-            if key in positions:
+        for key in unnamed:
+            if key.topic not in topics:
                 continue
             if key.topic in named and not self._stream.is_partial:
                 begins[key] = -1
                 continue
-            begins[key] = live
+            live = begins[key] = self._stream.positions[key.topic][key.partition]
             if live >= 0:
                 self.lost_spans.add(LossReason.NO_POSITION, key, Span(0, live))
         self._resume_cursor.begin(begins)
 
     def _live(self, topics: Iterable[str]) -> dict[TopicPartition, int]:
         return {
-            TopicPartition(topic, partition): offset
+            topic_partition(topic, partition): offset
             for topic in topics
             for partition, offset in self._stream.positions.get(topic, {}).items()
         }
-
-    def _partitions(self) -> AbstractSet[TopicPartition]:
-        return self._live(self._topics).keys()
 
     async def apply_log_bounds(self) -> bool:
         """Drop records that the log no longer has, and those over the limit.
@@ -266,12 +257,7 @@ class StartPositionFinder:
 
     def missing_from_history(self) -> dict[TopicPartition, Span]:
         """Return the wanted spans that the history no longer has."""
-        floor = self._hub.history.floor
-        return {
-            key: Span(offset + 1, end)
-            for key, offset in self._resume_cursor.positions().items()
-            if (end := floor(key)) is not None and offset < end
-        }
+        return self._hub.history.lacks(self._resume_cursor.positions())
 
     @property
     def is_outdated(self) -> bool:
@@ -281,7 +267,7 @@ class StartPositionFinder:
     def _note_changes(self) -> None:
         """Store the present version of the log's changes; `_follow` applies later changes."""
         self._version, self._generations = self._changes.version, self._changes.generations()
-        self._known = self._partitions()
+        self._known = self._stream.partitions
 
     def _follow(self, *, announced: bool) -> dict[TopicPartition, int]:
         """Apply the changes of the log since `_note_changes`; returns as `catch_up`."""
@@ -299,8 +285,8 @@ class StartPositionFinder:
             moved[key] = -1 if recreated else gap.position
             if not announced and (recreated or offset > gap.position):
                 self.lost_spans.add(LossReason(gap.reason), key, gap.gone)
-        new = self._partitions() - self._known - positions.keys()
-        resume_cursor.begin({key: changes.begun(key) for key in new})
+        new = self._stream.partitions - self._known - positions.keys()
+        resume_cursor.begin({key: changes.begun(key) for key in new if key.topic in self._topics})
         self._note_changes()
         return moved
 
@@ -315,8 +301,11 @@ class StartPositionFinder:
 
     async def wait_until_reached(self) -> None:
         """Wait until this instance has reached the client, unless the log changes."""
-        await self._wait_for_partitions()
         stream = self._stream
+        revision, partitions = self._reached
+        if revision == self._resume_cursor.revision and partitions is stream.partitions:
+            return
+        await self._wait_for_partitions()
         while not self.is_outdated and (ahead := self._ahead()):
             with trio.move_on_after(_AHEAD_SECONDS) as scope:
                 # Only partitions that were ahead are compared again: positions move often.
@@ -332,11 +321,13 @@ class StartPositionFinder:
                 report_unknown_positions(
                     self._resume_cursor, self.lost_spans, self._ahead(), stream.position, bounds
                 )
+        if not self.is_outdated:
+            self._reached = self._resume_cursor.revision, stream.partitions
 
     async def _wait_for_partitions(self) -> None:
         """Wait for partitions of the log that are not noticed yet; drop the others."""
         stream = self._stream
-        unknown = [key for key in self._resume_cursor.positions() if stream.position(key) is None]
+        unknown = self._resume_cursor.positions().keys() - stream.partitions
         # A group member ignores partitions of other members.
         if unknown and not stream.is_partial:
             bounds = await self._bounds(unknown)
@@ -348,21 +339,21 @@ class StartPositionFinder:
                     self.lost_spans.unknown(key, Span(0, -1))
             while any(stream.position(key) is None for key in bounds):
                 await stream.wait_moved()
-        gone = {key for key in unknown if stream.position(key) is None}
+        gone = unknown - stream.partitions
         self._resume_cursor.forget(gone)
         # Returning partitions are new.
-        self._known -= gone
+        self._known = self._known - gone
 
     def _ahead(self) -> dict[TopicPartition, int]:
         """Return the client's positions that this instance has not reached."""
         return self._not_reached(self._resume_cursor.highest())
 
     def _not_reached(self, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        position = self._stream.position
+        live = self._stream.positions
         return {
             key: offset
             for key, offset in positions.items()
-            if (live := position(key)) is not None and offset > live
+            if offset > live.get(key.topic, {}).get(key.partition, offset)
         }
 
     async def _retry(self, request: Callable[[], Awaitable[T]]) -> T:
