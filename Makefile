@@ -24,6 +24,9 @@ PLAYWRIGHT := $(CONSOLE)/node_modules/.package-lock.json
 # The compiled code of the benchmark is stored beside its modules: tests of both workers need it.
 LOAD := src/odin_ws/bench/__pycache__/.compiled
 
+# Every process of a test run would compile all modules and rewrite all tests.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo stack stack-long quick test test-long newest coverage pythons chaos bench bench-all bench-hot autobahn fuzz hostile bundle pictures check image-files release-check docs format peers packages clean
 
@@ -41,19 +44,20 @@ stack: setup packages ## three instances behind HAProxy, Prometheus with the ale
 stack-long: setup packages $(JARS) ## a rolling restart with 500 clients behind HAProxy, then alerts; 5 minutes
 	$(BIN)/python -m tests.stack --course $(ARGS)
 
-# No network, no Kafka, no processes: what needs only this one, and virtual time. Hypothesis tries
+# No network, no Kafka, no other process: what needs only this one, and virtual time. Hypothesis tries
 # a fifth of the examples of `make test`.
-QUICK := $(addprefix tests/,auth catalogue client_python connection handshake history hub kafka listener ops protocol \
-	http_api resume scenarios session settings testing workers) $(wildcard tests/test_*.py)
+QUICK := --hypothesis-profile quick -m 'not long and not processes' \
+	$(addprefix tests/,auth catalogue client_python connection handshake history hub kafka listener \
+	ops protocol http_api resume scenarios session settings testing workers) $(wildcard tests/test_*.py)
 
-quick: setup ## the tests that need neither network nor Kafka, on all cores; ARGS="-k name"
-	$(BIN)/pytest -q -n auto --hypothesis-profile quick $(QUICK) $(ARGS)
+quick: setup ## the tests that need neither network nor Kafka nor processes, on all cores; ARGS="-k name"
+	$(BIN)/pytest -q -n auto $(QUICK) $(ARGS)
 
 newest: ## make quick with the newest supported Python on this machine
-	@bash tools/pythons.sh newest --hypothesis-profile quick $(QUICK)
+	@bash tools/pythons.sh newest $(QUICK)
 
 coverage: setup ## make quick, with the branches that it takes, and the floor
-	$(BIN)/pytest -q -n auto --hypothesis-profile quick --cov --cov-report=term:skip-covered $(QUICK) $(ARGS)
+	$(BIN)/pytest -q -n auto --cov --cov-report=term:skip-covered $(QUICK) $(ARGS)
 
 test: setup peers ## all tests, with a real Apache Kafka; ARGS="-k name" goes to pytest
 	@bash tools/test.sh $(BIN)/pytest $(ARGS)

@@ -52,6 +52,7 @@ def package_files() -> Iterator[str]:
             yield path.relative_to(SOURCE).as_posix()
 
 
+@pytest.mark.processes
 def test_wheel_has_every_file_of_the_package(archives: dict[str, Path]) -> None:
     """Code, the console's page, the catalogue, the cases of conformance; and nothing else."""
     with zipfile.ZipFile(archives[".whl"]) as wheel:
@@ -64,6 +65,7 @@ def test_wheel_has_every_file_of_the_package(archives: dict[str, Path]) -> None:
     assert {".py", ".html", ".js", ".css", ".toml", ".jsonl", ".c", ".typed"} <= suffixes
 
 
+@pytest.mark.processes
 def test_wheel_brings_command_and_plugin(archives: dict[str, Path]) -> None:
     """`odin-ws`, and the fixtures for pytest without a conftest.py."""
     with zipfile.ZipFile(archives[".whl"]) as wheel:
@@ -73,6 +75,7 @@ def test_wheel_brings_command_and_plugin(archives: dict[str, Path]) -> None:
     assert "[pytest11]\nodin_ws.testing.plugin = odin_ws.testing.plugin\n" in text
 
 
+@pytest.mark.processes
 def test_sdist_has_what_operators_take(archives: dict[str, Path]) -> None:
     """Alert rules, dashboard, configurations, chart, examples; all docs and the package too."""
     with tarfile.open(archives[".gz"]) as sdist:

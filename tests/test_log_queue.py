@@ -169,6 +169,7 @@ def test_flush_is_bounded(reader: Reader) -> None:
     assert not queue.flush_for(0.05)
 
 
+@pytest.mark.processes
 def test_warnings_and_ignored_exceptions_are_lines_of_the_log() -> None:
     """Python would print both to stderr otherwise, and wait for its reader."""
     program = (

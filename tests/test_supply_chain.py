@@ -11,6 +11,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Final
 
+import pytest
 from packaging.requirements import Requirement
 
 ROOT: Final = Path(__file__).parents[1]
@@ -58,6 +59,7 @@ def test_only_few_modules_start_processes() -> None:
     assert any(path.startswith("workers") for path in found)
 
 
+@pytest.mark.processes
 def test_installed_versions_are_the_pinned_ones() -> None:
     """Every version is the pinned one, no requirement is missing, and none conflicts."""
     lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()

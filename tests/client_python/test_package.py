@@ -11,6 +11,8 @@ import pytest
 
 from tests.client_python.applications import EXTRAS, build_wheel, install
 
+pytestmark = pytest.mark.processes
+
 # What a strict project of a user may write.
 USER = """
 import asyncio

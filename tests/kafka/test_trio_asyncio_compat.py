@@ -37,6 +37,7 @@ def test_trio_asyncio_has_no_newer_release_pinned() -> None:
     )
 
 
+@pytest.mark.processes
 def test_import_raises_no_warning() -> None:
     """On any supported Python, deprecations included."""
     command = [sys.executable, "-W", "error", "-c", "import odin_ws.kafka.asyncio_bridge"]

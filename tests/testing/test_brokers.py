@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
+pytestmark = pytest.mark.processes
+
 TOPIC = "odin.trades"
 
 # Seconds for one request of a producer or consumer; an idle machine takes 0.1 s.

@@ -131,6 +131,7 @@ async def test_python_client_conforms(case: Case, run: Run) -> None:
     assert await play_case(case, run) == Outcome(case, Result.OK)
 
 
+@pytest.mark.processes
 @each_case
 async def test_javascript_client_conforms(case: Case) -> None:
     """It sends what each case expects, and delivers each message once."""
@@ -185,6 +186,7 @@ async def test_client_with_wrong_deliveries_fails(
     assert outcome.why == why
 
 
+@pytest.mark.processes
 async def test_client_without_batches_skips_their_case() -> None:
     """A client need not request batches."""
 
@@ -253,6 +255,7 @@ def plain(tmp_path: Path) -> list[str]:
     return [sys.executable, str(program)]
 
 
+@pytest.mark.processes
 def test_command_prints_a_line_for_each_case(plain: list[str]) -> None:
     """The line says what the client did; the exit code is 1."""
     options = ["--case", "resume", "--case", "batches", "--step-seconds", "2"]
@@ -264,6 +267,7 @@ def test_command_prints_a_line_for_each_case(plain: list[str]) -> None:
     ]
 
 
+@pytest.mark.processes
 def test_command_writes_json(plain: list[str]) -> None:
     """The document has the counts and the cases."""
     options = ["--json", "--case", "resume", "--step-seconds", "2"]
@@ -274,6 +278,7 @@ def test_command_writes_json(plain: list[str]) -> None:
     assert document["cases"][0]["why"] == "the client did not connect within 2 s"
 
 
+@pytest.mark.processes
 def test_command_passes_our_client() -> None:
     """The program prints its deliveries."""
     driver = str(Path(__file__).with_name("conforming.mjs"))
@@ -286,6 +291,7 @@ def test_command_passes_our_client() -> None:
     assert done.stdout == "skipped  live-subscribe  the client is run without --live\n"
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -307,6 +313,7 @@ def test_command_lists_the_cases() -> None:
     assert [line.split()[0] for line in done.stdout.splitlines()] == list(CASES)
 
 
+@pytest.mark.processes
 async def test_example_of_own_client_page_conforms(tmp_path: Path) -> None:
     """The client of docs/own-client.md passes all cases."""
     program = tmp_path / "own_client.py"

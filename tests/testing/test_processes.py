@@ -11,6 +11,8 @@ import pytest
 
 from odin_ws.testing.processes import ChildProcess
 
+pytestmark = pytest.mark.processes
+
 # Threads that run all the time, without the interpreter lock.
 BUSY = """
 import hashlib, threading

@@ -25,6 +25,8 @@ from odin_ws.workers.child import (
     open_child,
 )
 
+pytestmark = pytest.mark.processes
+
 PATIENCE = 30
 
 # Responds to every request on its ops socket with the commands so far and its own facts.

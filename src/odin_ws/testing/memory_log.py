@@ -139,9 +139,13 @@ class MemoryLog:
         self.changes += 1
         self._change()
 
-    def cuts(self) -> dict[TopicPartition, Sequence[int]]:
-        """Return the offset of each truncation, by partition and in order of time."""
-        return {key: tuple(partition_log.cuts) for key, partition_log in self._log.items()}
+    def cuts(self) -> dict[TopicPartition, int]:
+        """Return the number of truncations so far, by partition."""
+        return {key: len(partition_log.cuts) for key, partition_log in self._log.items()}
+
+    def cuts_since(self, key: TopicPartition, count: int) -> Sequence[int]:
+        """Return the offset of each truncation after the first `count` of a partition."""
+        return self._log[key].cuts[count:]
 
     def bounds(self) -> dict[TopicPartition, Bounds]:
         """Return the first offset and the end of each partition."""
@@ -230,7 +234,7 @@ class MemorySource:
         self._changes = 0
         self._assigned_without: frozenset[TopicPartition] = frozenset()
         self._ids: dict[str, str] = {}
-        self._cuts: dict[TopicPartition, Sequence[int]] = {}
+        self._cuts: dict[TopicPartition, int] = {}
 
     def lose_broker(self, reason: str = "the broker is away") -> None:
         """Simulate the loss of the broker: the feed is not live, and no records arrive."""
@@ -368,7 +372,7 @@ class MemorySource:
         position, bounds_now = offset_tracker.next[key], bounds[key]
         if self._ids.get(key.topic) != self._log.ids[key.topic]:
             return GapReason.RECREATED, bounds_now.first
-        cut = min(self._log.cuts()[key][len(self._cuts.get(key, ())) :], default=position)
+        cut = min(self._log.cuts_since(key, self._cuts.get(key, 0)), default=position)
         if cut < position:
             return GapReason.TRUNCATED, max(cut, bounds_now.first)
         return (GapReason.EXPIRED, bounds_now.first) if position < bounds_now.first else None

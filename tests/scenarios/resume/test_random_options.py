@@ -18,6 +18,7 @@ from odin_ws.testing.assertions import assert_offsets, offsets_of
 from odin_ws.testing.follower import Follower, key_of
 from odin_ws.testing.scenario import Scenario
 from tests.http_api.event_source import EventSource
+from tests.hypothesis_examples import examples
 from tests.scenarios.resume.test_random_actions import (
     PATTERNS,
     Action,
@@ -195,7 +196,7 @@ TRADES = Publish((("BTC", "trade", 0), ("ETH", "trade", 0)), 0)
     (0, 0),
     [TRADES, Pause(0.06), TRADES, *[Pause(0.7)] * 2, *map(BreakOff, range(3))],
 )
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_each_client_gets_what_its_options_promise(
     clients: list[tuple[type[OptionsFollower], list[str], Options]],
     retained: tuple[int, ...],
