@@ -337,7 +337,7 @@ ROWS: Final[dict[str, Sequence[Panel]]] = {
         Panel(
             "Connections rejected",
             "cps",
-            "Before the upgrade, by reason: docs/protocol.md#rejections.",
+            "Before the upgrade, by reason: docs/protocol.md#http-errors.",
             [Query(_rate("ws_connections_failed_total", "reason"), "{{reason}}")],
         ),
         Panel(

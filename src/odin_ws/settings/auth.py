@@ -83,7 +83,7 @@ class AuthSettings:
         "10",
         number(0, 300),
         "s",
-        "tolerated difference of the issuer's clock",
+        "tolerated difference between the clocks of issuer and server",
     )
     ws_token_in_query: bool = setting(
         "WS_TOKEN_IN_QUERY", "false", FLAG, "", "accept JWTs in ?token= too; proxies log URLs"
@@ -93,7 +93,7 @@ class AuthSettings:
         "30",
         number(0, 3600),
         "s",
-        "time before expiry at which a client gets the notice token_expiring",
+        "time before the expiry of a JWT at which its client gets a notice",
     )
     ws_private_categories: tuple[str, ...] = setting(
         "WS_PRIVATE_CATEGORIES",
@@ -117,7 +117,7 @@ class AuthSettings:
         "100",
         integer(0),
         "connections",
-        "limit per user, above it 429; 0 for no limit",
+        "connections per user, above it 429; 0 for no limit",
     )
     ws_ops_token: Secret | None = secret(
         "WS_OPS_TOKEN", "bearer token that the ops port requires; 16 characters or more"

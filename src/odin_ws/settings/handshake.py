@@ -66,15 +66,15 @@ class HandshakeSettings:
         "",
         optional(integer(0)),
         "connections",
-        "limit per address (IPv6: /64), above it 429; 0 for no limit; "
-        f"default: {PUBLIC_CONNECTIONS} from a public address, no limit for others",
+        "connections per address (IPv6: /64), above it 429; 0 for no limit; "
+        f"default: {PUBLIC_CONNECTIONS} for a public address, no limit for others",
     )
     ws_connect_rate: float = setting(
         "WS_CONNECT_RATE",
         "0",
         number(0, 1e6),
         "connections/s",
-        "limit of new connections, above it 429; bursts of 5 seconds' worth; 0 for no limit",
+        "new connections in total, above it 429; 5 seconds' worth may come at once; 0 for no limit",
     )
     ws_connect_rate_per_ip: float | None = setting(
         "WS_CONNECT_RATE_PER_IP",
@@ -82,7 +82,7 @@ class HandshakeSettings:
         optional(number(0, 1e6)),
         "connections/s",
         "new connections per address (IPv6: /64), above it 429; 0 for no limit; "
-        f"default: {PUBLIC_CONNECT_RATE:g} from a public address, no limit for others",
+        f"default: {PUBLIC_CONNECT_RATE:g} for a public address, no limit for others",
     )
     ws_max_loop_delay_seconds: float = setting(
         "WS_MAX_LOOP_DELAY_SECONDS",

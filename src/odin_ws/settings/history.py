@@ -21,7 +21,7 @@ class HistorySettings:
         "memory for recent messages, from which clients resume; 0 for none",
     )
     ws_history_seconds: float = setting(
-        "WS_HISTORY_SECONDS", "300", number(0), "s", "age of the oldest message in history"
+        "WS_HISTORY_SECONDS", "300", number(0), "s", "longest time that a message stays in history"
     )
     ws_snapshot_bytes: int = setting(
         "WS_SNAPSHOT_BYTES",
@@ -49,5 +49,5 @@ class HistorySettings:
         "10",
         number(0.1, 3600),
         "s",
-        "time between positions messages to a client that requested positions",
+        "time between positions notices to a client that requested positions",
     )

@@ -34,7 +34,8 @@ class KafkaSettings:
         "all",
         choice("all", "group"),
         "",
-        "all: every instance reads every partition; group: the consumer group shares them out",
+        "all: every instance reads every partition; group: the members of "
+        "KAFKA_CONSUMER_GROUP share them",
     )
     kafka_consumer_group: str = setting(
         "KAFKA_CONSUMER_GROUP",

@@ -88,7 +88,7 @@ class KafkaSecuritySettings:
         "",
         FILE,
         "",
-        "private key (PEM) of the client certificate, not encrypted; may be the same file",
+        "private key (PEM) of the client certificate, not encrypted; may be in KAFKA_SSL_CERTFILE",
     )
 
     @property

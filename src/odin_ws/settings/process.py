@@ -34,7 +34,7 @@ class ProcessSettings:
         "30",
         integer(0, 3600),
         "s",
-        "time between tries of the server's own port by its canary; 0 for no canary",
+        "time between the canary's tries of the server's own port; 0 for no canary",
     )
     ws_drain_delay_seconds: float = setting(
         "WS_DRAIN_DELAY_SECONDS",
@@ -55,15 +55,16 @@ class ProcessSettings:
         "0",
         number(0, 4096),
         "cores",
-        "CPU cores of all processes; 0: the container's limit, else the machine's; "
-        "new connections get 503 while they, or one core of a process, are used up",
+        "CPU cores for all processes; while they, or the one core of a process, are used up, "
+        "new connections get 503; 0: the container's limit, else the machine's",
     )
     ws_memory_limit: int = setting(
         "WS_MEMORY_LIMIT",
         "0",
         integer(0),
         "bytes",
-        "above it new connections get 503; 0: 90% of the container's limit, else of the machine's",
+        "memory of all processes, above it new connections get 503; 0: 90% of the container's "
+        "limit, else of the machine's",
     )
     log_level: str = setting(
         "LOG_LEVEL",
