@@ -18,9 +18,9 @@ async def notices(client: ScenarioClient) -> list[dict[str, Any]]:
     while (response := await client.response())["type"] != "pong":
         found.append(response)
     return [
-        {name: value for name, value in one.items() if name in {"status", "topics"}}
-        for one in found
-        if one["type"] == "feed"
+        {name: value for name, value in item.items() if name in {"status", "topics"}}
+        for item in found
+        if item["type"] == "feed"
     ]
 
 

@@ -38,7 +38,7 @@ several = st.lists(patterns, max_size=5)
 
 def matched(*some: Pattern) -> set[Pattern]:
     """The channels of the test's small catalogue that any of these patterns matches."""
-    return {one for one in CHANNELS if any(pattern.matches(*one) for pattern in some)}
+    return {channel for channel in CHANNELS if any(pattern.matches(*channel) for pattern in some)}
 
 
 def messages() -> list[ChannelMessage]:
@@ -112,7 +112,9 @@ def test_each_matched_channel_is_found_once(some: list[Pattern]) -> None:
     found = finish(find_channels([one.text for one in some], CATEGORIES))
     assert not {category for category, _ in found.named.values()} & found.whole.keys()
     assert {
-        one for one in CHANNELS if one.text in found.named or one.category in found.whole
+        channel
+        for channel in CHANNELS
+        if channel.text in found.named or channel.category in found.whole
     } == matched(*some)
     for channel, (category, text) in found.named.items():
         assert Pattern.parse(channel).category == category
@@ -164,7 +166,7 @@ def test_index_history_snapshot_and_scans_agree(some: list[Pattern]) -> None:
         history.keep(one, 0)
         snapshot.remember(one)
     expected = [one for one in made if Pattern(one.token, one.category) in matched(*some)]
-    starts = {TopicPartition(one.record.topic, one.record.partition): 0 for one in made}
+    starts = {TopicPartition(message.record.topic, message.record.partition): 0 for message in made}
     resume_cursor = ResumeCursor(dict.fromkeys(names, starts))
     last = made[-1].order
     assert [one for one in made if index.matching(one)] == expected
@@ -173,6 +175,6 @@ def test_index_history_snapshot_and_scans_agree(some: list[Pattern]) -> None:
     assert list(finish(history.gather(resume_cursor, last, 1 << 20)).messages) == expected
     assert finish(history.since(names, 0, last)) == expected
     assert finish(snapshot.matching(names, last)) == expected
-    assert {one.record.topic for one in expected} == set(CATALOGUE.topics_of(names)) & {
-        one.record.topic for one in made
+    assert {message.record.topic for message in expected} == set(CATALOGUE.topics_of(names)) & {
+        message.record.topic for message in made
     }

@@ -32,7 +32,7 @@ PUBLIC = {
         "Item",
         "Lost",
         "Message",
-        "NotAnswered",
+        "QueueFull",
         "Positions",
         "ProtocolViolated",
         "RejectedName",

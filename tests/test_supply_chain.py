@@ -64,7 +64,10 @@ def test_installed_versions_are_the_pinned_ones() -> None:
     """Every version is the pinned one, no requirement is missing, and none conflicts."""
     lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
     pinned = [Requirement(line) for line in lines if line and not line.startswith("#")]
-    found = {canonical(one.metadata["Name"]): one.version for one in distributions()}
+    found = {
+        canonical(distribution.metadata["Name"]): distribution.version
+        for distribution in distributions()
+    }
     differing = {
         str(one): found[canonical(one.name)]
         for one in pinned

@@ -224,7 +224,7 @@ def compare(
     click.echo(f"{left} runs, about {left * _USUAL_SECONDS / 60:.0f} minutes")
     for row, arguments in rows.items():
         click.echo(f"\n{row}: odin-ws bench {shlex.join(arguments)}\n{_head()}")
-        measured: dict[str, list[Sequence[Figures]]] = {one.name: [] for one in versions}
+        measured: dict[str, list[Sequence[Figures]]] = {version.name: [] for version in versions}
         for number in range(rounds):
             for version in versions:
                 began = time.monotonic()

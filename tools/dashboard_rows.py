@@ -294,7 +294,7 @@ ROWS: Final[dict[str, Sequence[Panel]]] = {
         Panel(
             "Delay of the event loop",
             "s",
-            "How late due tasks run, ten samples a second.",
+            "Delay of tasks in the event loop, ten samples a second.",
             _quantiles("ws_event_loop_delay_seconds"),
         ),
         Panel(

@@ -134,7 +134,7 @@ def check_wheel(path: Path, needed: Iterable[str]) -> None:
         names = archive.namelist()
     _check_names(path, names, needed)
     strangers = {name.partition("/")[0] for name in names}
-    strangers = {one for one in strangers if not one.startswith("odin_ws")}
+    strangers = {stranger for stranger in strangers if not stranger.startswith("odin_ws")}
     if strangers:
         raise ReleaseError(f"{path.name} installs {', '.join(sorted(strangers))} too")
 
@@ -157,7 +157,7 @@ def check(root: Path, build: Path) -> None:
     for package in (root, root / "clients" / "python"):
         run("-m", "hatchling", "build", "-d", str(dist), cwd=package)
     wheels = sorted(dist.glob("*.whl"))
-    server, client = (one for one in wheels if version in one.name)
+    server, client = (wheel for wheel in wheels if version in wheel.name)
     check_wheel(server, IN_WHEEL)
     check_wheel(client, ["odin_ws_client/py.typed"])
     sdist = dist / f"odin_ws-{version}.tar.gz"

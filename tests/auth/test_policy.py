@@ -107,8 +107,8 @@ def test_grant_has_user_id_expiry_and_limit() -> None:
         ),
         ("[categories.balances]\nwho = 'me'", "one of everyone, granted, owner, not 'me'"),
         ("[categories.balances]\nwho = 'owner'\nclam = 'x'", "unknown key clam"),
-        ("[categories.balances]\nwho = 'owner'\nclaim = 7", "claim: must be a text, not 7"),
-        ("[categories.balances]\nwho = 'owner'\nclaim = ''", "claim: must be a text"),
+        ("[categories.balances]\nwho = 'owner'\nclaim = 7", "claim: must be a string, not 7"),
+        ("[categories.balances]\nwho = 'owner'\nclaim = ''", "claim: must be a string"),
         ("[categories.balances]\nwho = 'granted'\nclaim = 'x'", "only allowed with who = owner"),
     ],
 )

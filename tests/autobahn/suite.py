@@ -44,8 +44,8 @@ def _drive(url: str, cases: Sequence[str] | None, exclude: Sequence[str]) -> lis
 def summary(results: Sequence[CaseResult]) -> dict[str, dict[str, int]]:
     """The number of cases per group and outcome."""
     groups: dict[str, Counter[str]] = {}
-    for one in results:
-        group, _, _ = one.case_id.partition(".")
-        outcome = one.behavior.value if one.passed else "FAILED"
+    for result in results:
+        group, _, _ = result.case_id.partition(".")
+        outcome = result.behavior.value if result.passed else "FAILED"
         groups.setdefault(group, Counter())[outcome] += 1
     return {group: dict(counts) for group, counts in groups.items()}

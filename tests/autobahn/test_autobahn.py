@@ -11,7 +11,11 @@ async def test_base_protocol_cases_pass() -> None:
     """Framing, pings, reserved bits, fragments, UTF-8 and closing follow RFC 6455."""
     results = await run_suite(exclude=("9.*", "12.*", "13.*"))
     assert len(results) > 200
-    assert {one.case_id: one.result + one.result_close for one in results if not one.passed} == {}
+    assert {
+        result.case_id: result.result + result.result_close
+        for result in results
+        if not result.passed
+    } == {}
 
 
 # The suite does not close the files of its texts.
@@ -21,4 +25,8 @@ async def test_compression_cases_pass() -> None:
     """Each kind of text and offer passes, with 1,000 messages of 256 bytes."""
     results = await run_suite(["12.*.3", "13.*.3"])
     assert len(results) == 12
-    assert {one.case_id: one.result + one.result_close for one in results if not one.passed} == {}
+    assert {
+        result.case_id: result.result + result.result_close
+        for result in results
+        if not result.passed
+    } == {}

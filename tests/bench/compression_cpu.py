@@ -69,7 +69,7 @@ def _records(first: int, chance: random.Random) -> list[Record]:
 def _read_everything(address: tuple[str, int], clients: int) -> None:
     """Connect, and read until a connection ends."""
     connections = [socket.create_connection(address) for _ in range(clients)]
-    by_descriptor = {one.fileno(): one for one in connections}
+    by_descriptor = {connection.fileno(): connection for connection in connections}
     with select.epoll() as epoll:
         for descriptor in by_descriptor:
             epoll.register(descriptor, select.EPOLLIN)

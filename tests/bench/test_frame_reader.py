@@ -328,7 +328,7 @@ def test_connections_checked_together_give_results_of_each_alone(
     )
     assert together.received[0] == sum(one.received[0] for one in alone)
     assert (together.latency == sum(one.latency for one in alone)).all()
-    assert together.seq.tolist() == [one.seq[0] for one in alone]
+    assert together.seq.tolist() == [message.seq[0] for message in alone]
     assert together.numbers.tolist() == [one.numbers[0] for one in alone]
     assert together.offsets.tolist() == [one.offsets[0].tolist() for one in alone]
 

@@ -27,24 +27,27 @@ def test_expected_channels_are_those_that_the_names_match() -> None:
     workload = Workload(tokens=5, topics=2, each=3, zipf=True, patterned=0.5)
     every = {NAMES.channel(number): number for number in range(workload.channels)}
 
-    for one in subscriptions(workload, NAMES, 40):
+    for subscription in subscriptions(workload, NAMES, 40):
         matched = {
             number
             for name, number in every.items()
-            for pattern in one.names
+            for pattern in subscription.names
             if all(
                 part in {"*", said}
                 for part, said in zip(pattern.split("."), name.split("."), strict=True)
             )
         }
-        assert one.channels.tolist() == sorted(matched)
+        assert subscription.channels.tolist() == sorted(matched)
 
 
 def test_share_of_connections_has_patterns() -> None:
     """Both kinds of patterns occur."""
     workload = Workload(tokens=5, topics=2, each=2, patterned=0.25)
     patterns = [
-        name for one in subscriptions(workload, NAMES, 40) for name in one.names if "*" in name
+        name
+        for subscription in subscriptions(workload, NAMES, 40)
+        for name in subscription.names
+        if "*" in name
     ]
 
     assert len(patterns) == 10

@@ -68,7 +68,7 @@ def test_between_two_integers() -> None:
 
 def test_between_two_floats() -> None:
     """Numbers with three digits between two floats."""
-    found = [one for one in values("{ between = [0.0, 0.5] }") if isinstance(one, float)]
+    found = [value for value in values("{ between = [0.0, 0.5] }") if isinstance(value, float)]
     assert len(found) == 200
     assert all(0 <= one <= 0.5 and one == round(one, 3) for one in found)
 
@@ -107,14 +107,19 @@ def test_count() -> None:
         ("WIND = 3", "GALE = 3", 11, r"demo\.weights\.GALE: .* GALE; allowed: RAIN, WIND"),
         (".WIND]", ".GALE]", 13, r"demo\.data\.GALE: .* GALE; allowed: RAIN, WIND"),
         ("knots =", "pub_us =", 14, r"demo\.data\.WIND\.pub_us: the publisher writes"),
-        ("{rule}", "[]", 14, r"demo\.data\.WIND\.knots: \[\] is no rule; allowed: a text, .*count"),
-        ("{rule}", "[[1]]", 14, r".* is no rule"),
-        ("{rule}", "{ between = [1] }", 14, r".* is no rule"),
-        ("{rule}", "{ between = [nan, 2] }", 14, r".* is no rule"),
+        (
+            "{rule}",
+            "[]",
+            14,
+            r"demo\.data\.WIND\.knots: \[\] is not a rule; allowed: a string, .*count",
+        ),
+        ("{rule}", "[[1]]", 14, r".* is not a rule"),
+        ("{rule}", "{ between = [1] }", 14, r".* is not a rule"),
+        ("{rule}", "{ between = [nan, 2] }", 14, r".* is not a rule"),
         ("{rule}", "{ between = [2, 1] }", 14, r".* the first number must be below the second"),
         ("{rule}", "{ walk = [1, 1], between = 7 }", 14, r".* between needs two numbers, not 7"),
-        ("{rule}", "{ walk = [1, 1], limits = [1, 2] }", 14, r".* is no rule"),
-        ("{rule}", "{ count = true }", 14, r".* is no rule"),
+        ("{rule}", "{ walk = [1, 1], limits = [1, 2] }", 14, r".* is not a rule"),
+        ("{rule}", "{ count = true }", 14, r".* is not a rule"),
     ],
 )
 def test_error_names_field_line_and_what_is_allowed(

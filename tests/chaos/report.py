@@ -63,7 +63,7 @@ def _scale(found: Assessment) -> str:
 
 
 def _skipped(windows: Sequence[Window]) -> Iterator[str]:
-    return (f"{one.fault}: skipped, {one.skipped}" for one in windows if one.skipped)
+    return (f"{window.fault}: skipped, {window.skipped}" for window in windows if window.skipped)
 
 
 def as_markdown(found: Assessment, windows: Sequence[Window]) -> str:

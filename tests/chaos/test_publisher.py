@@ -16,7 +16,10 @@ RATES = {"trade": 10.0, "liquidity": 0.5}
 def test_streams_publish_at_different_times() -> None:
     """Each token has a channel per category; no two of one category publish at the same time."""
     found = streams(["T00", "T01"], RATES)
-    assert [(one.channel, one.topic, one.key, one.rate, one.phase) for one in found] == [
+    assert [
+        (message.channel, message.topic, message.key, message.rate, message.phase)
+        for message in found
+    ] == [
         ("T00.trade", "odin.trades", b"T00", 10, 0),
         ("T01.trade", "odin.trades", b"T01", 10, 0.05),
         ("T00.liquidity", "odin.liquidity", b"T00", 0.5, 0),

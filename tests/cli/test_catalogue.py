@@ -81,7 +81,7 @@ def test_error_is_one_line_with_file_line_field_and_what_is_allowed(tmp_path: Pa
     assert shown.exit_code == 1
     assert not shown.stdout
     assert shown.stderr == (
-        f"{path}:4: topics[0].key (t): 'avro' is none of text, json, confluent\n"
+        f"{path}:4: topics[0].key (t): must be one of text, json, confluent, not 'avro'\n"
     )
 
 

@@ -76,7 +76,7 @@ def test_any_value_gives_a_printable_line(value: Any, channel: str) -> None:
 @pytest.mark.parametrize(
     ("end", "line"),
     [
-        (Disconnected(1006, "rejected", 0.25), "disconnected: rejected; trying again in 0.2 s"),
+        (Disconnected(1006, "rejected", 0.25), "disconnected: rejected; retrying in 0.2 s"),
         (Disconnected(1012, "draining", None), "disconnected: 1012 draining"),
         (Disconnected(1000, "", None), "disconnected: 1000"),
         (Disconnected(4999, "\x1b[2J", None), r"disconnected: 4999 \x1b[2J"),

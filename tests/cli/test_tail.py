@@ -167,7 +167,7 @@ async def test_server_restart_is_resumed_without_gap() -> None:
         here.trade()
         await tail.says('"seq":1', on="out")
         here.stop.set()
-        await tail.says("disconnected: 1012 the server is restarting; trying again in ")
+        await tail.says("disconnected: 1012 the server is restarting; retrying in ")
         here.trade()
         async with server(log=here.log, address=here.addresses.subscribers):
             done = await tail.ended()

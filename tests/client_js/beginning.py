@@ -1,11 +1,11 @@
-"""How most tests of the browser client begin."""
+"""Begins most tests of the JavaScript client: a subscription and its ack."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from tests.client_js.fake import FakeServer, Visit
-from tests.client_js.following import Follower
+from tests.client_js.follower import Follower
 
 __all__ = ["begun"]
 

@@ -1,4 +1,4 @@
-"""Node, and a scripted server for what runs in it."""
+"""Fixtures: Node, and a scripted server for the client that runs in it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import trio
 
 from odin_ws.testing.ports import LOOPBACK
 from tests.client_js.fake import FakeServer
-from tests.client_js.following import node_command
+from tests.client_js.follower import node_command
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""A server on a port that does what a test says."""
+"""A scripted server on a port."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import trio
 import trio_websocket
 
 from odin_ws.testing.ports import LOOPBACK
-from tests.client_js.following import PATIENCE, Follower, follow
+from tests.client_js.follower import PATIENCE, Follower, follow
 
 __all__ = ["START", "TRADES", "FakeServer", "Visit"]
 

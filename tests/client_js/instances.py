@@ -1,4 +1,4 @@
-"""Servers that read one log, what is published there, and whether all of it came."""
+"""Servers that read one log, a publisher, and the check that every record was received."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from odin_ws.settings import Settings
 from odin_ws.testing.memory_log import MemoryLog, MemorySource
 from odin_ws.testing.memory_log_reader import MemoryLogReader
 from odin_ws.testing.ports import LOOPBACK
-from tests.client_js.following import PATIENCE, Callbacks, FollowerEvent
+from tests.client_js.follower import PATIENCE, Callbacks, FollowerEvent
 
 __all__ = ["ALL", "Instance", "Publisher", "check", "memory_log", "restart_twice"]
 

@@ -1,4 +1,4 @@
-"""The JavaScript client in a browser: Chromium without a window."""
+"""The JavaScript client in headless Chromium."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 import trio
 
 from odin_ws.testing.ports import LOOPBACK
-from tests.client_js.following import OPTIONS, PACKAGE, PATIENCE, Callbacks, FollowerEvent, missing
+from tests.client_js.follower import OPTIONS, PACKAGE, PATIENCE, Callbacks, FollowerEvent, missing
 from tests.client_js.instances import ALL, Instance, memory_log, restart_twice
 
 # It follows a server, and posts every call of its callbacks, one after the other.
@@ -121,7 +121,7 @@ async def browse(chromium: str, page: str, profile: Path) -> AsyncIterator[Callb
 
 
 @pytest.mark.parametrize("module", ["/src/index.js", "/dist/odin-ws.js"])
-async def test_page_follows_a_server_through_restarts(
+async def test_page_receives_every_record_through_restarts(
     nursery: trio.Nursery, chromium: str, module: str, tmp_path: Path
 ) -> None:
     """A page gets every record once, in order, from the modules and from the bundle."""

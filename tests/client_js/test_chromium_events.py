@@ -1,4 +1,4 @@
-"""Server-Sent Events in Chromium: its own EventSource, and the client where it needs them."""
+"""Server-Sent Events in Chromium: its own EventSource, and the client after a fallback."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import trio
 
 from odin_ws.address import Address
 from odin_ws.settings import Secret
-from tests.client_js.following import OPTIONS
+from tests.client_js.follower import OPTIONS
 from tests.client_js.instances import ALL, TOPICS, Instance, memory_log, restart_twice
-from tests.client_js.refusing import refusing_proxy
 from tests.client_js.test_chromium import PAGE, browse, chromium
+from tests.client_js.upgrade_blocking_proxy import refusing_proxy
 from tests.jwt_issuer import SECRET, issuer
 
 __all__ = ["chromium"]
@@ -35,10 +35,10 @@ for (const name of ["subscription_ack", "resume_ack", "reconnect", "close", "err
 """
 
 
-async def test_event_source_of_a_browser_follows_through_restarts(
+async def test_event_source_receives_every_record_through_restarts(
     nursery: trio.Nursery, chromium: str, tmp_path: Path
 ) -> None:
-    """With nothing but its own Last-Event-ID and `retry`, every record comes once and in order."""
+    """With only its own Last-Event-ID and `retry`, every record comes once and in order."""
     instance = Instance(memory_log())
     address = await nursery.start(instance.run)
     page = EVENTS % {"url": f"http://{address}/sse?topics={','.join(TOPICS)}"}
@@ -55,10 +55,10 @@ async def use_up_rate(address: Address) -> None:
             await stream.receive_some()
 
 
-async def test_event_source_of_a_browser_comes_back_after_a_rejection(
+async def test_event_source_reconnects_after_rejection(
     nursery: trio.Nursery, chromium: str, tmp_path: Path
 ) -> None:
-    """Over its rate it gets a reconnect time instead of 429, after which it would give up."""
+    """Over the connect rate it gets a reconnect time instead of 429, which would stop it."""
     # A burst of one, and another connection five seconds later.
     instance = Instance(memory_log(), ws_connect_rate_per_ip=0.2)
     address = await nursery.start(instance.run)
@@ -74,10 +74,10 @@ async def test_event_source_of_a_browser_comes_back_after_a_rejection(
     await instance.cancel()
 
 
-async def test_client_in_a_browser_changes_to_events_with_a_token(
+async def test_browser_client_falls_back_to_events_with_token(
     nursery: trio.Nursery, chromium: str, tmp_path: Path
 ) -> None:
-    """From another origin and with an Authorization header, which the browser asks for first."""
+    """From another origin and with an Authorization header, which needs a preflight request."""
     instance = Instance(memory_log(), ws_auth="jwt", ws_jwt_secret=Secret(SECRET))
     address = await nursery.start(instance.run)
     token = issuer("HS256").token(3600, channels=["*.trade", "*.balances"])

@@ -1,4 +1,4 @@
-"""What the JavaScript client says to a server, and what it makes of the answers."""
+"""The commands that the JavaScript client sends, and its reaction to responses and messages."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pytest
 from tests.client_js.beginning import begun
 from tests.client_js.fake import START, TRADES, FakeServer
 
-# What every command of the client asks for.
+# The frame format that every command of the client requests.
 BATCH: Final = {"frames": "batch"}
 
-# ---- where it is
+# ---- positions
 
 
-async def test_it_subscribes_with_what_was_asked_for(server: FakeServer) -> None:
-    """The first command has every field of the subscription, and asks for positions."""
+async def test_first_command_has_every_field_of_the_subscription(server: FakeServer) -> None:
+    """The first command has every field of the subscription, and requests positions."""
     wanted = {"bundles": ["TRADING"], "tokens": ["BTC"], "delivery": "latest", "since_ms": 17}
     async with server.follow(wanted) as follower:
         command = await (await server.visit()).accept(START)
@@ -28,7 +28,7 @@ async def test_it_subscribes_with_what_was_asked_for(server: FakeServer) -> None
         assert (await follower.notice("subscription_ack")).positions == START
 
 
-async def test_a_message_is_handed_on_as_it_came(server: FakeServer) -> None:
+async def test_message_is_delivered_with_all_fields(server: FakeServer) -> None:
     """A message has all its fields, and has moved the position of its category's topic."""
     async with server.follow() as follower:
         visit = await begun(server, follower, positions=START)
@@ -47,8 +47,8 @@ async def test_a_message_is_handed_on_as_it_came(server: FakeServer) -> None:
     assert second.positions == {"odin.trades": {"0": 4, "1": 3}, "odin.balances": {"1": 17}}
 
 
-async def test_messages_of_a_batch_are_handed_on_one_by_one(server: FakeServer) -> None:
-    """Each with its number; only the first follows numbers that were left out."""
+async def test_messages_of_a_batch_are_delivered_separately(server: FakeServer) -> None:
+    """Each has its number; only the first has the number of skipped messages before it."""
     bodies = [{"channel": "BTC.trade", "pos": f"1-{n}", "ts": n, "data": {"n": n}} for n in (5, 6)]
     async with server.follow() as follower:
         visit = await begun(server, follower, positions=START)
@@ -63,8 +63,8 @@ async def test_messages_of_a_batch_are_handed_on_one_by_one(server: FakeServer) 
     assert third.duplicates == 1
 
 
-async def test_a_batch_after_a_gap_is_not_taken(server: FakeServer) -> None:
-    """It comes again on another connection, behind what has come."""
+async def test_batch_after_a_gap_is_not_delivered(server: FakeServer) -> None:
+    """It comes again on the next connection, because positions stay before the gap."""
     body = {"channel": "BTC.trade", "pos": "1-5", "ts": 5, "data": {}}
     async with server.follow() as follower:
         visit = await begun(server, follower, positions=START)
@@ -73,8 +73,8 @@ async def test_a_batch_after_a_gap_is_not_taken(server: FakeServer) -> None:
     assert command["data"]["positions"] == START
 
 
-async def test_after_a_break_it_resumes(server: FakeServer) -> None:
-    """It asks for what comes after its positions, and not again for how it began."""
+async def test_lost_connection_is_resumed(server: FakeServer) -> None:
+    """The resume has the client's positions, and no longer `since_ms` or `snapshot`."""
     wanted = {"channels": ["*.trade"], "delivery": "all", "snapshot": True}
     async with server.follow(wanted) as follower:
         visit = await begun(server, follower, positions=START, replayed=0)
@@ -94,29 +94,29 @@ async def test_after_a_break_it_resumes(server: FakeServer) -> None:
     }
 
 
-async def test_it_resumes_from_stored_positions(server: FakeServer) -> None:
+async def test_stored_positions_are_resumed(server: FakeServer) -> None:
     """With positions of an earlier feed the first command is a resume."""
     async with server.follow(positions=START):
         command = await (await server.visit()).command()
     assert command == {"type": "resume", "id": 1, "data": TRADES | BATCH | {"positions": START}}
 
 
-async def test_partitions_it_did_not_know(server: FakeServer) -> None:
-    """The positions of a resume_ack are those of other partitions: they join its own."""
+async def test_positions_of_resume_ack_are_merged(server: FakeServer) -> None:
+    """The positions of a resume_ack are of other partitions, and are added to the client's."""
     async with server.follow(positions=START) as follower:
         await (await server.visit()).accept({"odin.trades": {"2": 9}})
         ack = await follower.notice("resume_ack")
     assert ack.positions == {"odin.trades": {"0": 4, "1": -1, "2": 9}}
 
 
-# ---- what does not come, or twice
+# ---- gaps and duplicates
 
 
 @pytest.mark.parametrize(("reason", "span"), [("expired", [5, 90]), ("unknown_position", [0, 2])])
-async def test_what_is_lost_is_passed_over(
+async def test_lost_range_is_reported_and_skipped(
     server: FakeServer, reason: str, span: list[int]
 ) -> None:
-    """A loss is handed on, and the position is at its end, also where that is further back."""
+    """A loss is reported, and the position is at its end, even if that is further back."""
     async with server.follow(positions=START) as follower:
         visit = await server.visit()
         await visit.accept(lost={"odin.trades": {"0": span}}, reason=reason)
@@ -129,7 +129,7 @@ async def test_what_is_lost_is_passed_over(
     assert message.positions == {"odin.trades": {"0": span[1] + 1, "1": -1}}
 
 
-async def test_a_loss_in_the_middle_of_a_replay(server: FakeServer) -> None:
+async def test_replay_incomplete_moves_position_to_end_of_range(server: FakeServer) -> None:
     """The end of replay_incomplete's range is a position, unless later messages have come."""
     async with server.follow(positions=START) as follower:
         visit = await begun(server, follower)
@@ -142,8 +142,8 @@ async def test_a_loss_in_the_middle_of_a_replay(server: FakeServer) -> None:
     assert told.positions == {"odin.trades": {"0": 30, "1": 7}}
 
 
-async def test_notices_of_the_feed_are_handed_on(server: FakeServer) -> None:
-    """They come before and after the answer; where records expired, a replay may be before them."""
+async def test_feed_notices_are_delivered(server: FakeServer) -> None:
+    """They come before and after the ack; an expired range does not move positions."""
     lost = {"odin.trades": {"0": [5, 90]}}
     async with server.follow(positions=START) as follower:
         visit = await server.visit()
@@ -157,8 +157,8 @@ async def test_notices_of_the_feed_are_handed_on(server: FakeServer) -> None:
     assert told.positions == START
 
 
-async def test_a_topic_that_was_made_anew(server: FakeServer) -> None:
-    """Where a topic that is followed begins at 0 again, its records are no duplicates."""
+async def test_records_of_a_recreated_topic_are_no_duplicates(server: FakeServer) -> None:
+    """A followed topic begins at offset 0 again, and its records are delivered."""
     lost = {"odin.trades": {"0": [0, -1]}, "odin.social": {"0": [0, -1]}}
     anew = {topic: {"0": -1} for topic in lost}
     said = {"status": "lost", "lost": lost, "reason": "recreated", "positions": anew}
@@ -173,8 +173,8 @@ async def test_a_topic_that_was_made_anew(server: FakeServer) -> None:
         assert (await follower.message()).duplicates == 0
 
 
-async def test_a_gap(server: FakeServer) -> None:
-    """What does not follow the message before is not taken: a resume brings what is missing."""
+async def test_gap_in_numbers_is_resumed(server: FakeServer) -> None:
+    """The message after a gap is not delivered: a resume brings the missing messages."""
     async with server.follow() as follower:
         visit = await begun(server, follower, positions=START)
         await visit.message(1, "0-5")
@@ -187,8 +187,8 @@ async def test_a_gap(server: FakeServer) -> None:
     assert command["data"]["positions"] == {"odin.trades": {"0": 5, "1": -1}}
 
 
-async def test_what_the_server_skips_is_no_gap(server: FakeServer) -> None:
-    """The numbers that `skipped` speaks of are not missing, and no others."""
+async def test_skipped_numbers_are_no_gap(server: FakeServer) -> None:
+    """Only the numbers that `skipped` counts are not missing."""
     async with server.follow() as follower:
         visit = await begun(server, follower, positions=START)
         await visit.message(4, "0-9", skipped=3)
@@ -198,8 +198,8 @@ async def test_what_the_server_skips_is_no_gap(server: FakeServer) -> None:
         await follower.notice("disconnected")
 
 
-async def test_duplicates(server: FakeServer) -> None:
-    """What is not beyond the position is counted and not handed on."""
+async def test_duplicates_are_counted_and_not_delivered(server: FakeServer) -> None:
+    """A message at or before the position is a duplicate."""
     async with server.follow(positions=START) as follower:
         visit = await begun(server, follower)
         await visit.message(1, "0-4", replay=True)
@@ -211,8 +211,8 @@ async def test_duplicates(server: FakeServer) -> None:
     assert said[-1].positions == {"odin.trades": {"0": 5, "1": 0}}
 
 
-async def test_a_snapshot_is_no_duplicate(server: FakeServer) -> None:
-    """The last messages from before the position are handed on once, and do not move it back."""
+async def test_snapshot_message_is_no_duplicate(server: FakeServer) -> None:
+    """Last messages from before the position are delivered once, and do not move it back."""
     async with server.follow(TRADES | {"snapshot": True}) as follower:
         visit = await begun(server, follower, positions=START, replayed=1)
         await visit.message(1, "0-2", replay=True)

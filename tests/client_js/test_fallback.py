@@ -1,4 +1,4 @@
-"""The JavaScript client where WebSockets are refused: it changes to Server-Sent Events."""
+"""The JavaScript client falls back to Server-Sent Events if WebSockets are rejected."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import trio
 
 from odin_ws.protocol.event_id import EventId, parse_event_id
 from odin_ws.settings import Secret
-from tests.client_js.following import PACKAGE, Follower, FollowerEvent, follow
+from tests.client_js.follower import PACKAGE, Follower, FollowerEvent, follow
 from tests.client_js.instances import ALL, Instance, Publisher, check, memory_log, restart_twice
-from tests.client_js.refusing import refusing_proxy
+from tests.client_js.upgrade_blocking_proxy import refusing_proxy
 from tests.jwt_issuer import SECRET, issuer
 
 # Node 20 sometimes loses a WebSocket that begins right behind a rejected one: docs/client-js.md.
@@ -31,10 +31,10 @@ async def subscribed(follower: Follower, kind: str = "subscription_ack") -> list
     return ends
 
 
-async def test_client_changes_to_events_after_three_refused_upgrades(
+async def test_client_falls_back_to_events_after_three_rejected_upgrades(
     nursery: trio.Nursery, node: list[str]
 ) -> None:
-    """And stays there: a later connection begins with a stream at once."""
+    """Later connections begin with a stream at once."""
     log = memory_log()
     publisher, instance = Publisher(log), Instance(log)
     async with (
@@ -54,8 +54,10 @@ async def test_client_changes_to_events_after_three_refused_upgrades(
     await instance.cancel()
 
 
-async def test_servers_that_end(nursery: trio.Nursery, node: list[str]) -> None:
-    """Drained, and killed: the client follows over events without a hole."""
+async def test_events_client_misses_nothing_when_servers_end(
+    nursery: trio.Nursery, node: list[str]
+) -> None:
+    """Drained and killed servers: the client follows over events without a gap."""
     instance = Instance(memory_log())
     address = await nursery.start(instance.run)
     async with refusing_proxy(address) as proxy:
@@ -65,8 +67,8 @@ async def test_servers_that_end(nursery: trio.Nursery, node: list[str]) -> None:
         assert proxy.streams > 2
 
 
-async def test_streams_that_are_cut(nursery: trio.Nursery, node: list[str]) -> None:
-    """Wherever they are cut, every record comes once and in order."""
+async def test_cut_streams_lose_and_repeat_nothing(nursery: trio.Nursery, node: list[str]) -> None:
+    """Wherever streams are cut, every record comes once and in order."""
     log = memory_log()
     publisher, instance = Publisher(log), Instance(log)
     async with (
@@ -88,10 +90,10 @@ async def test_streams_that_are_cut(nursery: trio.Nursery, node: list[str]) -> N
     await instance.cancel()
 
 
-async def test_positions_hold_from_one_transport_to_the_other(
+async def test_positions_are_kept_when_the_transport_changes(
     nursery: trio.Nursery, node: list[str]
 ) -> None:
-    """From events to a WebSocket and back: each resumes behind the other."""
+    """From events to a WebSocket and back: each connection resumes after the one before."""
     log = memory_log()
     publisher, instance = Publisher(log), Instance(log)
     address = await nursery.start(instance.run)
@@ -118,8 +120,10 @@ async def test_positions_hold_from_one_transport_to_the_other(
 
 
 @pytest.mark.parametrize("by", ["function", "string"])
-async def test_tokens(nursery: trio.Nursery, node: list[str], by: str) -> None:
-    """In the Authorization header; one that ends is followed by another, if there is one."""
+async def test_stream_sends_token_in_authorization_header(
+    nursery: trio.Nursery, node: list[str], by: str
+) -> None:
+    """An expired token is replaced by another one, if there is one."""
     log = memory_log()
     publisher = Publisher(log)
     instance = Instance(log, ws_auth="jwt", ws_jwt_secret=Secret(SECRET), ws_jwt_leeway_seconds=0)
@@ -148,8 +152,8 @@ async def test_tokens(nursery: trio.Nursery, node: list[str], by: str) -> None:
     await instance.cancel()
 
 
-async def test_fallback_can_be_turned_off(nursery: trio.Nursery, node: list[str]) -> None:
-    """Then there are only WebSockets."""
+async def test_fallback_can_be_disabled(nursery: trio.Nursery, node: list[str]) -> None:
+    """The client then only opens WebSockets."""
     instance = Instance(memory_log())
     async with refusing_proxy(await nursery.start(instance.run)) as proxy:
         url = f"ws://{proxy.address}/ws"
@@ -160,8 +164,8 @@ async def test_fallback_can_be_turned_off(nursery: trio.Nursery, node: list[str]
     await instance.cancel()
 
 
-async def test_transport_can_be_fixed_to_events(nursery: trio.Nursery, node: list[str]) -> None:
-    """No WebSocket is tried, before and after a break."""
+async def test_transport_sse_opens_no_websocket(nursery: trio.Nursery, node: list[str]) -> None:
+    """No WebSocket is tried, before and after a lost connection."""
     log = memory_log()
     publisher, instance = Publisher(log), Instance(log)
     async with (
@@ -179,10 +183,10 @@ async def test_transport_can_be_fixed_to_events(nursery: trio.Nursery, node: lis
     await instance.cancel()
 
 
-async def test_server_that_is_away_is_no_reason_for_events(
+async def test_unavailable_server_does_not_cause_fallback(
     nursery: trio.Nursery, node: list[str]
 ) -> None:
-    """Neither works then; when it is back, a WebSocket is as likely, and both bring all."""
+    """Neither transport works then; afterwards a WebSocket is as likely, and both deliver all."""
     log = memory_log()
     publisher, instance = Publisher(log), Instance(log)
     address = await nursery.start(instance.run)
@@ -217,8 +221,8 @@ def random_cases(count: int) -> list[tuple[dict[str, dict[int, int]], bool]]:
     ]
 
 
-def test_ids_of_the_client_are_read_by_the_server(node: list[str]) -> None:
-    """What JavaScript writes is what Python writes."""
+def test_server_reads_event_ids_written_by_the_client(node: list[str]) -> None:
+    """The JavaScript encoder writes what the Python decoder reads."""
     cases = random_cases(200)
     ids = {"odin.trades": "0f3c" * 8}
     module = (PACKAGE / "src" / "event-id.js").as_uri()

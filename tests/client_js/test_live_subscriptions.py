@@ -9,10 +9,10 @@ import pytest
 import trio
 
 from odin_ws.testing.memory_log import MemoryLog
-from tests.client_js.following import Follower, FollowerEvent, follow
+from tests.client_js.follower import Follower, FollowerEvent, follow
 from tests.client_js.instances import Instance, memory_log
-from tests.client_js.refusing import refusing_proxy
 from tests.client_js.test_fallback import BACKOFF
+from tests.client_js.upgrade_blocking_proxy import refusing_proxy
 
 BTC = {"channels": ["BTC.trade"]}
 
@@ -39,12 +39,12 @@ async def response(
 
 
 @pytest.mark.parametrize("fallback", [False, True], ids=["websocket", "sse"])
-async def test_changed_subscription_is_resumed_without_a_hole(
+async def test_changed_subscription_is_resumed_without_a_gap(
     nursery: trio.Nursery,
     node: list[str],
     fallback: bool,  # noqa: FBT001 -- a parameter
 ) -> None:
-    """A late name comes, also after a break; one that has ended comes no more."""
+    """A later subscription is resumed after a lost connection; an ended one is not."""
     log = memory_log()
     instance = Instance(log)
     publish(log, 0, "BTC.trade", "BTC.balances")
@@ -60,7 +60,7 @@ async def test_changed_subscription_is_resumed_without_a_hole(
             late = {"subscribe": {"channels": ["BTC.balances", "BTC.foo"]}}
             item, between = await response(follower, late)
             assert (item["subscribed"], between) == (["BTC.balances"], [])
-            assert [one["code"] for one in item["rejected"]] == ["INVALID_CHANNEL"]
+            assert [rejection["code"] for rejection in item["rejected"]] == ["INVALID_CHANNEL"]
             publish(log, 2, "BTC.trade", "BTC.balances")
             second = await follower.messages(2)
             proxy.cut()

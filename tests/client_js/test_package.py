@@ -1,4 +1,4 @@
-"""clients/js as a package: its own tests, its types, and what `npm pack` makes of it."""
+"""clients/js as a package: its own tests, its types, and the contents of `npm pack`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.client_js.following import DRIVER, PACKAGE, PATIENCE, follow, missing
+from tests.client_js.follower import DRIVER, PACKAGE, PATIENCE, follow, missing
 from tests.client_js.instances import ALL, Instance, memory_log, restart_twice
 
 
@@ -51,23 +51,23 @@ def test_modules_pass_their_own_tests(npm: str) -> None:
     run(npm, "test", directory=PACKAGE)
 
 
-def test_types_are_those_of_a_strict_project(npm: str) -> None:
+def test_types_pass_strict_checks(npm: str) -> None:
     """The sources are checked, and an application is compiled against the declared types."""
     if not (PACKAGE / "node_modules" / "typescript").exists():
         missing("TypeScript is not installed (make check installs it)")
     run(npm, "run", "types", directory=PACKAGE)
 
 
-def test_package_has_what_it_needs_and_nothing_else(project: Path) -> None:
+def test_package_has_sources_types_and_bundle_only(project: Path) -> None:
     """The sources, the types and the bundle; no dependency."""
     installed = project / "node_modules"
-    assert {one.name for one in installed.iterdir()} == {".package-lock.json", "odin-ws-client"}
-    found = {one.name for one in (installed / "odin-ws-client").iterdir()}
+    assert {path.name for path in installed.iterdir()} == {".package-lock.json", "odin-ws-client"}
+    found = {path.name for path in (installed / "odin-ws-client").iterdir()}
     assert found == {"README.md", "package.json", "src", "types", "dist"}
 
 
 @pytest.mark.parametrize("module", ["odin-ws-client", "odin-ws-client/bundle"])
-async def test_installed_package_follows_a_server_through_restarts(
+async def test_installed_package_receives_every_record_through_restarts(
     nursery: trio.Nursery, node: list[str], project: Path, module: str
 ) -> None:
     """An application in an empty folder gets every record once, modules or bundle."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import trio
 
 from tests.client_js.fake import FakeServer
-from tests.client_js.following import PACKAGE, PATIENCE
+from tests.client_js.follower import PACKAGE, PATIENCE
 from tests.docs.pages import blocks, page
 
 # What the example uses of a browser; the page is left when the feed has had a message.
@@ -32,10 +32,10 @@ def install(project: Path) -> None:
     (project / "package.json").write_text('{"type": "module"}')
 
 
-async def test_example_that_subscribes_later_prints_the_answer(
+async def test_example_that_subscribes_later_prints_the_response(
     server: FakeServer, node: list[str], tmp_path: Path
 ) -> None:
-    """It says what is followed then and what is not, and unsubscribes the first name."""
+    """It prints accepted and rejected names, and unsubscribes the first name."""
     (example,) = (
         block for block in blocks(page("docs/client-js.md"), "js") if "feed.subscribe" in block.text
     )
@@ -61,10 +61,10 @@ async def test_example_that_subscribes_later_prints_the_answer(
     assert done.stdout.startswith(b"following [ 'ETH.trade' ] but not [")
 
 
-async def test_example_resumes_from_what_is_stored(
+async def test_example_resumes_from_stored_state(
     server: FakeServer, node: list[str], tmp_path: Path
 ) -> None:
-    """The page's first example stores what the messages were made into, and where it is."""
+    """The page's first example stores a state computed from messages, with its positions."""
     example, *_ = blocks(page("docs/client-js.md"), "js")
     code = example.text.replace("ws://localhost:3002/ws", server.url)
     assert code != example.text

@@ -1,4 +1,4 @@
-"""When the JavaScript client comes back after a close, and when it does not."""
+"""When the JavaScript client reconnects after a close, and when it ends."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ AFTER_MS = 300
 NEVER_MS = 600_000
 
 
-async def test_it_comes_back_when_it_is_told_to(server: FakeServer) -> None:
-    """After a `reconnect` notice it waits as long as that says, whatever the back-off is."""
+async def test_client_waits_for_after_ms_of_reconnect_notice(server: FakeServer) -> None:
+    """After a `reconnect` notice it waits for `after_ms`, whatever the back-off is."""
     async with server.follow() as follower:
         visit = await begun(server, follower, positions=START)
         await visit.send_item("reconnect", data={"after_ms": AFTER_MS, "reason": "draining"})
@@ -36,8 +36,8 @@ async def test_it_comes_back_when_it_is_told_to(server: FakeServer) -> None:
     }
 
 
-async def test_advice_holds_once(server: FakeServer) -> None:
-    """Advice is about the connection that it was given on."""
+async def test_reconnect_advice_applies_to_one_connection(server: FakeServer) -> None:
+    """Advice applies only to the end of the connection on which it came."""
     async with server.follow(random=1) as follower:
         visit = await begun(server, follower, positions=START)
         await visit.send_item("reconnect", data={"after_ms": 7, "reason": "draining"})
@@ -49,8 +49,8 @@ async def test_advice_holds_once(server: FakeServer) -> None:
 
 
 @pytest.mark.parametrize("random", [1, 0.5])
-async def test_back_off(server: FakeServer, random: float) -> None:
-    """The wait is a random part of a ceiling that doubles up to the longest wait."""
+async def test_back_off_is_random_below_a_doubling_limit(server: FakeServer, random: float) -> None:
+    """The wait is a random part of a limit that doubles up to the longest wait."""
     await server.aclose()
     async with server.follow(random=random, backoff=[2, 10]) as follower:
         left = [(await follower.notice("disconnected")).item for _ in range(5)]
@@ -58,8 +58,8 @@ async def test_back_off(server: FakeServer, random: float) -> None:
     assert {(one["code"], one["reason"]) for one in left} == {(1006, "the connection failed")}
 
 
-async def test_neither_message_nor_pong_resets_the_back_off(server: FakeServer) -> None:
-    """A server that acks, sends one message and closes is not asked ever more often."""
+async def test_message_and_pong_do_not_reset_the_back_off(server: FakeServer) -> None:
+    """A server that acks, sends one message and closes is not contacted more often each time."""
     async with server.follow(random=1, backoff=[2, NEVER_MS]) as follower:
         waits = []
         for number, code in enumerate((1008, 1008, 1011, 1012, 4408)):
@@ -72,10 +72,10 @@ async def test_neither_message_nor_pong_resets_the_back_off(server: FakeServer) 
     assert waits == [2, 4, 8, 16, 32]
 
 
-async def test_advice_that_comes_again_and_again_is_the_least_of_the_back_off(
+async def test_repeated_advice_does_not_shorten_the_back_off(
     server: FakeServer,
 ) -> None:
-    """A server that always says 1 ms is not asked every millisecond."""
+    """A server that always sends 1 ms is not contacted every millisecond."""
     async with server.follow(random=1, backoff=[2, NEVER_MS]) as follower:
         waits = []
         for _ in range(4):
@@ -87,8 +87,8 @@ async def test_advice_that_comes_again_and_again_is_the_least_of_the_back_off(
     assert waits == [1, 4, 8, 16]
 
 
-async def test_it_asks_again_where_the_log_does_not_answer(server: FakeServer) -> None:
-    """A resume that may succeed later is tried again, with back-off and from the same place."""
+async def test_resume_is_retried_if_the_server_allows_it(server: FakeServer) -> None:
+    """A resume that may succeed later is retried with back-off and the same positions."""
     async with server.follow(random=1, backoff=[2, 100], positions=START) as follower:
         for wait in (2, 4):
             visit = await server.visit()
@@ -103,7 +103,7 @@ async def test_it_asks_again_where_the_log_does_not_answer(server: FakeServer) -
 
 
 @pytest.mark.parametrize("row", CLOSES, ids=lambda row: row.label)
-async def test_close_does_what_its_row_says(server: FakeServer, row: Close) -> None:
+async def test_client_follows_the_table_of_close_codes(server: FakeServer, row: Close) -> None:
     """Each row of docs/protocol.md's table, also with a token that is a string."""
     async with server.follow(random=1, backoff=[2, 100]) as follower:
         visit = await begun(server, follower)
@@ -124,10 +124,8 @@ async def test_close_does_what_its_row_says(server: FakeServer, row: Close) -> N
 
 
 @pytest.mark.parametrize("row", [row for row in CLOSES if row.renewable], ids=lambda row: row.label)
-async def test_close_about_a_token_is_passing_where_there_is_another_one(
-    server: FakeServer, row: Close
-) -> None:
-    """It gets a new one, and comes back with back-off."""
+async def test_token_close_is_followed_by_new_token(server: FakeServer, row: Close) -> None:
+    """The client gets a new token, and reconnects with back-off."""
     async with server.follow(random=1, backoff=[2, 100], tokens=["a", "b"]) as follower:
         await (await begun(server, follower)).close(row.code, row.reason)
         assert (await follower.notice("disconnected")).item["retry_ms"] == 2
@@ -135,16 +133,16 @@ async def test_close_about_a_token_is_passing_where_there_is_another_one(
 
 
 @pytest.mark.parametrize("code", [1001, 1013, 1014, 3000, 4999])
-async def test_close_that_has_no_row_is_passing(server: FakeServer, code: int) -> None:
-    """What proxies and newer servers say."""
+async def test_unknown_close_code_is_resumed(server: FakeServer, code: int) -> None:
+    """Proxies and newer servers send such codes."""
     async with server.follow() as follower:
         await (await begun(server, follower)).close(code)
         assert (await follower.notice("disconnected")).item["code"] == code
         await server.visit()
 
 
-async def test_a_rejected_command(server: FakeServer) -> None:
-    """What the server will never do is not asked for again."""
+async def test_permanently_rejected_command_ends_the_feed(server: FakeServer) -> None:
+    """A command that can never succeed is not sent again."""
     async with server.follow() as follower:
         visit = await server.visit()
         await visit.command()
@@ -155,8 +153,8 @@ async def test_a_rejected_command(server: FakeServer) -> None:
         assert await follower.ended() == []
 
 
-async def test_every_name_rejected(server: FakeServer) -> None:
-    """With nothing to follow it does not stay."""
+async def test_feed_ends_if_every_name_is_rejected(server: FakeServer) -> None:
+    """A feed without subscriptions is closed."""
     rejected = [{"name": "*.trade", "code": "INVALID_CHANNEL", "message": "no such category"}]
     async with server.follow() as follower:
         await (await server.visit()).accept(subscribed=[], rejected=rejected, categories={})
@@ -165,8 +163,8 @@ async def test_every_name_rejected(server: FakeServer) -> None:
         assert await follower.ended() == []
 
 
-async def test_an_error_later_on(server: FakeServer) -> None:
-    """An error after the subscription took effect is handed on, and changes nothing."""
+async def test_error_after_the_ack_is_delivered(server: FakeServer) -> None:
+    """An error after the subscription took effect is delivered, and changes nothing."""
     async with server.follow() as follower:
         visit = await begun(server, follower)
         await visit.send_item("error", code="RATE_LIMIT_EXCEEDED", message="slower", retry=True)
@@ -175,8 +173,8 @@ async def test_an_error_later_on(server: FakeServer) -> None:
         await follower.message()
 
 
-async def test_close(server: FakeServer) -> None:
-    """A feed that is closed closes its connection, calls nothing, and leaves nothing running."""
+async def test_closed_feed_closes_its_connection(server: FakeServer) -> None:
+    """A closed feed calls nothing afterwards, and leaves nothing running."""
     async with server.follow() as follower:
         visit = await begun(server, follower)
         await follower.close()
@@ -184,7 +182,7 @@ async def test_close(server: FakeServer) -> None:
         assert await follower.ended() == []
 
 
-async def test_close_while_it_waits(server: FakeServer) -> None:
+async def test_feed_closed_between_connections_does_not_reconnect(server: FakeServer) -> None:
     """A feed that is closed between two connections does not come back."""
     async with server.follow(random=1, backoff=[NEVER_MS, NEVER_MS]) as follower:
         await (await begun(server, follower)).cut()

@@ -1,4 +1,4 @@
-"""The JavaScript client with a server: nothing is missing, and nothing comes twice."""
+"""The JavaScript client with a real server: no record is missing or repeated."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import pytest
 import trio
 
 from odin_ws.settings import Secret
-from tests.client_js.following import FollowerEvent, follow
+from tests.client_js.follower import FollowerEvent, follow
 from tests.client_js.instances import ALL, Instance, Publisher, check, memory_log, restart_twice
 from tests.client_js.relay import cutting_relay
 from tests.jwt_issuer import SECRET, issuer
 
 
-async def test_connections_that_are_cut(nursery: trio.Nursery, node: list[str]) -> None:
+async def test_cut_connections_lose_and_repeat_nothing(
+    nursery: trio.Nursery, node: list[str]
+) -> None:
     """However often and wherever connections are cut, every record comes once and in order."""
     log = memory_log()
     publisher = Publisher(log)
@@ -37,10 +39,10 @@ async def test_connections_that_are_cut(nursery: trio.Nursery, node: list[str]) 
 
 
 @pytest.mark.parametrize("history_seconds", [0, 300])
-async def test_servers_that_end(
+async def test_records_published_without_a_server_are_replayed(
     nursery: trio.Nursery, node: list[str], history_seconds: float
 ) -> None:
-    """What is published while no server is there comes from the next: its memory, or its log."""
+    """The next server sends them from its history or from its log."""
     instance = Instance(memory_log())
     address = await nursery.start(instance.run)
     async with follow(node, f"ws://{address}/ws", ALL) as follower:
@@ -50,8 +52,8 @@ async def test_servers_that_end(
         assert not [one for one in await follower.ended() if one.kind == "message"]
 
 
-async def test_what_the_log_deleted(nursery: trio.Nursery, node: list[str]) -> None:
-    """Records that were deleted meanwhile are told as lost, and the others come."""
+async def test_deleted_records_are_reported_as_lost(nursery: trio.Nursery, node: list[str]) -> None:
+    """Records that were deleted meanwhile are reported as lost, and the others are delivered."""
     log = memory_log()
     instance = Instance(log)
     address = await nursery.start(instance.run)
@@ -72,8 +74,10 @@ async def test_what_the_log_deleted(nursery: trio.Nursery, node: list[str]) -> N
     ]
 
 
-async def test_a_server_that_asks_for_tokens(node: list[str], nursery: trio.Nursery) -> None:
-    """It goes on with a new one at once where the first is about to end, and gets all."""
+async def test_expiring_token_is_renewed_on_the_connection(
+    node: list[str], nursery: trio.Nursery
+) -> None:
+    """A new token is sent at once before the first expires, and every record is delivered."""
     log = memory_log()
     publisher = Publisher(log)
     instance = Instance(log, ws_auth="jwt", ws_jwt_secret=Secret(SECRET))

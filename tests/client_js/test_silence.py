@@ -1,4 +1,4 @@
-"""Whether the server is there: how the browser client notices."""
+"""How the JavaScript client detects that the server no longer responds."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ START = {"odin.trades": {"0": 4, "1": -1}}
 SILENCE_MS = 1000
 
 
-async def test_a_sign_of_life(server: FakeServer) -> None:
-    """After a silence it asks, again and again as long as it is answered."""
+async def test_heartbeat_is_sent_after_silence(server: FakeServer) -> None:
+    """After a silence the client sends a heartbeat, again as long as it is answered."""
     async with server.follow(silence=SILENCE_MS) as follower:
         visit = await begun(server, follower)
         for _ in range(2):
@@ -26,8 +26,8 @@ async def test_a_sign_of_life(server: FakeServer) -> None:
         await follower.message()
 
 
-async def test_anything_is_a_sign_of_life(server: FakeServer) -> None:
-    """What comes after it has asked is an answer, whatever it is."""
+async def test_any_message_answers_the_heartbeat(server: FakeServer) -> None:
+    """Any message after the heartbeat counts as its response."""
     async with server.follow(silence=SILENCE_MS) as follower:
         visit = await begun(server, follower)
         assert await visit.command() == {"type": "heartbeat"}
@@ -36,8 +36,8 @@ async def test_anything_is_a_sign_of_life(server: FakeServer) -> None:
         assert await visit.command() == {"type": "heartbeat"}
 
 
-async def test_a_silent_server_is_left(server: FakeServer) -> None:
-    """Without any answer for as long again, it leaves and resumes."""
+async def test_silent_server_is_disconnected(server: FakeServer) -> None:
+    """Without any response for the same time again, the client disconnects and resumes."""
     async with server.follow(silence=SILENCE_MS) as follower:
         visit = await begun(server, follower, positions=START)
         assert await visit.command() == {"type": "heartbeat"}
@@ -49,8 +49,8 @@ async def test_a_silent_server_is_left(server: FakeServer) -> None:
         assert (await (await server.visit()).command())["type"] == "resume"
 
 
-async def test_a_silent_handshake_is_left(server: FakeServer) -> None:
-    """A connection that does not come about is given up after a silence."""
+async def test_silent_handshake_is_aborted(server: FakeServer) -> None:
+    """A connection that is not established within the silence is aborted."""
     # A moment later: what Node gave up a millisecond ago would delay the next.
     async with server.follow(silence=SILENCE_MS, backoff=[100, 100], random=1) as follower:
         stream = await server.accepted()
@@ -59,8 +59,8 @@ async def test_a_silent_handshake_is_left(server: FakeServer) -> None:
         await stream.aclose()
 
 
-async def test_a_late_token_leaves_the_handshake_its_time(server: FakeServer) -> None:
-    """A handshake has a silence of its own, however long its token has taken."""
+async def test_late_token_does_not_shorten_the_handshake_timeout(server: FakeServer) -> None:
+    """A handshake has its own timeout, however long its token has taken."""
     async with server.follow(silence=SILENCE_MS, tokens=["late"]) as follower:
         stream = await server.accepted()
         dialled = trio.current_time()

@@ -1,4 +1,4 @@
-"""How the JavaScript client comes to its tokens, and when it sends them."""
+"""How the JavaScript client gets its tokens, and when it sends them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import trio
 
 from tests.client_js.beginning import begun
 from tests.client_js.fake import TRADES, FakeServer, Visit
-from tests.client_js.following import follow
+from tests.client_js.follower import follow
 
 # As short as a token may have and still be followed by another in time, and the longest wait.
 LEFT_MS = 4000
@@ -26,8 +26,8 @@ def auth(token: str) -> dict[str, Any]:
     return {"type": "auth", "data": {"token": token}}
 
 
-async def test_it_is_offered_as_a_subprotocol(server: FakeServer) -> None:
-    """Behind ours, on every connection."""
+async def test_token_is_offered_as_a_subprotocol(server: FakeServer) -> None:
+    """It follows the protocol's own name, on every connection."""
     async with server.follow(token="a.b-c_d") as follower:  # noqa: S106 -- a test's
         for _ in range(2):
             visit = await begun(server, follower)
@@ -36,14 +36,14 @@ async def test_it_is_offered_as_a_subprotocol(server: FakeServer) -> None:
             await follower.notice("disconnected")
 
 
-async def test_without_one_nothing_is_offered(server: FakeServer) -> None:
-    """Servers of other kinds may know no subprotocol."""
+async def test_no_subprotocol_is_offered_without_a_token(server: FakeServer) -> None:
+    """Other servers may support no subprotocol."""
     async with server.follow() as follower:
         assert (await begun(server, follower)).offered == ()
 
 
-async def test_each_connection_has_a_fresh_one(server: FakeServer) -> None:
-    """Also after an attempt for which there was none, and after a close for its end."""
+async def test_each_connection_requests_a_new_token(server: FakeServer) -> None:
+    """Also after an attempt without a token, and after a close for its expiry."""
     async with server.follow(tokens=["one", None, "two", "three"]) as follower:
         visit = await begun(server, follower)
         assert visit.offered[1] == "bearer.one"
@@ -58,8 +58,8 @@ async def test_each_connection_has_a_fresh_one(server: FakeServer) -> None:
         assert (await begun(server, follower)).offered[1] == "bearer.three"
 
 
-async def test_with_a_fixed_one_the_end_is_the_end(server: FakeServer) -> None:
-    """Nothing is sent at the notice; after 4401 it does not come back."""
+async def test_expiry_of_a_fixed_token_ends_the_feed(server: FakeServer) -> None:
+    """Nothing is sent at the notice; after 4401 the client does not reconnect."""
     async with server.follow(token="one", random=0) as follower:  # noqa: S106 -- a test's
         visit = await begun(server, follower)
         await expire(visit)
@@ -70,7 +70,7 @@ async def test_with_a_fixed_one_the_end_is_the_end(server: FakeServer) -> None:
         assert await follower.ended() == []
 
 
-async def test_after_a_revocation_it_does_not_come_back(server: FakeServer) -> None:
+async def test_revocation_ends_the_feed(server: FakeServer) -> None:
     """Another token would not help."""
     async with server.follow(tokens=["one", "two"]) as follower:
         await (await begun(server, follower)).close(4403)
@@ -78,8 +78,8 @@ async def test_after_a_revocation_it_does_not_come_back(server: FakeServer) -> N
         assert await follower.ended() == []
 
 
-async def test_at_the_notice_it_goes_on_with_a_new_one(server: FakeServer) -> None:
-    """On the same connection, within half of what is left; messages come on."""
+async def test_notice_before_expiry_renews_the_token(server: FakeServer) -> None:
+    """On the same connection, within half of the time left; messages continue."""
     async with server.follow(tokens=["one", "two"], random=1) as follower:
         visit = await begun(server, follower)
         told = trio.current_time()
@@ -94,16 +94,16 @@ async def test_at_the_notice_it_goes_on_with_a_new_one(server: FakeServer) -> No
 
 
 @pytest.mark.parametrize("nothing", ["one", None, "no token"], ids=["same", "none", "no good one"])
-async def test_it_asks_until_there_is_another(server: FakeServer, nothing: str | None) -> None:
-    """The same one would end at the same time, and what is none is not sent."""
+async def test_token_is_requested_until_it_differs(server: FakeServer, nothing: str | None) -> None:
+    """The same token would expire at the same time; an invalid one is not sent."""
     async with server.follow(tokens=["one", nothing, "two"], random=0) as follower:
         visit = await begun(server, follower)
         await expire(visit, 60_000)
         assert await visit.command() == auth("two")
 
 
-async def test_one_that_is_rejected_is_followed_by_another(server: FakeServer) -> None:
-    """In what is left of the time."""
+async def test_rejected_token_is_followed_by_another(server: FakeServer) -> None:
+    """Within the time that is left."""
     async with server.follow(tokens=["one", "two", "three"], random=0) as follower:
         visit = await begun(server, follower)
         await expire(visit, 60_000)
@@ -112,8 +112,8 @@ async def test_one_that_is_rejected_is_followed_by_another(server: FakeServer) -
         assert await visit.command() == auth("three")
 
 
-async def test_one_that_is_rejected_is_offered_again(server: FakeServer) -> None:
-    """It may be taken a little later; then it is the same one, which is not sent."""
+async def test_rejected_token_is_offered_again(server: FakeServer) -> None:
+    """The server may accept it a little later; an accepted token is not sent again."""
     tokens = ["one", *["two"] * 4, "three"]
     async with server.follow(tokens=tokens, random=0) as follower:
         visit = await begun(server, follower)
@@ -136,10 +136,10 @@ async def test_one_that_is_rejected_is_offered_again(server: FakeServer) -> None
         ("error", {"code": "RATE_LIMIT_EXCEEDED", "message": "", "retry_ms": 1600}),
     ],
 )
-async def test_rejected_token_is_sent_again_when_the_server_asks_for_it(
+async def test_rejected_token_is_sent_again_after_retry_ms(
     server: FakeServer, kind: str, fields: dict[str, Any]
 ) -> None:
-    """After `retry_ms`, and not at a moment of its own."""
+    """After `retry_ms`, not at the client's own time."""
     async with server.follow(tokens=["one", "two"], random=0) as follower:
         visit = await begun(server, follower)
         await expire(visit, 60_000)
@@ -150,8 +150,8 @@ async def test_rejected_token_is_sent_again_when_the_server_asks_for_it(
         assert trio.current_time() - rejected > 1.5
 
 
-async def test_a_url_that_cannot_be_one_is_told(node: list[str]) -> None:
-    """As the end: an error that nobody catches would be lost, or end the process."""
+async def test_invalid_url_ends_the_feed_with_its_error(node: list[str]) -> None:
+    """An error that nobody catches would be lost, or end the process."""
     async with follow(node, "ftp://localhost/ws", TRADES, tokens=["sesame"]) as follower:
         left = (await follower.notice("disconnected")).item
         assert (left["code"], left["retry_ms"]) == (1000, None)
@@ -160,15 +160,17 @@ async def test_a_url_that_cannot_be_one_is_told(node: list[str]) -> None:
         assert await follower.ended() == []
 
 
-async def test_what_cannot_be_one_is_not_shown(server: FakeServer) -> None:
-    """It is neither sent nor told; what is allowed is."""
+async def test_invalid_token_is_not_shown(server: FakeServer) -> None:
+    """It is neither sent nor part of the error, which names the allowed characters."""
     async with server.follow(tokens=["open sesame"], random=1) as follower:
         reason = (await follower.notice("disconnected")).item["reason"]
     assert reason == "no token: TypeError: token: must consist of letters, digits and -._~+"
 
 
-async def test_who_closes_while_it_waits_for_one_is_left_alone(server: FakeServer) -> None:
-    """A token that comes after that connects nobody: else the feed would not come to its end."""
+async def test_feed_closed_while_waiting_for_a_token_opens_no_connection(
+    server: FakeServer,
+) -> None:
+    """A token that arrives afterwards connects nothing."""
     async with server.follow(tokens=["late"]) as follower:
         await follower.close()
         assert await follower.ended() == []

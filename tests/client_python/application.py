@@ -1,4 +1,4 @@
-"""An application of the installed package: prints what a client yields, a JSON object a line.
+"""An application of the installed package: prints each item of a client as a JSON line.
 
 usage: python application.py trio|asyncio URL SUBSCRIPTION
 """

@@ -18,7 +18,7 @@ from typing import Any, Final
 import trio
 from packaging.requirements import Requirement
 
-from tests.client_js.following import Callbacks, read_said
+from tests.client_js.follower import Callbacks, read_said
 
 __all__ = ["EXTRAS", "build_wheel", "follow", "install"]
 

@@ -1,4 +1,4 @@
-"""A server that does what a test says, in memory, and a client that follows it."""
+"""A scripted server in memory, and a client that follows it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client's shells, as tests in Trio use them: both under one clock, over the same wires."""
+"""The client's Trio and asyncio shells for tests in Trio: one clock, the same streams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The queue between a shell and its consumer."""
+"""The queue between a shell and the task that iterates."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def queue_of(size: int, on_overflow: Callable[[], None] = lambda: None) -> Batch
     return BatchQueue(asyncio.Event, on_overflow, size=size, most=2 * size)
 
 
-def test_who_puts_waits_for_room() -> None:
-    """A full queue takes the next batch when one has been taken out, in their order."""
+def test_put_waits_for_room() -> None:
+    """A full queue accepts the next batch after one has been removed, in order."""
 
     async def main() -> None:
         queue = queue_of(2)
@@ -39,8 +39,8 @@ def test_who_puts_waits_for_room() -> None:
     asyncio.run(main())
 
 
-def test_a_closed_queue_gives_what_is_left_and_then_none() -> None:
-    """Also to one who waits already."""
+def test_closed_queue_returns_remaining_batches_then_none() -> None:
+    """Also to a task that already waits."""
 
     async def main() -> None:
         queue = queue_of(2)
@@ -56,8 +56,8 @@ def test_a_closed_queue_gives_what_is_left_and_then_none() -> None:
     asyncio.run(main())
 
 
-def test_a_cancelled_wait_takes_nothing() -> None:
-    """The batch that comes then is there for the next one."""
+def test_cancelled_get_loses_no_batch() -> None:
+    """The batch that arrives afterwards goes to the next caller."""
 
     async def main() -> None:
         queue = queue_of(1)
@@ -72,8 +72,8 @@ def test_a_cancelled_wait_takes_nothing() -> None:
     asyncio.run(main())
 
 
-def test_queue_takes_more_while_an_answer_is_awaited() -> None:
-    """The answer may be behind what nobody takes; beyond a limit its waiter is told."""
+def test_queue_grows_while_a_response_is_awaited() -> None:
+    """The response may be behind unread items; beyond a limit the waiting call fails."""
 
     async def main() -> None:
         told: list[str] = []

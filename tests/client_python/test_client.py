@@ -1,4 +1,4 @@
-"""What a consumer of the client sees while a connection holds."""
+"""What an application receives on one connection."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from tests.client_python.fake import (
 START = {"odin.trades": {"0": 4, "1": -1}}
 
 
-async def test_it_subscribes_with_what_was_asked_for(server: FakeServer) -> None:
-    """The first command names everything of the subscription, and asks for positions."""
+async def test_first_command_has_every_field_of_the_subscription(server: FakeServer) -> None:
+    """The first command has every field of the subscription, and requests positions."""
     wanted = Subscription(
         channels=["BTC.trade"],
         topics=["odin.balances"],
@@ -57,8 +57,8 @@ async def test_it_subscribes_with_what_was_asked_for(server: FakeServer) -> None
         await take(client, Subscribed)
 
 
-async def test_the_ack_is_the_first_item(server: FakeServer) -> None:
-    """It says what took effect, what did not and why, and where the subscription begins."""
+async def test_ack_is_the_first_item(server: FakeServer) -> None:
+    """It has the accepted names, the rejected names with reasons, and the positions."""
     rejected = [{"name": "x", "code": "INVALID_CHANNEL", "message": "no"}]
     async with server.follow() as client:
         await (await server.attempt()).accept(START, rejected=rejected)
@@ -70,8 +70,8 @@ async def test_the_ack_is_the_first_item(server: FakeServer) -> None:
         assert client.connections == 1
 
 
-async def test_a_message_is_read(server: FakeServer) -> None:
-    """Every field of a message is there, with the topic of its category and the text as it came."""
+async def test_message_has_all_fields(server: FakeServer) -> None:
+    """Every field, the topic of its category, and the text as received."""
     async with server.follow() as client:
         attempt = await server.attempt()
         await attempt.accept()
@@ -90,8 +90,8 @@ async def test_a_message_is_read(server: FakeServer) -> None:
     assert client.gaps == client.duplicates == 0
 
 
-async def test_positions_move_when_a_message_is_taken(server: FakeServer) -> None:
-    """What was received and not taken yet is not in them."""
+async def test_positions_move_when_a_message_is_iterated(server: FakeServer) -> None:
+    """Messages that were received but not yet iterated do not move positions."""
     async with server.follow() as client:
         attempt = await server.attempt()
         await attempt.accept(START)
@@ -106,8 +106,8 @@ async def test_positions_move_when_a_message_is_taken(server: FakeServer) -> Non
             assert client.positions["odin.trades"] == {0: offset, 1: -1}
 
 
-async def test_positions_survive_json(server: FakeServer) -> None:
-    """What was kept as JSON, with partitions as text, resumes there at once."""
+async def test_positions_from_json_are_resumed(server: FakeServer) -> None:
+    """Positions stored as JSON, with partitions as strings, are resumed at once."""
     async with server.follow() as client:
         await (await server.attempt()).accept(START)
         await take(client, Subscribed)
@@ -139,8 +139,8 @@ async def test_checkpoint_resumes_with_positions_and_ids(server: FakeServer) -> 
         assert command["data"]["ids"] == {"odin.trades": "id1"}
 
 
-async def test_only_messages_on_request(server: FakeServer) -> None:
-    """`messages()` passes over everything else."""
+async def test_messages_yields_only_messages(server: FakeServer) -> None:
+    """`messages()` skips all other items."""
     async with server.follow() as client:
         attempt = await server.attempt()
         await attempt.accept()
@@ -154,8 +154,8 @@ async def test_only_messages_on_request(server: FakeServer) -> None:
     assert client.positions == {"odin.trades": {0: 2}}
 
 
-async def test_feed_changes_come_in_their_place(server: FakeServer) -> None:
-    """Between the messages they came between."""
+async def test_feed_changes_are_in_order_with_messages(server: FakeServer) -> None:
+    """A feed change comes between the messages around it."""
     async with server.follow() as client:
         attempt = await server.attempt()
         await attempt.accept()
@@ -170,8 +170,8 @@ async def test_feed_changes_come_in_their_place(server: FakeServer) -> None:
         assert await take_offsets(client, 1) == [2]
 
 
-async def test_what_is_not_known_is_passed_over(server: FakeServer) -> None:
-    """A newer server may say more."""
+async def test_unknown_types_and_fields_are_ignored(server: FakeServer) -> None:
+    """A newer server may send more."""
     async with server.follow() as client:
         attempt = await server.attempt()
         await attempt.send_item(type="welcome")
@@ -183,7 +183,7 @@ async def test_what_is_not_known_is_passed_over(server: FakeServer) -> None:
         assert await take_offsets(client, 1) == [1]
 
 
-async def test_duplicates_are_passed_over(server: FakeServer) -> None:
+async def test_duplicates_are_counted_and_not_yielded(server: FakeServer) -> None:
     """A record that came before is counted and not yielded again."""
     async with server.follow() as client:
         attempt = await server.attempt()
@@ -197,8 +197,8 @@ async def test_duplicates_are_passed_over(server: FakeServer) -> None:
         assert client.duplicates == 4
 
 
-async def test_a_snapshot_is_not_a_duplicate(server: FakeServer) -> None:
-    """The last message of each channel is from before the beginning; it moves nothing."""
+async def test_snapshot_message_is_no_duplicate(server: FakeServer) -> None:
+    """The last message of each channel is before the positions, and does not move them."""
     wanted = Subscription(channels=["*.trade"], snapshot=True)
     async with server.follow(wanted) as client:
         attempt = await server.attempt()
@@ -215,8 +215,8 @@ async def test_a_snapshot_is_not_a_duplicate(server: FakeServer) -> None:
         assert client.duplicates == 1
 
 
-async def test_all_names_rejected_is_the_end(server: FakeServer) -> None:
-    """With nothing to follow the client stops, and says why of each name."""
+async def test_client_ends_if_all_names_are_rejected(server: FakeServer) -> None:
+    """The error has the reason for each name."""
     rejected = [{"name": "*.trade", "code": "INVALID_CHANNEL", "message": "no such"}]
     async with server.follow() as client:
         attempt = await server.attempt()
@@ -228,8 +228,8 @@ async def test_all_names_rejected_is_the_end(server: FakeServer) -> None:
     assert len(server.times) == 1
 
 
-async def test_a_rejected_command_is_the_end(server: FakeServer) -> None:
-    """Where the server cannot carry it out at all, now or later, the client stops."""
+async def test_permanently_rejected_command_ends_the_client(server: FakeServer) -> None:
+    """A command that can never succeed ends the client."""
     async with server.follow() as client:
         attempt = await server.attempt()
         await attempt.command()
@@ -242,8 +242,8 @@ async def test_a_rejected_command_is_the_end(server: FakeServer) -> None:
 
 
 @pytest.mark.parametrize("code", ["NOT_AVAILABLE", "RATE_LIMIT_EXCEEDED"])
-async def test_a_command_that_is_put_off_is_repeated(server: FakeServer, code: str) -> None:
-    """On the same connection, after waits that grow, until it is carried out."""
+async def test_command_with_retry_is_repeated(server: FakeServer, code: str) -> None:
+    """On the same connection, with growing waits, until the server executes it."""
     async with server.follow(positions=START) as client:
         attempt = await server.attempt()
         times = []
@@ -274,8 +274,8 @@ async def test_a_command_that_is_put_off_is_repeated(server: FakeServer, code: s
         '{"type":"reconnect","data":7}',
     ],
 )
-async def test_another_protocol_is_the_end(server: FakeServer, text: str) -> None:
-    """What cannot be read is no message lost in silence: the client stops, and shows it."""
+async def test_invalid_message_ends_the_client(server: FakeServer, text: str) -> None:
+    """A message that cannot be parsed is not skipped silently: the error shows it."""
     async with server.follow() as client:
         attempt = await server.attempt()
         await attempt.accept()
@@ -286,8 +286,8 @@ async def test_another_protocol_is_the_end(server: FakeServer, text: str) -> Non
         assert (await attempt.closed())[0] == 1002
 
 
-async def test_leaving_closes(server: FakeServer) -> None:
-    """The server hears a normal close at the end of the block."""
+async def test_end_of_the_block_closes_with_1000(server: FakeServer) -> None:
+    """The server receives a normal close at the end of the block."""
     async with server.follow() as client:
         attempt = await server.attempt()
         await attempt.accept()
@@ -295,8 +295,8 @@ async def test_leaving_closes(server: FakeServer) -> None:
     assert await attempt.closed() == (1000, None)
 
 
-async def test_a_cancelled_wait_loses_nothing(server: FakeServer) -> None:
-    """The message that comes later is there for the next one who waits."""
+async def test_cancelled_iteration_loses_no_message(server: FakeServer) -> None:
+    """The message that arrives afterwards goes to the next caller."""
     async with server.follow() as client:
         attempt = await server.attempt()
         await attempt.accept()
@@ -308,8 +308,10 @@ async def test_a_cancelled_wait_loses_nothing(server: FakeServer) -> None:
         assert await take_offsets(client, 2) == [1, 2]
 
 
-async def test_a_slow_consumer_stops_the_reading(server: FakeServer, nursery: trio.Nursery) -> None:
-    """What is not taken stays on the server's side of the wire, but for a bounded part."""
+async def test_slow_consumer_stops_reading_from_the_socket(
+    server: FakeServer, nursery: trio.Nursery
+) -> None:
+    """Except for a bounded part, unread messages stay on the server's side."""
     server.pair = lockstep_stream_pair  # sending waits until all is read
     sent = 0
 
@@ -329,8 +331,8 @@ async def test_a_slow_consumer_stops_the_reading(server: FakeServer, nursery: tr
         assert await take_offsets(client, 200) == list(range(200))
 
 
-def test_a_subscription_asks_for_something() -> None:
-    """Neither nothing at all, nor one name by its characters, nor two beginnings."""
+def test_invalid_subscription_is_an_error() -> None:
+    """No name, one string instead of a list, or two start positions."""
     with pytest.raises(ValueError, match="must have channels"):
         Subscription(tokens=["BTC"])
     with pytest.raises(TypeError, match=r"BTC\.trade"):

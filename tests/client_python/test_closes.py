@@ -1,4 +1,4 @@
-"""What a client does after each close: the table of docs/protocol.md, and how long it waits."""
+"""The reaction of the client to each close code of docs/protocol.md, and its back-off."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.docs.closes import ABNORMAL, CLOSES, Close
 
 
 @pytest.mark.parametrize("row", CLOSES, ids=lambda row: row.label)
-async def test_close_does_what_its_row_says(server: FakeServer, row: Close) -> None:
+async def test_client_follows_the_table_of_close_codes(server: FakeServer, row: Close) -> None:
     """Each row of the table, also with a token that is a string."""
     async with server.follow(token="a") as client:  # noqa: S106 -- of a test
         attempt = await begin(server)
@@ -36,10 +36,8 @@ async def test_close_does_what_its_row_says(server: FakeServer, row: Close) -> N
 
 
 @pytest.mark.parametrize("row", [row for row in CLOSES if row.renewable], ids=lambda row: row.label)
-async def test_close_about_a_token_is_passing_where_there_is_another_one(
-    server: FakeServer, row: Close
-) -> None:
-    """It gets a new one, and comes back with back-off."""
+async def test_token_close_is_followed_by_new_token(server: FakeServer, row: Close) -> None:
+    """The client gets a new token, and reconnects with back-off."""
     tokens = iter(["a", "b"])
 
     async def token() -> str:
@@ -54,12 +52,12 @@ async def test_close_about_a_token_is_passing_where_there_is_another_one(
 
 
 @pytest.mark.parametrize("code", [1002, 1003, 1007, 1009, 1010])
-def test_close_about_the_connection_itself_is_permanent(code: int) -> None:
+def test_close_caused_by_the_protocol_is_permanent(code: int) -> None:
     """Also 1010 (a missing extension), which has no row: the next connection would get it too."""
     assert is_permanent_close(code, "")
 
 
-# ---- how long it waits
+# ---- back-off
 
 
 async def visits(server: FakeServer, seconds: float, code: int) -> int:
@@ -121,10 +119,10 @@ async def left(client: object) -> float | None:
         (3600, 1008, 0.8),
     ],
 )
-async def test_connection_that_held_for_the_longest_wait_resets_the_back_off(
+async def test_connection_longer_than_the_longest_wait_resets_the_back_off(
     server: FakeServer, seconds: float, code: int, wait: float
 ) -> None:
-    """After it the wait is a short one again; a policy violation goes on where it was."""
+    """The next wait is short again; after a policy violation the back-off continues."""
     async with server.follow(silence_seconds=10_000) as client:
         for expected in (0.2, 0.4):
             await hold(server, 0, 1011)
@@ -133,10 +131,10 @@ async def test_connection_that_held_for_the_longest_wait_resets_the_back_off(
         assert await left(client) == pytest.approx(wait)
 
 
-async def test_advice_that_comes_again_and_again_is_the_least_of_the_back_off(
+async def test_repeated_advice_does_not_shorten_the_back_off(
     server: FakeServer,
 ) -> None:
-    """A server that always says 1 ms is not asked every millisecond; one that asks for more is."""
+    """A server that always sends 1 ms is not contacted every millisecond."""
     waits = []
     async with server.follow() as client:
         for after_ms in (1, 1, 1, 5000, 1):

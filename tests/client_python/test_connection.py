@@ -1,4 +1,4 @@
-"""The WebSocket under the client: handshake, frames, and that nothing waits for ever."""
+"""The client's WebSocket: handshake, frames, and a timeout for each wait."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ async def upgraded(server: FakeServer, more: bytes = b"") -> trio.abc.Stream:
     return stream
 
 
-async def test_the_request_is_the_urls(server: FakeServer) -> None:
-    """Host, path and query are what the URL says; who is in it is nobody's business."""
+async def test_request_has_host_path_and_query_of_the_url(server: FakeServer) -> None:
+    """A user name in the URL is not sent."""
     url = "ws://me:secret@odin.test:81/deep/ws?v=1&x=%20#part"
     async with open_client(url, TRADES, connect=server.connect):
         stream = await server.dialled()
@@ -75,14 +75,14 @@ async def test_the_request_is_the_urls(server: FakeServer) -> None:
         "ws://[::1/ws",
     ],
 )
-def test_another_url_is_none(url: str) -> None:
-    """It is said at once, before there is a connection."""
+def test_invalid_url_is_an_error_at_once(url: str) -> None:
+    """Before a connection is attempted."""
     with pytest.raises(InvalidUrl):
         open_client(url, TRADES)
 
 
-async def test_what_comes_with_the_handshake_is_read(server: FakeServer) -> None:
-    """Frames in one piece with the answer are not lost."""
+async def test_frames_sent_with_the_handshake_are_read(server: FakeServer) -> None:
+    """Frames in the same segment as the response are not lost."""
     frames = text_frame(ACK) + text_frame(message_text(1, "0-1").encode())
     async with server.follow() as client:
         nothing = text_frame(message_text(2, "0-2").encode())  # behind a close
@@ -92,8 +92,8 @@ async def test_what_comes_with_the_handshake_is_read(server: FakeServer) -> None
         assert (await take(client, Disconnected)).reason == "again"
 
 
-async def test_answer_may_have_any_bytes_in_headers_that_are_not_read(server: FakeServer) -> None:
-    """As CDNs and gateways add them."""
+async def test_response_may_have_any_bytes_in_unused_headers(server: FakeServer) -> None:
+    """CDNs and gateways add such headers."""
     async with server.follow() as client:
         stream = await server.dialled()
         headers = b"Server: caf\xe9\r\nSet-Cookie: a=\xff\x80; Path=/\r\n"
@@ -101,8 +101,8 @@ async def test_answer_may_have_any_bytes_in_headers_that_are_not_read(server: Fa
         await take(client, Subscribed)
 
 
-async def test_a_close_without_a_code(server: FakeServer) -> None:
-    """It says nothing against coming back, and is answered."""
+async def test_close_without_a_code_is_resumed(server: FakeServer) -> None:
+    """The client answers it and reconnects."""
     async with server.follow() as client:
         stream = await upgraded(server, text_frame(ACK) + b"\x88\x00")
         await take(client, Subscribed)
@@ -112,10 +112,10 @@ async def test_a_close_without_a_code(server: FakeServer) -> None:
 
 @pytest.mark.parametrize("code", [1001, 1012, 1013, 1014, 3000, 3003, 3999, 4999])
 @pytest.mark.parametrize("together", [True, False])
-async def test_close_code_of_the_registry_is_told_and_answered_as_it_is(
+async def test_registered_close_code_is_reported_and_echoed(
     server: FakeServer, code: int, *, together: bool
 ) -> None:
-    """Also in one piece with the answer to the handshake, as from a gateway."""
+    """Also in the same segment as the handshake response, as from a gateway."""
     close = close_frame(code, "bad gateway")
     async with server.follow() as client:
         stream = await upgraded(server, close if together else text_frame(ACK))
@@ -133,17 +133,15 @@ async def test_close_code_of_the_registry_is_told_and_answered_as_it_is(
 
 
 @pytest.mark.parametrize("code", [999, 1004, 1005, 1006, 1015, 1016, 2999, 5000])
-async def test_close_code_that_nobody_may_send_is_a_broken_frame(
-    server: FakeServer, code: int
-) -> None:
-    """The client ends the connection itself, and comes back."""
+async def test_invalid_close_code_is_a_protocol_error(server: FakeServer, code: int) -> None:
+    """The client ends the connection itself, and reconnects."""
     async with server.follow() as client:
         await upgraded(server, b"\x88\x02" + code.to_bytes(2, "big"))
         assert (await take(client, Disconnected)).code == 1002
 
 
-async def test_a_message_may_come_in_pieces(server: FakeServer) -> None:
-    """In several frames with a ping between, cut anywhere by the network."""
+async def test_fragmented_message_is_read(server: FakeServer) -> None:
+    """In several frames with a ping between, split anywhere by the network."""
     text = message_text(1, "0-1", padding="\u20ac" * 200).encode()
     frames = (
         text_frame(ACK)
@@ -178,10 +176,10 @@ async def test_a_message_may_come_in_pieces(server: FakeServer) -> None:
         (b"\x81\x02\xff\xff", 1007, False),  # not UTF-8
     ],
 )
-async def test_frames_that_cannot_be_read(
+async def test_unreadable_frames_end_the_connection(
     server: FakeServer, frame: bytes, code: int, *, permanent: bool
 ) -> None:
-    """What the network may have garbled is fetched again; what the server means is an error."""
+    """Garbled frames are resumed; valid frames of another protocol are an error."""
     async with server.follow() as client:
         stream = await upgraded(server, text_frame(ACK))
         await take(client, Subscribed)
@@ -197,8 +195,8 @@ async def test_frames_that_cannot_be_read(
             assert isinstance(await ending(client), ProtocolViolated)
 
 
-async def test_what_came_before_a_gap_counts(server: FakeServer) -> None:
-    """Also where both were in one read."""
+async def test_messages_before_a_gap_are_delivered(server: FakeServer) -> None:
+    """Also if both arrive in one read."""
     frames = [text_frame(message_text(seq, f"0-{seq}").encode()) for seq in (1, 2, 5)]
     async with server.follow() as client:
         await upgraded(server, text_frame(ACK) + b"".join(frames))
@@ -209,10 +207,8 @@ async def test_what_came_before_a_gap_counts(server: FakeServer) -> None:
         assert command["data"]["positions"] == {"odin.trades": {"0": 2}}
 
 
-async def test_a_message_has_a_largest_size(
-    server: FakeServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A server that never ends one cannot fill the memory."""
+async def test_message_size_is_limited(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that never ends a message cannot fill the memory."""
     monkeypatch.setattr(websocket, "_MAX_MESSAGE_BYTES", 1000)
     async with server.follow() as client:
         stream = await upgraded(server, text_frame(ACK))
@@ -224,8 +220,8 @@ async def test_a_message_has_a_largest_size(
     assert "1000 bytes" in str(error)
 
 
-async def test_a_dial_is_bounded(server: FakeServer) -> None:
-    """An address that does not answer at all."""
+async def test_connect_has_a_timeout(server: FakeServer) -> None:
+    """The address does not respond."""
     async with server.follow(reconnect=False, connect=trio.sleep_forever) as client:
         began = trio.current_time()
         error = await ending(client)
@@ -233,20 +229,20 @@ async def test_a_dial_is_bounded(server: FakeServer) -> None:
         assert trio.current_time() == pytest.approx(began + 10)
 
 
-async def test_a_handshake_is_bounded(server: FakeServer) -> None:
-    """A server that takes the connection and says nothing; the connection is closed at once."""
+async def test_handshake_has_a_timeout(server: FakeServer) -> None:
+    """The server accepts the connection and sends nothing; the client closes it at once."""
     async with server.follow(connect_seconds=3) as client:
         stream = await server.dialled()
         began = trio.current_time()
         lost = await take(client, Disconnected)
         assert trio.current_time() == pytest.approx(began + 3)
-        assert lost.reason == "no WebSocket there: no answer within 3 s"
+        assert lost.reason == "no answer to the handshake within 3 s"
         assert (await stream.receive_some()).startswith(b"GET")
         assert await stream.receive_some() == b""
 
 
-async def test_dial_and_handshake_share_their_time(server: FakeServer) -> None:
-    """A slow dial leaves less for the handshake; an answer in drops does not stretch it."""
+async def test_connect_and_handshake_share_a_timeout(server: FakeServer) -> None:
+    """A slow connect leaves less for the handshake; a response in small pieces adds nothing."""
 
     async def slow() -> trio.abc.Stream:
         await trio.sleep(6)
@@ -261,7 +257,7 @@ async def test_dial_and_handshake_share_their_time(server: FakeServer) -> None:
                 await trio.sleep(0.5)
                 if trio.current_time() > began + 9.7:
                     break
-        assert (await take(client, Disconnected)).reason.startswith("no WebSocket there")
+        assert (await take(client, Disconnected)).reason.startswith("no answer to the handshake")
         assert trio.current_time() <= began + 10.5
 
 
@@ -294,8 +290,10 @@ async def test_dial_and_handshake_share_their_time(server: FakeServer) -> None:
         (b"HTTP/1.1 10", "closed during the handshake"),
     ],
 )
-async def test_no_websocket(server: FakeServer, response: bytes, why: str) -> None:
-    """What else answers is said."""
+async def test_response_of_another_server_is_reported(
+    server: FakeServer, response: bytes, why: str
+) -> None:
+    """The error shows what was received."""
     async with server.follow(reconnect=False) as client:
         stream = await server.dialled()
         await stream.receive_some()
@@ -308,8 +306,8 @@ async def test_no_websocket(server: FakeServer, response: bytes, why: str) -> No
 
 
 @pytest.mark.parametrize("line", [b"HTTP/1.0 503 Service Unavailable", b"HTTP/1.1 503"])
-async def test_error_page_of_an_old_proxy_is_no_end(server: FakeServer, line: bytes) -> None:
-    """The client comes back, after the time that the proxy names."""
+async def test_error_page_of_an_http_1_0_proxy_is_retried(server: FakeServer, line: bytes) -> None:
+    """The client reconnects after the time that the proxy names."""
     async with server.follow() as client:
         stream = await server.dialled()
         await stream.receive_some()
@@ -329,17 +327,17 @@ async def test_error_page_of_an_old_proxy_is_no_end(server: FakeServer, line: by
         (ConnectionRefusedError("rejected"), False),
     ],
 )
-async def test_a_certificate_stays_wrong(
+async def test_invalid_certificate_ends_the_client(
     server: FakeServer, error: OSError, *, permanent: bool
 ) -> None:
-    """What will be the same again is not tried again."""
+    """The next attempt would fail in the same way."""
     server.failures.append(error)
     async with server.follow() as client:
         assert ((await take(client, Disconnected)).retry_in is None) == permanent
 
 
-async def test_a_plain_server_speaks_no_tls(server: FakeServer) -> None:
-    """What the TLS library says of it is the reason."""
+async def test_server_without_tls_is_reported(server: FakeServer) -> None:
+    """The reason is that of the TLS library."""
 
     async def secure() -> trio.abc.Stream:
         tls = ssl.create_default_context()

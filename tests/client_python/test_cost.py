@@ -1,4 +1,4 @@
-"""What a message costs in the core: an application has little time for 1,000 a second."""
+"""CPU of one message in the core: an application has little time for 1,000 a second."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def only_own_objects() -> Iterator[None]:
 
 @pytest.mark.usefixtures("only_own_objects")
 @pytest.mark.parametrize("together", [1, 50])
-def test_a_message_is_cheap(together: int) -> None:
+def test_cpu_per_message_is_below_its_limit(together: int) -> None:
     """From the bytes of the socket to the item, single or in batches."""
     conversation = subscribed()
     frames = []

@@ -1,4 +1,4 @@
-"""Subscribing and unsubscribing on a live connection, and what a break then resumes."""
+"""Subscribing and unsubscribing on a live connection, and the resume after its loss."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from odin_ws_client import (
     ClientClosed,
     Disconnected,
     Message,
-    NotAnswered,
+    QueueFull,
     RejectedName,
     Resumed,
     Subscribed,
@@ -39,7 +39,7 @@ class SentRequest:
         """Wait for the answer."""
         try:
             self.result = await command(*names, **options)
-        except (SubscriptionRejected, ClientClosed, NotAnswered) as error:
+        except (SubscriptionRejected, ClientClosed, QueueFull) as error:
             self.error = error
         self._done.set()
 
@@ -73,7 +73,7 @@ async def next_offsets(client: BaseClient, count: int) -> list[int]:
     return [(await anext(messages)).offset for _ in range(count)]
 
 
-async def test_late_subscription_is_answered_and_resumed_from_where_it_began(
+async def test_later_subscription_is_acked_and_resumed(
     server: FakeServer, nursery: trio.Nursery
 ) -> None:
     """The resume has both names, and the positions of both acks."""
@@ -98,8 +98,8 @@ async def test_late_subscription_is_answered_and_resumed_from_where_it_began(
         assert client.subscriptions == (TRADES, Subscription(["*.balances"]))
 
 
-async def test_task_that_iterates_can_subscribe(server: FakeServer) -> None:
-    """It takes nothing meanwhile, and more than usually waits is read all the same."""
+async def test_iterating_task_can_subscribe(server: FakeServer) -> None:
+    """It does not iterate meanwhile, and the client reads more than its usual limit."""
     async with server.follow() as client, trio.open_nursery() as nursery:
         attempt = await begin(server, client)
 
@@ -125,7 +125,7 @@ async def test_task_that_iterates_can_subscribe(server: FakeServer) -> None:
 async def test_rejected_names_are_returned_or_raised(
     server: FakeServer, nursery: trio.Nursery
 ) -> None:
-    """Some names: they stand in the answer and are not resumed. All: it is an error."""
+    """If some are rejected, they are in the response; if all are, it is an error."""
     why = {"name": "BTC.foo", "code": "INVALID_CHANNEL", "message": "unknown category"}
     rejected = RejectedName("BTC.foo", "INVALID_CHANNEL", "unknown category")
     async with server.follow() as client:
@@ -149,10 +149,8 @@ async def test_rejected_names_are_returned_or_raised(
         assert client.subscriptions == (TRADES, Subscription(["BTC.balances"]))
 
 
-async def test_command_that_is_put_off_is_repeated(
-    server: FakeServer, nursery: trio.Nursery
-) -> None:
-    """After `retry_ms`; an error above the rate limit has no id."""
+async def test_command_with_retry_ms_is_repeated(server: FakeServer, nursery: trio.Nursery) -> None:
+    """After `retry_ms`; an error for the rate limit has no id."""
     async with server.follow() as client:
         attempt = await begin(server, client)
         asked = send_request(nursery, client.subscribe, "*.balances")
@@ -169,7 +167,7 @@ async def test_command_that_is_put_off_is_repeated(
 async def test_unsubscribed_names_are_not_resumed(
     server: FakeServer, nursery: trio.Nursery
 ) -> None:
-    """Nor are positions of topics that nothing is left of; the iteration has it in its place."""
+    """Nor are positions of topics without names; the item is in order with the messages."""
     async with server.follow([TRADES, Subscription(["*.balances"])]) as client:
         attempt = await server.attempt()
         await attempt.accept(
@@ -203,10 +201,10 @@ async def test_unsubscribed_names_are_not_resumed(
 
 
 @pytest.mark.parametrize("kind", ["subscribe", "unsubscribe"])
-async def test_break_before_the_answer_neither_loses_nor_doubles(
+async def test_connection_lost_before_a_response_loses_and_repeats_nothing(
     server: FakeServer, nursery: trio.Nursery, kind: str
 ) -> None:
-    """A subscribe is sent again after the resume; what is to end is not resumed, and has ended."""
+    """A subscribe is sent again after the resume; a name being unsubscribed is not resumed."""
     async with server.follow([BTC, ETH]) as client:
         attempt = await begin(server, client)
         command = getattr(client, kind)
@@ -226,10 +224,10 @@ async def test_break_before_the_answer_neither_loses_nor_doubles(
         assert (await asked.lingering()).names
 
 
-async def test_snapshot_beside_live_messages_is_asked_for_again_after_a_break(
+async def test_interrupted_snapshot_beside_live_messages_is_requested_again(
     server: FakeServer, nursery: trio.Nursery
 ) -> None:
-    """Only for its own names, from where they began; the others resume from where they were."""
+    """Only for its own names, from their first positions; the others resume from theirs."""
     async with server.follow(BTC) as client:
         attempt = await begin(server, client)
         asked = send_request(nursery, client.subscribe, "ETH.trade", snapshot=True)
@@ -258,10 +256,10 @@ async def test_snapshot_beside_live_messages_is_asked_for_again_after_a_break(
         assert client.positions["odin.trades"][0] == 13
 
 
-async def test_replay_from_a_time_beside_live_messages_doubles_nothing_after_a_break(
+async def test_interrupted_since_ms_beside_live_messages_repeats_nothing(
     server: FakeServer, nursery: trio.Nursery
 ) -> None:
-    """Live messages that the replay would bring again are known; the rest of it comes."""
+    """Live messages that the replay sends again are duplicates; the rest is delivered."""
     async with server.follow(BTC) as client:
         attempt = await begin(server, client)
         asked = send_request(nursery, client.subscribe, "*.trade", since_ms=1)
@@ -286,10 +284,10 @@ async def test_replay_from_a_time_beside_live_messages_doubles_nothing_after_a_b
         assert client.duplicates == 1
 
 
-async def test_during_a_replay_only_an_unsubscribe_is_sent(
+async def test_only_unsubscribe_is_sent_during_a_replay(
     server: FakeServer, nursery: trio.Nursery
 ) -> None:
-    """The server would let a subscribe wait, for longer than the client waits for an answer."""
+    """The server would defer a subscribe for longer than the client waits for a response."""
     async with server.follow([BTC, ETH], positions={"odin.trades": {0: 4}}) as client:
         attempt = await server.attempt()
         await attempt.accept(replayed=2)
@@ -314,10 +312,10 @@ async def test_during_a_replay_only_an_unsubscribe_is_sent(
         assert client.connections == 1
 
 
-async def test_subscriptions_with_other_options_resume_one_after_the_other(
+async def test_subscriptions_with_different_options_resume_in_turn(
     server: FakeServer,
 ) -> None:
-    """Each from the positions of the break, whatever has come live meanwhile."""
+    """Each from the positions of the lost connection, whatever has come live meanwhile."""
     slow = Subscription(["ETH.trade"], max_rate=2)
     positions = {"odin.trades": {0: 4}}
     async with server.follow([BTC, slow], positions=positions) as client:
@@ -341,8 +339,8 @@ async def test_subscriptions_with_other_options_resume_one_after_the_other(
         assert client.checkpoint()["positions"] == {"odin.trades": {0: 9}}
 
 
-async def test_rejected_part_of_a_resume_leaves_the_others(server: FakeServer) -> None:
-    """It is told by name, and the client goes on."""
+async def test_rejected_names_of_a_resume_are_reported(server: FakeServer) -> None:
+    """The client continues with the others."""
     slow = Subscription(["ETH.trade"], max_rate=2)
     async with server.follow([BTC, slow], positions={"odin.trades": {0: 4}}) as client:
         attempt = await server.attempt()
@@ -359,10 +357,10 @@ async def test_rejected_part_of_a_resume_leaves_the_others(server: FakeServer) -
         assert client.positions == {"odin.trades": {0: 9}}
 
 
-async def test_client_without_subscriptions_waits_for_one(
+async def test_client_without_subscriptions_stays_connected(
     server: FakeServer, nursery: trio.Nursery
 ) -> None:
-    """Also after the last one has ended, and after a break."""
+    """Also after the last one has ended, and after a lost connection."""
     async with server.follow([]) as client:
         attempt = await server.attempt()
         asked = send_request(nursery, client.subscribe, "*.trade")
@@ -385,10 +383,10 @@ async def test_client_without_subscriptions_waits_for_one(
         await asked.lingering()
 
 
-async def test_command_of_a_client_that_has_ended_is_an_error(
+async def test_command_of_an_ended_client_is_an_error(
     server: FakeServer, nursery: trio.Nursery
 ) -> None:
-    """One that waits, and one that comes later."""
+    """A waiting command, and a later one."""
     async with server.follow() as client:
         attempt = await begin(server, client)
         asked = send_request(nursery, client.subscribe, "*.balances")
@@ -400,8 +398,8 @@ async def test_command_of_a_client_that_has_ended_is_an_error(
             await client.unsubscribe("*.trade")
 
 
-async def test_answer_behind_too_much_that_nobody_takes_is_an_error(server: FakeServer) -> None:
-    """The client does not grow without bound for it."""
+async def test_response_behind_a_full_queue_is_an_error(server: FakeServer) -> None:
+    """The client's memory does not grow without limit."""
     async with server.follow() as client, trio.open_nursery() as nursery:
         attempt = await begin(server, client)
 
@@ -411,6 +409,6 @@ async def test_answer_behind_too_much_that_nobody_takes_is_an_error(server: Fake
                 await wait_all_tasks_blocked()
 
         nursery.start_soon(flood)
-        with trio.fail_after(60), pytest.raises(NotAnswered):
+        with trio.fail_after(60), pytest.raises(QueueFull):
             await client.subscribe("*.balances")
         assert await take_offsets(client, 299) == list(range(1, 300))

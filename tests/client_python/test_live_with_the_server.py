@@ -1,4 +1,4 @@
-"""Live subscriptions and the real server: nothing is lost or doubled, wherever the wire breaks."""
+"""Live subscriptions with a real server: no record is lost or repeated."""
 
 from __future__ import annotations
 
@@ -83,10 +83,10 @@ class Application:
     operations=st.lists(OPERATION, min_size=10, max_size=40),
     pauses=st.lists(st.sampled_from([0, 0, 0.01, 3]), min_size=40, max_size=40),
 )
-def test_live_subscriptions_lose_and_double_nothing(
+def test_live_subscriptions_lose_and_repeat_nothing(
     shell: str, cuts: list[Cut], operations: list[tuple[str, str]], pauses: list[float]
 ) -> None:
-    """Each record of what is followed comes once, in order within its channel."""
+    """Each record of a followed name comes once, in order within its channel."""
 
     async def check(_clock: object) -> None:
         async with (
@@ -113,8 +113,8 @@ def test_live_subscriptions_lose_and_double_nothing(
     in_virtual_time(check)
 
 
-async def test_snapshot_on_a_live_connection_comes_beside_live_messages(open_client: Open) -> None:
-    """Only the last message of each of its channels, and then what is new, each once."""
+async def test_snapshot_on_a_live_connection_has_the_last_messages(open_client: Open) -> None:
+    """Only the last message of each of its channels, then new messages, each once."""
     async with (
         instances(open_client, 1) as (servers, (scenario,)),
         servers.follow(Subscription(["T0.trade"])) as client,

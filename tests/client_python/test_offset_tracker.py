@@ -1,4 +1,4 @@
-"""Positions move with what is received, and never past what is not."""
+"""Positions move with received messages, and never past missing ones."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def message(topic: str, partition: int, offset: int) -> Message:
 
 
 @given(POSITIONS, st.lists(st.tuples(TOPICS, PARTITIONS, st.integers(0, 60))))
-def test_a_position_is_the_largest(
+def test_position_is_the_largest_offset(
     start: dict[str, dict[int, int]], received: list[tuple[str, int, int]]
 ) -> None:
-    """Of where one began and what came; what is not beyond it came before."""
+    """Of the first position and the messages; a message at or before it is a duplicate."""
     offset_tracker = OffsetTracker(start)
     expected = {topic: dict(partitions) for topic, partitions in start.items()}
     for topic, partition, offset in received:
@@ -38,8 +38,8 @@ def test_a_position_is_the_largest(
     assert bool(offset_tracker) == bool(expected)
 
 
-def test_message_ahead_of_a_held_one_moves_no_position_and_is_known_when_it_comes_again() -> None:
-    """A resume begins before the record that was held back, and brings the others again."""
+def test_message_ahead_of_a_held_one_moves_no_position() -> None:
+    """A resume begins before the held record; the messages that it repeats are duplicates."""
     tracker = OffsetTracker({"odin.trades": {0: 4}})
 
     def advance(offset: int, *, ahead: bool = False) -> bool:
@@ -62,17 +62,17 @@ def test_message_ahead_of_a_held_one_moves_no_position_and_is_known_when_it_come
 
 
 @given(POSITIONS)
-def test_they_survive_json(positions: dict[str, dict[int, int]]) -> None:
-    """Partitions come back as text."""
+def test_positions_survive_json(positions: dict[str, dict[int, int]]) -> None:
+    """Partitions are read from strings."""
     kept = json.loads(json.dumps(OffsetTracker(positions).positions()))
     assert OffsetTracker(kept).positions() == positions
 
 
 @given(POSITIONS, POSITIONS)
-def test_an_answer_sets_them(
+def test_ack_sets_its_positions(
     before: dict[str, dict[int, int]], response: dict[str, dict[int, int]]
 ) -> None:
-    """What it does not name stays."""
+    """Other partitions keep theirs."""
     for item in (
         Subscribed((), (), response),
         Resumed(False, None, {}, "", None, (), (), response),  # noqa: FBT003
@@ -84,16 +84,16 @@ def test_an_answer_sets_them(
             assert offset_tracker.positions()[topic] == both
 
 
-def test_the_rest_moves_nothing() -> None:
-    """A feed's state and a lost connection are no progress."""
+def test_other_items_move_no_position() -> None:
+    """A feed status and a lost connection are no progress."""
     offset_tracker = OffsetTracker({"odin.trades": {0: 1}})
     offset_tracker.follow(FeedChange("stalled", 1))
     offset_tracker.follow(Disconnected(1006, "", 1))
     assert offset_tracker.positions() == {"odin.trades": {0: 1}}
 
 
-def test_what_is_given_out_is_a_copy() -> None:
-    """Whoever keeps it keeps that moment."""
+def test_returned_positions_are_a_copy() -> None:
+    """Later messages do not change them."""
     offset_tracker = OffsetTracker({"odin.trades": {0: 1}})
     kept = offset_tracker.positions()
     offset_tracker.follow(message("odin.trades", 0, 7))

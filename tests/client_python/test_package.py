@@ -1,4 +1,4 @@
-"""clients/python as a package: what `pip wheel` makes of it, installed without the server."""
+"""clients/python as a package: the wheel, installed without the server."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def python_says(python: Path, program: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_wheel_has_the_package_and_nothing_else(wheel: Path) -> None:
-    """With the marker that its types are to be read."""
+def test_wheel_has_only_the_package(wheel: Path) -> None:
+    """With the marker file for its types."""
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     assert "odin_ws_client/py.typed" in names
@@ -95,9 +95,7 @@ def test_trio_shell_loads_no_asyncio(pythons: dict[str, Path]) -> None:
 
 
 @pytest.mark.parametrize("shell", EXTRAS)
-def test_types_are_those_of_a_strict_project(
-    pythons: dict[str, Path], shell: str, tmp_path: Path
-) -> None:
+def test_types_pass_strict_checks(pythons: dict[str, Path], shell: str, tmp_path: Path) -> None:
     """The types of the installed package, as mypy reads them."""
     user = tmp_path / "user.py"
     user.write_text(USER.format(shell=shell))

@@ -1,4 +1,4 @@
-"""Whatever a server says, a session yields an item, says nothing, or ends in one of two ways."""
+"""For any server message a session yields an item, nothing, or one of two errors."""
 
 from __future__ import annotations
 
@@ -119,8 +119,8 @@ def accepted() -> tuple[ProtocolSession, Counts]:
     return session, counts
 
 
-def test_a_message_may_have_half_a_surrogate_pair_or_a_huge_number() -> None:
-    """The server passes values on as they are; what its own client cannot read would end it."""
+def test_message_with_unpaired_surrogate_or_huge_number_is_read() -> None:
+    """The server passes values on unchanged, so its client must accept them."""
     session, _ = accepted()
     text = (
         '{"seq":1,"ts":7,"type":"message","channel":"BTC.trade","pos":"0-10",'
@@ -134,8 +134,8 @@ def test_a_message_may_have_half_a_surrogate_pair_or_a_huge_number() -> None:
 
 
 @given(st.booleans(), st.lists(SPEECH, max_size=5))
-def test_nothing_surprises_it(resuming: bool, said: list[Any]) -> None:  # noqa: FBT001 -- drawn
-    """No other exception, whatever stands in the fields."""
+def test_any_field_raises_only_protocol_errors(resuming: bool, said: list[Any]) -> None:  # noqa: FBT001 -- drawn
+    """No other exception, whatever the fields contain."""
     session = begun(OffsetTracker({"odin.trades": {0: 5}} if resuming else {}), Counts())
     for one in said:
         try:
@@ -150,7 +150,7 @@ def test_nothing_surprises_it(resuming: bool, said: list[Any]) -> None:  # noqa:
         max_size=60,
     )
 )
-def test_each_offset_comes_once(received: list[tuple[int, int, int]]) -> None:
+def test_each_offset_is_delivered_once(received: list[tuple[int, int, int]]) -> None:
     """In rising order per partition; the rest is counted as duplicates, and nothing as a gap."""
     session, counts = accepted()
     largest = {0: 9}
@@ -173,8 +173,8 @@ def test_each_offset_comes_once(received: list[tuple[int, int, int]]) -> None:
 
 
 @given(st.integers(0, 5), st.integers(-3, 20), st.integers(0, 5))
-def test_a_wrong_number_is_a_gap(before: int, seq: int, skipped: int) -> None:
-    """Also where it goes back or is said to be more than it is; then the message is not taken."""
+def test_wrong_number_is_a_gap(before: int, seq: int, skipped: int) -> None:
+    """Also a lower number, or one with a wrong `skipped`; the message is not delivered."""
     session, counts = accepted()
     for number in range(1, before + 1):
         list(read(session, message_text(number, f"1-{number}"), 0))
@@ -200,8 +200,8 @@ def batch(seq: int, *bodies: str, marks: str = "") -> str:
     "value",
     ["{}", '{"a":[{"b":"]}"},"\\\\"]}', r'{"half":"\ud83d","huge":1e400}', '{ "a" :\n1.10 }'],
 )
-def test_a_batch_is_its_messages(value: str) -> None:
-    """Each has its own number and text; only the first follows numbers that were left out."""
+def test_batch_yields_its_messages(value: str) -> None:
+    """Each has its own number and text; only the first has the number of skipped messages."""
     session, counts = accepted()
     text = batch(4, BODY % (10, value), BODY % (11, "{}"), marks=',"skipped":3')
     first, second = read(session, text, 1)
@@ -217,8 +217,8 @@ def test_a_batch_is_its_messages(value: str) -> None:
     assert counts.skipped == 3
 
 
-def test_text_of_a_replayed_message_says_so() -> None:
-    """A batch says it once for all its messages."""
+def test_text_of_a_message_in_a_replayed_batch_has_replay() -> None:
+    """A batch has the field once for all its messages."""
     session, _ = accepted()
     text = batch(1, BODY % (10, "{}"), BODY % (11, "{}"), marks=',"replay":true')
     for message in read(session, text, 1):
@@ -227,8 +227,8 @@ def test_text_of_a_replayed_message_says_so() -> None:
         assert f'{{"seq":{message.seq},"replay":true,' in message.text
 
 
-def test_messages_of_a_batch_that_had_come_are_duplicates() -> None:
-    """They are passed over, and their numbers count."""
+def test_known_messages_of_a_batch_are_duplicates() -> None:
+    """They are not delivered, and their numbers count."""
     session, counts = accepted()
     items = list(read(session, batch(1, *(BODY % (offset, "{}") for offset in (8, 9, 10))), 1))
     assert [item.offset for item in items if isinstance(item, Message)] == [10]
@@ -236,16 +236,16 @@ def test_messages_of_a_batch_that_had_come_are_duplicates() -> None:
     assert len(list(read(session, batch(4, BODY % (11, "{}")), 1))) == 1
 
 
-def test_a_batch_after_a_gap_is_not_taken() -> None:
-    """The position stays before it, so that it comes again on a new connection."""
+def test_batch_after_a_gap_is_not_delivered() -> None:
+    """The position stays before it, so it comes again on a new connection."""
     session, counts = accepted()
     with pytest.raises(Unacceptable):
         list(read(session, batch(3, BODY % (10, "{}")), 1))
     assert counts.gaps == 2
 
 
-def test_what_stands_before_a_broken_message_of_a_batch_counts() -> None:
-    """A message that cannot be read ends the connection; those before it have come."""
+def test_messages_before_an_invalid_message_of_a_batch_are_delivered() -> None:
+    """An invalid message ends the connection."""
     session, _ = accepted()
     items: list[Any] = []
     with pytest.raises(Unacceptable):

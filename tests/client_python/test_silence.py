@@ -1,4 +1,4 @@
-"""How a client notices a server that is not there any more, and what it takes for life."""
+"""How a client detects that the server no longer responds."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from tests.client_python.fake import (
 )
 
 
-async def test_a_dead_server_is_noticed(server: FakeServer) -> None:
-    """After ten silent seconds it is asked, after ten more it is given up, without a goodbye."""
+async def test_silent_server_is_disconnected(server: FakeServer) -> None:
+    """A heartbeat after ten silent seconds, the end after ten more, without a close frame."""
     async with server.follow(positions=START) as client:
         stream = await server.dialled()
         await answer_by_hand(stream)
@@ -35,21 +35,21 @@ async def test_a_dead_server_is_noticed(server: FakeServer) -> None:
         assert trio.current_time() == pytest.approx(began + 10)
         lost = await take(client, Disconnected)
         assert trio.current_time() == pytest.approx(began + 20)
-        assert (lost.code, lost.reason) == (1006, "nothing came from the server for 20 s")
+        assert (lost.code, lost.reason) == (1006, "the server has sent nothing for 20 s")
         assert await stream.receive_some() == b""
         await (await server.attempt()).accept()
         await take(client, Resumed)
 
 
-async def test_the_question_is_a_heartbeat(server: FakeServer) -> None:
-    """A command of the protocol, which every server answers."""
+async def test_silence_sends_a_heartbeat_command(server: FakeServer) -> None:
+    """Every server answers this command."""
     async with server.follow():
         attempt = await begin(server)
         assert await attempt.command() == {"type": "heartbeat"}
 
 
-async def test_why_a_write_failed_is_read(server: FakeServer) -> None:
-    """A server that closes at once has said why, also where the client spoke after that."""
+async def test_close_reason_is_read_after_a_failed_write(server: FakeServer) -> None:
+    """A server that closes at once has sent its reason before the write failed."""
 
     async def connect() -> trio.abc.Stream:
         ours, theirs = memory_stream_pair()
@@ -65,8 +65,8 @@ async def test_why_a_write_failed_is_read(server: FakeServer) -> None:
         assert error.code == 4401
 
 
-async def test_a_paused_client_asks_again_before_it_gives_up(server: FakeServer) -> None:
-    """After a pause of its own the answer of the server may be there and unread."""
+async def test_paused_client_sends_another_heartbeat(server: FakeServer) -> None:
+    """After a pause of the client the response may be there and unread."""
     clock = trio.lowlevel.current_clock()
     assert isinstance(clock, MockClock)
     async with server.follow() as client:
@@ -109,8 +109,8 @@ class OnlyOnce(trio.abc.Stream):
         await self._wire.aclose()
 
 
-async def test_a_quiet_server_is_not_dead(server: FakeServer) -> None:
-    """One that answers is followed for as long as it wants."""
+async def test_server_that_answers_heartbeats_stays_connected(server: FakeServer) -> None:
+    """However long it has no messages."""
 
     async def response(attempt: Visit) -> None:
         while True:
@@ -127,20 +127,20 @@ async def test_a_quiet_server_is_not_dead(server: FakeServer) -> None:
     assert len(server.times) == 1
 
 
-async def test_a_server_that_takes_nothing_is_noticed(server: FakeServer) -> None:
-    """A write that gets nowhere ends too, within the same time."""
+async def test_server_that_reads_nothing_is_disconnected(server: FakeServer) -> None:
+    """A blocked write ends within the same time."""
     server.pair = lockstep_stream_pair  # writing waits for a reader
     async with server.follow(reconnect=False) as client:
         stream = await server.dialled()
         await answer_by_hand(stream)
         began = trio.current_time()
         lost = await take(client, Disconnected)
-        assert lost.reason == "the server has taken nothing for 10 s"
+        assert lost.reason == "the server has read nothing for 10 s"
         assert trio.current_time() == pytest.approx(began + 10)
 
 
-async def test_no_answer_to_the_subscription(server: FakeServer) -> None:
-    """A server that is alive but does not answer is left after a minute."""
+async def test_subscription_without_a_response_ends_after_a_minute(server: FakeServer) -> None:
+    """The server is alive, but does not answer the command."""
 
     async def chatter(attempt: Visit) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""How a client comes to its tokens, when it sends them, and that it shows none."""
+"""How a client gets its tokens, when it sends them, and that it shows none."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from tests.client_python.tokens import Given, calm, expire, visit_with
 # ---- connecting
 
 
-async def test_it_stands_in_the_header(server: FakeServer) -> None:
-    """As RFC 6750 has it, on every connection; without a token there is no such header."""
+async def test_token_is_sent_in_the_authorization_header(server: FakeServer) -> None:
+    """As RFC 6750 says, on every connection; without a token there is no such header."""
     async with server.follow(token="a.b-c_d") as client:  # noqa: S106 -- a test's
         for _ in range(2):
             given, attempt = await visit_with(server)
@@ -43,8 +43,8 @@ async def test_it_stands_in_the_header(server: FakeServer) -> None:
         assert (await visit_with(server))[0] is None
 
 
-async def test_each_connection_has_a_fresh_one(server: FakeServer) -> None:
-    """It is asked for when it is needed, so a client that comes back has none that ended."""
+async def test_each_connection_requests_a_new_token(server: FakeServer) -> None:
+    """It is requested when it is needed, so a reconnecting client has no expired one."""
     tokens = Given(["one", "two", "three"])
     async with server.follow(token=tokens):
         for count, name in enumerate(("one", "two", "three"), 1):
@@ -54,8 +54,8 @@ async def test_each_connection_has_a_fresh_one(server: FakeServer) -> None:
 
 
 @pytest.mark.parametrize("why", [OSError("away"), ConnectFailed("away")], ids=["OSError", "other"])
-async def test_where_none_is_to_be_had_it_tries_again(server: FakeServer, why: Exception) -> None:
-    """The one who issues them may be away for a while, as a server may; nobody dials meanwhile."""
+async def test_failed_token_function_is_called_again(server: FakeServer, why: Exception) -> None:
+    """The issuer may be unavailable for a while; the client does not connect meanwhile."""
     async with calm(server, token=Given([why, "two"])) as client:
         lost = await take(client, Disconnected)
         assert lost.reason.endswith("away")
@@ -65,15 +65,15 @@ async def test_where_none_is_to_be_had_it_tries_again(server: FakeServer, why: E
         await take(client, Subscribed)
 
 
-async def test_whoever_makes_tokens_can_end_it(server: FakeServer) -> None:
-    """With an error that says that there will never be one."""
+async def test_token_function_can_end_the_client(server: FakeServer) -> None:
+    """With an error that says that there will never be a token."""
     why = ConnectFailed("no such user", permanent=True)
     async with calm(server, token=Given([why])) as client:
         assert await ending(client) is why
 
 
-async def test_it_does_not_wait_for_a_token_for_ever(server: FakeServer) -> None:
-    """It has as long as connecting has."""
+async def test_token_function_has_the_connect_timeout(server: FakeServer) -> None:
+    """It has as much time as a connect."""
 
     async def never() -> str:
         await trio.sleep_forever()
@@ -87,8 +87,8 @@ async def test_it_does_not_wait_for_a_token_for_ever(server: FakeServer) -> None
 # ---- rejected, closed
 
 
-async def test_a_fixed_one_that_is_rejected_ends_it(server: FakeServer) -> None:
-    """It would be the same again: the error has the server's words."""
+async def test_rejected_fixed_token_ends_the_client(server: FakeServer) -> None:
+    """The next attempt would fail too: the error has the server's reason."""
     async with server.follow(token="old") as client:  # noqa: S106 -- a test's
         await server.reject(401, b"the token has expired")
         error = await ending(client)
@@ -97,8 +97,8 @@ async def test_a_fixed_one_that_is_rejected_ends_it(server: FakeServer) -> None:
     assert len(server.times) == 1
 
 
-async def test_after_a_rejection_it_comes_with_a_new_one(server: FakeServer) -> None:
-    """As often as it has to, with the usual waits, and says so each time."""
+async def test_rejected_token_is_followed_by_a_new_one(server: FakeServer) -> None:
+    """As often as necessary, with the usual waits, each reported."""
     async with calm(server, token=Given(["one", "two", "three"])) as client:
         for wait in (0.2, 0.4):
             await server.reject(401, b"the token has expired")
@@ -111,8 +111,8 @@ async def test_after_a_rejection_it_comes_with_a_new_one(server: FakeServer) -> 
         await take(client, Subscribed)
 
 
-async def test_a_fixed_one_that_has_ended_ends_it(server: FakeServer) -> None:
-    """Nothing is sent at the notice, and the close is the last word."""
+async def test_expiry_of_a_fixed_token_ends_the_client(server: FakeServer) -> None:
+    """Nothing is sent at the notice, and the close is final."""
     async with server.follow(token="old") as client:  # noqa: S106 -- a test's
         attempt = await begin(server)
         await expire(attempt)
@@ -124,8 +124,8 @@ async def test_a_fixed_one_that_has_ended_ends_it(server: FakeServer) -> None:
     assert len(server.times) == 1
 
 
-async def test_after_its_end_it_resumes_with_a_new_one(server: FakeServer) -> None:
-    """Nothing is lost by that."""
+async def test_expired_token_is_followed_by_a_resume_with_a_new_one(server: FakeServer) -> None:
+    """Nothing is lost."""
     async with calm(server, token=Given(["one", "two"])) as client:
         attempt = await begin(server)
         await attempt.message(1, "0-5")
@@ -141,37 +141,37 @@ async def test_after_its_end_it_resumes_with_a_new_one(server: FakeServer) -> No
 
 
 @pytest.mark.parametrize("code", [4403, 1002])
-async def test_other_closes_are_the_last_word(server: FakeServer, code: int) -> None:
-    """A new token does not help who was put out."""
+async def test_revocation_ends_the_client(server: FakeServer, code: int) -> None:
+    """A new token does not help a revoked user."""
     async with calm(server, token=Given(["one", "two"])) as client:
         await (await begin(server)).close(code, "access was revoked")
         assert isinstance(await ending(client), ClosedByServer)
 
 
 @pytest.mark.parametrize("status", [403, 404])
-async def test_other_rejections_are_the_last_word(server: FakeServer, status: int) -> None:
-    """A new token does not help there either."""
+async def test_403_ends_the_client(server: FakeServer, status: int) -> None:
+    """A new token does not help."""
     async with calm(server, token=Given(["one", "two"])) as client:
         await server.reject(status)
         assert isinstance(await ending(client), HandshakeRejected)
 
 
-# ---- shown to nobody
+# ---- not shown
 
 BAD: list[Any] = ["", "sesame\r\nX: y", "sesame open", "sésame", "Bearer sesame", None, b"sesame"]
 
 
 @pytest.mark.parametrize("bad", [one for one in BAD if isinstance(one, str)])
-def test_what_cannot_be_one_is_said_at_once(bad: str) -> None:
-    """With what is allowed, and without what was given."""
+def test_invalid_fixed_token_is_an_error_at_once(bad: str) -> None:
+    """The error has the allowed characters, and not the token."""
     with pytest.raises(InvalidCredential, match="letters, digits") as caught:
         open_client("ws://odin.test/ws", TRADES, token=bad)
     assert "sesame" not in repr(caught.value)
 
 
 @pytest.mark.parametrize("bad", BAD)
-async def test_what_is_returned_and_cannot_be_one(server: FakeServer, bad: Any) -> None:
-    """No request is made with it, and the next may be good: a file that is being written, say."""
+async def test_invalid_token_of_a_function_is_requested_again(server: FakeServer, bad: Any) -> None:
+    """No request is made with it; the next may be valid, such as of a file being written."""
     async with calm(server, token=Given([bad, "two"])) as client:
         lost = await take(client, Disconnected)
         assert "letters, digits" in lost.reason
@@ -182,8 +182,8 @@ async def test_what_is_returned_and_cannot_be_one(server: FakeServer, bad: Any) 
         await take(client, Subscribed)
 
 
-async def test_without_coming_back_it_is_an_error(server: FakeServer) -> None:
-    """Of its own kind, which does not show it either."""
+async def test_without_reconnect_a_missing_token_is_an_error(server: FakeServer) -> None:
+    """It has its own class, and does not show the token."""
     async with calm(server, token=Given(["open sesame"]), reconnect=False) as client:
         error = await ending(client)
     assert isinstance(error, InvalidCredential)
@@ -191,8 +191,8 @@ async def test_without_coming_back_it_is_an_error(server: FakeServer) -> None:
     assert not server.times
 
 
-async def test_it_is_not_shown(server: FakeServer) -> None:
-    """By no repr of a client, an item or an error."""
+async def test_token_is_in_no_repr(server: FakeServer) -> None:
+    """Of a client, an item or an error."""
     shown: list[str] = []
     manager = server.follow(token="sesame")  # noqa: S106 -- a test's
     async with manager as client:

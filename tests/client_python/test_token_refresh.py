@@ -1,4 +1,4 @@
-"""At the notice that its token ends, a client goes on with another."""
+"""Renewal of a token on a live connection after the notice before its expiry."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ REJECTIONS: list[dict[str, Any]] = [
 ]
 
 
-async def test_at_the_notice_it_goes_on_with_a_new_one(server: FakeServer) -> None:
-    """Within half of the time that is left, each time; the connection stays."""
+async def test_notice_before_expiry_renews_the_token(server: FakeServer) -> None:
+    """Within half of the time left, each time; the connection stays."""
     async with calm(server, token=Given(["one", "two", "three"])) as client:
         attempt = await begin(server)
         for name in ("two", "three"):
@@ -41,8 +41,8 @@ async def test_at_the_notice_it_goes_on_with_a_new_one(server: FakeServer) -> No
         assert client.connections == 1
 
 
-async def test_messages_come_meanwhile(server: FakeServer) -> None:
-    """A token that takes long to make holds up nothing, a sign of life neither."""
+async def test_slow_token_function_does_not_delay_messages(server: FakeServer) -> None:
+    """Nor heartbeats."""
     ready = trio.Event()
 
     async def slow() -> str:
@@ -62,8 +62,8 @@ async def test_messages_come_meanwhile(server: FakeServer) -> None:
         assert await renewed(attempt) == "two"
 
 
-async def test_before_the_ack_too(server: FakeServer) -> None:
-    """A server that takes long over the subscription may say it first."""
+async def test_notice_before_the_ack_renews_the_token(server: FakeServer) -> None:
+    """A slow server may send it before the ack of the subscription."""
     async with calm(server, token=Given(["one", "two"])) as client:
         attempt = await server.attempt()
         command = await attempt.command()
@@ -78,8 +78,8 @@ async def test_before_the_ack_too(server: FakeServer) -> None:
         await take(client, Subscribed)
 
 
-async def test_while_nobody_takes_items_it_waits(server: FakeServer) -> None:
-    """It is sent when there is room again, and once."""
+async def test_token_is_sent_when_the_queue_has_room(server: FakeServer) -> None:
+    """Once, after items were iterated."""
     tokens = Given(["one", "two"])
     async with server.follow(token=tokens, silence_seconds=100) as client:
         attempt = await begin(server)
@@ -100,8 +100,10 @@ async def test_while_nobody_takes_items_it_waits(server: FakeServer) -> None:
 @pytest.mark.parametrize(
     "nothing", ["one", OSError("away"), "not a token"], ids=["the same", "none", "no good one"]
 )
-async def test_it_asks_until_there_is_another(server: FakeServer, nothing: str | Exception) -> None:
-    """The same one would not help: a file, say, that is written a little later."""
+async def test_token_is_requested_until_it_differs(
+    server: FakeServer, nothing: str | Exception
+) -> None:
+    """The same token would not help; a file may be written a little later."""
     async with calm(server, token=Given(["one", nothing, nothing, "two"])) as client:
         attempt = await begin(server)
         told = trio.current_time()
@@ -111,8 +113,8 @@ async def test_it_asks_until_there_is_another(server: FakeServer, nothing: str |
         await take(client, Subscribed)
 
 
-async def test_one_that_is_rejected_is_followed_by_another(server: FakeServer) -> None:
-    """In what is left of the time."""
+async def test_rejected_token_is_followed_by_another(server: FakeServer) -> None:
+    """Within the time that is left."""
     async with calm(server, token=Given(["one", "two", "three"])):
         attempt = await begin(server)
         await expire(attempt, 40)
@@ -126,10 +128,10 @@ async def test_one_that_is_rejected_is_followed_by_another(server: FakeServer) -
 
 
 @pytest.mark.parametrize("rejection", REJECTIONS, ids=["the key", "a flood"])
-async def test_one_that_is_rejected_is_offered_again(
+async def test_rejected_token_is_offered_again(
     server: FakeServer, rejection: dict[str, Any]
 ) -> None:
-    """It may be taken a little later; then it is the same one, which is not sent."""
+    """The server may accept it a little later; an accepted token is not sent again."""
     tokens = Given(["one", "two", "two", "two", "three"])
     async with calm(server, token=tokens) as client:
         attempt = await begin(server)
@@ -154,10 +156,10 @@ async def test_one_that_is_rejected_is_offered_again(
     ],
     ids=["the key", "a flood"],
 )
-async def test_rejected_token_is_sent_again_when_the_server_asks_for_it(
+async def test_rejected_token_is_sent_again_after_retry_ms(
     server: FakeServer, rejection: dict[str, Any]
 ) -> None:
-    """After `retry_ms`; the notice of the next end says nothing of the kind any more."""
+    """The notice of the next expiry does not delay it."""
     tokens = Given(["one", "two", "two", "three"])
     async with calm(server, token=tokens):
         attempt = await begin(server)
@@ -174,7 +176,7 @@ async def test_rejected_token_is_sent_again_when_the_server_asks_for_it(
         assert trio.current_time() - told == pytest.approx(20)
 
 
-async def test_token_that_ends_before_retry_ms_is_sent_again_before_that(
+async def test_token_that_expires_before_retry_ms_is_sent_again_earlier(
     server: FakeServer,
 ) -> None:
     """Later the server would have closed the connection."""
@@ -189,8 +191,8 @@ async def test_token_that_ends_before_retry_ms_is_sent_again_before_that(
         assert trio.current_time() - rejected == pytest.approx(10)
 
 
-async def test_one_that_is_never_taken_is_no_storm(server: FakeServer) -> None:
-    """It is offered a few times, the last of them before the old one ends."""
+async def test_token_that_is_never_accepted_is_sent_a_few_times(server: FakeServer) -> None:
+    """The last time before the old one expires."""
     async with calm(server, token=Given(["one", "two"])):
         attempt = await begin(server)
         told = trio.current_time()
@@ -204,8 +206,8 @@ async def test_one_that_is_never_taken_is_no_storm(server: FakeServer) -> None:
         assert scope.cancelled_caught
 
 
-async def test_a_flood_is_no_reason_for_another(server: FakeServer) -> None:
-    """Nobody is asked where the token that the connection stands on is not about to end."""
+async def test_rate_limit_error_requests_no_new_token(server: FakeServer) -> None:
+    """The current token is not about to expire."""
     tokens = Given(["one", "two", "three"])
     async with calm(server, token=tokens) as client:
         attempt = await begin(server)
@@ -221,8 +223,8 @@ async def test_a_flood_is_no_reason_for_another(server: FakeServer) -> None:
         assert tokens.calls == 2
 
 
-async def test_near_the_end_it_gives_up(server: FakeServer) -> None:
-    """However often it fails, the issuer is not stormed; the close comes soon."""
+async def test_renewal_stops_near_the_expiry(server: FakeServer) -> None:
+    """However often it fails, the issuer is not flooded; the close comes soon."""
     tokens = Given(["one"])
     async with calm(server, token=tokens) as client:
         attempt = await begin(server)
@@ -235,8 +237,8 @@ async def test_near_the_end_it_gives_up(server: FakeServer) -> None:
         assert tokens.calls <= 7
 
 
-async def test_attempts_end_with_their_connection(server: FakeServer) -> None:
-    """A connection that is cut meanwhile is followed by another at once."""
+async def test_renewal_ends_with_its_connection(server: FakeServer) -> None:
+    """A connection that is lost meanwhile is replaced at once."""
     tokens = Given(["one", "two"])
     async with calm(server, token=tokens) as client:
         attempt = await begin(server)
@@ -251,8 +253,8 @@ async def test_attempts_end_with_their_connection(server: FakeServer) -> None:
         assert tokens.calls == 2
 
 
-async def test_what_is_not_granted_any_more_is_told(server: FakeServer) -> None:
-    """Nothing ends in silence."""
+async def test_names_that_the_new_token_does_not_grant_are_reported(server: FakeServer) -> None:
+    """No subscription ends silently."""
     async with calm(server, token=Given(["one", "two"])) as client:
         attempt = await begin(server)
         await take(client, Subscribed)
@@ -262,8 +264,8 @@ async def test_what_is_not_granted_any_more_is_told(server: FakeServer) -> None:
         assert await take(client, Unsubscribed) == Unsubscribed(("*.trade",), forced=True)
 
 
-async def test_a_token_that_grants_nothing_ends_it(server: FakeServer) -> None:
-    """As a subscription of which every name is rejected."""
+async def test_token_that_grants_nothing_ends_the_client(server: FakeServer) -> None:
+    """As if every name of the subscription were rejected."""
     async with calm(server, token=Given(["one", "two"])) as client:
         attempt = await begin(server)
         await take(client, Subscribed)
@@ -272,4 +274,6 @@ async def test_a_token_that_grants_nothing_ends_it(server: FakeServer) -> None:
         )
         error = await ending(client)
     assert isinstance(error, SubscriptionRejected)
-    assert [(one.name, one.code) for one in error.rejected] == [("*.trade", "FORBIDDEN")]
+    assert [(rejection.name, rejection.code) for rejection in error.rejected] == [
+        ("*.trade", "FORBIDDEN")
+    ]

@@ -1,4 +1,4 @@
-"""The client and a server that asks for tokens: who has the next one in time is not put out."""
+"""The client with a server that requires tokens: a token renewed in time keeps the connection."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def token(seconds: float = 3600, *channels: str) -> str:
     return issuer("HS256").token(seconds, channels=list(channels) or None)
 
 
-async def test_it_outlives_its_tokens(open_client: Open) -> None:
-    """One connection for as long as there are new ones, each of them a minute long."""
+async def test_connection_outlives_its_tokens(open_client: Open) -> None:
+    """One connection, renewed with tokens of a minute each."""
     calls = itertools.count()
 
     async def short() -> str:
@@ -49,8 +49,8 @@ async def test_it_outlives_its_tokens(open_client: Open) -> None:
         assert 10 <= next(calls) <= 40
 
 
-async def test_without_a_new_one_in_time_it_resumes(open_client: Open) -> None:
-    """What was published between the close and the next token comes then."""
+async def test_late_token_leads_to_a_resume(open_client: Open) -> None:
+    """Records published between the close and the next token are replayed."""
     late, good = token(60), token()
     start = trio.current_time()
 
@@ -83,8 +83,8 @@ async def test_without_a_new_one_in_time_it_resumes(open_client: Open) -> None:
         assert client.connections == 2
 
 
-async def test_a_narrower_one_is_told_of(open_client: Open) -> None:
-    """The names that it does not grant end, the others go on, also over a new connection."""
+async def test_narrower_token_ends_its_other_names(open_client: Open) -> None:
+    """The names that it does not grant end; the others continue, also over a new connection."""
     tokens = Given([token(60, "*.trade", "*.balances"), token(3600, "*.trade")])
     both = Subscription(channels=["*.balances", "*.trade"])
     async with (
@@ -109,8 +109,8 @@ async def test_a_narrower_one_is_told_of(open_client: Open) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["nonsense", token(-100)], ids=["nonsense", "old"])
-async def test_a_wrong_one_is_rejected(open_client: Open, wrong: str) -> None:
-    """Once; the error has the server's reason, and not the token."""
+async def test_wrong_token_is_rejected_once(open_client: Open, wrong: str) -> None:
+    """The error has the server's reason, and not the token."""
     async with (
         open_scenario(jwt_settings()) as scenario,
         open_client("ws://odin.test/ws", TRADES, token=wrong, connect=scenario.dial) as client,

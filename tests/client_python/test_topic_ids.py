@@ -1,4 +1,4 @@
-"""Recreated and truncated topics, snapshots that were cut off, and when to ask again."""
+"""Recreated and truncated topics, interrupted snapshots, and repeated commands."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def test_resume_sends_the_topic_ids_of_its_positions(server: FakeServer) -
         assert (await (await server.attempt()).accept())["data"]["ids"] == OLD
 
 
-async def test_an_ack_with_another_id_replaces_all_positions_of_the_topic(
+async def test_ack_with_another_id_replaces_all_positions_of_the_topic(
     server: FakeServer,
 ) -> None:
     """Also of partitions that the new topic does not have."""
@@ -45,8 +45,10 @@ async def test_an_ack_with_another_id_replaces_all_positions_of_the_topic(
         assert client.ids == NEW
 
 
-async def test_a_recreated_topic_on_a_live_connection(server: FakeServer) -> None:
-    """Its messages from offset 0 on are no duplicates; other topics stay as they are."""
+async def test_records_of_a_topic_recreated_while_connected_are_no_duplicates(
+    server: FakeServer,
+) -> None:
+    """Its messages from offset 0 on are delivered; positions of other topics stay."""
     async with server.follow(positions=START, ids=OLD) as client:
         attempt = await server.attempt()
         await attempt.accept()
@@ -66,8 +68,8 @@ async def test_a_recreated_topic_on_a_live_connection(server: FakeServer) -> Non
         assert await take_offsets(client, 1) == [0]
 
 
-async def test_a_truncated_partition_goes_back_and_never_forward(server: FakeServer) -> None:
-    """A client that is still before it has to get what comes before it."""
+async def test_truncation_moves_a_position_back_only(server: FakeServer) -> None:
+    """A client that is still before the truncation needs the records before it."""
     async with server.follow(positions={"odin.trades": {0: 50, 1: 50}}) as client:
         attempt = await server.attempt()
         await attempt.accept()
@@ -84,7 +86,7 @@ async def test_a_truncated_partition_goes_back_and_never_forward(server: FakeSer
         assert await take_offsets(client, 1) == [41]
 
 
-async def test_a_snapshot_that_was_cut_off_is_asked_for_again(server: FakeServer) -> None:
+async def test_interrupted_snapshot_is_requested_again(server: FakeServer) -> None:
     """Until as many replayed messages have come as the ack said."""
     async with server.follow(Subscription(channels=["*.trade"], snapshot=True)) as client:
         attempt = await server.attempt()
@@ -105,7 +107,7 @@ async def test_a_snapshot_that_was_cut_off_is_asked_for_again(server: FakeServer
         assert client.duplicates == 0
 
 
-async def test_a_rejected_resume_is_sent_again_when_the_server_says(server: FakeServer) -> None:
+async def test_rejected_resume_is_sent_again_after_retry_ms(server: FakeServer) -> None:
     """On the same connection."""
     async with server.follow(positions=START) as client:
         attempt = await server.attempt()
@@ -118,8 +120,8 @@ async def test_a_rejected_resume_is_sent_again_when_the_server_says(server: Fake
         assert (await take(client, Resumed)).recovered
 
 
-async def test_the_end_of_a_replay_may_have_positions(server: FakeServer) -> None:
-    """They are the client's then."""
+async def test_positions_of_replay_complete_are_adopted(server: FakeServer) -> None:
+    """They are the client's from then on."""
     async with server.follow(positions=START) as client:
         attempt = await server.attempt()
         await attempt.accept()

@@ -1,4 +1,4 @@
-"""The client and the real server: every record exactly once, whatever happens between them."""
+"""The client with a real server: every record exactly once, whatever fails between them."""
 
 from __future__ import annotations
 
@@ -152,10 +152,10 @@ async def collect(client: BaseClient, count: int) -> Offsets:
     pauses=st.lists(st.sampled_from([0, 0, 0, 0.01, 0.1, 3]), min_size=1, max_size=60),
     pace=st.sampled_from([0, 0.01, 0.3]),
 )
-def test_every_record_comes_once(
+def test_cut_connections_lose_and_repeat_nothing(
     shell: str, cuts: list[Cut], pauses: list[float], pace: float
 ) -> None:
-    """In order within its partition, however often and wherever the wire breaks."""
+    """Every record comes once and in order within its partition, wherever connections are cut."""
 
     async def check(_clock: object) -> None:
         async with (
@@ -198,8 +198,8 @@ async def wait_for(client: BaseClient, kind: type[T]) -> T:
     raise AssertionError("the client has ended")
 
 
-async def test_a_draining_server_sends_it_to_another(open_client: Open) -> None:
-    """It comes back when it was asked to, and misses nothing that was published meanwhile."""
+async def test_client_of_a_draining_server_moves_to_another(open_client: Open) -> None:
+    """It reconnects after `after_ms`, and misses nothing that was published meanwhile."""
     async with instances(open_client, 2) as (servers, scenarios), servers.follow() as client:
         await take(client, Subscribed)
         scenarios[0].publish("BTC", "trade", 1)
@@ -215,8 +215,8 @@ async def test_a_draining_server_sends_it_to_another(open_client: Open) -> None:
         assert await take_offsets(client, 1) == [1]
 
 
-async def test_another_process_goes_on(open_client: Open) -> None:
-    """From positions that were kept as JSON when the first one ended."""
+async def test_another_process_resumes_from_stored_positions(open_client: Open) -> None:
+    """From positions that were stored as JSON when the first one ended."""
     async with instances(open_client, 1) as (servers, (scenario,)):
         async with servers.follow() as client:
             await take(client, Subscribed)
@@ -228,12 +228,14 @@ async def test_another_process_goes_on(open_client: Open) -> None:
             scenario.publish(f"T{number}", "trade", number)
         async with servers.follow(positions=json.loads(kept)) as client:
             second = await collect(client, 43)
-        both = {one: first.get(one, []) + second.get(one, []) for one in range(PARTITIONS)}
+        both = {
+            number: first.get(number, []) + second.get(number, []) for number in range(PARTITIONS)
+        }
         assert both == published(scenario.log)
 
 
-async def test_what_retention_took_is_named(open_client: Open) -> None:
-    """Each record comes or is in the range that is said to be lost."""
+async def test_records_deleted_by_retention_are_reported_as_lost(open_client: Open) -> None:
+    """Each record is delivered, or in the range of a loss."""
     async with instances(open_client, 1) as (servers, (scenario,)):
         log = scenario.log
         async with servers.follow() as client:
@@ -254,8 +256,8 @@ async def test_what_retention_took_is_named(open_client: Open) -> None:
             assert client.lost == 3
 
 
-async def test_since_a_time(open_client: Open) -> None:
-    """The subscription begins with what is as old as that, also after a cut in between."""
+async def test_since_ms_begins_at_that_time(open_client: Open) -> None:
+    """Also if the connection is lost meanwhile."""
     async with instances(open_client, 1, [Cut(1300)]) as (servers, (scenario,)):
         for number in range(40):
             scenario.log.append("odin.trades", b"BTC", b"{}", partition=0, timestamp=1000 + number)
@@ -265,8 +267,8 @@ async def test_since_a_time(open_client: Open) -> None:
             assert client.connections == 2
 
 
-async def test_a_snapshot_comes_first(open_client: Open) -> None:
-    """The last message of each channel, then what is new; positions are those of what is new."""
+async def test_snapshot_comes_before_live_messages(open_client: Open) -> None:
+    """The last message of each channel, then new ones; positions are those of the new ones."""
     async with instances(open_client, 1) as (servers, (scenario,)):
         for token in ("BTC", "ETH", "BTC"):
             scenario.publish(token, "trade", token)
@@ -275,16 +277,16 @@ async def test_a_snapshot_comes_first(open_client: Open) -> None:
             await take(client, Subscribed)
             start = client.positions
             state = [await take(client, Message) for _ in range(2)]
-            assert {one.channel for one in state} == {"BTC.trade", "ETH.trade"}
-            assert all(one.replay for one in state)
+            assert {message.channel for message in state} == {"BTC.trade", "ETH.trade"}
+            assert all(message.replay for message in state)
             assert client.positions == start
             scenario.publish("BTC", "trade", "new")
             assert (await take(client, Message)).data["data"] == "new"
             assert client.duplicates == 0
 
 
-async def test_rate_and_filter_hold_across_connections(open_client: Open) -> None:
-    """Both are sent again with a resume; what was held back when the wire broke comes then."""
+async def test_rate_and_filter_are_kept_across_connections(open_client: Open) -> None:
+    """Both are sent again with a resume; a message held at the lost connection comes then."""
     where = {"field": "data", "gte": 10}
     wanted = Subscription(channels=["BTC.trade"], max_rate=0.1, where=where)
     async with instances(open_client, 1) as (servers, (scenario,)):
@@ -306,8 +308,8 @@ async def test_rate_and_filter_hold_across_connections(open_client: Open) -> Non
             assert (message.data["data"], message.skipped) == (14, 0)
 
 
-async def test_a_slow_consumer_gets_all(open_client: Open) -> None:
-    """The server closes it as slow, and it resumes, until all is there."""
+async def test_slow_consumer_receives_every_record(open_client: Open) -> None:
+    """The server closes it as slow, and it resumes until every record has come."""
     async with instances(open_client, 1, ws_send_queue_bytes=65536) as (servers, (scenario,)):
 
         async def narrow() -> trio.abc.Stream:
@@ -327,8 +329,8 @@ async def test_a_slow_consumer_gets_all(open_client: Open) -> None:
             assert client.connections > 1
 
 
-async def test_a_stopped_server_is_left(open_client: Open) -> None:
-    """One that neither answers nor ends: the client resumes at another one."""
+async def test_client_leaves_a_stopped_server(open_client: Open) -> None:
+    """The server neither answers nor ends: the client resumes at another one."""
     async with (
         instances(open_client, 2, [Cut(900, silent=True)]) as (servers, scenarios),
         servers.follow() as client,
@@ -337,6 +339,6 @@ async def test_a_stopped_server_is_left(open_client: Open) -> None:
         for number in range(20):
             scenarios[0].publish("BTC", "trade", number)
         lost = await wait_for(client, Disconnected)
-        assert lost.reason == "nothing came from the server for 20 s"
+        assert lost.reason == "the server has sent nothing for 20 s"
         assert (await take(client, Resumed)).recovered
         await wait_for(client, Message)

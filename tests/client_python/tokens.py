@@ -1,4 +1,4 @@
-"""Tokens that a client is given one after the other, and what a server sees of them."""
+"""Tokens given to a client one after the other, and those that a server receives."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def services(compose: dict[str, Any]) -> dict[str, Any]:
 def test_example_has_every_variable(example: dict[str, str]) -> None:
     """.env.example has exactly the variables of the compose file, with equal defaults."""
     text = (COMPOSE / "compose.yaml").read_text("utf-8")
-    used = {one[1]: one for one in VARIABLE.finditer(text)}
+    used = {match[1]: match for match in VARIABLE.finditer(text)}
     assert used.keys() | {"COMPOSE_PROFILES"} == example.keys()
     for name, (_, kind, default) in ((name, one.groups()) for name, one in used.items()):
         assert kind == "?" or default == example[name]
@@ -125,7 +125,7 @@ def test_every_service_is_limited(services: dict[str, Any]) -> None:
 
 def test_only_the_subscribers_port_is_public(services: dict[str, Any]) -> None:
     """Every other published port is bound to loopback."""
-    published = [port for one in services.values() for port in one.get("ports", ())]
+    published = [port for service in services.values() for port in service.get("ports", ())]
     assert [port for port in published if not port.startswith("127.0.0.1:")] == ["3002:3002"]
 
 
@@ -160,11 +160,12 @@ def test_prometheus_scrapes_every_instance_with_the_rules(
     """Its targets are the ops ports, with the job's name that the rules expect."""
     text = (COMPOSE / "prometheus.yml").read_text("utf-8")
     jobs = {
-        one["job_name"]: one["static_configs"] for one in yaml.safe_load(text)["scrape_configs"]
+        config["job_name"]: config["static_configs"]
+        for config in yaml.safe_load(text)["scrape_configs"]
     }
     assert jobs["odin-ws"] == [{"targets": [f"{name}:3003" for name in INSTANCES]}]
     assert jobs["haproxy"] == [{"targets": ["haproxy:8404"]}]
-    mounted = dict(one.split(":")[:2] for one in services["prometheus"]["volumes"])
+    mounted = dict(volume.split(":")[:2] for volume in services["prometheus"]["volumes"])
     assert mounted["./prometheus.yml"] == "/etc/prometheus/prometheus.yml"
     assert mounted["../deploy/prometheus/rules.yml"] == "/etc/prometheus/rules.yml"
     shutil.copy(COMPOSE / "prometheus.yml", tmp_path)
@@ -184,7 +185,7 @@ def test_grafana_has_dashboard_and_data_source(services: dict[str, Any]) -> None
     scrape = yaml.safe_load((COMPOSE / "prometheus.yml").read_text("utf-8"))["global"]
     assert source["jsonData"]["timeInterval"] == scrape["scrape_interval"]
     (provider,) = yaml.safe_load((folder / "dashboards" / "odin-ws.yaml").read_text())["providers"]
-    mounted = dict(one.split(":")[:2] for one in services["grafana"]["volumes"])
+    mounted = dict(volume.split(":")[:2] for volume in services["grafana"]["volumes"])
     assert mounted["../deploy/grafana"] == provider["options"]["path"]
     assert mounted["./grafana/provisioning"] == "/etc/grafana/provisioning"
     for path in (path for path in mounted if path.startswith(".")):

@@ -48,9 +48,9 @@ def _palette(colours: Colours) -> Colours:
     if len(colours) <= COLOURS:
         return colours
     chosen = list(colours[: COLOURS // 4])
-    for one in colours[COLOURS // 4 :]:
-        if ((np.array(chosen) - one) ** 2).sum(axis=1).min() > UNLIKE:
-            chosen.append(one)
+    for colour in colours[COLOURS // 4 :]:
+        if ((np.array(chosen) - colour) ** 2).sum(axis=1).min() > UNLIKE:
+            chosen.append(colour)
         if len(chosen) == COLOURS:
             break
     return np.array(chosen)

@@ -123,7 +123,9 @@ def test_python_program_makes_the_subscription(page: dict[str, Any], number: int
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "Subscription"
     )
-    given = {one.arg: ast.literal_eval(one.value) for one in call.keywords if one.arg}
+    given = {
+        keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords if keyword.arg
+    }
     Subscription(**given)
     assert given.items() <= CHOICES[number].items()
 

@@ -88,9 +88,11 @@ def test_versions_are_those_of_constraints() -> None:
     """Each dependency has the version of constraints.txt, and none is missing."""
     text = (ROOT / "constraints.txt").read_text("utf-8")
     constraints: dict[str, str] = {
-        canonicalize_name(one.partition("==")[0]): one.partition("==")[2].partition(";")[0].strip()
-        for one in text.splitlines()
-        if one and not one.startswith("#")
+        canonicalize_name(line.partition("==")[0]): line.partition("==")[2]
+        .partition(";")[0]
+        .strip()
+        for line in text.splitlines()
+        if line and not line.startswith("#")
     }
     requirements = pinned(IMAGE / "requirements.txt")
     for name, version in requirements.items():
@@ -114,7 +116,9 @@ def test_bill_of_materials_is_complete() -> None:
     """The SBOM lists each package that the image installs, with version and licence."""
     bill = json.loads((IMAGE / "sbom.cdx.json").read_text("utf-8"))
     assert bill["bomFormat"] == "CycloneDX"
-    components = {canonicalize_name(one["name"]): one for one in bill["components"]}
+    components = {
+        canonicalize_name(component["name"]): component for component in bill["components"]
+    }
     versions = {name: one["version"] for name, one in components.items()}
     assert versions == pinned(IMAGE / "requirements.txt"), "run make image-files"
     assert [name for name, one in components.items() if not one.get("licenses")] == []

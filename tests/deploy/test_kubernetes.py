@@ -174,7 +174,7 @@ def test_setting_with_a_value_of_its_own_is_rejected(name: str) -> None:
 def test_ingress_leads_to_every_path_of_subscribers(full: Objects) -> None:
     """WebSocket, Server-Sent Events and snapshots; nothing else."""
     (rule,) = full["Ingress", "odin-ws"]["spec"]["rules"]
-    assert [one["path"] for one in rule["http"]["paths"]] == ["/ws", "/sse", "/snapshot"]
+    assert [path["path"] for path in rule["http"]["paths"]] == ["/ws", "/sse", "/snapshot"]
 
 
 def test_memory_is_requested_as_allowed(plain: Objects) -> None:
@@ -186,7 +186,7 @@ def test_memory_is_requested_as_allowed(plain: Objects) -> None:
 def test_probes_use_the_ops_port(plain: Objects) -> None:
     """Liveness never depends on Kafka; readiness does at the start."""
     server = container(plain)
-    assert {one["name"]: one["containerPort"] for one in server["ports"]} == {
+    assert {port["name"]: port["containerPort"] for port in server["ports"]} == {
         "ws": 3002,
         "ops": 3003,
     }
@@ -205,7 +205,7 @@ def test_environment_consists_of_settings(full: Objects) -> None:
     names = known.keys() | {one.file_name for one in known.values() if one.file_name}
     env = environ(full)
     assert env.keys() <= names
-    mount = next(one for one in container(full)["volumeMounts"] if one["name"] == "secrets")
+    mount = next(mount for mount in container(full)["volumeMounts"] if mount["name"] == "secrets")
     assert env["WS_OPS_TOKEN_FILE"] == f"{mount['mountPath']}/ops-token"
     assert env["KAFKA_SASL_PASSWORD_FILE"] == f"{mount['mountPath']}/kafka-password"
     assert not [name for name in env if name in ("WS_OPS_TOKEN", "KAFKA_SASL_PASSWORD")]
@@ -236,7 +236,10 @@ def test_selectors_match_the_pods(full: Objects) -> None:
         full["Service", "odin-ws-ops"]["spec"]["selector"],
         full["PodDisruptionBudget", "odin-ws"]["spec"]["selector"]["matchLabels"],
         full["NetworkPolicy", "odin-ws"]["spec"]["podSelector"]["matchLabels"],
-        *(one["labelSelector"]["matchLabels"] for one in pod(full)["topologySpreadConstraints"]),
+        *(
+            constraint["labelSelector"]["matchLabels"]
+            for constraint in pod(full)["topologySpreadConstraints"]
+        ),
     ]
     assert all(selector and selector.items() <= labels for selector in selectors)
     monitored = full["ServiceMonitor", "odin-ws"]["spec"]["selector"]["matchLabels"].items()
@@ -252,7 +255,7 @@ def test_ops_port_is_open_to_monitoring_only(plain: Objects) -> None:
     assert subscribers == {"ports": [{"port": "ws"}]}
     assert monitoring["ports"] == [{"port": "ops"}]
     assert len(monitoring["from"]) == 1
-    assert [one["name"] for one in plain["Service", "odin-ws"]["spec"]["ports"]] == ["ws"]
+    assert [port["name"] for port in plain["Service", "odin-ws"]["spec"]["ports"]] == ["ws"]
     assert plain["Service", "odin-ws-ops"]["spec"]["clusterIP"] == "None"
 
 

@@ -54,7 +54,7 @@ def test_templates_of_texts_can_be_rendered(tmp_path: Path) -> None:
     rules.write_text(RULES.read_text("utf-8"), "utf-8")
     given = yaml.safe_load(TESTS.read_text("utf-8"))
     given["tests"] = [
-        _without_alerts(one) for one in given["tests"] if one["name"].endswith(" fires")
+        _without_alerts(test) for test in given["tests"] if test["name"].endswith(" fires")
     ]
     test = tmp_path / TESTS.name
     test.write_text(yaml.safe_dump(given), "utf-8")

@@ -47,7 +47,7 @@ def test_settings_of_the_unit_are_valid() -> None:
     environ: dict[str, str] = {}
     for line in UNIT.read_text("utf-8").splitlines():
         if line.startswith("Environment="):
-            environ |= dict(one.split("=", 1) for one in line.split("=", 1)[1].split())
+            environ |= dict(word.split("=", 1) for word in line.split("=", 1)[1].split())
     settings, unknown = load_settings(environ)
     assert (settings.ws_max_connections_per_ip or 0) > 0
     assert (settings.ws_connect_rate_per_ip or 0) > 0

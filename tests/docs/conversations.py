@@ -289,7 +289,7 @@ async def _playback() -> AsyncIterator[_Playback]:
 
 
 def _split(sentences: str) -> list[str]:
-    return [one.strip() for one in sentences.split(";")]
+    return [word.strip() for word in sentences.split(";")]
 
 
 def _pattern(shown: str) -> str:

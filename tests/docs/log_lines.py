@@ -86,7 +86,7 @@ def texts() -> frozenset[str]:
 
 def _flat(node: ast.expr) -> str:
     parts = node.values if isinstance(node, ast.JoinedStr) else [node]
-    return "".join(str(one.value) if isinstance(one, ast.Constant) else GAP for one in parts)
+    return "".join(str(part.value) if isinstance(part, ast.Constant) else GAP for part in parts)
 
 
 @cache
@@ -105,4 +105,4 @@ def quoted_log_lines(name: str) -> set[str]:
 
 def quoted_texts(name: str) -> set[str]:
     """Everything of more than one word that a page shows as code, except in blocks."""
-    return {one for one in _SPAN.findall(_FENCE.sub("", page(name))) if " " in one}
+    return {match for match in _SPAN.findall(_FENCE.sub("", page(name))) if " " in match}

@@ -67,7 +67,7 @@ def _rows(text: str) -> Iterator[list[str]]:
     for line in text.splitlines():
         if not line.startswith("|"):
             return
-        yield [one.strip() for one in _BORDER.split(line)[1:-1]]
+        yield [word.strip() for word in _BORDER.split(line)[1:-1]]
 
 
 def cell(text: str) -> str:

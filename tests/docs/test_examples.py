@@ -39,8 +39,8 @@ def transcripts(name: str) -> list[tuple[str, str]]:
     """The commands that a page shows, each with its output."""
     found = []
     for block in blocks(page(name), "console"):
-        for one in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
-            command, _, output = one.partition("\n")
+        for word in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+            command, _, output = word.partition("\n")
             found.append((command, output))
     return found
 
@@ -76,7 +76,11 @@ def test_project_of_the_testing_page_passes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("command", "output"),
-    [pytest.param(*one, id=one[0]) for name in TRANSCRIBED for one in transcripts(name)],
+    [
+        pytest.param(*transcript, id=transcript[0])
+        for name in TRANSCRIBED
+        for transcript in transcripts(name)
+    ],
 )
 def test_commands_print_what_pages_show(command: str, output: str, tmp_path: Path) -> None:
     """Commands print what these pages show; a line of … stands for any lines."""

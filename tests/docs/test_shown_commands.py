@@ -70,7 +70,7 @@ RUN_BY: Final = [
     (
         "docs/client-js.md",
         "*",
-        "tests/client_js/test_package.py::test_installed_package_follows_a_server_through_restarts",
+        "tests/client_js/test_package.py::test_installed_package_receives_every_record_through_restarts",
     ),
     ("docs/console.md", "curl -sN *", "tests/ops/console/test_events.py::*"),
     ("docs/console.md", "curl -s *", "tests/ops/console/test_events.py::*"),

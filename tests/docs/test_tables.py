@@ -61,8 +61,14 @@ def test_settings() -> None:
         "docs/settings.md",
         "settings",
         [
-            [f"`{one.name}`", _code(one.default), one.unit, cell(one.allowed), cell(one.help)]
-            for one in SETTINGS.values()
+            [
+                f"`{setting.name}`",
+                _code(setting.default),
+                setting.unit,
+                cell(setting.allowed),
+                cell(setting.help),
+            ]
+            for setting in SETTINGS.values()
         ],
     )
 
@@ -176,7 +182,7 @@ def test_settings_named_on_any_page_exist() -> None:
         "WS_TLS_CERT_FILE",
         "WS_TLS_MIN_VERSION",
     }
-    known = SETTINGS.keys() | {one.file_name for one in SETTINGS.values()}
+    known = SETTINGS.keys() | {setting.file_name for setting in SETTINGS.values()}
     for path in pages():
         named = set(re.findall(r"\b(?:WS|KAFKA|LOG)_[A-Z_]+\b", _present(path)))
         assert named - wrong_on_purpose <= known, path.relative_to(ROOT)

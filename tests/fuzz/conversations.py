@@ -132,7 +132,7 @@ async def _check_witness(witness: ScenarioClient, records: Sequence[Record]) -> 
     messages = await witness.messages(len(records))
     assert [message["seq"] for message in messages] == list(range(1, len(records) + 1))
     assert [message["pos"] for message in messages] == [
-        f"{one.partition}-{one.offset}" for one in records
+        f"{record.partition}-{record.offset}" for record in records
     ]
     assert await witness.silence(1)
 

@@ -209,7 +209,7 @@ SEEDS: Final[Mapping[str, Sequence[Parts]]] = {
         (_BYTES, *_IN_PARTS, frame(Op.TEXT, _deflated(_COMMANDS[0]), rsv=4), *_CONTROL),
     ],
     "batches": [
-        *((b"\x80", one) for one in _BATCHES),
+        *((b"\x80", batch) for batch in _BATCHES),
         (b"\x00", *_BATCHES),
         (b"\x82", *_BATCHES[3:]),
     ],

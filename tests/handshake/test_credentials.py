@@ -10,7 +10,7 @@ from odin_ws.handshake.request import HandshakeRequest, HTTPRejection
 
 def request(query: str = "", **headers: str) -> HandshakeRequest:
     """A head with these headers, `_` for `-`."""
-    pairs = (one.partition("=") for one in query.split("&") if one)
+    pairs = (word.partition("=") for word in query.split("&") if word)
     return HandshakeRequest(
         "GET",
         "/ws",

@@ -70,9 +70,9 @@ def test_cache_keeps_last_message_per_channel_and_evicts_least_recently_changed(
     newest = dict.fromkeys(one.token for one in [*reversed(model.values())][:3])
     assert snapshots.newest_tokens(3) == list(newest)
     assert channels_and_offsets(finish(snapshots.matching(patterns, NO_LIMIT))) == [
-        (one.channel, one.record.offset)
-        for one in model.values()
-        if not patterns.isdisjoint(one.patterns)
+        (message.channel, message.record.offset)
+        for message in model.values()
+        if not patterns.isdisjoint(message.patterns)
     ]
 
 
@@ -97,7 +97,9 @@ def test_message_larger_than_cache_is_not_kept() -> None:
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_forget_category_removes_all_its_channels(category: str) -> None:
     """The other category stays, and the size is that of its messages."""
-    snapshots = snapshots_of(*(message(token, one) for token in TOKENS for one in CATEGORIES))
+    snapshots = snapshots_of(
+        *(message(token, category) for token in TOKENS for category in CATEGORIES)
+    )
     snapshots.forget_category(category)
     (other,) = set(CATEGORIES) - {category}
     assert [one.category for one in finish(snapshots.matching(["*.*"], NO_LIMIT))] == [other] * len(

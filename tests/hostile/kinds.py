@@ -71,14 +71,16 @@ _EVERYTHING: Final = command("subscribe", channels=["*.*"])
 _NAMES: Final = command("subscribe", channels=_TEN_THOUSAND)
 _DEEP: Final = frame(Op.TEXT, b'{"type":"subscribe","data":' + b"[" * 30_000)
 _POSITIONS: Final = command(
-    "resume", channels=["*.*"], positions={"odin.trades": {str(one): 0 for one in range(3000)}}
+    "resume",
+    channels=["*.*"],
+    positions={"odin.trades": {str(number): 0 for number in range(3000)}},
 )
 _PAGE: Final = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
 # Channels published before the server starts, as (token, topic): the contents of snapshots.
 _TOPICS: Final = default_catalogue().topics
 CHANNELS: Final = [(f"H{number // 8}", list(_TOPICS)[number % 8]) for number in range(5000)]
 _THOUSAND: Final = [f"{token}.{_TOPICS[topic].category}" for token, topic in CHANNELS[:1000]]
-_PAST: Final = {topic: {str(one): 0 for one in range(PARTITIONS)} for topic in _TOPICS}
+_PAST: Final = {topic: {str(number): 0 for number in range(PARTITIONS)} for topic in _TOPICS}
 _SNAPSHOT: Final = command("subscribe", channels=["*.*"], snapshot=True)
 _ALL_OFF: Final = command("unsubscribe", channels=["*.*"])
 _SUBSCRIBED: Final = command("subscribe", channels=_THOUSAND)

@@ -77,11 +77,11 @@ class Names:
 def report_names(names: Names) -> Iterator[str]:
     """The figures, as lines."""
     yield f"before: {names.before / 1e6:.1f} MB; the limit is {LIMIT / 1e6:.0f} MB"
-    for one in names.states:
+    for state in names.states:
         yield (
-            f"at most {one.rss / 1e6:.1f} MB, {one.connections} connections, "
-            f"{one.patterns:,} patterns, {one.not_available:,} times NOT_AVAILABLE; "
-            f"newcomers after {one.seconds:.1f} s"
+            f"at most {state.rss / 1e6:.1f} MB, {state.connections} connections, "
+            f"{state.patterns:,} patterns, {state.not_available:,} times NOT_AVAILABLE; "
+            f"newcomers after {state.seconds:.1f} s"
         )
 
 

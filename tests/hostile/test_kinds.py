@@ -57,7 +57,7 @@ def test_largest_filter_is_permitted_and_distinct() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [one.__name__ for one in STREAM_KINDS if one.__name__ not in RESETS]
+    "name", [kind.__name__ for kind in STREAM_KINDS if kind.__name__ not in RESETS]
 )
 async def test_stream_kind_harms_nobody(
     odin_scenario: Scenario, nursery: trio.Nursery, name: str
@@ -171,8 +171,8 @@ class _Socket:
 def _under_way(scenario: Scenario) -> Counter[str]:
     """Count what connections have now."""
     found = Counter[str]()
-    for one in scenario.service.server.connections:
-        subscriber = one.subscriber
+    for connection in scenario.service.server.connections:
+        subscriber = connection.subscriber
         found["names"] += len(subscriber.patterns) >= 500
         found["streams"] += subscriber.form.event_ids is not None
         found["deflate"] += subscriber.form.window_bits != NO_WINDOW

@@ -96,7 +96,7 @@ def report(outcome: Outcome) -> Iterator[str]:
                 f"{one.label:16} {one.received:10,} {one.latency.p50:7.0f} {one.latency.p99:7.0f} "
                 f"{one.latency.worst:7.0f} {one.cpu_percent:4.0f}% {sum(one.problems.values()):8}"
             )
-    states = ", ".join(f"{one.rss / 1e6:.1f} MB" for one in outcome.states)
+    states = ", ".join(f"{state.rss / 1e6:.1f} MB" for state in outcome.states)
     peak = max(sample.rss for one in outcome.beside for sample in one.samples)
     yield f"memory before, after, after once more: {states}; at most {peak / 1e6:.1f} MB"
     yield f"connections left: {outcome.states[-1].connections}; tracebacks: {outcome.tracebacks}"

@@ -71,7 +71,7 @@ async def test_token_grants_what_it_grants_a_websocket(odin_scenario: Scenario) 
     source = await EventSource.open(odin_scenario, "channels=*.trade,*.social", headers=headers)
     ack = (await source.event()).json
     assert ack["subscribed"] == ["*.trade"]
-    assert [one["code"] for one in ack["rejected"]] == ["FORBIDDEN"]
+    assert [rejection["code"] for rejection in ack["rejected"]] == ["FORBIDDEN"]
     source = await EventSource.open(odin_scenario, "channels=*.social", headers=headers)
     await source.rest()
     assert (source.status, source.content) == (403, "not granted: *.social\n")
@@ -84,7 +84,7 @@ async def test_token_limits_the_subscriptions(odin_scenario: Scenario) -> None:
     headers = bearer(max_subscriptions=1)
     source = await EventSource.open(odin_scenario, "channels=*.trade,*.social", headers=headers)
     ack = (await source.event()).json
-    assert [one["code"] for one in ack["rejected"]] == ["TOO_MANY_SUBSCRIPTIONS"]
+    assert [rejection["code"] for rejection in ack["rejected"]] == ["TOO_MANY_SUBSCRIPTIONS"]
 
 
 @TOKENS_ARE_ASKED_FOR

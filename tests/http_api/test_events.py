@@ -78,7 +78,9 @@ async def test_messages_are_those_of_a_websocket(odin_scenario: Scenario) -> Non
     assert [message.json for message in await single.messages(3)] == expected
     event = await batch.event()
     assert (event.name, event.json["seq"]) == ("batch", 1)
-    assert [one["pos"] for one in event.json["messages"]] == [one["pos"] for one in expected]
+    assert [message["pos"] for message in event.json["messages"]] == [
+        message["pos"] for message in expected
+    ]
 
 
 @pytest.mark.parametrize("end", ["\n", "\r", "\r\n", "\n\n"])
@@ -105,9 +107,9 @@ async def test_snapshot_comes_first(odin_scenario: Scenario) -> None:
     source = await EventSource.open(odin_scenario, "channels=*.trade&snapshot=true")
     assert (await source.event()).json["replayed"] == 2
     found = [message.json for message in await source.messages(2)]
-    last = {one["channel"]: one["data"]["data"] for one in found}
+    last = {message["channel"]: message["data"]["data"] for message in found}
     assert last == {"BTC.trade": 2, "ETH.trade": 2}
-    assert all(one["replay"] for one in found)
+    assert all(message["replay"] for message in found)
 
 
 async def test_snapshot_torn_off_comes_again_and_a_whole_one_does_not(
@@ -187,7 +189,7 @@ async def test_query_has_the_id_to_begin_with_and_the_header_is_newer(
         ("channels=*.trade&v%0D%0A%1B=0", r"unknown field v\r\n\x1b;"),
         ("channels=*.trade&snapshot=yes", "snapshot: must be true or false, not 'yes'"),
         ("channels=*.trade&since_ms=now", "since_ms: must be epoch milliseconds, not 'now'"),
-        ("channels=*.trade&since_ms=1&snapshot=true", "must not be together with since_ms"),
+        ("channels=*.trade&since_ms=1&snapshot=true", "must not be combined with since_ms"),
         ("channels=*.trade&frames=all", "frames: must be single or batch"),
         ("channels=*.trade&delivery=some", "data.delivery: must be one of all, latest"),
         ("channels=*.trade&last_event_id=17", "Last-Event-ID: '17' is no event id"),
@@ -200,7 +202,7 @@ async def test_query_has_the_id_to_begin_with_and_the_header_is_newer(
             "max_rate: must be a number of messages per second, not 'fast'",
         ),
         ("channels=*.trade&max_rate=900", "data.max_rate: must be a number from"),
-        ("channels=BTC.trade&tokens=ETH", "data.tokens: must be together with topics or bundles"),
+        ("channels=BTC.trade&tokens=ETH", "data.tokens: requires topics or bundles"),
     ],
 )
 async def test_request_that_asks_for_nothing_is_told_what_is_wrong(
@@ -216,7 +218,7 @@ async def test_request_that_asks_for_nothing_is_told_what_is_wrong(
 async def test_malformed_last_event_id_is_rejected(odin_scenario: Scenario) -> None:
     """A silent new beginning would be a silent gap."""
     status, text = await refused(odin_scenario, "channels=*.trade", last_event_id="1,x")
-    assert (status, text) == (400, "Last-Event-ID: 'x' is no topic of an event id\n")
+    assert (status, text) == (400, "Last-Event-ID: 'x' is not a topic of an event id\n")
 
 
 async def test_topics_of_an_id_that_are_not_subscribed_to_are_left_out(

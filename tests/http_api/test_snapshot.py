@@ -57,7 +57,7 @@ async def test_last_message_of_each_channel(odin_scenario: Scenario) -> None:
     """As it stands in a batch."""
     await publish_some(odin_scenario)
     found = await snapshot(odin_scenario, "channels=*.trade")
-    messages = {one["channel"]: one for one in found["messages"]}
+    messages = {message["channel"]: message for message in found["messages"]}
     assert messages.keys() == {"BTC.trade", "ETH.trade"}
     assert messages["BTC.trade"].keys() == {"channel", "pos", "ts", "data"}
     assert messages["BTC.trade"]["data"]["data"] == 2
@@ -91,7 +91,7 @@ async def test_positions_resume_exactly_behind_it(odin_scenario: Scenario) -> No
 async def test_names_that_are_not_valid_are_told(odin_scenario: Scenario) -> None:
     """Beside those that are."""
     found = await snapshot(odin_scenario, "channels=*.trade,BTC.nope")
-    assert [one["name"] for one in found["rejected"]] == ["BTC.nope"]
+    assert [rejection["name"] for rejection in found["rejected"]] == ["BTC.nope"]
     assert list(found["positions"]) == ["odin.trades"]
 
 
@@ -160,5 +160,7 @@ async def test_snapshot_needs_token_and_origin(odin_scenario: Scenario) -> None:
     )
     assert (status, headers["Access-Control-Allow-Origin"]) == (200, PAGE)
     found = json.loads(content)
-    assert [one["channel"] for one in found["messages"]] == ["BTC.trade"]
-    assert [(one["name"], one["code"]) for one in found["rejected"]] == [("ETH.trade", "FORBIDDEN")]
+    assert [message["channel"] for message in found["messages"]] == ["BTC.trade"]
+    assert [(rejection["name"], rejection["code"]) for rejection in found["rejected"]] == [
+        ("ETH.trade", "FORBIDDEN")
+    ]

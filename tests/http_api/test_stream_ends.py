@@ -78,14 +78,14 @@ async def test_slow_reader_of_the_latest_skips_and_resumes_behind_what_it_has(
     last = messages_of(states[-1].events)
     assert any("skipped" in one for one in last)
     assert {one["data"]["data"] for one in last} >= {197, 198, 199}
-    order = [(one["pos"].split("-")[0], int(one["pos"].split("-")[1])) for one in last]
+    order = [(message["pos"].split("-")[0], int(message["pos"].split("-")[1])) for message in last]
     for state in states[-4:]:
         again = await EventSource.open(odin_scenario, query, last_event_id=state.last_event_id)
         *_, end = torn_states(await received(again))
-        known = {one["pos"] for one in messages_of(state.events)}
-        rest = {one["pos"] for one in messages_of(end.events)}
+        known = {message["pos"] for message in messages_of(state.events)}
+        rest = {message["pos"] for message in messages_of(end.events)}
         assert known.isdisjoint(rest)
-        newest = {one["pos"] for one in last if one["data"]["data"] >= 197}
+        newest = {message["pos"] for message in last if message["data"]["data"] >= 197}
         assert newest <= known | rest
     assert len(order) == len(set(order))
 

@@ -63,11 +63,11 @@ def torn_states(content: bytes) -> Iterator[Torn]:
 def messages_of(events: Iterable[Event]) -> list[dict[str, Any]]:
     """The messages in events, those of batches too."""
     found: list[dict[str, Any]] = []
-    for one in events:
-        if one.name == "message":
-            found.append(one.json)
-        elif one.name == "batch":
-            found += one.json["messages"]
+    for event in events:
+        if event.name == "message":
+            found.append(event.json)
+        elif event.name == "batch":
+            found += event.json["messages"]
     return found
 
 

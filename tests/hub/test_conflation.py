@@ -37,7 +37,7 @@ def test_newest_message_of_each_channel_waits_in_order(batches: list[list[str]])
     assert conflation.waiting == len(waiting)
     assert conflation.holding is bool(waiting)
     messages, skipped = conflation.take()
-    assert {one.token: one.record.offset for one in messages} == waiting
+    assert {message.token: message.record.offset for message in messages} == waiting
     assert [message.record.offset for message in messages] == list(waiting.values())
     assert skipped == offset - len(waiting)
     assert not conflation.waiting

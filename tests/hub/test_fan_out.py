@@ -107,7 +107,7 @@ async def test_each_subscriber_gets_its_dialect(autojump_clock: MockClock) -> No
         join(hub, "BTC.trade", client=client)
     async with dispatching(hub) as feeder:
         await feeder.publish(record())
-    assert [one["type"] for one in (*old.messages, *new.messages)] == ["price:update", "message"]
+    assert [item["type"] for item in (*old.messages, *new.messages)] == ["price:update", "message"]
 
 
 async def test_failing_28_envelope_is_encoded_once_for_all_subscribers(

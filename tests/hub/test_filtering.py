@@ -195,7 +195,11 @@ async def test_sent_messages_are_found_by_number(autojump_clock: MockClock) -> N
         await feeder.publish(trade("1", 0), trade("2000", 1), trade("3", 2, token=b"ETH"))
         first, found = finish(hub.sent(client.subscriber))
     again = {number: f"0-{one.record.offset}" for number, one in enumerate(found, first)}
-    assert again == {one["seq"]: one["pos"] for one in client.messages} == {1: "0-1", 2: "0-2"}
+    assert (
+        again
+        == {message["seq"]: message["pos"] for message in client.messages}
+        == {1: "0-1", 2: "0-2"}
+    )
 
 
 async def test_comparisons_count_for_the_size_of_a_cycle(autojump_clock: MockClock) -> None:

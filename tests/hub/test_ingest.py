@@ -72,7 +72,7 @@ def keep_in(messages: list[ChannelMessage]) -> Callable[[ChannelMessage], int]:
 def places(messages: object) -> list[str]:
     """Partition and offset of each message."""
     assert hasattr(messages, "__iter__")
-    return [f"{one.record.partition}-{one.record.offset}" for one in messages]
+    return [f"{message.record.partition}-{message.record.offset}" for message in messages]
 
 
 def batch(*offsets: int, key: TopicPartition = FIRST, token: bytes = b"BTC") -> Batch:
@@ -278,7 +278,7 @@ async def test_records_over_the_limit_stay_in_the_batch(
         (again, _) = left
         assert isinstance(again, Batch)
         rest = list(again.records)
-    assert [one.offset for one in rest] == list(range(count, 5))
+    assert [record.offset for record in rest] == list(range(count, 5))
     assert left[-1] == HistoryEnd()
 
 

@@ -134,8 +134,8 @@ class Contract:
             for pattern, start in self._live[number].items():
                 self._promise(number, pattern, start)
             received = client.messages
-            assert [one["ts"] for one in received] == sorted(self._promised[number])
-            assert [one["seq"] for one in received] == list(range(1, len(received) + 1))
+            assert [message["ts"] for message in received] == sorted(self._promised[number])
+            assert [message["seq"] for message in received] == list(range(1, len(received) + 1))
 
     def _positions(self) -> dict[tuple[str, int], int]:
         positions = self.hub.stream.positions_of(TOPICS.values())

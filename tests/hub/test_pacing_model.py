@@ -165,9 +165,13 @@ class Model(Client):
         assert number == len(self.wanted)
         sent = [place(one) for _, _, one in self.heard]
         assert len(sent) == len(set(sent))
-        assert set(sent) <= {((one.topic, one.partition), one.offset) for one in self.wanted}
+        assert set(sent) <= {
+            ((record.topic, record.partition), record.offset) for record in self.wanted
+        }
         newest = {channel_of(one): one for one in self.wanted}
-        assert {((one.topic, one.partition), one.offset) for one in newest.values()} <= set(sent)
+        assert {
+            ((record.topic, record.partition), record.offset) for record in newest.values()
+        } <= set(sent)
 
     def check_rates(self) -> None:
         """Between two changes of the subscriptions no channel came faster than at its rate."""

@@ -131,7 +131,7 @@ async def test_batches_of_few_subscribers_share_a_budget(
     async with dispatching(hub) as feeder:
         await feeder.publish(*big)
         assert counting.texts == 8
-        await feeder.publish(*[attrs.evolve(one, offset=one.offset + 50) for one in big])
+        await feeder.publish(*[attrs.evolve(record, offset=record.offset + 50) for record in big])
     assert counting.texts == 16
 
 

@@ -28,7 +28,7 @@ def sent_again(hub: Hub, client: Client) -> dict[int, str]:
 
 def received(client: Client) -> dict[int, str]:
     """Number and place of each message that came."""
-    return {one["seq"]: one["pos"] for one in client.messages}
+    return {message["seq"]: message["pos"] for message in client.messages}
 
 
 async def test_all_sent_messages_are_found(autojump_clock: MockClock) -> None:

@@ -204,5 +204,9 @@ async def test_pattern_is_stored_once_for_all_subscribers(autojump_clock: MockCl
     for subscriber in subscribers:
         # Each client's own text, as it is decoded from its command.
         hub.subscribe(subscriber, [b"BTC.trade".decode()])
-    texts = {id(text) for one in subscribers for text in (*one.patterns, *one.live_from)}
+    texts = {
+        id(text)
+        for subscriber in subscribers
+        for text in (*subscriber.patterns, *subscriber.live_from)
+    }
     assert len(texts) == 1

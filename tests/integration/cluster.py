@@ -194,7 +194,7 @@ class Cluster:
 
         await until(moved, _SECONDS_TO_ADMINISTER)
 
-    # ---- rights
+    # ---- permissions
 
     async def grant(self, operation: str, topic: str = "", *, group: str = "") -> None:
         """Allow `USER` an operation (READ, DESCRIBE …) on a topic or a consumer group."""

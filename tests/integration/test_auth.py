@@ -62,7 +62,7 @@ async def test_token_is_accepted_as_header_or_subprotocol(nowhere: str) -> None:
             assert websocket.subprotocol is None
             ack = await request(websocket, "subscribe", channels=["BTC.trade", "BTC.balances"])
             assert ack["subscribed"] == ["BTC.trade"]
-            assert [one["code"] for one in ack["rejected"]] == ["FORBIDDEN"]
+            assert [rejection["code"] for rejection in ack["rejected"]] == ["FORBIDDEN"]
         async with dial(server, subprotocols=["odin.v1", f"bearer.{token}"]) as websocket:
             assert websocket.subprotocol == "odin.v1"
             assert (await request(websocket, "heartbeat"))["type"] == "pong"
@@ -98,7 +98,7 @@ async def publishing(keys: list[Issuer]) -> AsyncIterator[str]:
     async def serve(stream: trio.SocketStream) -> None:
         async with stream:
             await stream.receive_some()
-            body = json.dumps({"keys": [one.jwk for one in keys]}).encode()
+            body = json.dumps({"keys": [key.jwk for key in keys]}).encode()
             head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
             await stream.send_all(head + body)
 
@@ -115,8 +115,8 @@ async def test_keys_are_read_from_a_url(nowhere: str) -> None:
         publishing(keys) as url,
         serving(nowhere, WS_AUTH="jwt", WS_JWKS=url, ready=False) as server,
     ):
-        for one in keys:
-            async with dial(server, additional_headers=bearer(one.token())) as websocket:
+        for key in keys:
+            async with dial(server, additional_headers=bearer(key.token())) as websocket:
                 assert (await request(websocket, "heartbeat"))["type"] == "pong"
         stranger = issuer("ES256", "c").token()
         assert await status_of(server, additional_headers=bearer(stranger)) == 401

@@ -70,7 +70,7 @@ async def test_log_that_ends_without_records_delays_nobody(
         async with running(options(broker.bootstrap)) as reader:
             assert await reader.bounds([key]) == {key: (0, TAIL.stop)}
             found = await read_all(reader, {key: Span(0, LAST)})
-            assert [one.offset for one in found] == KEPT
+            assert [record.offset for record in found] == KEPT
             assert await read_all(reader, {key: Span(TAIL[1], LAST)}) == []
         # The records are old.
         history = {**domain.settings, "WS_HISTORY_SECONDS": "2000000000"}

@@ -54,7 +54,7 @@ async def test_invalid_record_is_written_to_the_dead_letter_topic(topics: str, t
         server.signal(signal.SIGTERM)
         assert await server.ended() == 0
     (last,) = (await dead_letters(topics, dead, 3))[2:]
-    assert [(one.key(), one.value()) for one in found] == [
+    assert [(record.key(), record.value()) for record in found] == [
         (token.encode(), poison.value),
         (token.encode(), large.value),
     ]

@@ -94,8 +94,8 @@ async def test_no_record_is_dropped(server: Server, topics: str, token: str) -> 
     ]
     async with trio.open_nursery() as nursery:
         clients: dict[str, Client] = {}
-        patterns = [f"{one}.{category}" for one in tokens for category in categories]
-        patterns += [f"{one}.*" for one in tokens]
+        patterns = [f"{token}.{category}" for token in tokens for category in categories]
+        patterns += [f"{token}.*" for token in tokens]
         for pattern in patterns:
             clients[pattern] = await nursery.start(subscribed, server, pattern)
         await Publisher(topics).publish(sent)

@@ -59,7 +59,9 @@ JWKS: Final = "https://login.example.com/.well-known/jwks.json"
 
 def file(name: str) -> str:
     """The content of a file that the page shows; its first line is a comment with its name."""
-    shown = [one.text for language in ("", "bash", "ini", "yaml") for one in blocks(PAGE, language)]
+    shown = [
+        block.text for language in ("", "bash", "ini", "yaml") for block in blocks(PAGE, language)
+    ]
     (found,) = [text for text in shown if text.startswith(f"# {name}\n")]
     return found
 
@@ -201,7 +203,7 @@ async def check(place: Place, url: Mapping[str, str], trust: Mapping[str, str]) 
     script = place.local(commands("odin-ws check"), **url)
     printed = await place.run(script.replace("--url", "--json --url"), **trust)
     findings = json.loads(printed)["findings"]
-    outcomes = {one["check"]: one["outcome"] for one in findings}
+    outcomes = {finding["check"]: finding["outcome"] for finding in findings}
     assert "failed" not in outcomes.values(), printed
     warned = {name for name, outcome in outcomes.items() if outcome == "warning"}
     # Descriptors and cores are this machine's.

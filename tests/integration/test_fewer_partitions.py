@@ -19,9 +19,9 @@ BEFORE, AFTER = 4, 2
 def each_partition(domain: Domain, partitions: int, count: int, first: int = 0) -> list[Sent]:
     """`count` records for each partition, each numbered."""
     return [
-        one
+        record
         for number in range(partitions)
-        for one in domain.records(domain.trade, count, first, number)
+        for record in domain.records(domain.trade, count, first, number)
     ]
 
 

@@ -56,7 +56,9 @@ async def nginx(home: Path, servers: Sequence[Server]) -> AsyncIterator[int]:
     """Run nginx with the shipped file and other addresses; the port is a free one."""
     command = program("nginx")
     (port,) = free_ports(1)
-    lines = [f"    server {LOOPBACK}:{one.port} max_fails=1 fail_timeout=5s;\n" for one in servers]
+    lines = [
+        f"    server {LOOPBACK}:{server.port} max_fails=1 fail_timeout=5s;\n" for server in servers
+    ]
     text, upstreams = re.subn(
         r"(^    server 10\..*\n)+", "".join(lines), SHIPPED.read_text("utf-8"), flags=re.MULTILINE
     )

@@ -20,7 +20,7 @@ from odin_ws.settings import Settings
 from odin_ws.testing.local_server import open_local_server
 from odin_ws.testing.ports import LOOPBACK
 from odin_ws_client import ConnectFailed, Disconnected, Item, Subscribed, Subscription
-from tests.client_js.following import FollowerEvent
+from tests.client_js.follower import FollowerEvent
 from tests.client_js.instances import ALL, Instance, memory_log, restart_twice
 from tests.client_python.applications import EXTRAS, build_wheel, follow, install
 from tests.integration.events import event

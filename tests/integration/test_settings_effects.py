@@ -121,9 +121,9 @@ async def test_addresses_are_served_and_logged(topics: str) -> None:
         assert line["subscribers"] == server.environ["WS_ADDR"]
         assert line["ops"] == server.environ["WS_OPS_ADDR"]
         listening = {
-            f"{one.laddr.ip}:{one.laddr.port}"
-            for one in psutil.Process(server.process.pid).net_connections("inet")
-            if one.status == psutil.CONN_LISTEN
+            f"{connection.laddr.ip}:{connection.laddr.port}"
+            for connection in psutil.Process(server.process.pid).net_connections("inet")
+            if connection.status == psutil.CONN_LISTEN
         }
         assert listening == {line["subscribers"], line["ops"]}
 

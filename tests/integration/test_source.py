@@ -78,7 +78,9 @@ async def test_compressed_records_arrive_unchanged(bootstrap: str, codec: str) -
     await kafka.create_topics(bootstrap, topics, 1)
     values = [b'{"number": %d, "padding": "%s"}' % (number, b"x" * 200) for number in range(50)]
     async with feeding(topics, options(bootstrap)) as running:
-        await Publisher(bootstrap, codec).publish([Sent(topics[0], value=one) for one in values])
+        await Publisher(bootstrap, codec).publish(
+            [Sent(topics[0], value=value) for value in values]
+        )
         await running.received(50)
         assert running.values == values
 

@@ -133,7 +133,7 @@ async def test_curl_reads_events_snapshots_and_probes(topics: str, token: str) -
         assert message["data"]["data"]["n"] == 7
         async with plain_client(10) as client:
             found = (await client.get(url(server, f"/snapshot?channels={token}.trade"))).json()
-            assert [one["pos"] for one in found["messages"]] == [message["pos"]]
+            assert [message["pos"] for message in found["messages"]] == [message["pos"]]
             for path in "/healthz", "/":
                 response = await client.head(url(server, path))
                 assert (response.status_code, response.content) == (200, b"")

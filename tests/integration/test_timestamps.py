@@ -53,7 +53,7 @@ async def test_broker_timestamps_replace_those_of_publishers(apache: str, codec:
         await Publisher(apache, codec).publish(wrong)
         await running.received(5)
         async with feeding(topics, recent) as late:
-            assert [one.offset for one in late.history] == [0, 1, 2, 3, 4]
+            assert [record.offset for record in late.history] == [0, 1, 2, 3, 4]
             stamps = [record.timestamp for record in running.records]
             assert stamps == [one.timestamp for one in late.history]
             assert before <= min(stamps)

@@ -250,5 +250,5 @@ async def test_invalid_certificate_stops_the_start(authority: Authority) -> None
     status, output = await run_to_the_end(tls)
     assert status == 2
     assert "Traceback" not in output
-    (line,) = [splitline for splitline in output.splitlines() if splitline.startswith("odin-ws: ")]
+    (line,) = [line for line in output.splitlines() if line.startswith("odin-ws: ")]
     assert line == f"odin-ws: WS_TLS_KEY={authority.key}: no private key in PEM"

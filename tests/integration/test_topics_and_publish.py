@@ -132,7 +132,10 @@ async def test_command_without_a_broker_names_the_setting(words: tuple[str, ...]
     done = await run_command(*words, KAFKA_BROKERS=f"{LOOPBACK}:{unused}")
     assert done.returncode == 1
     assert not done.stdout
-    assert done.stderr == f"odin-ws: KAFKA_BROKERS={LOOPBACK}:{unused}: no broker responds there\n"
+    assert (
+        done.stderr
+        == f"odin-ws: KAFKA_BROKERS={LOOPBACK}:{unused}: no broker responds at this address\n"
+    )
 
 
 async def test_publish_sends_every_type_by_token(embedded: str) -> None:
@@ -176,7 +179,7 @@ async def test_publish_prints_json(embedded: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     *progress, result = map(json.loads, done.stdout.splitlines())
     assert progress
-    assert {one["type"] for one in progress} == {"progress"}
+    assert {item["type"] for item in progress} == {"progress"}
     assert result["type"] == "result"
     assert (result["published"], result["not_acknowledged"], result["total"]) == (250, 0, 250)
     assert result.keys() == progress[0].keys()

@@ -199,7 +199,7 @@ async def test_mixed_transactions_are_read_alike_by_all_readers(apache: str, cod
         await wait_until(lambda: member.assignments and member.assignments[-1].positions)
         await mix_transactions(apache, topics[0], codec)
         committed = await kafka.read_records(apache, topics, 1, 15)
-        expected = [(one.offset(), one.value()) for one in committed]
+        expected = [(record.offset(), record.value()) for record in committed]
         for reader in live, member:
             await wait_until(lambda: {key: 25} in [batch.passed for batch in reader.batches])  # noqa: B023
             assert by_offset(reader.records) == expected

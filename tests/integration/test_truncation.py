@@ -123,7 +123,7 @@ def has_truncation_report(client: Client) -> bool:
 def covered(client: Client, domain: Domain, expected: list[Numbered]) -> bool:
     """Whether a client has each of these records, or a report of its loss."""
     lost = lost_offsets(client, domain.trade)
-    return all(one in messages(client) or (0, one.offset) in lost for one in expected)
+    return all(record in messages(client) or (0, record.offset) in lost for record in expected)
 
 
 @pytest.mark.timeout(180)

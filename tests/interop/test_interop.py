@@ -12,7 +12,7 @@ import pytest
 
 from odin_ws.hub import packing
 from odin_ws.protocol.deflate import Compressor
-from tests.client_js.following import node_command
+from tests.client_js.follower import node_command
 from tests.interop.serving import CONNECTIONS, exchange, serving
 
 HERE: Final = Path(__file__).parent

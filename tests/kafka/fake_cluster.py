@@ -366,13 +366,13 @@ class FakeCluster:
                     await trio.sleep(HANG_SECONDS)
                     raise KafkaUnavailable(f"broker {node}: no answer")
         found = self._found(node, request, session)
-        for one in found:
-            if one.error == OUT_OF_RANGE and self.out_of_range.get(one.key, 0):
-                self.out_of_range[one.key] -= 1
-            session.sent[one.key] = one.high_watermark, one.last_stable_offset
-            if one.data:
+        for record in found:
+            if record.error == OUT_OF_RANGE and self.out_of_range.get(record.key, 0):
+                self.out_of_range[record.key] -= 1
+            session.sent[record.key] = record.high_watermark, record.last_stable_offset
+            if record.data:
                 # Kafka moves a partition with data behind the others for the next fetch.
-                session.wanted[one.key] = session.wanted.pop(one.key)
+                session.wanted[record.key] = session.wanted.pop(record.key)
         return FetchResponse(0, session.number, found)
 
     def _found(

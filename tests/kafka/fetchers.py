@@ -80,7 +80,7 @@ async def places(fetcher: Fetcher, count: int, seconds: float = 120) -> list[str
 
 def named(records: Iterable[Record]) -> list[str]:
     """Partition and offset of each."""
-    return [f"{one.partition}-{one.offset}" for one in records]
+    return [f"{record.partition}-{record.offset}" for record in records]
 
 
 async def until_reset(

@@ -75,11 +75,11 @@ class Received:
         """As the hub does."""
         self.items.append(item)
         if isinstance(item, Batch):
-            for one in item.records:
-                at = self.ingest.stream.position(TopicPartition(one.topic, one.partition))
+            for record in item.records:
+                at = self.ingest.stream.position(TopicPartition(record.topic, record.partition))
                 assert at is not None
-                if one.offset > at:
-                    self.news.append(one)
+                if record.offset > at:
+                    self.news.append(record)
         left = deque([item])
         while left:
             self.ingest.take(left, lambda _message: True, 1 << 30)
@@ -96,7 +96,7 @@ class Received:
 
     def offsets(self, key: TopicPartition) -> list[int]:
         """The offsets of the records of a partition that are to be delivered."""
-        return [one.offset for one in self.news if (one.topic, one.partition) == key]
+        return [record.offset for record in self.news if (record.topic, record.partition) == key]
 
     def problems(self) -> list[str]:
         """What health would show."""

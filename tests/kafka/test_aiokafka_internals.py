@@ -212,10 +212,10 @@ async def test_aborted_connection_does_not_wait_for_unsent_bytes() -> None:
         await trio.testing.wait_all_tasks_blocked()
         nursery.start_soon(send, bytes(32 << 20))
         await trio.testing.wait_all_tasks_blocked()
-        assert any(broker.port in one.raddr for one in sockets("tcp"))
+        assert any(broker.port in socket.raddr for socket in sockets("tcp"))
         connection.abort()
         await trio.testing.wait_all_tasks_blocked()
-        assert not any(broker.port in one.raddr for one in sockets("tcp"))
+        assert not any(broker.port in socket.raddr for socket in sockets("tcp"))
 
 
 async def test_cause_of_lost_connection_is_found() -> None:
@@ -250,7 +250,7 @@ def test_record_parser() -> None:
     data = raw_batch(7, records, 2)
     batch = DefaultRecordBatch(memoryview(data))
     assert batch.validate_crc()
-    found = [(one.offset, one.timestamp, one.key, one.value) for one in batch]
+    found = [(record.offset, record.timestamp, record.key, record.value) for record in batch]
     assert found == [(7, 1005, b"k", b"v"), (8, 1000, None, None)]
     assert not DefaultRecordBatch(memoryview(data[:-1] + b"!")).validate_crc()
 

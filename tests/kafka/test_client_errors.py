@@ -37,7 +37,7 @@ from tests.kafka.loopback_broker import (
     [
         ("name.invalid", 9092, "the name does not resolve"),
         (LOOPBACK, None, "connection refused"),
-        ("a..b", 9092, "'a..b' is no host name"),
+        ("a..b", 9092, "'a..b' is not a host name"),
         (LOOPBACK, 70_000, "malformed response: port 70000"),
         ("x\0y", 9092, "malformed response: "),
     ],

@@ -218,7 +218,7 @@ def _read_log(log: list[tuple[range, bytes]], end: int) -> list[int]:
         decoded = read_batches(
             KEY, sent, offset, [], skip_corrupt=skips, is_largest=is_largest, log_end=end
         )
-        found += [one.offset for one in decoded.records if one.invalid is None]
+        found += [record.offset for record in decoded.records if record.invalid is None]
         is_same = decoded.next_offset == offset
         assert not (is_same and skips and is_largest)
         skips = is_same and decoded.corrupt is not None

@@ -67,8 +67,8 @@ class Taking:
             taken = await self.fetcher.take(None)
             if taken.records:
                 self.taken_at.append(trio.current_time())
-            for one in taken.records:
-                published = self._published[one.partition, one.offset]
+            for record in taken.records:
+                published = self._published[record.partition, record.offset]
                 self.waits.append(trio.current_time() - published)
 
     @property

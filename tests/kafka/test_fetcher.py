@@ -73,7 +73,7 @@ async def test_each_partition_is_fetched_from_its_leader(autojump_clock: MockClo
         for key in cluster.leaders:
             cluster.publish(key)
         assert sorted(await places(fetcher, 3)) == ["0-0", "1-0", "2-0"]
-        assert {one.node: set(one.request.changed) for one in cluster.fetches()[:2]} == {
+        assert {fetch.node: set(fetch.request.changed) for fetch in cluster.fetches()[:2]} == {
             0: {FIRST},
             1: {SECOND, THIRD},
         }
@@ -378,5 +378,8 @@ async def test_batch_corrupt_twice_is_skipped_as_invalid_record(autojump_clock: 
         found: list[Record] = []
         while len(found) < 2:
             found += (await fetcher.take(None)).records
-        assert [(one.offset, one.invalid) for one in found] == [(0, "corrupt_batch"), (1, None)]
+        assert [(record.offset, record.invalid) for record in found] == [
+            (0, "corrupt_batch"),
+            (1, None),
+        ]
         assert len(cluster.fetches()) <= 5

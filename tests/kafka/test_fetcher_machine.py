@@ -71,12 +71,12 @@ class Reading:
         """Offsets ascend, values are those that were written there, and nothing is left out."""
         taken = await self.fetcher.take(maximum)
         assert maximum is None or len(taken.records) <= maximum
-        for one in taken.records:
-            key = TopicPartition(one.topic, one.partition)
-            assert one.value in self.written[key][one.offset]
-            assert one.offset >= self.next[key]
-            self.pass_to(key, one.offset)
-            self.next[key] = one.offset + 1
+        for record in taken.records:
+            key = TopicPartition(record.topic, record.partition)
+            assert record.value in self.written[key][record.offset]
+            assert record.offset >= self.next[key]
+            self.pass_to(key, record.offset)
+            self.next[key] = record.offset + 1
         for key, offset in taken.passed.items():
             assert offset >= self.next[key] - 1
             self.pass_to(key, offset + 1)
@@ -98,9 +98,9 @@ class Reading:
             key: {
                 offset
                 for producer, first, last in log.aborted
-                for one in log.batches
-                if one.producer == producer and first <= one.base <= last
-                for offset in range(one.base, one.end)
+                for batch in log.batches
+                if batch.producer == producer and first <= batch.base <= last
+                for offset in range(batch.base, batch.end)
             }
             | {batch.base for batch in log.batches if batch.is_control}
             for key, log in self.cluster.logs.items()

@@ -104,10 +104,10 @@ async def waits_at_most(cluster: FakeCluster, fetcher: Fetcher, seconds: float) 
             await trio.sleep(CYCLE)
             taken = await fetcher.take(SHARE)
             assert taken.records
-            for one in taken.records:
-                if (one.topic, one.partition) == SECOND:
+            for record in taken.records:
+                if (record.topic, record.partition) == SECOND:
                     seen += 1
-                    worst = max(worst, trio.current_time() - published[one.offset])
+                    worst = max(worst, trio.current_time() - published[record.offset])
     assert worst <= seconds + 0.001
 
 

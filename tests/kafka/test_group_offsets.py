@@ -237,7 +237,7 @@ async def test_truncation_without_a_member_is_reported(
             await join()
             gaps = [assignment.gaps for assignment in source.assignments]
             assert {key: GapReason.TRUNCATED} in gaps
-            assert [one.offset for one in source.news] == [7, 8, 9, 10, 11]
+            assert [record.offset for record in source.news] == [7, 8, 9, 10, 11]
 
 
 @pytest.mark.parametrize("is_first_member", [True, False])

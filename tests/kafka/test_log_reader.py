@@ -110,9 +110,9 @@ async def test_read_follows_a_moved_leader(
     """Metadata is requested again, and the rest is read from the new leader."""
     append_batches(cluster.logs[KEY], 3)
     async with running() as reader, reader.read({KEY: Span(0, 29)}) as batches:
-        read = [one.offset for one in await anext(batches)]
+        read = [record.offset for record in await anext(batches)]
         cluster.logs[KEY].leader = 1
-        read += [one.offset async for records in batches for one in records]
+        read += [record.offset async for records in batches for record in records]
     assert read == list(range(30))
     assert cluster.fetched[1] >= 1
 
@@ -141,7 +141,7 @@ async def test_partition_without_leader_does_not_delay_others(
     cluster.logs[OTHER].append(10)
     cluster.logs[KEY].leader = None
     async with running() as reader, reader.read({KEY: Span(0, 9), OTHER: Span(0, 9)}) as batches:
-        assert [one.partition for one in await anext(batches)] == [1] * 10
+        assert [record.partition for record in await anext(batches)] == [1] * 10
         assert trio.current_time() == 0
         with pytest.raises(LogUnavailable, match=rf"from {TOPIC} 0: no leader"):
             await anext(batches)
@@ -158,7 +158,7 @@ async def test_moved_leader_is_found_while_others_are_read(
     read: list[int] = []
     async with running() as reader, reader.read({KEY: Span(0, 9), OTHER: Span(0, 499)}) as batches:
         while 0 not in read:
-            read += {one.partition for one in await anext(batches)}
+            read += {record.partition for record in await anext(batches)}
     assert read.count(1) < 10
 
 
@@ -175,8 +175,8 @@ async def test_partitions_of_one_leader_take_turns(
     async with running() as reader, reader.read(dict.fromkeys(keys, Span(0, 3))) as batches:
         number = 0
         async for records in batches:
-            for one in records:
-                first_seen.setdefault(one.partition, number)
+            for record in records:
+                first_seen.setdefault(record.partition, number)
             number += 1
     assert number == 48
     # An answer has 4 MiB: the last of twelve partitions is read by the third.

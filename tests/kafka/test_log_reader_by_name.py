@@ -41,7 +41,7 @@ def recreate(cluster: FakeCluster) -> None:
 
 async def rest(batches: AsyncIterator[Sequence[Record]]) -> list[int]:
     """The offsets of all records that are left."""
-    return [one.offset async for records in batches for one in records]
+    return [record.offset async for records in batches for record in records]
 
 
 @pytest.mark.parametrize("pause", [0.3, 5])
@@ -50,7 +50,7 @@ async def test_topic_recreated_while_nothing_was_read_is_not_read(
 ) -> None:
     """A slow client pauses a replay: its next record would be one of another topic."""
     async with running() as reader, reader.read({FIRST: SPAN}) as batches:
-        assert [one.offset for one in await anext(batches)] == [0]
+        assert [record.offset for record in await anext(batches)] == [0]
         recreate(cluster)
         await trio.sleep(pause)
         with pytest.raises(RecordsExpired):

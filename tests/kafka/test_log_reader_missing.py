@@ -50,10 +50,10 @@ async def test_read_survives_short_outage_of_brokers(
             cluster.away = set()
 
         async with reader.read({KEY: Span(0, 19)}) as batches:
-            read = [one.offset for one in await anext(batches)]
+            read = [record.offset for record in await anext(batches)]
             cluster.away = {0, 1}
             nursery.start_soon(come_back)
-            read += [one.offset async for records in batches for one in records]
+            read += [record.offset async for records in batches for record in records]
     assert read == list(range(20))
 
 
@@ -68,7 +68,7 @@ async def test_timeout_excludes_time_of_the_caller(
         await anext(batches)
         await trio.sleep(10 * BOUND)
         cluster.logs[KEY].errors = [6]
-        assert [one.offset for one in await anext(batches)] == list(range(10, 20))
+        assert [record.offset for record in await anext(batches)] == list(range(10, 20))
 
 
 async def test_retention_during_a_read_is_reported(

@@ -131,7 +131,9 @@ async def test_span_that_ends_in_a_gap_ends(
         assert await offsets(reader, FIRST, Span(0, 7)) == [0, 1, 2]
         assert await offsets(reader, FIRST, Span(5, 6)) == []
         async with reader.read({FIRST: Span(1, 7), SECOND: Span(0, 1)}) as batches:
-            found = [(one.partition, one.offset) async for records in batches for one in records]
+            found = [
+                (record.partition, record.offset) async for records in batches for record in records
+            ]
         assert sorted(found) == [(0, 1), (0, 2), (1, 0), (1, 1)]
         assert trio.current_time() < NOTICED_SECONDS
 

@@ -67,7 +67,7 @@ async def test_client_lists_of_all_limits_share_two_reports(
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         for limit in range(1, 1001):
             page = (await client.get(f"/clients?limit={limit}")).json()
-            assert [one["n"] for one in page["clients"]] == list(range(min(limit, 30)))
+            assert [client["n"] for client in page["clients"]] == list(range(min(limit, 30)))
     assert built == [20, 1000]
 
 

@@ -53,7 +53,7 @@ async def test_request_without_the_token_is_401(
     headers: Any = {} if authorization is None else {"Authorization": authorization}
     response = await get(odin_scenario, path, headers=headers)
     assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")
-    assert response.text == "a bearer token is needed: WS_OPS_TOKEN\n"
+    assert response.text == "a bearer token is required: WS_OPS_TOKEN\n"
 
 
 @asked
@@ -128,7 +128,8 @@ async def test_unknown_host_is_403_on_every_page_but_the_probes(
     response = await get(odin_scenario, path, stats, headers={"Host": host})
     assert response.status_code == 403
     assert (
-        response.text == "this Host is not allowed: loopback, this address, and WS_OPS_HOSTS are\n"
+        response.text
+        == "this Host is not allowed; allowed: loopback, this address, and WS_OPS_HOSTS\n"
     )
     assert stats.rejected == {"bad_host": 1}
 

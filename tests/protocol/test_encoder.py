@@ -25,7 +25,7 @@ FORMS = [
     for bits in (NO_WINDOW, *WINDOWS)
 ]
 forms = pytest.mark.parametrize(
-    "form", FORMS, ids=[f"v{one.dialect}-{one.frames}-{one.window_bits}" for one in FORMS]
+    "form", FORMS, ids=[f"v{form.dialect}-{form.frames}-{form.window_bits}" for form in FORMS]
 )
 
 values = st.dictionaries(

@@ -79,9 +79,9 @@ def test_name_with_lone_surrogate_is_rejected_and_others_take_effect() -> None:
     accepted = Accepted(list(command.selection.wanted), command.selection.rejected, 2)
     for response in (subscription_ack, unsubscription_ack):
         ack = json.loads(response(command.id, Dialect.V1, accepted))
-        rejected = [one["name"] for one in ack["rejected"]]
+        rejected = [rejection["name"] for rejection in ack["rejected"]]
         assert sorted(rejected) == sorted([names[0], *names[2:], LONE_SURROGATE, LONE_SURROGATE])
-        assert all(one["message"] for one in ack["rejected"])
+        assert all(rejection["message"] for rejection in ack["rejected"])
 
 
 @pytest.mark.parametrize(

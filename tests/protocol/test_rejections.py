@@ -49,4 +49,4 @@ def test_topic_without_a_valid_token_is_rejected(kind: str, tokens: list[str]) -
     rejected = {one.name: one for one in chosen.rejected}
     assert rejected.keys() == {"odin.trades", "ALL", *tokens}
     assert "data.tokens" in rejected["odin.trades"].message
-    assert {one.code for one in chosen.rejected} == {"INVALID_CHANNEL"}
+    assert {rejection.code for rejection in chosen.rejected} == {"INVALID_CHANNEL"}

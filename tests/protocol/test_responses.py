@@ -260,7 +260,7 @@ def test_reconnect_ack_has_replayed_count(command_id: str | int | None) -> None:
             **with_id(command_id),
             "status": "completed",
             "messages_replayed": said,
-            "message": "everything missed follows",
+            "message": "all missed messages follow",
         }
 
 
@@ -268,7 +268,7 @@ def test_reconnect_ack_with_lost_range_is_incomplete() -> None:
     """The ack names the lost ranges and the reason."""
     assert reconnect_ack(1, Replayed(7, LOST)) == (
         b'{"type":"reconnect_ack","id":1,"status":"incomplete","messages_replayed":7,'
-        b'"message":"some is lost: expired",%b}' % LOST_JSON
+        b'"message":"messages are lost: expired",%b}' % LOST_JSON
     )
 
 

@@ -31,7 +31,7 @@ def test_name_beyond_maximum_of_patterns_is_rejected() -> None:
     selection = subscribe(
         bundles=["ALL", "COMMUNITY"], topics=["odin.trades"], channels=["BTC.trade"], tokens=TOKENS
     ).selection
-    assert [(one.name, one.code) for one in selection.rejected] == [
+    assert [(rejection.name, rejection.code) for rejection in selection.rejected] == [
         ("ALL", ErrorCode.TOO_MANY_SUBSCRIPTIONS)
     ]
     assert selection.wanted.keys() == {"BTC.trade", "odin.trades", "COMMUNITY"}

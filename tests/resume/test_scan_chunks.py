@@ -110,7 +110,7 @@ def test_chunks_hold_all_messages_in_order_and_little_more_than_their_size(
         message("BTC", value=b"x" * size, offset=offset) for offset, size in enumerate(sizes)
     ]
     chunks = finish(chunks_of(messages))
-    assert [one for chunk in chunks for one in chunk.messages] == messages
+    assert [message for chunk in chunks for message in chunk.messages] == messages
     for chunk in chunks:
         assert chunk.size - max(MESSAGE_BYTES, len(chunk.messages[-1].value)) < CHUNK_BYTES
         assert len(chunk.messages) <= CHUNK_BYTES // MESSAGE_BYTES

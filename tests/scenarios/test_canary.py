@@ -133,13 +133,13 @@ async def test_failing_canary_degrades_health_until_next_success(
             await trio.sleep(1 + 10 + MOMENT)
             report = await health(scenario)
             assert report["status"] == "degraded"
-            (warning,) = (one for one in report["warnings"] if one.startswith("canary"))
+            (warning,) = (warning for warning in report["warnings"] if warning.startswith("canary"))
             assert warning.startswith("canary: the step upgrade failed: not done after 10.0 s")
             assert await metric(scenario, "ws_canary_up") == 0
             assert await metric(scenario, "ws_canary_failures_total", step="upgrade") == 1
         await trio.sleep(5)
         report = await health(scenario)
-        assert not [one for one in report["warnings"] if one.startswith("canary")]
+        assert not [warning for warning in report["warnings"] if warning.startswith("canary")]
         assert await metric(scenario, "ws_canary_up") == 1
 
 
@@ -192,7 +192,7 @@ async def test_canary_credential_is_limited_to_one_channel_and_15_s(
         await thief.command("subscribe", channels=["BTC.trade", "*.*"], bundles=[])
         ack = (await thief.next()).json
         assert ack["subscribed"] == []
-        assert {one["code"] for one in ack["rejected"]} == {"FORBIDDEN"}
+        assert {rejection["code"] for rejection in ack["rejected"]} == {"FORBIDDEN"}
         await thief.rest_bytes()
         assert trio.current_time() - begun == 15
 

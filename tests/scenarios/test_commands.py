@@ -165,7 +165,7 @@ async def test_invalid_names_are_rejected_one_by_one(odin_scenario: Scenario) ->
     )
     assert ack["subscribed"] == ["BTC.trade", "odin.social", "PRICE_ONLY"]
     assert ack["count"] == 4
-    assert {one["name"]: one["code"] for one in ack["rejected"]} == {
+    assert {rejection["name"]: rejection["code"] for rejection in ack["rejected"]} == {
         "BTC": "INVALID_CHANNEL",
         ".trade": "INVALID_CHANNEL",
         "B*.trade": "INVALID_CHANNEL",
@@ -173,7 +173,7 @@ async def test_invalid_names_are_rejected_one_by_one(odin_scenario: Scenario) ->
         "odin.trade": "UNKNOWN_TOPIC",
         "NOTHING": "UNKNOWN_BUNDLE",
     }
-    assert all(one["message"] for one in ack["rejected"])
+    assert all(rejection["message"] for rejection in ack["rejected"])
     odin_scenario.publish("BTC", "trade")
     odin_scenario.publish("ETH", "social")
     assert len(await client.messages(2)) == 2
@@ -198,7 +198,7 @@ async def test_unsubscribing_unknown_name_is_rejected_with_not_subscribed(
     await client.subscribe(channels=["BTC.trade", "ETH.trade"])
     ack = await client.unsubscribe(channels=["BTC.trade", "DOGE.trade", "BTC.*", "nonsense"])
     assert (ack["type"], ack["unsubscribed"]) == ("unsubscription_ack", ["BTC.trade"])
-    assert {one["name"]: one["code"] for one in ack["rejected"]} == {
+    assert {rejection["name"]: rejection["code"] for rejection in ack["rejected"]} == {
         "DOGE.trade": "NOT_SUBSCRIBED",
         "BTC.*": "NOT_SUBSCRIBED",
         "nonsense": "INVALID_CHANNEL",

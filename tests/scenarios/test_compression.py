@@ -74,7 +74,7 @@ async def test_clients_with_and_without_compression_get_the_same_messages(
     publish(odin_scenario, 30)
     await trio.sleep(1)
     plain_bytes, expected = await end(plain[0])
-    assert [one["seq"] for one in expected] == list(range(1, 31))
+    assert [message["seq"] for message in expected] == list(range(1, 31))
     assert b"\xc1" not in plain_bytes[:1]
     for client in packed:
         data, found = await end(client, window_bits)
@@ -82,7 +82,7 @@ async def test_clients_with_and_without_compression_get_the_same_messages(
         assert data[0] == 0xC1
         assert len(data) < 0.8 * len(plain_bytes)
     _, found = await end(early, window_bits)
-    assert [one["seq"] for one in found[-30:]] == list(range(2, 32))
+    assert [message["seq"] for message in found[-30:]] == list(range(2, 32))
     assert [one["data"] for one in found[-30:]] == [one["data"] for one in expected]
 
 

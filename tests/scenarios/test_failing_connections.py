@@ -195,7 +195,7 @@ async def test_failing_20_names_over_max_subscriptions_are_rejected(
     assert "5" in rejection["message"]
     assert ack["count"] == 5
     ack = await client.subscribe(channels=["E.trade", "A.trade"])
-    assert ([one["name"] for one in ack["rejected"]], ack["count"]) == (["E.trade"], 5)
+    assert ([rejection["name"] for rejection in ack["rejected"]], ack["count"]) == (["E.trade"], 5)
     await client.unsubscribe(channels=["A.trade"])
     assert (await client.subscribe(channels=["E.trade"]))["subscribed"] == ["E.trade"]
     odin_scenario.publish("E", "trade")
@@ -207,7 +207,7 @@ async def test_failing_20_token_longer_than_128_bytes_is_rejected(odin_scenario:
     client = await odin_scenario.connect()
     ack = await client.subscribe(channels=["x" * 128 + ".trade", "x" * 129 + ".trade"])
     assert ack["subscribed"] == ["x" * 128 + ".trade"]
-    assert [one["code"] for one in ack["rejected"]] == ["INVALID_CHANNEL"]
+    assert [rejection["code"] for rejection in ack["rejected"]] == ["INVALID_CHANNEL"]
 
 
 @pytest.mark.odin_settings(ws_max_connections=1)

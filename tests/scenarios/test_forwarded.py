@@ -42,7 +42,7 @@ def forwarded(*, name: str = "X-Forwarded-For", value: str) -> bytes:
 async def peers(scenario: Scenario) -> list[str]:
     """Return the client addresses that operators see."""
     return sorted(
-        one["peer"] for one in (await ops_request(scenario, "/clients")).json()["clients"]
+        client["peer"] for client in (await ops_request(scenario, "/clients")).json()["clients"]
     )
 
 

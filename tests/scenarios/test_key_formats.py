@@ -64,7 +64,7 @@ async def test_message_has_decoded_token_and_value_without_prefix(scenario: Scen
     await client.subscribe(channels=["BTC.*"])
     publish(scenario, 1)
     messages = await client.messages(2)
-    assert {one["channel"]: one["data"] for one in messages} == {
+    assert {message["channel"]: message["data"] for message in messages} == {
         "BTC.trade": {"type": "A", "n": 1},
         "BTC.social": {"type": "B", "n": 1},
     }

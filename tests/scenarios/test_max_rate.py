@@ -157,7 +157,7 @@ async def test_recreated_topic_sends_held_message_before_feed_notice(
     with trio.move_on_after(8):
         while True:
             found.append(json.loads(await client.websocket.get_message()))
-    kinds = [one["type"] for one in found if one["type"] in ("message", "feed")]
+    kinds = [item["type"] for item in found if item["type"] in ("message", "feed")]
     assert kinds == ["message", "message", "feed"]
 
 

@@ -83,7 +83,7 @@ async def test_connections_are_estimated_between_memory_samples(odin_scenario: S
 async def test_patterns_beyond_max_subscription_bytes_are_rejected(odin_scenario: Scenario) -> None:
     """The limit counts UTF-8 bytes of all patterns; names that still fit are accepted."""
     client = await odin_scenario.connect()
-    names = [f"{one}{'é' * 48}.trade" for one in range(10)]
+    names = [f"{number}{'é' * 48}.trade" for number in range(10)]
     response = await client.command("subscribe", channels=names)
     assert response["subscribed"] == names[:9]
     (rejected,) = response["rejected"]
@@ -100,7 +100,7 @@ async def test_patterns_beyond_max_subscription_bytes_are_rejected(odin_scenario
 async def test_reconnect_beyond_max_subscription_bytes_is_rejected(odin_scenario: Scenario) -> None:
     """It is rejected as a whole, as with too many patterns."""
     client = await odin_scenario.connect()
-    starts = {f"{one}{'x' * 100}.trade": "0-0" for one in range(10)}
+    starts = {f"{number}{'x' * 100}.trade": "0-0" for number in range(10)}
     error = await client.command("reconnect", client_id="1", last_pos=starts)
     assert error["type"] == "reconnect_error"
     assert "1024 bytes" in error["message"]

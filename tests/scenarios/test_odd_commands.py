@@ -101,7 +101,7 @@ async def test_lone_surrogate_is_accepted_and_echoed(odin_scenario: Scenario) ->
     assert (pong["type"], pong["id"]) == ("pong", "\ud83d")
     ack = await client.subscribe(channels=["\ud83d.trade", "BTC.trade"])
     assert ack["subscribed"] == ["BTC.trade"]
-    assert [one["name"] for one in ack["rejected"]] == ["\ud83d.trade"]
+    assert [rejection["name"] for rejection in ack["rejected"]] == ["\ud83d.trade"]
     await client.send(r'{"type":"auth","id":8,"data":{"token":"e30.\ud83d.e30"}}')
     assert (await client.response())["type"] == "auth_error"
     await client.send(r'{"type":"reconnect","data":{"client_id":"\ud83d","last_pos":{}}}')
@@ -115,7 +115,7 @@ async def test_1024_invalid_names_are_rejected_one_by_one(
     """The response is complete and smaller than 256 KiB."""
     client = await odin_scenario.connect()
     ack = await client.subscribe(channels=NAMES[:1024])
-    assert [one["name"] for one in ack["rejected"]] == NAMES[:1024]
+    assert [rejection["name"] for rejection in ack["rejected"]] == NAMES[:1024]
     assert ack["count"] == 0
     (connection,) = odin_scenario.service.server.connections
     assert connection.send_queue.bytes_sent < 256 << 10
@@ -125,7 +125,7 @@ async def test_command_larger_than_max_message_bytes_closes(odin_scenario: Scena
     """10,000 channels of usual names are too large."""
     client = await odin_scenario.connect()
     await client.send(
-        json.dumps({"type": "subscribe", "data": {"channels": [f"{one}.trade" for one in NAMES]}})
+        json.dumps({"type": "subscribe", "data": {"channels": [f"{name}.trade" for name in NAMES]}})
     )
     assert (await client.closed()).code == DisconnectReason.TOO_LARGE.value.code
     assert len(odin_scenario.service.hub.index) == 0
@@ -163,7 +163,7 @@ async def test_pattern_for_all_channels_has_one_spelling(odin_scenario: Scenario
     others = ["**", "*", "%.%", "**.trade", "B*.trade", "*.*.trade", "*.**"]
     ack = await client.subscribe(channels=["*.*", "*.*", "*.trade", "BTC.*", *others])
     assert ack["subscribed"] == ["*.*", "*.trade", "BTC.*"]
-    assert [one["name"] for one in ack["rejected"]] == others
+    assert [rejection["name"] for rejection in ack["rejected"]] == others
     odin_scenario.publish("BTC", "trade")
     assert (await client.message())["seq"] == 1
     assert await client.silence(5)

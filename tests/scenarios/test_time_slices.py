@@ -31,7 +31,9 @@ VALUE: Final = json.dumps({"type": "", "data": "x" * 200}).encode()
 # 5,000 channels, and the names of a thousand of them.
 CHANNELS: Final = [(f"T{number // 8}", TOPICS[number % 8]) for number in range(5000)]
 THOUSAND: Final = [f"{token}.{topic.category}" for token, topic in CHANNELS[:1000]]
-NOTHING_RECEIVED: Final = {topic.name: {str(one): -1 for one in range(12)} for topic in TOPICS}
+NOTHING_RECEIVED: Final = {
+    topic.name: {str(number): -1 for number in range(12)} for topic in TOPICS
+}
 
 # A time slice has at most 4 steps of 64 items, and an item takes some calls. The largest work that
 # cannot be divided is to make 1,000 names live, or to read a chunk of 64 KiB for a client.

@@ -110,7 +110,7 @@ class FakeClient:
     @property
     def kinds(self) -> list[str]:
         """The position of each message and the type of each response, in order."""
-        return [one.get("pos", one["type"]) for one in self.received]
+        return [message.get("pos", message["type"]) for message in self.received]
 
     def send(self, kind: str, command_id: int | None = None, **data: Any) -> None:
         """Process a command without waiting; a replay has not done its first step yet.

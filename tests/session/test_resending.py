@@ -19,12 +19,12 @@ async def resend(client: FakeClient, **numbers: int) -> tuple[list[int], dict[st
     client.send("replay", 5, **numbers)
     await wait_all_tasks_blocked()
     *again, response = client.received[before:]
-    assert all(one["replay"] is True for one in again)
+    assert all(message["replay"] is True for message in again)
     assert response["id"] == 5
     assert response["count"] == len(again)
-    first = {one["seq"]: one for one in client.received[:before] if "seq" in one}
-    assert [one | {"replay": True} for one in (first[one["seq"]] for one in again)] == again
-    return [one["seq"] for one in again], response
+    first = {message["seq"]: message for message in client.received[:before] if "seq" in message}
+    assert [one | {"replay": True} for one in (first[message["seq"]] for message in again)] == again
+    return [message["seq"] for message in again], response
 
 
 async def client_with_messages(harness: Harness, count: int, forgotten: int = 0) -> FakeClient:
@@ -133,7 +133,7 @@ async def test_slow_client_gets_a_hundred_messages_at_a_time(autojump_clock: Moc
         await wait_all_tasks_blocked()
     *rest, response = client.received[before:]
     assert (response["type"], response["count"]) == ("replay_complete", 250)
-    again = [one["seq"] for one in rest if "replay" in one]
+    again = [message["seq"] for message in rest if "replay" in message]
     news = [number for number, one in enumerate(rest) if "replay" not in one]
     assert again == list(range(1, 251))
     assert news == [100]

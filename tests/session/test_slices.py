@@ -53,7 +53,9 @@ def publishing(harness: Harness) -> Callable[[], None]:
 
 def offsets(client: FakeClient) -> list[int]:
     """Offsets of all messages, in the order of arrival; all are from one partition."""
-    return [int(one["pos"].partition("-")[2]) for one in client.received if "seq" in one]
+    return [
+        int(message["pos"].partition("-")[2]) for message in client.received if "seq" in message
+    ]
 
 
 BEGINNINGS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
@@ -84,7 +86,9 @@ async def test_messages_during_a_replay_arrive_once_in_order(
     # A client with a `last_pos` has the message at that position.
     begin = 1 if start_position == "reconnect" else 0
     assert came == list(range(begin, harness.log.ends()[KEY]))
-    assert [one["seq"] for one in client.received if "seq" in one] == list(range(1, len(came) + 1))
+    assert [message["seq"] for message in client.received if "seq" in message] == list(
+        range(1, len(came) + 1)
+    )
 
 
 async def test_messages_during_a_snapshot_all_arrive(autojump_clock: MockClock) -> None:
@@ -122,7 +126,7 @@ async def test_unsubscribe_during_a_snapshot_ends_its_names(
         await trio.sleep(10)
         kinds = client.kinds
         gone = kinds.index("unsubscription_ack")
-        tokens = {one["channel"] for one in client.received[gone + 1 :] if "seq" in one}
+        tokens = {message["channel"] for message in client.received[gone + 1 :] if "seq" in message}
         assert tokens
         assert tokens <= set(NAMES[1:64:2])
 

@@ -51,7 +51,7 @@ async def test_latest_client_that_reads_is_not_slow(
         client.make_room()
         await wait_all_tasks_blocked()
     *maximum, before, last = client.received[1:]
-    assert [one["pos"] for one in (before, last)] == ["0-38", "0-39"]
+    assert [message["pos"] for message in (before, last)] == ["0-38", "0-39"]
     assert before["skipped"] == before["seq"] - maximum[-1]["seq"] - 1
     assert last["seq"] == 40
 

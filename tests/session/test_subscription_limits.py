@@ -55,7 +55,7 @@ async def test_number_of_patterns_is_bounded(
         ack = await client.request(kind, 1, **data | {"channels": channels})
         assert ack["type"] == response
         assert ack["subscribed"] == ["BTC.trade", "ETH.trade", "BTC.PRICE_ONLY", "SOL.trade"]
-        assert [(one["name"], one["code"]) for one in ack["rejected"]] == [
+        assert [(rejection["name"], rejection["code"]) for rejection in ack["rejected"]] == [
             ("DOGE.trade", "TOO_MANY_SUBSCRIPTIONS")
         ]
         assert ack["count"] == len(client.subscriber.patterns) == 5
@@ -90,7 +90,7 @@ async def test_single_large_command_may_wait(autojump_clock: MockClock) -> None:
         client.send("subscribe", 1, channels=["BTC.trade"], since_ms=0)
         client.send("resume", 2, channels=["*.*"], positions=positions)
         client.send("resume", 3, channels=["*.*"], positions=positions)
-        assert [one["id"] for one in client.received] == [3]
+        assert [message["id"] for message in client.received] == [3]
 
 
 async def test_equal_patterns_count_once_for_the_limit(autojump_clock: MockClock) -> None:
@@ -114,5 +114,7 @@ async def test_patterns_of_waiting_commands_are_bounded(autojump_clock: MockCloc
         for number in range(2, 8):
             client.send("subscribe", number, topics=["odin.trades"], tokens=tokens)
         client.send("subscribe", 9, channels=["BTC.trade"])
-        rejected = [(one["id"], one["code"], one["retry"]) for one in client.received]
+        rejected = [
+            (message["id"], message["code"], message["retry"]) for message in client.received
+        ]
         assert rejected == [(number, "RATE_LIMIT_EXCEEDED", True) for number in (6, 7)]

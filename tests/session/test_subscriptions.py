@@ -50,7 +50,9 @@ async def test_commands_wait_for_a_running_replay(autojump_clock: MockClock) -> 
     ]
     responder = [one for one in client.received if "seq" not in one]
     assert [one["id"] for one in responder] == [1, 2, 3, 4, 4, 5]
-    assert [one.get("seq") for one in client.received if "seq" in one] == list(range(1, 8))
+    assert [message.get("seq") for message in client.received if "seq" in message] == list(
+        range(1, 8)
+    )
     # One replay task has served all four commands.
     assert client.tasks == 1
 
@@ -126,7 +128,7 @@ async def test_unsubscribe_ends_a_running_replay(autojump_clock: MockClock, *, b
         client.send("unsubscribe", 2, channels=["BTC.trade", "SOL.trade"])
         (ack,) = client.received
         assert (ack["unsubscribed"], ack["count"]) == (["BTC.trade"], 1)
-        assert [one["name"] for one in ack["rejected"]] == ["SOL.trade"]
+        assert [rejection["name"] for rejection in ack["rejected"]] == ["SOL.trade"]
         harness.log_reader.release()
         await harness.publish("BTC", "ETH")
     assert client.kinds == ["unsubscription_ack", "resume_ack", "0-1", "0-3"]
@@ -145,7 +147,7 @@ async def test_unsubscribe_of_a_waiting_name_is_answered_at_once(
         client.send("subscribe", 5, channels=["ETH.*"])
         ended, _ = client.received
         assert (ended["id"], ended["unsubscribed"]) == (3, ["ETH.trade"])
-        assert [one["name"] for one in ended["rejected"]] == ["DOGE.trade"]
+        assert [rejection["name"] for rejection in ended["rejected"]] == ["DOGE.trade"]
         harness.log_reader.release()
         await wait_all_tasks_blocked()
         assert [one["id"] for one in client.received] == [3, 4, 1, 2, 5]
@@ -207,4 +209,4 @@ async def test_unsubscribe_of_an_already_ended_name_is_rejected(
             "unsubscribe", channels=["BTC.trade"], topics=["odin.trades"], tokens=["BTC"]
         )
         assert ack["unsubscribed"] == ["BTC.trade"]
-        assert [one["name"] for one in ack["rejected"]] == ["odin.trades"]
+        assert [rejection["name"] for rejection in ack["rejected"]] == ["odin.trades"]

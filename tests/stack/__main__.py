@@ -137,8 +137,8 @@ def _addresses(stack: Stack, directory: Path) -> list[str]:
         f"HAProxy      http://{LOOPBACK}:{stack.balancer.stats_port}/",
         f"Kafka        {stack.broker.bootstrap}",
         *(
-            f"{one.name:12} http://{LOOPBACK}:{one.ops_port}/ (process {one.pid})"
-            for one in stack.instances
+            f"{instance.name:12} http://{LOOPBACK}:{instance.ops_port}/ (process {instance.pid})"
+            for instance in stack.instances
         ),
         f"logs         {directory}",
         "",

@@ -102,7 +102,7 @@ async def open_stack(
             haproxy(balancer, directory, ports, port=options.port)
         )
         targets = {
-            "odin-ws": [f"{LOOPBACK}:{one.ops_port}" for one in instances],
+            "odin-ws": [f"{LOOPBACK}:{instance.ops_port}" for instance in instances],
             "haproxy": [f"{LOOPBACK}:{proxy.stats_port}"],
         }
         rules = shortened(RULES.read_text("utf-8"), options.faster)

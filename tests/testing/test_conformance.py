@@ -32,7 +32,7 @@ from odin_ws.testing.conformance import (
 from odin_ws_client import Subscription
 from odin_ws_client.core.client import BaseClient
 from odin_ws_client.trio import open_client
-from tests.client_js.following import Follower, follow, node_command
+from tests.client_js.follower import Follower, follow, node_command
 from tests.docs.asyncapi import read_asyncapi
 from tests.docs.pages import blocks, page
 
@@ -156,14 +156,17 @@ async def test_client_with_wrong_first_command_fails() -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda some: some[:1], "message 2 that it handed on is missing, not BTC.trade 1-0"),
+        (
+            lambda some: some[:1],
+            "message 2 that the client delivered is missing, not BTC.trade 1-0",
+        ),
         (
             lambda some: some[::-1],
-            "message 1 that it handed on is BTC.trade 1-0, not BTC.trade 0-5",
+            "message 1 that the client delivered is BTC.trade 1-0, not BTC.trade 0-5",
         ),
         (
             lambda some: [*some, some[0]],
-            "it handed on BTC.trade 0-5, which is one message too many",
+            "the client delivered BTC.trade 0-5, one message too many",
         ),
     ],
     ids=["lost", "out of order", "twice"],

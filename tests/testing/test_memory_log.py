@@ -234,8 +234,8 @@ def test_failing_13_records_of_a_partition_are_delivered_in_order_and_once(
                 nursery.start_soon(publish)
                 received = await reader.records(len(steps))
             for number in range(3):
-                assert [one for one in received if one.partition == number] == [
-                    one for one in appended if one.partition == number
+                assert [record for record in received if record.partition == number] == [
+                    record for record in appended if record.partition == number
                 ]
 
     in_virtual_time(main)

@@ -29,7 +29,7 @@ def test_this_tree_has_one_version() -> None:
     release.check_versions(ROOT)
 
 
-@pytest.mark.parametrize("place", [one for one in release.PLACES if one != "pyproject.toml"])
+@pytest.mark.parametrize("place", [place for place in release.PLACES if place != "pyproject.toml"])
 def test_another_version_is_named_with_its_place(tree: Path, place: str) -> None:
     """A file with an old version is an error."""
     version = release.check_versions(tree)

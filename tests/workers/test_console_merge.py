@@ -140,5 +140,5 @@ def test_tables_are_added_up_by_name() -> None:
     assert found["channels"]["rows"] == [row | {"messages_per_second": 4.0, "subscribers": 2}]
     assert found["patterns"] == [{"pattern": "*.trade", "subscribers": 4}]
     assert found["counts"] == {"closed": {"slow": 2}, "rejected": {}}
-    assert [one["worker"] for one in found["clients"]["clients"]] == [1, 2]
+    assert [client["worker"] for client in found["clients"]["clients"]] == [1, 2]
     assert len(merge_tables({1: tables(patterns=tables()["patterns"] * 3)}, 20)["patterns"]) == 1

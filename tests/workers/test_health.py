@@ -168,7 +168,7 @@ def test_clients_are_merged_by_backlog(parts: list[list[int]], limit: int) -> No
     pages = {number: page(sorted(part, reverse=True)) for number, part in enumerate(parts, 1)}
     merged = merge_clients(pages, limit)
     everybody = sorted((backlog for part in parts for backlog in part), reverse=True)
-    assert [one["backlog_bytes"] for one in merged["clients"]] == everybody[:limit]
+    assert [client["backlog_bytes"] for client in merged["clients"]] == everybody[:limit]
     assert merged["totals"] == {"connections": len(everybody), "backlog_bytes": sum(everybody)}
     for one in merged["clients"]:
         assert one["backlog_bytes"] in parts[one["worker"] - 1]

@@ -201,7 +201,7 @@ async def test_clients_are_merged(autojump_clock: MockClock) -> None:
             seen.crew.now(number).says("/clients?limit=20", page)
         found = (await seen.get("/clients?limit=1")).json()
         assert found["totals"] == {"connections": 2, "backlog_bytes": 14}
-        assert [one["worker"] for one in found["clients"]] == [2]
+        assert [client["worker"] for client in found["clients"]] == [2]
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=many", "order=seq"])

@@ -108,7 +108,7 @@ def _channels(payload: Mapping[str, Any]) -> tuple[str, ...] | None:
     value = payload["channels"]
     if not isinstance(value, list) or len(value) > MAX_NAMES or not all(map(_is_name, value)):
         raise InvalidClaims(
-            f"channels: must be a list of up to {MAX_NAMES} texts of up to {_MAX_NAME_LENGTH} "
+            f"channels: must be a list of up to {MAX_NAMES} strings of up to {_MAX_NAME_LENGTH} "
             "characters without control characters"
         )
     return tuple(value)

@@ -32,7 +32,7 @@ _SENTENCES: Final = {
     JwtFault.EXPIRED: "the token has expired",
     JwtFault.NOT_YET_VALID: "the token is not valid yet",
     JwtFault.REVOKED: "access was revoked",
-    JwtFault.OTHER_USER: "the token is another user's",
+    JwtFault.OTHER_USER: "the token belongs to another user",
 }
 
 

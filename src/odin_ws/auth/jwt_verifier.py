@@ -157,7 +157,7 @@ def _policy(settings: Settings, catalogue: Catalogue) -> Policy:
         raise SettingsError(
             [
                 f"WS_PRIVATE_CATEGORIES={','.join(private)}: the catalogue has no "
-                f"{', '.join(sorted(unknown))}; must be of {known}, or none"
+                f"{', '.join(sorted(unknown))}; allowed: {known}, or none"
             ]
         )
     path = settings.ws_policy

@@ -93,7 +93,7 @@ def public_key(pem: bytes) -> KeySet:
     try:
         key = load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm):
-        raise InvalidKey(f"no public key in PEM: must be {_PUBLIC}") from None
+        raise InvalidKey(f"not a public key in PEM: must be {_PUBLIC}") from None
     if isinstance(key, RSAPublicKey) and key.key_size >= _MIN_RSA_BITS:
         found = Key("RS256", key)
     elif isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
@@ -117,7 +117,7 @@ def key_set(text: bytes) -> KeySet:
         raise InvalidKey("not JSON") from None
     rows = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(rows, list):
-        raise InvalidKey("no JSON Web Key Set: must be an object with a list of keys")
+        raise InvalidKey("not a JSON Web Key Set: must be an object with a list of keys")
     keys = [key for row in rows if (key := _usable(row)) is not None]
     if not keys:
         raise InvalidKey(f"none of the {len(rows)} keys can be used: must be {_PUBLIC}")

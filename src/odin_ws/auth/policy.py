@@ -71,7 +71,9 @@ class Policy:
                 value = claims.all.get(rule.claim)
                 tokens = value if isinstance(value, list) else [value]
                 if len(tokens) > MAX_NAMES:
-                    raise InvalidClaims(f"{rule.claim}: must be a list of up to {MAX_NAMES} texts")
+                    raise InvalidClaims(
+                        f"{rule.claim}: must be a list of up to {MAX_NAMES} strings"
+                    )
                 # Without `*`: a user who could choose that name would own everything.
                 return frozenset(
                     token for token in tokens if isinstance(token, str) and is_token(token)
@@ -125,7 +127,7 @@ def _rule(row: Any, location: str) -> Rule:
     if "claim" in row and who is not Subject.OWNER:
         raise PolicyError(f"{location}.claim: only allowed with who = owner")
     if not isinstance(claim, str) or not claim:
-        raise PolicyError(f"{location}.claim: must be a text, not {claim!r}")
+        raise PolicyError(f"{location}.claim: must be a string, not {claim!r}")
     return Rule(who, claim)
 
 

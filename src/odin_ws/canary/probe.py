@@ -259,7 +259,7 @@ async def _request(
         text = await websocket.get_message()
         item = _parse(text)
         if item is None:
-            raise StepFailed(step, _shortened(f"the answer is no JSON object: {text!r}"))
+            raise StepFailed(step, _shortened(f"the answer is not a JSON object: {text!r}"))
         # Messages and notices may arrive before the response.
         if item.get("type") == answer and item.get("id") == kind:
             return item
@@ -334,7 +334,9 @@ def _printed(data: bytes) -> str:
     """Return the bytes of a peer as one line without control characters."""
     text = data[: 2 * _SHOWN].decode("ascii", "replace")
     words = " ".join(text.split())
-    return _shortened("".join(one if one.isprintable() else "\ufffd" for one in words))
+    return _shortened(
+        "".join(character if character.isprintable() else "\ufffd" for character in words)
+    )
 
 
 def _shortened(text: str) -> str:

@@ -28,7 +28,7 @@ _DIGITS: Final = 3
 _RESERVED: Final = "pub_us"
 
 _ALLOWED: Final = (
-    "a text, a number, true or false, a list to choose from, { between = [0, 100] }, "
+    "a string, a number, true or false, a list to choose from, { between = [0, 100] }, "
     "{ walk = [20.0, 0.5] } (start and step; with between its limits) or { count = 1 }"
 )
 
@@ -177,7 +177,7 @@ def _rule(value: Any, location: str) -> FieldRule:
             return Walk(start, abs(step), _limits(rest.get("between"), location))
         case {"count": int(start), **rest} if not rest and _are_numbers(start):
             return Count(start)
-    raise CatalogueError(location, f"{value!r} is no rule; allowed: {_ALLOWED}")
+    raise CatalogueError(location, f"{value!r} is not a rule; allowed: {_ALLOWED}")
 
 
 def _limits(value: Any, location: str) -> Between | None:

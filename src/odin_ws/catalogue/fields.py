@@ -27,11 +27,11 @@ def read_format(value: Any, formats: type[_Format], location: str) -> _Format:
     """Return the format named by `value`."""
     if isinstance(value, str) and value in list(formats):
         return formats(value)
-    raise CatalogueError(location, f"{value!r} is none of {', '.join(formats)}")
+    raise CatalogueError(location, f"must be one of {', '.join(formats)}, not {value!r}")
 
 
 def check_keys(table: dict[str, Any], allowed: set[str], location: str) -> None:
-    """Raise CatalogueError if `table` has other keys than these."""
+    """Raise CatalogueError if `table` has a key that is not in `allowed`."""
     unknown = sorted(set(table) - allowed)
     if not unknown:
         return
@@ -48,11 +48,11 @@ def read_table(value: Any, location: str) -> dict[str, Any]:
 
 
 def read_text(value: Any, location: str) -> str:
-    """Return `value` if it is a non-empty text."""
+    """Return `value` if it is a non-empty string."""
     if value is None:
-        raise CatalogueError(location, "is missing: must be a text")
+        raise CatalogueError(location, "is missing: must be a string")
     if not isinstance(value, str) or not value:
-        raise CatalogueError(location, f"must be a text, not {value!r}")
+        raise CatalogueError(location, f"must be a string, not {value!r}")
     return value
 
 
@@ -60,24 +60,24 @@ def read_word(value: Any, location: str) -> str:
     """Return `value` if it is a name of a category or bundle: without a dot, which ends a token."""
     word = read_text(value, location)
     if "." in word or ANY in word:
-        raise CatalogueError(location, f"{word!r} may hold neither a dot nor a *")
+        raise CatalogueError(location, f"{word!r} must not contain a dot or *")
     return word
 
 
 def read_texts(value: Any, location: str) -> tuple[str, ...]:
-    """Return `value` if it is a list of texts."""
+    """Return `value` if it is a list of non-empty strings."""
     if not isinstance(value, list):
-        raise CatalogueError(location, f"must be a list of texts, not {value!r}")
+        raise CatalogueError(location, f"must be a list of strings, not {value!r}")
     return tuple(read_text(item, location) for item in value)
 
 
 def check_unique(names: Iterable[tuple[str, str]], what: str) -> None:
-    """Raise CatalogueError at the place of the first repeated name.
+    """Raise CatalogueError at the location of the first repeated name.
 
-    `names`: pairs of a place and the name there.
+    `names`: pairs of a location and the name at it.
     """
     seen: Counter[str] = Counter()
     for location, name in names:
         if seen[name]:
-            raise CatalogueError(location, f"{what} given twice: {name}")
+            raise CatalogueError(location, f"duplicate {what}: {name}")
         seen[name] += 1

@@ -93,7 +93,7 @@ def _bundles(value: Any, categories: set[str]) -> dict[str, tuple[str, ...]]:
     for name, members in read_table(value, "bundles").items():
         location = f"bundles.{name}"
         if read_word(name, location) in categories:
-            raise CatalogueError(location, "is the name of a category too")
+            raise CatalogueError(location, "is also the name of a category")
         bundles[name] = read_texts(members, location)
         if not members:
             raise CatalogueError(location, "must have at least one category")

@@ -203,18 +203,22 @@ def bench(
     if missing := [name for name in _LIBRARIES if find_spec(name) is None]:
         raise CommandFailed(f"{', '.join(missing)} is missing: pip install 'odin-ws[bench]'")
     if server is not None and (options["kafka"] is None or not pids):
-        raise click.UsageError("--server needs --pid and --kafka, the broker that it reads from")
+        raise click.UsageError(
+            "--server requires --pid, and --kafka with the broker that the server reads"
+        )
     numbers = {name: options.pop(name) for name in _NUMBERS}
     given = {name: value for name, value in numbers.items() if value is not None}
     if {"clients", "connections"} <= given.keys():
-        raise click.UsageError("--clients and --connections exclude each other")
+        raise click.UsageError("--clients and --connections cannot be combined")
     if scenario in SUITES and given:
-        raise click.UsageError(f"{scenario} is a suite: its runs have fixed numbers")
+        raise click.UsageError(f"{scenario} is a suite: the numbers of its runs are fixed")
     if scenario not in SUITES and only:
         raise click.UsageError(f"{scenario} has no cases: only suites do")
     catalogue = _read_catalogue(options["catalogue_file"])
     if scenario in SUITES and options["catalogue_file"] is not None:
-        raise click.UsageError(f"{scenario} is a suite of Odin's catalogue: no --catalogue")
+        raise click.UsageError(
+            f"{scenario} is a suite of Odin's catalogue: --catalogue is not allowed"
+        )
     pin, baseline = options.pop("pin"), options.pop("baseline")
     json_file, plot_file = options.pop("json_file"), options.pop("plot_file")
     how = Options(

@@ -66,10 +66,10 @@ class _Url(click.ParamType[ServiceAddress]):
     "address",
     type=_Url(),
     metavar="URL",
-    help="A running server: connect, subscribe, request a heartbeat, leave.",
+    help="Also check a running server: connect, subscribe, send a heartbeat, close.",
 )
 @click.option(
-    "--channel", help="The channel to subscribe to; needed if the token does not grant all."
+    "--channel", help="Channel to subscribe to; required if the token does not grant all channels."
 )
 @click.option(
     "--token-file",

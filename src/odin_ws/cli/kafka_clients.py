@@ -76,7 +76,7 @@ class _Client:
                 # A broker sends this error for a request that only the controller can handle.
                 why = "the cluster did not carry out the request in time: is its controller up?"
             elif isinstance(error, KafkaConnectionError):
-                why = "no broker responds there"
+                why = "no broker responds at this address"
             else:
                 why = str(error) or type(error).__name__
         raise CommandFailed(f"KAFKA_BROKERS={','.join(self._security.brokers)}: {why}")

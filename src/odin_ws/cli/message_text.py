@@ -70,7 +70,7 @@ def describe_end(end: Disconnected) -> str:
     """Return how a connection ended, and when the next attempt is."""
     code = "" if end.code == _ABNORMAL else str(end.code)
     why = " ".join(filter(None, ("disconnected:", code, printable(end.reason))))
-    return why if end.retry_in is None else f"{why}; trying again in {end.retry_in:.1f} s"
+    return why if end.retry_in is None else f"{why}; retrying in {end.retry_in:.1f} s"
 
 
 def time_of_day(timestamp: int) -> str:

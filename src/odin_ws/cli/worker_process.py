@@ -99,5 +99,5 @@ async def _run_supervisor_commands(stop: trio.Event, scope: trio.CancelScope) ->
             if STOP in command:
                 scope.cancel()
     if not stop.is_set():
-        log.warning("supervisor gone")
+        log.warning("supervisor exited")
         stop.set()

@@ -126,7 +126,7 @@ class Authenticator:
         token = bearer_token(request, in_query=self._rules.token_in_query)
         if token is None:
             # RFC 6750, 3.1: no error code for a client that sent no token.
-            text = "a token is needed: Authorization: Bearer, or a subprotocol bearer.{token}"
+            text = "a token is required: Authorization: Bearer, or a subprotocol bearer.{token}"
             raise HTTPRejection(
                 HTTPStatus.UNAUTHORIZED, "no_token", text, [("WWW-Authenticate", "Bearer")]
             )

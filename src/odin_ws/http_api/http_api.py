@@ -157,7 +157,7 @@ class HttpApi:
         if (size := len(event_ids.now())) > self._max_id_bytes:
             raise bad_request(
                 f"the event ids of {len(topics)} topics would have {size} bytes, and "
-                f"{self._max_id_bytes} are allowed: ask for fewer topics, or use {PATH}"
+                f"{self._max_id_bytes} are allowed: request fewer topics, or use {PATH}"
             )
 
     def framing(self, query: EventQuery) -> EventFraming:

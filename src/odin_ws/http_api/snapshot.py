@@ -69,7 +69,7 @@ class Snapshots:
         if not stream.history_loaded.is_set():
             raise _not_now(
                 "not_ready",
-                "the server is starting: it reads the records from before its start; retry",
+                "the server is starting and still reads its history; retry",
             )
         patterns: list[str] = []
         rejected = [(item.name, item.code, item.message) for item in command.selection.rejected]
@@ -102,7 +102,7 @@ class Snapshots:
         if size > self._max_bytes:
             text = (
                 f"a snapshot of {len(messages)} channels would have {size} bytes, and "
-                f"{self._max_bytes} are allowed: ask for fewer channels, or for snapshot=true at "
+                f"{self._max_bytes} are allowed: request fewer channels, or for snapshot=true at "
                 "/sse, which sends it as the client reads"
             )
             raise HTTPRejection(HTTPStatus.BAD_REQUEST, "snapshot_too_large", text)

@@ -35,10 +35,10 @@ __all__ = [
     "RECORD_COST",
     "UNCOMMITTED",
     "BatchHeader",
-    "Usual",
+    "ReadProgress",
     "read_header",
+    "read_plain_batches",
     "read_records",
-    "read_usual",
 ]
 
 # Base offset, length, leader epoch, magic, checksum, attributes, last offset delta, first and last
@@ -85,7 +85,7 @@ BASE_OFFSET: Final = struct.Struct(">q")
 _BASE_OFFSET_BYTES: Final = BASE_OFFSET.size
 
 # No log has such offsets; below it the sum with a record count stays within 63 bits.
-_MAX_USUAL_OFFSET: Final = 1 << 62
+_MAX_PLAIN_OFFSET: Final = 1 << 62
 
 # aiokafka creates objects of about 60 bytes for headers of two bytes: batches with more headers are
 # not given to it.
@@ -139,36 +139,36 @@ def read_header(data: bytes, start: int) -> BatchHeader:
     return BatchHeader._make(_HEADER.unpack_from(data, start))
 
 
-class Usual(NamedTuple):
-    """Where `read_usual` stopped: position in the bytes, next offset, last leader epoch.
-
-    `spent`: work so far, see ENOUGH.
-    """
+class ReadProgress(NamedTuple):
+    """Where `read_plain_batches` stopped."""
 
     at: int
+    """The position in the bytes."""
     next_offset: int
     epoch: int
+    """The leader epoch of the last batch."""
     spent: int
+    """Work so far, in the unit of ENOUGH."""
 
 
-def read_usual(  # noqa: PLR0913, PLR0917 -- no object per response, in the hot path
+def read_plain_batches(  # noqa: PLR0913, PLR0917 -- no object per response, in the hot path
     key: TopicPartition,
     data: memoryview,
-    progress: Usual,
-    unusual: int,
+    progress: ReadProgress,
+    special_bits: int,
     log_end: int | None,
     records: list[Record],
     header_names: AbstractSet[str] = NO_NAMES,
-) -> Usual:
+) -> ReadProgress:
     """Append the records of plain batches; stop at the first batch that needs a closer look.
 
     Such a batch is truncated, corrupt or malformed, begins before the wanted offset, has a gap in
     its offsets, is behind a gap and followed by a batch with lower offsets or after the log's end,
-    or has a bit of `unusual` in its attributes. One loop for all batches: a call with its checks
-    for each would double the cost of small batches.
+    or has a bit of `special_bits` in its attributes. One loop for all batches: a call with its
+    checks for each would double the cost of small batches.
     """
     at, offset, last_epoch, spent = progress
-    end_offset = _MAX_USUAL_OFFSET if log_end is None else log_end
+    end_offset = _MAX_PLAIN_OFFSET if log_end is None else log_end
     size = len(data) - _PADDING_BYTES
     unpack, read = _HEADER.unpack_from, DefaultRecordBatch
     while size - at >= HEADER_BYTES and spent < ENOUGH:
@@ -180,10 +180,10 @@ def read_usual(  # noqa: PLR0913, PLR0917 -- no object per response, in the hot 
             magic != MAGIC
             or not _MIN_LENGTH <= length <= _MAX_FAST_BYTES
             or end > size
-            or not offset <= base < _MAX_USUAL_OFFSET
+            or not offset <= base < _MAX_PLAIN_OFFSET
             or not 0 < count == delta + 1 <= _MAX_RECORDS
             or first_timestamp < 0
-            or attributes & unusual
+            or attributes & special_bits
         ):
             break
         if base > offset:
@@ -207,7 +207,7 @@ def read_usual(  # noqa: PLR0913, PLR0917 -- no object per response, in the hot 
         records += found
         at, offset, last_epoch = end, base + count, epoch
         spent += len(batch) + RECORD_COST * count
-    return Usual(at, offset, last_epoch, spent)
+    return ReadProgress(at, offset, last_epoch, spent)
 
 
 def read_records(

@@ -278,7 +278,7 @@ class KafkaClient:
         try:
             address.host.encode("idna")
         except UnicodeError:
-            raise KafkaUnavailable(f"{address.host[:_MAX_SHOWN]!r} is no host name") from None
+            raise KafkaUnavailable(f"{address.host[:_MAX_SHOWN]!r} is not a host name") from None
         try:
             self._security.connection()
         except OSError as error:

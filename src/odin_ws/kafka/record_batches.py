@@ -28,10 +28,10 @@ from odin_ws.kafka.batch_records import (
     PADDING,
     UNCOMMITTED,
     BatchHeader,
-    Usual,
+    ReadProgress,
     read_header,
+    read_plain_batches,
     read_records,
-    read_usual,
 )
 from odin_ws.kafka.errors import BatchDecodeError
 from odin_ws.kafka.message_sets import MIN_MESSAGE_BYTES, read_messages
@@ -140,7 +140,7 @@ class _Reader:
         self._aborted = deque(sorted(aborted, key=lambda transaction: transaction[1]))
         # Records of these producers are left out until their transaction marker.
         self._aborted_producers: set[int] = set()
-        self._unusual = UNCOMMITTED if self._aborted else CONTROL
+        self._special_bits = UNCOMMITTED if self._aborted else CONTROL
         self._records: list[Record] = []
         self._epoch = -1
         self._spent = 0
@@ -152,12 +152,12 @@ class _Reader:
         first, at, corrupt = self._offset, 0, None
         # Stops at a corrupt batch: its length may be wrong.
         while corrupt is None:
-            place = Usual(at, self._offset, self._epoch, self._spent)
-            at, self._offset, self._epoch, self._spent = read_usual(
+            place = ReadProgress(at, self._offset, self._epoch, self._spent)
+            at, self._offset, self._epoch, self._spent = read_plain_batches(
                 self._key,
                 self._view,
                 place,
-                self._unusual,
+                self._special_bits,
                 self._log_end,
                 self._records,
                 self._header_names,

@@ -126,7 +126,7 @@ class Certificate:
         if "ENCRYPTED" in content:
             return f"WS_TLS_KEY={self._key}: the key must not be encrypted"
         mismatch = getattr(error, "reason", None) == "KEY_VALUES_MISMATCH"
-        why = "the key is not that of the certificate" if mismatch else error
+        why = "the key does not belong to the certificate" if mismatch else error
         return f"WS_TLS_CERT={self._chain}, WS_TLS_KEY={self._key}: {why}"
 
     def _read_validity(self) -> Validity | None:

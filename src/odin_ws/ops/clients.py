@@ -138,5 +138,5 @@ def _client(connection: Connection, now: float) -> dict[str, Any]:
         "held_messages": 0 if conflation is None else conflation.waiting,
         "replaying": connection.replaying,
         "connected_seconds": round(now - connection.opened_at, 3),
-        "heard_seconds": round(now - connection.last_received_at, 3),
+        "idle_seconds": round(now - connection.last_received_at, 3),
     }

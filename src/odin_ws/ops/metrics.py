@@ -102,7 +102,7 @@ class _ServiceCollector(Collector):
         yield gauge("ws_connections_active", "Open connections", server.admission.active)
         yield gauge(
             "ws_sse_connections_active",
-            "Of these, streams of Server-Sent Events",
+            "Connections that are streams of Server-Sent Events",
             sum(
                 connection.subscriber.form.event_ids is not None
                 for connection in server.connections
@@ -110,7 +110,7 @@ class _ServiceCollector(Collector):
         )
         yield gauge(
             "ws_deflate_connections_active",
-            "Of these, connections with permessage-deflate",
+            "Connections with permessage-deflate",
             sum(
                 connection.subscriber.form.window_bits != NO_WINDOW
                 for connection in server.connections
@@ -125,11 +125,19 @@ class _ServiceCollector(Collector):
     def _waiting(self) -> Iterator[Metric]:
         scheduler = self._service.read_scheduler
         yield gauge(
-            "ws_read_scheduler_waiting", "Connections that wait for a read turn", scheduler.waiting
+            "ws_read_scheduler_waiting",
+            "Connections that wait for the read scheduler",
+            scheduler.waiting,
         )
-        yield gauge("ws_replays_waiting", "Replays that wait for a turn", scheduler.replaying)
+        yield gauge(
+            "ws_replays_waiting", "Replays that wait to send their next chunk", scheduler.replaying
+        )
         window = self._service.server.replay_window
-        yield gauge("ws_replay_window_bytes", "Limit of unacknowledged bytes", window.limit)
+        yield gauge(
+            "ws_replay_window_bytes",
+            "Limit of bytes of replays that clients have not acknowledged",
+            window.limit,
+        )
         yield gauge(
             "ws_replay_window_used_bytes",
             "Bytes of replays that clients have not acknowledged",
@@ -184,7 +192,9 @@ class _ServiceCollector(Collector):
         yield disconnects
         yield histogram("ws_connection_duration_seconds", "Duration of connections", stats.duration)
         yield counter(
-            "ws_slow_clients_disconnected", "Closed as slow", stats.closed[DisconnectReason.SLOW]
+            "ws_slow_clients_disconnected",
+            "Clients closed as slow",
+            stats.closed[DisconnectReason.SLOW],
         )
         yield counter("ws_errors", "Connections closed by an internal error", stats.errors)
 
@@ -204,7 +214,7 @@ class _ServiceCollector(Collector):
         yield gauge("ws_canary_up", "1 if the canary's last try succeeded", up)
         seconds = GaugeMetricFamily(
             "ws_canary_step_seconds",
-            "Time of each step of the canary when it succeeded last",
+            "Time that each step of the canary took in its last successful try",
             labels=["step"],
         )
         for step, took in canary.seconds.items():
@@ -264,7 +274,7 @@ class _ServiceCollector(Collector):
         yield gauge("ws_memory_bytes", "Memory of the container", resources.memory_bytes)
         yield gauge(
             "ws_memory_reusable_bytes",
-            "Part of it that is free within the process; does not count against the limit",
+            "Memory that is free within the process; does not count against the limit",
             resources.memory_reusable,
         )
         yield gauge("ws_memory_limit_bytes", "Memory limit", resources.memory_limit)
@@ -274,10 +284,10 @@ class _ServiceCollector(Collector):
             resources.cpu_percent,
         )
         yield histogram(
-            "ws_event_loop_delay_seconds", "How late due tasks run", resources.loop.delays
+            "ws_event_loop_delay_seconds", "Delay of tasks in the event loop", resources.loop.delays
         )
         count, seconds = pauses()
-        yield counter("ws_pauses", "Pauses of the process of over half a second", count)
+        yield counter("ws_pauses", "Pauses of the process longer than half a second", count)
         yield counter(
             "ws_paused_seconds", "Time by which deadlines were extended for pauses", seconds
         )

@@ -101,13 +101,13 @@ class Guard:
         is_page = scope["path"] == _INDEX and wants_html(headers)
         is_file = is_page or scope["path"] in CONSOLE_PATHS
         if not (self._token is not None or self._is_allowed_host(headers, scope)):
-            text = "this Host is not allowed: loopback, this address, and WS_OPS_HOSTS are\n"
+            text = "this Host is not allowed; allowed: loopback, this address, and WS_OPS_HOSTS\n"
             return "bad_host", PlainTextResponse(text, HTTPStatus.FORBIDDEN)
         if _is_cross_site(headers) and not (is_page and _is_navigation(headers)):
             text = "cross-site requests are rejected\n"
             return "cross_site", PlainTextResponse(text, HTTPStatus.FORBIDDEN)
         if self._token is not None and not (is_file or _has_token(headers, self._token)):
-            text = "a bearer token is needed: WS_OPS_TOKEN\n"
+            text = "a bearer token is required: WS_OPS_TOKEN\n"
             challenge = {"WWW-Authenticate": "Bearer"}
             return "unauthorized", PlainTextResponse(text, HTTPStatus.UNAUTHORIZED, challenge)
         return None

@@ -90,14 +90,14 @@ def _read(body: bytes) -> _Order:
     except orjson.JSONDecodeError:
         order = None
     if not isinstance(order, dict):
-        raise _BadRequest('must be JSON: {"user": …} or {"token_id": …}, and maybe "until"')
+        raise _BadRequest('must be JSON: {"user": …} or {"token_id": …}, and optionally "until"')
     if unknown := order.keys() - _FIELDS:
         raise _BadRequest(f"unknown field {', '.join(sorted(unknown))}")
     if ("user" in order) is ("token_id" in order):
         raise _BadRequest("must have either user or token_id")
     name = order.get("user", order.get("token_id"))
     if not isinstance(name, str) or not name:
-        raise _BadRequest("user, token_id: must be a text that is not empty")
+        raise _BadRequest("user, token_id: must be a non-empty string")
     until = order.get("until", time.time() + LASTS_SECONDS)
     if not isinstance(until, int | float) or isinstance(until, bool) or abs(until) > _LATEST:
         raise _BadRequest("until: must be a number of epoch seconds, up to 2^53")

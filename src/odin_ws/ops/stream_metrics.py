@@ -57,7 +57,7 @@ class StreamCollector(Collector):
         )
         yield counter(
             "ws_messages_skipped",
-            "Messages skipped by conflation or with a rate",
+            "Messages skipped by conflation or by a max_rate",
             service.hub.stats.messages_skipped,
         )
         yield counter("ws_messages_received", "Commands from clients", sessions.commands)
@@ -124,7 +124,9 @@ class StreamCollector(Collector):
             topic_problems = (
                 problem for problem in source_status.problems if problem.topic == topic
             )
-            troubled.add_metric([topic], sum(max(1, len(one.partitions)) for one in topic_problems))
+            troubled.add_metric(
+                [topic], sum(max(1, len(problem.partitions)) for problem in topic_problems)
+            )
         yield troubled
         lag = GaugeMetricFamily(
             "ws_kafka_lag_records", "Records not read yet, at the last probe", labels=["topic"]

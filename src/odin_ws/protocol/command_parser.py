@@ -126,7 +126,7 @@ def _read_subscribe(command_id: CommandId, data: dict[str, Any], scope: Scope) -
         since = _number(data, "since_ms", 0)
         if snapshot:
             raise CommandError(
-                ErrorCode.INVALID_MESSAGE, "data.snapshot: must not be together with since_ms"
+                ErrorCode.INVALID_MESSAGE, "data.snapshot: must not be combined with since_ms"
             )
     return Subscribe(
         command_id,
@@ -175,7 +175,7 @@ def _read_resend(command_id: CommandId, data: dict[str, Any], _scope: Scope) -> 
     if "since" in data:
         if data.keys() != {"since"}:
             raise CommandError(
-                ErrorCode.INVALID_MESSAGE, "data.since: must not be together with from and to"
+                ErrorCode.INVALID_MESSAGE, "data.since: must not be combined with from and to"
             )
         return Resend(command_id, _number(data, "since", 0) + 1, None)
     first, last = _number(data, "from", 1), _number(data, "to", 1)

@@ -46,7 +46,7 @@ _SHOWN: Final = 40
 
 
 class InvalidEventId(ValueError):
-    """The text is no event id of this server; the message says why."""
+    """The text is not an event id of this server; the message says why."""
 
 
 @attrs.frozen
@@ -102,13 +102,13 @@ def parse_event_id(text: str) -> EventId:
     """Parse an event id from a client. Raises InvalidEventId."""
     version, *topics = text.split(",")
     if version not in {_VERSION, _IN_SNAPSHOT}:
-        raise InvalidEventId(f"{text[:_SHOWN]!r} is no event id of this server")
+        raise InvalidEventId(f"{text[:_SHOWN]!r} is not an event id of this server")
     positions: dict[str, dict[int, int]] = {}
     ids: dict[str, str] = {}
     for part in topics:
         found = _TOPIC.fullmatch(part)
         if found is None or not _OFFSETS.fullmatch(found[3]):
-            raise InvalidEventId(f"{part[:_SHOWN]!r} is no topic of an event id")
+            raise InvalidEventId(f"{part[:_SHOWN]!r} is not a topic of an event id")
         topic = found[1]
         if topic in positions:
             raise InvalidEventId(f"an event id with {topic} twice")

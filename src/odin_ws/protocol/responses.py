@@ -110,7 +110,7 @@ def resume_ack(
 def reconnect_ack(command_id: CommandId, replayed: Replayed) -> bytes:
     """Return the response to `reconnect`."""
     lost = replayed.lost
-    message = "everything missed follows" if lost is None else f"some is lost: {lost.reason}"
+    message = "all missed messages follow" if lost is None else f"messages are lost: {lost.reason}"
     ack = _response(
         "reconnect_ack",
         command_id,

@@ -58,7 +58,7 @@ class Selection:
     def without(self, patterns: Collection[str]) -> Selection:
         """Return a copy without some patterns, and without names that have no others."""
         remaining = {
-            name: tuple(one for one in name_patterns if one not in patterns)
+            name: tuple(pattern for pattern in name_patterns if pattern not in patterns)
             for name, name_patterns in self.wanted.items()
         }
         return Selection(
@@ -75,9 +75,7 @@ def read_selection(data: dict[str, Any], scope: Scope) -> Steps[Selection]:
     if not ("channels" in data or "topics" in data or "bundles" in data):
         raise CommandError(ErrorCode.INVALID_MESSAGE, "data: must have channels, topics or bundles")
     if narrowing and not (topics or bundles):
-        raise CommandError(
-            ErrorCode.INVALID_MESSAGE, "data.tokens: must be together with topics or bundles"
-        )
+        raise CommandError(ErrorCode.INVALID_MESSAGE, "data.tokens: requires topics or bundles")
     reader = _Reader(scope.maximum)
     catalogue = scope.catalogue
     tokens: Sequence[str] = (ANY,)
@@ -121,7 +119,7 @@ class _Reader:
         if fits and len(tokens) != 1:
             patterns = expand(name, tokens)
         if not tokens:
-            message = "data.tokens leaves nothing of it: no token is given, or none is valid"
+            message = "data.tokens has no valid token"
             self._reject(name, ErrorCode.INVALID_CHANNEL, message)
         elif not fits or self._too_many(patterns):
             message = f"at most {self._maximum} subscriptions per connection"

@@ -56,8 +56,8 @@ def _only_partition(topic: str, command: Reconnect, hub: Hub) -> TopicPartition:
     if len(partitions) != 1:
         raise CommandError(
             ErrorCode.INVALID_MESSAGE,
-            f"data.last_offset.{topic}: an offset says nothing without its partition, of which "
-            f"there are {len(partitions)}; send last_pos, or resume with positions",
+            f"data.last_offset.{topic}: an offset is ambiguous, because the topic has "
+            f"{len(partitions)} partitions; send last_pos, or resume with positions",
             command.id,
             command="reconnect",
         )

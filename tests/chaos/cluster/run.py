@@ -133,18 +133,18 @@ def compare(truth: Truth, clients: Sequence[Notes], rows: Sequence[Row]) -> Outc
         dict.fromkeys(("missing", "unreported", "given_up", "doubled", "disordered", "foreign"), 0)
     )
     problems, expected = [], 0
-    for one in clients:
-        verdict = truth.compare(one.spec.channels, one.numbers, one.reported)
+    for client in clients:
+        verdict = truth.compare(client.spec.channels, client.numbers, client.reported)
         wrong = verdict.counts
-        wrong["errors"] = one.count("error")
-        wrong["subscribed anew"] = one.subscribed - 1
+        wrong["errors"] = client.count("error")
+        wrong["subscribed anew"] = client.subscribed - 1
         wrong["truncation unreported"] = int(
-            _has_truncated_record(truth, one) and not _has_truncation_report(one)
+            _has_truncated_record(truth, client) and not _has_truncation_report(client)
         )
         counts.update(wrong)
         expected += verdict.expected
         if any(wrong.values()):
-            problems.append(_evidence(truth, one, verdict, wrong))
+            problems.append(_evidence(truth, client, verdict, wrong))
     counts["unexplained closes"] = sum(row.closes for row in rows if not row.fault.closes)
     counts["not caught up"] = sum(not row.caught_up for row in rows)
     counts["not healthy again"] = sum(not row.healthy for row in rows)

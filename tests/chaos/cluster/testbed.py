@@ -98,8 +98,8 @@ class Testbed:
             await wait_until(lambda: not self._behind(category, upto), 2 * CAUGHT_UP_SECONDS)
             return True
         # The comparison at the end reports missing records, which must not delay later faults.
-        for one in self.clients:
-            one.complete = upto
+        for client in self.clients:
+            client.complete = upto
         return False
 
     def _behind(self, category: str, upto: int) -> bool:

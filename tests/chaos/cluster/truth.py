@@ -209,8 +209,8 @@ class Truth:
 
 def _is_reported(entry: Entry, reported: set[ReportedLoss]) -> bool:
     return any(
-        one.category == entry.category
-        and one.partition == entry.partition
-        and one.first <= entry.offset <= one.last
-        for one in reported
+        record.category == entry.category
+        and record.partition == entry.partition
+        and record.first <= entry.offset <= record.last
+        for record in reported
     )

@@ -39,7 +39,7 @@ def test_a_url_is_an_address(text: str, address: ServiceAddress, host: str) -> N
 )
 def test_url_that_no_request_can_have_is_rejected(text: str) -> None:
     """In words, before a connection is opened."""
-    with pytest.raises(InvalidUrl, match=r"percent-encoded|is no host name"):
+    with pytest.raises(InvalidUrl, match=r"percent-encoded|is not a host name"):
         parse_url(text)
 
 
@@ -62,7 +62,7 @@ FAILURES = [
     (Step.UPGRADE, "HTTP 200", 200, "another server"),
     (Step.UPGRADE, "the answer is not HTTP: SSH-2.0", 0, "another server"),
     (Step.SUBSCRIBE, "FORBIDDEN: not granted", 0, "--channel"),
-    (Step.SUBSCRIBE, "the answer is no JSON object: 'hello'", 0, "another WebSocket server"),
+    (Step.SUBSCRIBE, "the answer is not a JSON object: 'hello'", 0, "another WebSocket server"),
     (Step.HEARTBEAT, "not done after 4.0 s", 0, "/health"),
     (Step.CLOSE, "the connection was closed", 0, "proxies"),
 ]

@@ -115,7 +115,7 @@ async def test_state_has_feed_and_topics(odin_scenario: Scenario) -> None:
     state = (await ops_request(odin_scenario, "/console/report?parts=state")).json()["state"]
     assert (state["state"], state["not_ready"], state["drain"]) == ("serving", None, None)
     assert state["feed"]["status"] == "live"
-    trades = next(one for one in state["topics"] if one["topic"] == "odin.trades")
+    trades = next(topic for topic in state["topics"] if topic["topic"] == "odin.trades")
     assert (trades["status"], trades["category"], trades["problems"]) == ("live", "trade", [])
     assert trades["partitions"] > 0
     assert state["advice"] == []

@@ -183,12 +183,12 @@ LITERALS: Final = (True, False, None)
 
 # Every value that a field may have, and no field.
 FIELD_VALUES: Final[tuple[dict[str, Any], ...]] = (
-    *({"a": Verbatim(one)} for one in NUMBERS),
+    *({"a": Verbatim(number)} for number in NUMBERS),
     *({"a": one} for one in (*NUMBERS, *TEXTS, *LITERALS, [], [1], ["x"], {}, {"a": 1})),
     {},
 )
 
-CONSTANTS: Final = (*(json.loads(one) for one in DOUBLES), *NUMBERS, *TEXTS)
+CONSTANTS: Final = (*(json.loads(double) for double in DOUBLES), *NUMBERS, *TEXTS)
 
 
 @pytest.mark.parametrize("kind", ["eq", "ne", *ORDERS, "in", "prefix", "exists"])

@@ -233,7 +233,7 @@ def test_constants_of_all_lists_are_bounded_together() -> None:
     """Before they are read: 16 lists of 64 constants would take the event loop for milliseconds."""
 
     def lists(count: int, listed: int) -> Any:
-        fields = [{"field": f"f{one}", "in": list(range(listed))} for one in range(count)]
+        fields = [{"field": f"f{number}", "in": list(range(listed))} for number in range(count)]
         return {"or": [{"and": [field]} for field in fields]}
 
     read_filter(lists(2, MAX_CONSTANTS // 2))

@@ -50,8 +50,8 @@ async def received(client: ScenarioClient) -> set[str]:
 
 def rejected(ack: dict[str, Any]) -> dict[str, str]:
     """Return the rejected names with their messages; all have the code FORBIDDEN."""
-    assert {one["code"] for one in ack["rejected"]} <= {"FORBIDDEN"}
-    return {one["name"]: one["message"] for one in ack["rejected"]}
+    assert {rejection["code"] for rejection in ack["rejected"]} <= {"FORBIDDEN"}
+    return {rejection["name"]: rejection["message"] for rejection in ack["rejected"]}
 
 
 @every_command
@@ -161,7 +161,7 @@ async def test_claim_can_lower_max_subscriptions(
     client = await connect(odin_scenario, max_subscriptions=claim)
     ack = await client.subscribe(channels=[f"T{number}.trade" for number in range(5)])
     assert ack["count"] == maximum
-    assert {(one["code"], one["message"]) for one in ack["rejected"]} == {
+    assert {(rejection["code"], rejection["message"]) for rejection in ack["rejected"]} == {
         ("TOO_MANY_SUBSCRIPTIONS", f"at most {maximum} subscriptions per connection")
     }
     again = await client.command(

@@ -36,7 +36,7 @@ async def test_missing_token_is_rejected_with_401(odin_scenario: Scenario) -> No
     """The challenge has only the scheme (RFC 6750, 3.1)."""
     response = await handshake(odin_scenario)
     assert (response.status, response.headers["www-authenticate"]) == (401, "Bearer")
-    assert response.body.startswith("a token is needed: ")
+    assert response.body.startswith("a token is required: ")
     assert response.body.count("\n") == 1
     assert odin_scenario.service.server.stats.opened == 0
 

@@ -25,7 +25,7 @@ FLOOR: Final = 10.0
 
 def publish(path: Path, *keys: Issuer) -> None:
     """Replace the keys of the set."""
-    path.write_text(json.dumps({"keys": [one.jwk for one in keys]}))
+    path.write_text(json.dumps({"keys": [key.jwk for key in keys]}))
 
 
 async def test_rotated_key_is_accepted_and_clients_stay_connected(

@@ -50,7 +50,7 @@ async def test_invalid_claims_are_rejected_with_401(odin_scenario: Scenario, cas
     assert (await live.command("auth", token=token))["data"]["code"] == "invalid_token"
     assert (await live.command("heartbeat"))["type"] == "pong"
     clients = await get(odin_scenario, "/clients", headers=bearer(OPS))
-    assert [one["user"] for one in clients.json()["clients"]] == ["ann"]
+    assert [client["user"] for client in clients.json()["clients"]] == ["ann"]
     jwt_verifier = odin_scenario.service.server.authenticator.jwt_verifier
     assert jwt_verifier is not None
     assert jwt_verifier.rejections == {JwtFault.CLAIMS: 2}
@@ -68,7 +68,7 @@ async def test_each_connected_user_is_listed_and_can_be_revoked(
     """The revocation's JSON may have the name in ASCII or in UTF-8."""
     client = await odin_scenario.connect(token=signed(sub=user))
     clients = await get(odin_scenario, "/clients", headers=bearer(OPS))
-    assert [one["user"] for one in clients.json()["clients"]] == [user]
+    assert [client["user"] for client in clients.json()["clients"]] == [user]
     revocation = {"user": user}
     body = json.dumps(revocation).encode() if ascii_only else orjson.dumps(revocation)
     response = await post(odin_scenario, "/revocations", content=body, headers=bearer(OPS))

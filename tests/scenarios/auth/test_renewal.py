@@ -115,8 +115,8 @@ async def test_resend_omits_channels_that_new_token_does_not_grant(odin_scenario
         ("nonsense", "invalid_token", "the token is not valid"),
         (Issuer("HS256", "x" * 32).token(), "invalid_token", "the token is not valid"),
         (token(-100), "token_expired", "the token has expired"),
-        (token(sub="bob"), "forbidden", "the token is another user's"),
-        (token(sub="bob", channels=["*.*"]), "forbidden", "the token is another user's"),
+        (token(sub="bob"), "forbidden", "the token belongs to another user"),
+        (token(sub="bob", channels=["*.*"]), "forbidden", "the token belongs to another user"),
     ],
     ids=["nonsense", "forged", "old", "another user's", "another user's, with more"],
 )

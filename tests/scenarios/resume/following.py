@@ -17,7 +17,7 @@ __all__ = ["after", "all_messages", "following", "publish", "publish_long", "sen
 
 def after(*records: Record, less: int = 0) -> dict[str, dict[int, int]]:
     """Return positions of a client that received these records, or `less` offsets before them."""
-    return by_topic({key_of(one): one.offset - less for one in records})
+    return by_topic({key_of(record): record.offset - less for record in records})
 
 
 async def send(client: ScenarioClient, kind: str, **data: Any) -> None:
@@ -50,6 +50,6 @@ async def publish_long(scenario: Scenario, count: int) -> None:
 def following(records: Iterable[Record], *channels: str) -> Follower:
     """Return a client that has received no record of these partitions."""
     follower = Follower(*channels)
-    follower.positions = {key_of(one): -1 for one in records}
+    follower.positions = {key_of(record): -1 for record in records}
     follower.interests = [Interest(name, dict(follower.positions)) for name in channels]
     return follower

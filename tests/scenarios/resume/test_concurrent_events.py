@@ -175,7 +175,9 @@ async def test_more_than_100_waiting_commands_are_rejected(odin_scenario: Scenar
     for _ in range(103):
         await send(client, "resume", positions=after(records[0]), channels=["BTC.trade"])
     rejected = [await client.response() for _ in range(2)]
-    assert {(one["code"], one["retry"]) for one in rejected} == {("RATE_LIMIT_EXCEEDED", True)}
+    assert {(rejection["code"], rejection["retry"]) for rejection in rejected} == {
+        ("RATE_LIMIT_EXCEEDED", True)
+    }
     odin_scenario.log_reader.release()
     responses = [await client.response() for _ in range(201)]
     assert Counter(response["type"] for response in responses) == {

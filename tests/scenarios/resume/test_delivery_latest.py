@@ -34,7 +34,7 @@ async def flood(scenario: Scenario, count: int) -> None:
 
 def last_of_each(messages: list[dict[str, Any]]) -> dict[str, int]:
     """Return the offset of the newest message by channel."""
-    return {one["channel"]: position_of(one)[1] for one in messages}
+    return {message["channel"]: position_of(message)[1] for message in messages}
 
 
 def assert_consistent(messages: list[dict[str, Any]]) -> int:

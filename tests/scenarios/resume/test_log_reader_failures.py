@@ -124,7 +124,7 @@ async def test_command_whose_names_are_all_rejected_does_not_wait_for_log_reader
     kind, data = command
     sent_at = trio.current_time()
     ack = await client.command(kind, **data)
-    assert [one["name"] for one in ack["rejected"]] == ["BTC.unheard-of"]
+    assert [rejection["name"] for rejection in ack["rejected"]] == ["BTC.unheard-of"]
     assert trio.current_time() - sent_at < 1
 
 

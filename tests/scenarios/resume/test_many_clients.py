@@ -311,7 +311,7 @@ async def test_replay_waiting_for_a_scan_can_be_unsubscribed_and_repeated(
     slow_log(odin_scenario)
     await send(client, "resume", positions=after(records[0]), channels=["BTC.trade"])
     offsets = [message["pos"] for message in await client.messages(19)]
-    assert offsets == [f"{one.partition}-{one.offset}" for one in records[1:]]
+    assert offsets == [f"{record.partition}-{record.offset}" for record in records[1:]]
     assert await client.silence(5)
 
 

@@ -222,22 +222,28 @@ class ChangingCluster(Cluster):
         if offset < first:
             return
         self._log.truncate(topic, key.partition, offset)
-        for one in self.published:
-            if one.life == self._log.ids[topic] and one.key == key and one.offset >= offset:
-                one.truncated = True
+        for record in self.published:
+            if (
+                record.life == self._log.ids[topic]
+                and record.key == key
+                and record.offset >= offset
+            ):
+                record.truncated = True
 
     def check(self) -> None:
         """Check that each client received each owed record or its loss, and none twice."""
         for follower in self._recording:
-            for one in self.published:
-                received = follower.numbers[one.number]
-                if follower.is_owed(one, self.generations) and not received:
-                    assert (one.life, one.key, one.offset) in follower.reported, (
-                        one,
+            for record in self.published:
+                received = follower.numbers[record.number]
+                if follower.is_owed(record, self.generations) and not received:
+                    assert (record.life, record.key, record.offset) in follower.reported, (
+                        record,
                         follower.items,
                     )
                 if received > 1 and not follower.may_repeat:
-                    assert one.truncated or one.life != self.generations[one.key.topic][-1], one
+                    assert (
+                        record.truncated or record.life != self.generations[record.key.topic][-1]
+                    ), record
 
 
 def play(

@@ -111,7 +111,7 @@ class OptionsFollower(Follower):
             assert one.offset in got.get(key_of(one), ()), one
 
     def _wanted(self, records: Collection[Record]) -> list[Record]:
-        places = {place for one in self.interests for place in one.offsets(records)}
+        places = {place for interest in self.interests for place in interest.offsets(records)}
         return [
             record
             for record in records

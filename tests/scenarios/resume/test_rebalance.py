@@ -32,12 +32,12 @@ async def trade(harness: Harness, partition: int, count: int = 1) -> None:
 
 def positions(client: FakeClient) -> list[str]:
     """The `pos` of every message."""
-    return [one["pos"] for one in client.received if one["type"] == "message"]
+    return [message["pos"] for message in client.received if message["type"] == "message"]
 
 
 def ack(client: FakeClient) -> dict[str, Any]:
     """The answer to resume."""
-    return next(one for one in client.received if one["type"] == "resume_ack")
+    return next(item for item in client.received if item["type"] == "resume_ack")
 
 
 async def test_what_others_serve_is_theirs(autojump_clock: MockClock) -> None:

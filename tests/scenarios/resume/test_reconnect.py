@@ -26,7 +26,8 @@ async def test_reconnect_replays_each_channel_after_its_position(odin_scenario: 
     """Also if two channels share a partition."""
     btc = await publish(odin_scenario, 5)
     same = [
-        odin_scenario.log.append(one.topic, b"ETH", b"{}", partition=one.partition) for one in btc
+        odin_scenario.log.append(record.topic, b"ETH", b"{}", partition=record.partition)
+        for record in btc
     ]
     await trio.sleep(1)
     client = await odin_scenario.connect()
@@ -39,7 +40,7 @@ async def test_reconnect_replays_each_channel_after_its_position(odin_scenario: 
         "type": "reconnect_ack",
         "status": "completed",
         "messages_replayed": 4,
-        "message": "everything missed follows",
+        "message": "all missed messages follow",
     }
     await publish(odin_scenario, 1)
     assert offsets_of(await all_messages(client)) == {key_of(btc[0]): [2, 3, 4, 9, 10]}
@@ -62,7 +63,7 @@ async def test_reconnect_ack_has_lost_range(odin_scenario: Scenario) -> None:
     client = await odin_scenario.connect()
     ack = await client.command("reconnect", last_pos={"BTC.trade": pos(records[0])})
     assert (ack["status"], ack["messages_replayed"]) == ("incomplete", 2)
-    assert (ack["message"], ack["reason"]) == ("some is lost: expired", "expired")
+    assert (ack["message"], ack["reason"]) == ("messages are lost: expired", "expired")
     assert ack["lost"] == {records[0].topic: {str(records[0].partition): [1, 2]}}
 
 

@@ -143,10 +143,14 @@ async def test_snapshot_is_followed_by_live_messages(odin_scenario: Scenario) ->
     snapshot, live = messages[:6], messages[6:]
     assert all(message["replay"] for message in snapshot)
     assert {
-        (one["channel"], one["pos"].split("-")[1]) for one in snapshot if "BTC" in str(one)
+        (message["channel"], message["pos"].split("-")[1])
+        for message in snapshot
+        if "BTC" in str(message)
     } == {("BTC.trade", "4")}
-    assert len({one["channel"] for one in snapshot}) == 6
-    assert [(one["channel"], "replay" in one) for one in live] == [("BTC.trade", False)] * 2
+    assert len({message["channel"] for message in snapshot}) == 6
+    assert [(message["channel"], "replay" in message) for message in live] == [
+        ("BTC.trade", False)
+    ] * 2
 
 
 @pytest.mark.parametrize(
@@ -269,7 +273,7 @@ async def test_since_ms_with_snapshot_is_rejected(odin_scenario: Scenario) -> No
     error = await client.subscribe(channels=["BTC.trade"], snapshot=True, since_ms=1)
     assert (error["code"], error["message"]) == (
         "INVALID_MESSAGE",
-        "data.snapshot: must not be together with since_ms",
+        "data.snapshot: must not be combined with since_ms",
     )
 
 

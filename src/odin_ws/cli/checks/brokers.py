@@ -1,4 +1,4 @@
-"""Checks Kafka as the server uses it: brokers, topics, rights, retention, clock."""
+"""Checks Kafka as the server uses it: brokers, topics, permissions, retention, clock."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from odin_ws.kafka.protocol import (
     DescribeConfigsRequest,
     DescribeGroupRequest,
     FindCoordinatorRequest,
-    GroupRights,
+    GroupPermissions,
     ListOffsetsRequest,
     Metadata,
     MetadataRequest,
@@ -47,7 +47,7 @@ _RETRY_SECONDS: Final = 0.2
 # entry whose words the reason has applies.
 _ADDRESS: Final = "check the address, the network, and that a Kafka broker listens there"
 _ADDRESS_ACTIONS: Final = (
-    ("no host name", "correct the name"),
+    ("not a host name", "correct the name"),
     ("does not resolve", "correct the name, or look for the cause in DNS"),
     (
         "connection refused",
@@ -189,11 +189,11 @@ class _ClusterCheck:
         return f"kafka-acls --bootstrap-server … --add --allow-principal User:{user} --operation"
 
     async def run(self, catalogue: Catalogue) -> None:
-        """Check topics, rights, retention and clock."""
+        """Check topics, permissions, retention and clock."""
         dead = self.settings.kafka_dead_letter_topic
         names = [*catalogue.topics, *([dead] if dead else [])]
         try:
-            metadata = await self.client.send(self.node, MetadataRequest(names, rights=True))
+            metadata = await self.client.send(self.node, MetadataRequest(names, permissions=True))
         except KafkaUnavailable as failure:
             self.findings.fail("Kafka topics", str(failure), "see docs/kafka.md, Outages")
             return
@@ -228,7 +228,7 @@ class _ClusterCheck:
         return self._check_partitions(check, name, layout)
 
     def _check_partitions(self, check: str, name: str, layout: TopicLayout) -> bool:
-        if layout.rights is not None and Operation.READ not in layout.rights:
+        if layout.permissions is not None and Operation.READ not in layout.permissions:
             text = "not authorized to read the topic (READ)"
             self.findings.fail(check, text, f"{self._acls} Read --topic {name}")
             return False
@@ -241,8 +241,10 @@ class _ClusterCheck:
                 f"partitions without a leader: {_listed(leaderless)}",
                 "start the brokers that have these partitions",
             )
-        rights = "READ" if layout.rights is not None else "this broker does not report permissions"
-        self.findings.ok(check, f"{len(layout.partitions)} partitions, {rights}")
+        permissions = (
+            "READ" if layout.permissions is not None else "this broker does not report permissions"
+        )
+        self.findings.ok(check, f"{len(layout.partitions)} partitions, {permissions}")
         return True
 
     def _check_dead_letters(self, name: str, layout: TopicLayout | None) -> None:
@@ -254,14 +256,16 @@ class _ClusterCheck:
                 error_text(code, denied="not authorized to see the topic (DESCRIBE)"),
                 f"create the topic, and {self._acls} Write --topic {name}",
             )
-        elif layout.rights is not None and Operation.WRITE not in layout.rights:
+        elif layout.permissions is not None and Operation.WRITE not in layout.permissions:
             text = "not authorized to write to the topic (WRITE)"
             self.findings.fail(check, text, f"{self._acls} Write --topic {name}")
         else:
-            rights = (
-                "WRITE" if layout.rights is not None else "this broker does not report permissions"
+            permissions = (
+                "WRITE"
+                if layout.permissions is not None
+                else "this broker does not report permissions"
             )
-            self.findings.ok(check, f"{len(layout.partitions)} partitions, {rights}")
+            self.findings.ok(check, f"{len(layout.partitions)} partitions, {permissions}")
 
     async def _check_group(self, group: str) -> None:
         check, action = f"consumer group {group}", f"{self._acls} Read --group {group}"
@@ -280,15 +284,15 @@ class _ClusterCheck:
             )
         elif described.error:
             self.findings.fail(check, error_text(described.error), action)
-        elif described.rights is None:
+        elif described.permissions is None:
             self.findings.ok(check, "has a coordinator, which does not report permissions")
-        elif Operation.READ not in described.rights:
+        elif Operation.READ not in described.permissions:
             text = "not authorized to join the consumer group (READ)"
             self.findings.fail(check, text, action)
         else:
             self.findings.ok(check, "READ")
 
-    async def _describe_group(self, group: str) -> GroupRights:
+    async def _describe_group(self, group: str) -> GroupPermissions:
         """Return the group's state and permissions from its coordinator.
 
         Retries without a coordinator: the first group of a cluster takes a moment.
@@ -296,11 +300,11 @@ class _ClusterCheck:
         deadline = trio.current_time() + _RESPONSE_SECONDS
         while True:
             coordinator = await self.client.send(self.node, FindCoordinatorRequest(group))
-            described: GroupRights | None = GroupRights(coordinator.error, None)
+            described: GroupPermissions | None = GroupPermissions(coordinator.error, None)
             if not coordinator.error:
                 described = await self.client.send(coordinator.node, DescribeGroupRequest(group))
             if described is None:
-                return GroupRights(0, None)
+                return GroupPermissions(0, None)
             if described.error not in _NO_COORDINATOR or trio.current_time() >= deadline:
                 return described
             await trio.sleep(_RETRY_SECONDS)

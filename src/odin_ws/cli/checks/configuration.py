@@ -147,7 +147,7 @@ def _certificate(findings: Findings, settings: Settings) -> None:
         findings.ok(check, "none: without WS_TLS_CERT a proxy has to speak TLS with the clients")
         return
     if certificate.expires is None:
-        findings.warn(check, "its expiry cannot be read", "write the file anew, in PEM")
+        findings.warn(check, "its expiry cannot be read", "write the file again, in PEM")
         return
     days = (certificate.expires - time.time()) / _DAY
     if certificate.problem is not None:
@@ -155,4 +155,4 @@ def _certificate(findings: Findings, settings: Settings) -> None:
     elif certificate.warning is not None:
         findings.warn(check, certificate.warning, "renew it, then send SIGHUP to the server")
     else:
-        findings.ok(check, f"valid for {days:.0f} days, and the key is its own")
+        findings.ok(check, f"valid for {days:.0f} days, and the key belongs to it")

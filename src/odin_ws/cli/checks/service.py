@@ -125,7 +125,7 @@ def parse_url(text: str) -> ServiceAddress:
     try:
         url.hostname.encode("idna")
     except UnicodeError:
-        raise InvalidUrl(f"{text}: {url.hostname} is no host name") from None
+        raise InvalidUrl(f"{text}: {url.hostname} is not a host name") from None
     return ServiceAddress(url.hostname, port or _PORTS[url.scheme], _path(url), url.scheme == "wss")
 
 

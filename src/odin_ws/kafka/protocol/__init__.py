@@ -50,10 +50,10 @@ from odin_ws.kafka.protocol.offsets import (
     OffsetForLeaderEpochRequest,
     OffsetFound,
 )
-from odin_ws.kafka.protocol.rights import (
+from odin_ws.kafka.protocol.permissions import (
     DescribeConfigsRequest,
     DescribeGroupRequest,
-    GroupRights,
+    GroupPermissions,
     Operation,
     TopicConfig,
 )
@@ -78,7 +78,7 @@ __all__ = [
     "FetchResponse",
     "FetchedPartition",
     "FindCoordinatorRequest",
-    "GroupRights",
+    "GroupPermissions",
     "KafkaRequest",
     "ListOffsetsRequest",
     "MalformedResponse",

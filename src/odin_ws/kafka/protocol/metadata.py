@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import attrs
 
 from odin_ws.kafka.protocol.base import NO_EPOCH, Api, EncodedRequest, Versions
-from odin_ws.kafka.protocol.rights import Rights, read_rights
+from odin_ws.kafka.protocol.permissions import Permissions, read_permissions
 from odin_ws.kafka.protocol.wire import Reader
 
 __all__ = ["BrokerAddress", "Metadata", "MetadataRequest", "PartitionLayout", "TopicLayout"]
@@ -50,7 +50,7 @@ class TopicLayout:
     topic_id: str | None
     """32 hexadecimal digits; None from brokers without ids."""
     partitions: Mapping[int, PartitionLayout]
-    rights: Rights | None = None
+    permissions: Permissions | None = None
     """Our permissions, if requested and returned by the broker."""
 
 
@@ -66,11 +66,11 @@ class Metadata:
 class MetadataRequest:
     """Requests the brokers and the leaders of these topics' partitions; creates no topic.
 
-    `rights`: also our rights to the topics, from version 8 on.
+    `permissions`: request the user's permissions for the topics too, from version 8 on.
     """
 
     topics: Sequence[str]
-    rights: bool = False
+    permissions: bool = False
 
     def encode(self, versions: Versions) -> EncodedRequest:
         """See KafkaRequest."""
@@ -88,7 +88,7 @@ class MetadataRequest:
         if 8 <= version <= 10:
             writer.int8(0)  # no authorized operations of the cluster
         if version >= 8:
-            writer.int8(self.rights)  # those of topics
+            writer.int8(self.permissions)  # those of topics
         return _METADATA.request(version, writer)
 
     def decode(self, version: int, body: bytes) -> Metadata:
@@ -105,11 +105,13 @@ class MetadataRequest:
         brokers = dict(reader.array(read_broker))
         reader.text()  # cluster id
         reader.int32()  # controller
-        topics = reader.array(lambda: _read_topic(reader, version, rights=self.rights))
+        topics = reader.array(lambda: _read_topic(reader, version, permissions=self.permissions))
         return Metadata(brokers, {name: layout for name, layout in topics if name is not None})
 
 
-def _read_topic(reader: Reader, version: int, *, rights: bool) -> tuple[str | None, TopicLayout]:
+def _read_topic(
+    reader: Reader, version: int, *, permissions: bool
+) -> tuple[str | None, TopicLayout]:
     error = reader.int16()
     name = reader.text()
     topic_id = reader.topic_id() if version >= 10 else None
@@ -117,7 +119,7 @@ def _read_topic(reader: Reader, version: int, *, rights: bool) -> tuple[str | No
     partitions = dict(reader.array(lambda: _read_partition_layout(reader, version)))
     operations = reader.int32() if version >= 8 else None
     reader.tags()
-    known = read_rights(operations) if rights and operations is not None else None
+    known = read_permissions(operations) if permissions and operations is not None else None
     return name, TopicLayout(error, topic_id, partitions, known)
 
 

@@ -77,12 +77,12 @@ ADVICE: Final[Sequence[tuple[str, str, str]]] = (
     ),
     (
         "canary:",
-        "The server does not reach itself as a subscriber does: clients may meet the same.",
+        "The server cannot use its own port as a client; clients may fail in the same way.",
         "docs/monitoring.md#canary",
     ),
     (
         "draining",
-        "The server is shutting down: its clients are sent to other instances and resume there.",
+        "The server is shutting down: its clients reconnect to other instances and resume there.",
         "docs/shutdown.md",
     ),
     (

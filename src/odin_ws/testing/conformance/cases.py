@@ -96,7 +96,7 @@ def difference(expected: object, got: object, where: str = "the command") -> str
     if not isinstance(expected, Mapping):
         return None if got == expected else f"{where} is {got!r}, not {expected!r}"
     if not isinstance(got, Mapping):
-        return f"{where} is {got!r}, no object"
+        return f"{where} is {got!r}, not an object"
     for field, value in expected.items():
         inner = f"{where}.{field}"
         if value is None:

@@ -201,7 +201,7 @@ class _Player:
                 except ValueError as error:
                     raise _Deviation(f"the command is not JSON: {error}") from None
                 if not isinstance(command, dict):
-                    raise _Deviation(f"the command is {command!r}, no object")
+                    raise _Deviation(f"the command is {command!r}, not an object")
                 if command.get("type") != "heartbeat":
                     return command
                 await self._send(websocket, {"type": "pong", "ts": 0})
@@ -259,10 +259,10 @@ def _compare_deliveries(
 ) -> str | None:
     for number, (right, got) in enumerate(zip_longest(expected, delivered), 1):
         if right is None:
-            return f"it handed on {got}, which is one message too many"
+            return f"the client delivered {got}, one message too many"
         if right != got:
-            return f"message {number} that it handed on is {got or 'missing'}, not {right}"
-    return None if ended else "it did not end after the close 1000"
+            return f"message {number} that the client delivered is {got or 'missing'}, not {right}"
+    return None if ended else "the client did not exit after close 1000"
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

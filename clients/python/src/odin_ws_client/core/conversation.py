@@ -99,7 +99,7 @@ class Conversation:
         if not self._websocket.is_upgraded:
             if now >= self._upgrade_by:
                 seconds = self._timing.connect
-                self._end_with(ConnectFailed(f"no WebSocket there: no answer within {seconds:g} s"))
+                self._end_with(ConnectFailed(f"no answer to the handshake within {seconds:g} s"))
             return
         if now >= self._response_deadline:
             self._end_with(Ended(ABNORMAL, f"no answer within {_RESPONSE_SECONDS} s"))
@@ -130,7 +130,7 @@ class Conversation:
         self._writable = False
         if self._websocket.is_upgraded:
             seconds = self._timing.silence
-            self._end_with(Ended(ABNORMAL, f"the server has taken nothing for {seconds:g} s"))
+            self._end_with(Ended(ABNORMAL, f"the server has read nothing for {seconds:g} s"))
         else:
             self.tick(self._upgrade_by)
 
@@ -210,7 +210,7 @@ class Conversation:
             return
         self._writable = False  # no peer is there to read a close frame
         seconds = 2 * self._timing.silence
-        self._end_with(Ended(ABNORMAL, f"nothing came from the server for {seconds:g} s"))
+        self._end_with(Ended(ABNORMAL, f"the server has sent nothing for {seconds:g} s"))
 
     def _end_with(self, end: End) -> None:
         if self.end is not None:

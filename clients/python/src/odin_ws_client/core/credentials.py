@@ -68,6 +68,6 @@ class Credentials:
 
 def _checked(token: object, *, permanent: bool) -> str:
     if not (isinstance(token, str) and _TOKEN.fullmatch(token)):
-        why = "token: letters, digits and -._~+/ are allowed, = at its end; not nothing"
+        why = "token: must be one or more letters, digits and -._~+/, then optional ="
         raise InvalidCredential(why, permanent=permanent)
     return token

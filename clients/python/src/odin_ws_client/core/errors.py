@@ -12,8 +12,8 @@ __all__ = [
     "HandshakeRejected",
     "InvalidCredential",
     "InvalidUrl",
-    "NotAnswered",
     "ProtocolViolated",
+    "QueueFull",
     "RejectedName",
     "SubscriptionRejected",
 ]
@@ -27,10 +27,10 @@ class ClientClosed(ClientError):
     """The client has ended: no further subscribe or unsubscribe is possible."""
 
 
-class NotAnswered(ClientError):
-    """The answer to a command cannot be read, because too many items wait to be taken.
+class QueueFull(ClientError):
+    """The response to a command cannot be read, because the queue of items is full.
 
-    The command may take effect nevertheless, and then yields a `Subscribed` or `Unsubscribed`.
+    The command may still take effect, and then yields a `Subscribed` or `Unsubscribed`.
     """
 
 
@@ -116,4 +116,4 @@ class ProtocolViolated(ClientError):
     """The violation."""
 
     def __str__(self) -> str:
-        return f"what the server sends is not the protocol of odin-ws: {self.reason}"
+        return f"the server does not speak the protocol of odin-ws: {self.reason}"

@@ -9,7 +9,7 @@ from enum import Enum, auto
 
 import attrs
 
-from odin_ws_client.core.errors import ClientClosed, ClientError, NotAnswered
+from odin_ws_client.core.errors import ClientClosed, ClientError, QueueFull
 from odin_ws_client.core.items import Subscribed, Unsubscribed
 from odin_ws_client.core.subscription import Subscription
 
@@ -88,9 +88,9 @@ class Requests:
         _fail(request, error)
 
     def overflow(self) -> None:
-        """Fail all requests with NotAnswered, because a full queue blocks reading the answers."""
-        why = "the application has to take items before the server's answer can be read"
-        self._fail_all(NotAnswered(why))
+        """Fail all requests with QueueFull, because a full queue blocks reading the responses."""
+        why = "the application must take items before the server's response can be read"
+        self._fail_all(QueueFull(why))
 
     def close(self, error: ClientError | None) -> None:
         """Fail all requests, now and later, with `error`, or with ClientClosed if it is None."""

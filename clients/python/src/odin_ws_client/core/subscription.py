@@ -52,7 +52,7 @@ class Subscription:
         if not (self.channels or self.topics or self.bundles):
             raise ValueError("a subscription must have channels, topics or bundles")
         if self.snapshot and self.since_ms is not None:
-            raise ValueError("snapshot and since_ms exclude each other: set one of them")
+            raise ValueError("snapshot and since_ms cannot be combined")
         orjson.dumps(self.where)  # raises TypeError here instead of during a connection
 
     def names(self) -> dict[str, Any]:

@@ -157,7 +157,7 @@ def _handshake_failure(error: Exception, head: bytes) -> ConnectFailed:
         fields = (line.partition(":") for line in lines.decode("latin-1").split("\r\n")[1:])
         return _rejected(status, [(name, value.strip()) for name, _, value in fields], body)
     reason = error.__cause__ if isinstance(error, InvalidMessage) else error
-    return ConnectFailed(f"what answers is no WebSocket server: {reason}", permanent=True)
+    return ConnectFailed(f"the server does not speak WebSocket: {reason}", permanent=True)
 
 
 def _rejected(status: int, headers: Iterable[tuple[str, str]], body: bytes) -> HandshakeRejected:

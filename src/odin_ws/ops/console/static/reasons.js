@@ -69,7 +69,7 @@ export const REASONS = {
     flooding: "more commands, pings or pongs than WS_COMMAND_RATE",
     internal_error: "an error of the server; the log has the traceback",
     message_too_large: "a command over WS_MAX_MESSAGE_BYTES or WS_MAX_FRAGMENTS",
-    no_pong: "nothing was heard for WS_PONG_TIMEOUT_SECONDS",
+    no_pong: "nothing was received for WS_PONG_TIMEOUT_SECONDS",
     not_available: "a stream of /sse whose subscription could not begin; the client may try again",
     not_utf8: "text that was not UTF-8",
     protocol_error: "not a valid WebSocket frame",

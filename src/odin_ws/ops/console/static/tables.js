@@ -17,7 +17,7 @@ const CLIENTS = [
   { title: "Delivery", cell: (/** @type {any} */ one) => delivery(one) },
   { title: "Messages", class: "number", cell: (/** @type {any} */ one) => count(one.seq) },
   { title: "Connected", class: "number", cell: (/** @type {any} */ one) => duration(one.connected_seconds) },
-  { title: "Heard", class: "number", cell: (/** @type {any} */ one) => `${duration(one.heard_seconds)} ago` },
+  { title: "Idle", class: "number", cell: (/** @type {any} */ one) => duration(one.idle_seconds) },
 ];
 
 const WORKER = { title: "Worker", class: "number", cell: (/** @type {any} */ one) => String(one.worker) };

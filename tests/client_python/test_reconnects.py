@@ -1,4 +1,4 @@
-"""How a client comes back, from where, and when it does not."""
+"""When a client reconnects, the positions that it resumes from, and when it ends."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from tests.client_python.fake import (
 )
 
 
-async def test_after_a_cut_it_resumes_where_it_was(server: FakeServer) -> None:
-    """With its names, from what it has received, also what the consumer has not taken yet."""
+async def test_lost_connection_is_resumed(server: FakeServer) -> None:
+    """With its names and the positions of received messages, including those not yet iterated."""
     async with server.follow() as client:
         attempt = await begin(server)
         await attempt.message(1, "0-5")
@@ -55,8 +55,8 @@ async def test_after_a_cut_it_resumes_where_it_was(server: FakeServer) -> None:
         assert client.connections == 2
 
 
-async def test_before_the_ack_it_subscribes_again(server: FakeServer) -> None:
-    """There is nothing yet to resume from."""
+async def test_connection_lost_before_the_ack_subscribes_again(server: FakeServer) -> None:
+    """There are no positions to resume from."""
     async with server.follow() as client:
         await (await server.attempt()).cut()
         await take(client, Disconnected)
@@ -64,8 +64,8 @@ async def test_before_the_ack_it_subscribes_again(server: FakeServer) -> None:
         await take(client, Subscribed)
 
 
-async def test_what_is_lost_is_told_and_passed(server: FakeServer) -> None:
-    """The loss has its range and reason; the next resume begins behind it."""
+async def test_lost_range_is_reported_and_skipped(server: FakeServer) -> None:
+    """The loss has its range and reason; the next resume begins after it."""
     async with server.follow() as client:
         await (await begin(server)).cut()
         attempt = await server.attempt()
@@ -92,8 +92,8 @@ async def test_what_is_lost_is_told_and_passed(server: FakeServer) -> None:
         assert command["data"]["positions"]["odin.trades"] == {"0": 21, "1": -1, "2": 7}
 
 
-async def test_a_position_of_another_life_goes_back(server: FakeServer) -> None:
-    """Where a topic was created anew, its offsets begin anew: they are no duplicates."""
+async def test_records_of_a_recreated_topic_are_no_duplicates(server: FakeServer) -> None:
+    """Offsets of a recreated topic begin at 0 again."""
     async with server.follow(positions={"odin.trades": {0: 500}}) as client:
         attempt = await server.attempt()
         await attempt.accept(
@@ -105,8 +105,8 @@ async def test_a_position_of_another_life_goes_back(server: FakeServer) -> None:
         assert await take_offsets(client, 1) == [4]
 
 
-async def test_a_loss_during_a_replay_is_told(server: FakeServer) -> None:
-    """At its end; a position that is behind the loss already stays where it is."""
+async def test_loss_during_a_replay_is_reported(server: FakeServer) -> None:
+    """A position that is already after the range stays."""
     async with server.follow(positions=START) as client:
         attempt = await server.attempt()
         await attempt.accept(replayed=None)
@@ -127,8 +127,8 @@ async def test_a_loss_during_a_replay_is_told(server: FakeServer) -> None:
         assert client.lost == 35
 
 
-async def test_a_loss_of_the_server_is_told(server: FakeServer) -> None:
-    """Where it is of a topic that is followed; messages before it may still be on their way."""
+async def test_lost_notice_of_a_followed_topic_is_reported(server: FakeServer) -> None:
+    """Messages before the range may still arrive."""
     async with server.follow(positions=START) as client:
         attempt = await server.attempt()
         await attempt.accept()
@@ -143,8 +143,8 @@ async def test_a_loss_of_the_server_is_told(server: FakeServer) -> None:
         assert client.lost == 10
 
 
-async def test_a_gap_is_fetched(server: FakeServer) -> None:
-    """Where a number is missing the client leaves and resumes before it: nothing is passed over."""
+async def test_gap_in_numbers_is_resumed(server: FakeServer) -> None:
+    """If a number is missing, the client disconnects and resumes before it."""
     async with server.follow() as client:
         attempt = await begin(server)
         await attempt.message(1, "0-5")
@@ -164,8 +164,8 @@ async def test_a_gap_is_fetched(server: FakeServer) -> None:
         assert client.gaps == 2
 
 
-async def test_advice_is_followed(server: FakeServer) -> None:
-    """Exactly as long as the server asked for, and only then back-off."""
+async def test_client_waits_for_after_ms_of_reconnect_notice(server: FakeServer) -> None:
+    """Exactly `after_ms` first, then back-off."""
     async with server.follow() as client:
         attempt = await begin(server)
         await attempt.send_item(type="reconnect", data={"after_ms": 1840, "reason": "draining"})
@@ -182,8 +182,8 @@ async def test_advice_is_followed(server: FakeServer) -> None:
         assert (await take(client, Resumed)).seconds_away == pytest.approx(2.04)
 
 
-async def test_advice_holds_without_a_close(server: FakeServer) -> None:
-    """A server that is killed while it drains has said when to come."""
+async def test_advice_applies_without_a_close(server: FakeServer) -> None:
+    """A server that is killed while it drains has sent the time already."""
     async with server.follow() as client:
         attempt = await begin(server)
         await attempt.send_item(type="reconnect", data={"after_ms": 700, "reason": "draining"})
@@ -194,8 +194,8 @@ async def test_advice_holds_without_a_close(server: FakeServer) -> None:
 
 
 @pytest.mark.parametrize(("after_ms", "seconds"), [(-5, 0), (1e300, 86_400)])
-async def test_advice_is_bounded(server: FakeServer, after_ms: float, seconds: float) -> None:
-    """Neither in the past nor never."""
+async def test_advice_is_limited(server: FakeServer, after_ms: float, seconds: float) -> None:
+    """It is neither negative nor endless."""
     async with server.follow() as client:
         attempt = await begin(server)
         await attempt.send_item(type="reconnect", data={"after_ms": after_ms, "reason": "draining"})
@@ -217,8 +217,8 @@ async def test_advice_is_bounded(server: FakeServer, after_ms: float, seconds: f
         (4999, ""),
     ],
 )
-async def test_closes_to_come_back_from(server: FakeServer, code: int, reason: str) -> None:
-    """What passes is no end."""
+async def test_temporary_close_is_resumed(server: FakeServer, code: int, reason: str) -> None:
+    """A temporary cause does not end the client."""
     async with server.follow() as client:
         await (await begin(server)).close(code, reason)
         await take(client, Subscribed)
@@ -239,8 +239,8 @@ async def test_closes_to_come_back_from(server: FakeServer, code: int, reason: s
         (4403, "forbidden"),
     ],
 )
-async def test_closes_to_stay_away_after(server: FakeServer, code: int, reason: str) -> None:
-    """What would be the same again ends the client, with the server's words."""
+async def test_permanent_close_ends_the_client(server: FakeServer, code: int, reason: str) -> None:
+    """The error has the server's reason."""
     async with server.follow() as client:
         await (await begin(server)).close(code, reason)
         await take(client, Subscribed)
@@ -252,8 +252,8 @@ async def test_closes_to_stay_away_after(server: FakeServer, code: int, reason: 
     assert len(server.times) == 1
 
 
-async def test_a_normal_close_is_the_end(server: FakeServer) -> None:
-    """The server has nothing more to say, and that is no error."""
+async def test_normal_close_ends_the_iteration(server: FakeServer) -> None:
+    """It is not an error."""
     async with server.follow() as client:
         await (await begin(server)).close(1000)
         await take(client, Subscribed)
@@ -261,8 +261,8 @@ async def test_a_normal_close_is_the_end(server: FakeServer) -> None:
         assert await ending(client) is None
 
 
-async def test_without_reconnect_the_first_end_is_the_last(server: FakeServer) -> None:
-    """No error where it could have come back."""
+async def test_without_reconnect_the_iteration_ends_at_the_first_close(server: FakeServer) -> None:
+    """A temporary cause is not an error."""
     async with server.follow(reconnect=False) as client:
         await (await begin(server)).close(1012, "the server is restarting")
         await take(client, Subscribed)
@@ -271,7 +271,7 @@ async def test_without_reconnect_the_first_end_is_the_last(server: FakeServer) -
     assert len(server.times) == 1
 
 
-async def test_without_reconnect_there_has_to_be_a_connection(server: FakeServer) -> None:
+async def test_without_reconnect_a_failed_connect_is_an_error(server: FakeServer) -> None:
     """That there is nobody is an error then."""
     server.failures.append(OSError("nobody there"))
     async with server.follow(reconnect=False) as client:
@@ -280,8 +280,8 @@ async def test_without_reconnect_there_has_to_be_a_connection(server: FakeServer
     assert str(error) == "nobody there"
 
 
-async def test_waits_grow_until_it_works(server: FakeServer) -> None:
-    """Up to 15 seconds; after a connection that held for as long they are short again."""
+async def test_waits_grow_until_the_connection_is_established(server: FakeServer) -> None:
+    """Up to 15 seconds; they are short again after a connection of that length."""
     server.failures.extend(OSError("nobody there") for _ in range(9))
     async with server.follow() as client:
         waits = [(await take(client, Disconnected)).retry_in for _ in range(9)]
@@ -299,8 +299,8 @@ async def test_waits_grow_until_it_works(server: FakeServer) -> None:
         assert (await take(client, Disconnected)).retry_in == 15
 
 
-async def test_a_quiet_connection_was_a_good_one_too(server: FakeServer) -> None:
-    """Where it held for longer than the longest wait."""
+async def test_long_connection_without_messages_resets_the_back_off(server: FakeServer) -> None:
+    """If it lasted longer than the longest wait."""
     server.failures.extend(OSError("nobody there") for _ in range(9))
     async with server.follow(silence_seconds=1000) as client:
         for _ in range(9):
@@ -313,8 +313,8 @@ async def test_a_quiet_connection_was_a_good_one_too(server: FakeServer) -> None
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 426, 431, 302])
-async def test_rejections_to_stay_away_after(server: FakeServer, status: int) -> None:
-    """A wrong address stays wrong; the server's line of text is the reason."""
+async def test_permanent_rejection_ends_the_client(server: FakeServer, status: int) -> None:
+    """A wrong address stays wrong; the reason is the server's line of text."""
     async with server.follow() as client:
         await server.reject(status, b"only /ws here\n")
         error = await ending(client)
@@ -325,8 +325,8 @@ async def test_rejections_to_stay_away_after(server: FakeServer, status: int) ->
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-async def test_rejections_to_come_back_from(server: FakeServer, status: int) -> None:
-    """Also the first attempt is repeated."""
+async def test_temporary_rejection_is_retried(server: FakeServer, status: int) -> None:
+    """Also at the first attempt."""
     async with server.follow() as client:
         await server.reject(status)
         assert await take(client, Disconnected) == Disconnected(
@@ -336,8 +336,8 @@ async def test_rejections_to_come_back_from(server: FakeServer, status: int) -> 
         await take(client, Subscribed)
 
 
-async def test_retry_after_is_respected(server: FakeServer) -> None:
-    """Not earlier than that; later where the back-off has grown beyond it. A date says nothing."""
+async def test_retry_after_is_the_shortest_wait(server: FakeServer) -> None:
+    """The back-off may be longer. A date is ignored."""
     waits = []
     async with server.follow() as client:
         for value in (b"5", b"5", b"Tue, 24 Nov 2026 02:00:00 GMT", b"0", b"1"):

@@ -9,13 +9,13 @@ import pytest
 from odin_ws.kafka.protocol import (
     DescribeConfigsRequest,
     DescribeGroupRequest,
-    GroupRights,
+    GroupPermissions,
     MalformedResponse,
     MetadataRequest,
     Operation,
     TopicConfig,
 )
-from odin_ws.kafka.protocol.rights import read_rights
+from odin_ws.kafka.protocol.permissions import read_permissions
 
 GROUPS, CONFIGS, METADATA = 15, 32, 3
 
@@ -34,7 +34,7 @@ def array(*items: bytes, compact: bool) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("bits", "rights"),
+    ("bits", "permissions"),
     [
         (-(1 << 31), None),
         (0, set()),
@@ -42,9 +42,9 @@ def array(*items: bytes, compact: bool) -> bytes:
         (0b1101_1111_1000, {*Operation}),
     ],
 )
-def test_rights_are_decoded_from_bits(bits: int, rights: set[Operation] | None) -> None:
+def test_rights_are_decoded_from_bits(bits: int, permissions: set[Operation] | None) -> None:
     """Unknown operations are ignored."""
-    assert read_rights(bits) == rights
+    assert read_permissions(bits) == permissions
 
 
 @pytest.mark.parametrize("version", [1, 2, 3, 4])
@@ -115,7 +115,7 @@ def test_describe_group(version: int) -> None:
         + tags
     )
     body = struct.pack("!i", 0) + array(group, compact=compact) + tags
-    assert request.decode(version, body) == GroupRights(0, frozenset({Operation.READ}))
+    assert request.decode(version, body) == GroupPermissions(0, frozenset({Operation.READ}))
     nothing = struct.pack("!i", 0) + array(compact=compact) + tags
     assert request.decode(version, nothing) is None
 
@@ -125,5 +125,5 @@ def test_metadata_requests_rights_from_version_8_on(version: int, *, asked: bool
     """Older brokers lack the field."""
     versions = {METADATA: (0, version)}
     plain = MetadataRequest(["t"]).encode(versions).body
-    rights = MetadataRequest(["t"], rights=True).encode(versions).body
-    assert (plain != rights) is asked
+    permissions = MetadataRequest(["t"], permissions=True).encode(versions).body
+    assert (plain != permissions) is asked

@@ -1,4 +1,4 @@
-"""A corporate proxy: it passes requests on, and refuses those that ask for an upgrade."""
+"""A corporate proxy: it forwards requests, but rejects WebSocket upgrades."""
 
 from __future__ import annotations
 

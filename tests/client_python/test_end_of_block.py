@@ -1,4 +1,4 @@
-"""The end of a client's block, in the idiom of each event loop."""
+"""The end of a client's block under Trio and asyncio."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ async def in_loop(
         await aio_as_trio(body, loop=loop)(connect)
 
 
-async def test_what_a_trio_block_raises_comes_out_alone(server: FakeServer) -> None:
-    """The client's own tasks make no group of it, whether it is the client's error or another."""
+async def test_error_in_a_trio_block_is_not_in_a_group(server: FakeServer) -> None:
+    """The client's own tasks do not wrap it, whether it is the client's error or another."""
 
     async def iterate() -> None:
         async with server.follow() as client:
@@ -53,7 +53,7 @@ async def test_what_a_trio_block_raises_comes_out_alone(server: FakeServer) -> N
         await fail()
 
 
-async def test_what_an_asyncio_block_raises_comes_out_alone(server: FakeServer) -> None:
+async def test_error_in_an_asyncio_block_is_not_in_a_group(server: FakeServer) -> None:
     """As in Trio."""
 
     async def reject() -> None:
@@ -112,10 +112,10 @@ async def test_a_bug_in_the_asyncio_client_is_not_hidden(
 
 
 @pytest.mark.parametrize("cancelled", [False, True])
-async def test_leaving_a_server_that_does_not_answer_in_trio(
+async def test_close_of_an_unresponsive_server_takes_two_seconds_in_trio(
     server: FakeServer, *, cancelled: bool
 ) -> None:
-    """It is told, and given two seconds, also when the client is cancelled."""
+    """The close is sent, and its response awaited for two seconds, also in a cancelled client."""
     with trio.CancelScope() as scope:
         async with server.follow():
             stream = await server.dialled()
@@ -129,7 +129,7 @@ async def test_leaving_a_server_that_does_not_answer_in_trio(
 
 
 @pytest.mark.parametrize("cancelled", [False, True])
-async def test_leaving_a_server_that_does_not_answer_in_asyncio(
+async def test_close_of_an_unresponsive_server_takes_two_seconds_in_asyncio(
     server: FakeServer, *, cancelled: bool
 ) -> None:
     """As in Trio."""
@@ -160,14 +160,14 @@ async def test_leaving_a_server_that_does_not_answer_in_asyncio(
     await in_loop(server, body)
 
 
-async def test_iteration_after_a_trio_block_ends(server: FakeServer) -> None:
-    """A client that was left has no items any more."""
+async def test_iteration_ends_after_a_trio_block(server: FakeServer) -> None:
+    """A closed client has no further items."""
     async with server.follow() as client:
         await server.attempt()
     assert [item async for item in client] == []
 
 
-async def test_iteration_after_an_asyncio_block_ends(server: FakeServer) -> None:
+async def test_iteration_ends_after_an_asyncio_block(server: FakeServer) -> None:
     """As in Trio."""
 
     async def body(connect: Callable[[], Awaitable[Streams]]) -> None:

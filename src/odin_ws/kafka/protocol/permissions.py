@@ -1,4 +1,4 @@
-"""Rights and topic settings: DescribeConfigs, DescribeGroups, and the rights in Metadata."""
+"""Permissions and topic settings: DescribeConfigs, DescribeGroups, and operations in Metadata."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from odin_ws.kafka.protocol.wire import Reader
 __all__ = [
     "DescribeConfigsRequest",
     "DescribeGroupRequest",
-    "GroupRights",
+    "GroupPermissions",
     "Operation",
-    "Rights",
+    "Permissions",
     "TopicConfig",
-    "read_rights",
+    "read_permissions",
 ]
 
 _DESCRIBE_GROUPS: Final = Api("DescribeGroups", 15, 3, 5, 5)
@@ -39,12 +39,12 @@ class Operation(IntEnum):
     DESCRIBE_CONFIGS = 10
 
 
-Rights = frozenset[Operation]
+Permissions = frozenset[Operation]
 """The known operations that we may do."""
 
 
-def read_rights(bits: int) -> Rights | None:
-    """Return the rights in a response; None if the broker does not return them."""
+def read_permissions(bits: int) -> Permissions | None:
+    """Return the permissions in a response; None if the broker does not return them."""
     if bits == _UNKNOWN:
         return None
     return frozenset(operation for operation in Operation if bits >> operation & 1)
@@ -122,12 +122,12 @@ def _read_value(reader: Reader, version: int) -> tuple[str, str | None]:
 
 
 @attrs.frozen
-class GroupRights:
+class GroupPermissions:
     """Our permissions on a consumer group."""
 
     error: int
     """Kafka's code; 0 for none."""
-    rights: Rights | None
+    permissions: Permissions | None
     """None if the broker does not return them."""
 
 
@@ -145,7 +145,7 @@ class DescribeGroupRequest:
         writer.int8(1)  # with authorized operations
         return _DESCRIBE_GROUPS.request(version, writer)
 
-    def decode(self, version: int, body: bytes) -> GroupRights | None:
+    def decode(self, version: int, body: bytes) -> GroupPermissions | None:
         """See KafkaRequest. None if the response has no group."""
         reader = _DESCRIBE_GROUPS.reader(version, body)
 
@@ -157,15 +157,15 @@ class DescribeGroupRequest:
             reader.data()  # assignment
             reader.tags()
 
-        def read_group() -> GroupRights:
+        def read_group() -> GroupPermissions:
             error = reader.int16()
             # Its id, state, kind of protocol, and protocol.
             for _ in range(4):
                 reader.text()
             reader.array(read_member)
-            rights = read_rights(reader.int32())
+            permissions = read_permissions(reader.int32())
             reader.tags()
-            return GroupRights(error, rights)
+            return GroupPermissions(error, permissions)
 
         reader.int32()  # throttle time
         return next(iter(reader.array(read_group)), None)

@@ -1,4 +1,4 @@
-"""The JavaScript client in a Node of its own, and the calls of its callbacks."""
+"""Runs the JavaScript client in a Node process and records the calls of its callbacks."""
 
 from __future__ import annotations
 
