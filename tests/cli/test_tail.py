@@ -182,7 +182,7 @@ async def test_lost_records_are_reported() -> None:
         here.trade()
         await tail.says("BTC.trade", on="out")
         here.stop.set()
-        await tail.says("trying again")
+        await tail.says("retrying")
         for _ in range(3):
             here.trade()
         here.log.delete_before("odin.trades", 2, 3)
@@ -230,7 +230,7 @@ async def test_connect_is_retried_until_server_starts() -> None:
     address = Address(LOOPBACK, port)
     words = [ODIN_WS, "tail", "--url", f"ws://{address}/ws", "--count", "1"]
     async with started(words) as tail:
-        await tail.says("trying again in")
+        await tail.says("retrying in")
         async with server(address=address) as here:
             await tail.says("subscribed at")
             here.trade()
@@ -337,7 +337,7 @@ async def test_token_file_is_read_for_each_connection(tmp_path: Path, by: str) -
         async with started(line, **named) as tail:
             await tail.says("token: cannot be read: No such file")
             file.write_text("sesame\n")
-            await tail.says("rejected with 401: the token is not valid; trying again")
+            await tail.says("rejected with 401: the token is not valid; retrying")
             file.write_text(issuer("HS256").token(channels=["*.*"]) + "\n")
             await tail.says("subscribed at")
             here.trade()
