@@ -74,8 +74,8 @@ def test_policy_file_is_applied(file: Path) -> None:
     ("settings", "content", "problem"),
     [
         ({"ws_jwt_secret": Secret("short")}, None, "WS_JWT_SECRET: must have at least 32 bytes"),
-        ("ws_jwt_public_key", b"", "no public key in PEM"),
-        ("ws_jwks", b"{}", "no JSON Web Key Set"),
+        ("ws_jwt_public_key", b"", "not a public key in PEM"),
+        ("ws_jwks", b"{}", "not a JSON Web Key Set"),
         ("ws_jwks", b'{"keys":[{"kty":"oct"}]}', "none of the 1 keys can be used"),
         ("ws_policy", b"[categories.nope]", "categories: unknown key nope"),
         ("ws_policy", b"\xff", "is not UTF-8 text"),
@@ -109,7 +109,7 @@ def test_unknown_private_category_stops_the_start() -> None:
     said = problem_of(jwt_settings(ws_private_categories=("balance", "social")))
     assert said.startswith("WS_PRIVATE_CATEGORIES=balance,social: the catalogue has no balance;")
     said = problem_of(jwt_settings(), WEATHER)
-    assert re.search("has no balances; must be of warning, or none$", said)
+    assert re.search("has no balances; allowed: warning, or none$", said)
     settings = jwt_settings(ws_private_categories=())
     assert open_jwt_verifier(settings, load_catalogue(WEATHER)).key_count == 1
 

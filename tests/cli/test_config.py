@@ -49,7 +49,7 @@ def test_unset_setting_has_no_unit() -> None:
     """An unset setting shows what holds instead, without a unit."""
     shown = lines(config())["WS_MAX_CONNECTIONS_PER_IP"]
     assert shown.split()[:2] == ["-", "default"]
-    assert shown.endswith("default: 1000 from a public address, no limit for others")
+    assert shown.endswith("default: 1000 for a public address, no limit for others")
     assert lines(config(WS_MAX_CONNECTIONS_PER_IP="0"))["WS_MAX_CONNECTIONS_PER_IP"].startswith(
         "0 "
     )
