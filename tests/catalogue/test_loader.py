@@ -124,7 +124,7 @@ def test_default_catalogue_is_loaded_once() -> None:
         (
             'category = "measured"',
             'category = "measured"\nkey = "avro"',
-            r"topics\[0\]\.key \(stations.*): must be one of text, json, confluent, not 'avro'$",
+            r"topics\[0\]\.key \(.*\): must be one of text, json, confluent, not 'avro'$",
         ),
         (
             'category = "forecast"',
@@ -134,7 +134,7 @@ def test_default_catalogue_is_loaded_once() -> None:
         (
             'category = "forecast"',
             'category = "forecast"\nvalue = "avro"',
-            r"topics\[1\]\.value \(.*): must be one of json, confluent-json, not 'avro'$",
+            r"topics\[1\]\.value \(.*\): must be one of json, confluent-json, not 'avro'$",
         ),
         (
             'category = "forecast"',

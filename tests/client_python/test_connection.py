@@ -264,17 +264,17 @@ async def test_connect_and_handshake_share_a_timeout(server: FakeServer) -> None
 @pytest.mark.parametrize(
     ("response", "why"),
     [
-        (b"SSH-2.0-OpenSSH\r\n\r\n", "no WebSocket server"),
-        (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", "no WebSocket server"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "the server does not speak WebSocket"),
+        (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", "the server does not speak WebSocket"),
         (
             b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Accept: AAAA\r\n\r\n",
-            "no WebSocket server",
+            "the server does not speak WebSocket",
         ),
         (
             b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: \xff\r\n"
             b"Sec-WebSocket-Accept: AAAA\r\n\r\n",
-            "no WebSocket server",
+            "the server does not speak WebSocket",
         ),
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\n\r\nnot h", "rejected with 404: not h"),
         (
@@ -285,7 +285,7 @@ async def test_connect_and_handshake_share_a_timeout(server: FakeServer) -> None
         (b"HTTP/1.0 404 Not Found\r\nX: y\r\n\r\nnot h", "rejected with 404: not h"),
         (b"HTTP/1.1 404\r\n\r\nnot h", "rejected with 404: not h"),
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 99999999\r\n\r\nnot h", "404: not h"),
-        (b"HTTP/2 404 Not Found\r\n\r\n", "no WebSocket server"),
+        (b"HTTP/2 404 Not Found\r\n\r\n", "the server does not speak WebSocket"),
         (b"", "closed during the handshake"),
         (b"HTTP/1.1 10", "closed during the handshake"),
     ],

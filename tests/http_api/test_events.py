@@ -192,7 +192,7 @@ async def test_query_has_the_id_to_begin_with_and_the_header_is_newer(
         ("channels=*.trade&since_ms=1&snapshot=true", "must not be combined with since_ms"),
         ("channels=*.trade&frames=all", "frames: must be single or batch"),
         ("channels=*.trade&delivery=some", "data.delivery: must be one of all, latest"),
-        ("channels=*.trade&last_event_id=17", "Last-Event-ID: '17' is no event id"),
+        ("channels=*.trade&last_event_id=17", "Last-Event-ID: '17' is not an event id"),
         ("channels=*.trade&since_ms=1&since_ms=2", "must not have a parameter twice"),
         ("channels=*.trade&where=x", "where: must be JSON"),
         ("channels=*.trade&where={}", "data.where"),

@@ -223,7 +223,7 @@ async def subscribe(url):
         ({"a": None}, {"b": 2}, None),
         ({"a": None}, {"a": 2}, "the command.a is not expected"),
         ({"a": {"b": 1}}, {"a": {"b": 1, "c": 1}}, None),
-        ({"a": {"b": 1}}, {"a": 5}, "the command.a is 5, no object"),
+        ({"a": {"b": 1}}, {"a": 5}, "the command.a is 5, not an object"),
         (
             {"positions": {"t": {"0": 1}}},
             {"positions": {"t": {"0": 1, "1": 1}}},
