@@ -63,8 +63,8 @@ async def close_rebalanced_subscribers(stream: Stream, connections: OpenConnecti
     """
     while True:
         topics = await stream.revoked_topics.wait_value(bool)
-        stream.revoked_topics.value = frozenset()
         await connections.close_rebalanced(topics)
+        stream.revoked_topics.value -= topics
 
 
 def broadcast_offset_gaps(connections: OpenConnections, gaps: OffsetGaps) -> None:

@@ -162,6 +162,7 @@ def _hub(
         settings.ws_max_record_bytes,
         before_assignment=connections.flush_event_streams,
         on_offset_gaps=partial(broadcast_offset_gaps, connections),
+        on_moved=connections.close_rebalanced_now,
         on_invalid_record=None if dead_letters is None else dead_letters.put,
     )
     return Hub(

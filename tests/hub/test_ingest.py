@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 
 import pytest
 import trio
@@ -37,12 +38,14 @@ class IngestHarness:
 
     def __init__(self) -> None:
         self.gaps: list[OffsetGaps] = []
+        self.moved: list[AbstractSet[str]] = []
         self.ingest = Ingest(
             Stream(CATALOGUE),
             History(CATALOGUE, 1 << 30, math.inf),
             SnapshotCache(CATALOGUE, 1 << 30),
             max_record_bytes=1 << 20,
             on_offset_gaps=self.gaps.append,
+            on_moved=self.moved.append,
         )
 
     def take(self, *items: Item) -> list[str]:
@@ -154,9 +157,39 @@ async def test_jump_in_a_group_is_no_loss(autojump_clock: MockClock) -> None:
     taker.take(Assignment({FIRST: -1}, partial=True), batch(0, 1))
     taker.take(Assignment({FIRST: 9}, partial=True))
     assert taker.gaps == []
+    # Before the next record, for it does not follow the last one of the subscribers.
+    assert taker.moved == [{FIRST.topic}]
     assert taker.ingest.stream.is_partial
     assert taker.kept(FIRST) == []
     assert taker.ingest.history.floor(FIRST) == 9
+
+
+async def test_jump_back_in_a_group_closes_subscribers(autojump_clock: MockClock) -> None:
+    """Records whose commits failed come again: only to clients that resume at their positions."""
+    taker = IngestHarness()
+    taker.take(Assignment({FIRST: -1, SOCIAL: -1}, partial=True), batch(0, 1))
+    taker.take(Assignment({FIRST: 0, SOCIAL: -1}, partial=True))
+    assert taker.moved == [{FIRST.topic}]
+    assert taker.gaps == []
+    assert taker.take(batch(1)) == ["0-1"]
+    now = taker.ingest.stream.now()
+    assert taker.ingest.stream.changes.sent_after(now, FIRST) == 1
+
+
+async def test_partition_that_returns_while_subscribers_are_closed_closes_the_rest(
+    autojump_clock: MockClock,
+) -> None:
+    """The closing of thousands takes longer than a rebalance; a second leave closes newcomers."""
+    taker = IngestHarness()
+    taker.take(Assignment({FIRST: -1, SECOND: -1, SOCIAL: -1}, partial=True), batch(0, 1))
+    taker.take(Assignment({SECOND: -1}, partial=True))
+    assert taker.moved == []
+    taker.take(Assignment({FIRST: 9, SECOND: -1}, partial=True))
+    taker.take(Assignment({SECOND: -1}, partial=True))
+    assert taker.moved == [{FIRST.topic}] * 2
+    taker.ingest.stream.revoked_topics.value = frozenset()
+    taker.take(Assignment({FIRST: 9, SECOND: -1}, partial=True))
+    assert len(taker.moved) == 2
 
 
 async def test_assignment_without_a_jump_keeps_history(autojump_clock: MockClock) -> None:

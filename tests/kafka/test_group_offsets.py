@@ -45,6 +45,28 @@ async def test_delivered_records_are_not_read_again(
         assert await group.turn() == {A: 5, B: 3}
 
 
+async def test_uncommitted_offset_survives_a_rebalance_before_its_look_up(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second rebalance comes while the coordinator does not tell the committed offsets."""
+    async with membership(three(), monkeypatch, stored={A: 3, B: 3}) as group:
+        await group.assign(A, B)
+        assert await group.turn() == {A: 3, B: 3}
+        group.positions[A] = group.positions[B] = 5
+        group.consumer.failure = CommitFailedError("a rebalance")
+        await group.revoke()
+        group.cluster.group.error = 14
+        await group.assign(A, B)
+        await group.revoke()
+        group.consumer.failure = None
+        await group.assign(A)
+        await group.revoke()
+        group.cluster.group.error = 0
+        await group.assign(A, B)
+        # Another member may have continued elsewhere in B.
+        assert await group.turn() == {A: 5, B: 3}
+
+
 async def test_committed_offset_overrides_our_older_one(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import trio
+
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.wire import RawClient
 
@@ -29,6 +31,18 @@ async def test_subscribers_of_revoked_topic_are_closed_with_advice(
     )
     odin_scenario.publish("BTC", "liquidity")
     assert (await staying.next_but_pings()).json["type"] == "message"
+
+
+async def test_client_whose_replay_runs_is_closed(odin_scenario: Scenario) -> None:
+    """Its ack may have named a partition that is gone, and its subscription is not live yet."""
+    odin_scenario.publish("BTC", "trade")
+    odin_scenario.log_reader.hold()
+    client = await RawClient.open(odin_scenario)
+    await client.command("subscribe", channels=["*.trade"], since_ms=0)
+    await trio.sleep(1)
+    odin_scenario.service.hub.stream.revoked_topics.value = TRADES
+    assert (await client.next_but_pings()).json["type"] == "reconnect"
+    assert (await client.next_but_pings()).close[0] == 1012
 
 
 async def test_second_rebalance_closes_connections_too(odin_scenario: Scenario) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
 
@@ -113,18 +113,34 @@ class OpenConnections(set[Connection]):
     async def close_rebalanced(self, topics: AbstractSet[str]) -> None:
         """Close connections with a subscription in topics that are no longer served completely.
 
-        Each client gets a reconnect time: at most `returns` clients per second.
+        Also connections with a replay, which may be of these topics. Each client gets a reconnect
+        time: at most `returns` clients per second.
         """
-        concerned = [connection for connection in self._open() if self._reads(connection, topics)]
-        jitter = max(_JITTER_SECONDS, len(concerned) / self._returns)
-        reason = DisconnectReason.REBALANCED.value.label
-        for count, connection in enumerate(concerned, 1):
-            after_ms = round(1000 * random.uniform(0, jitter))  # noqa: S311 -- no secret
-            connection.settle()
-            connection.send_notice(reconnect_advice(after_ms, reason))
-            connection.close(DisconnectReason.REBALANCED)
+        for count, _ in enumerate(self._close_rebalanced(topics), 1):
             if not count % _ANNOUNCE_SLICE:
                 await trio.lowlevel.checkpoint()
+
+    def close_rebalanced_now(self, topics: AbstractSet[str]) -> None:
+        """Do the same synchronously: before the hub takes records that do not follow the last."""
+        for _ in self._close_rebalanced(topics):
+            pass
+
+    def _close_rebalanced(self, topics: AbstractSet[str]) -> Iterator[None]:
+        # The subscriptions of a running replay are not live yet.
+        concerned = [
+            connection
+            for connection in self._open()
+            if connection.replaying or self._reads(connection, topics)
+        ]
+        jitter = max(_JITTER_SECONDS, len(concerned) / self._returns)
+        reason = DisconnectReason.REBALANCED.value.label
+        for connection in concerned:
+            if connection.is_open:
+                after_ms = round(1000 * random.uniform(0, jitter))  # noqa: S311 -- no secret
+                connection.settle()
+                connection.send_notice(reconnect_advice(after_ms, reason))
+                connection.close(DisconnectReason.REBALANCED)
+            yield
 
     def flush_event_streams(self) -> None:
         """Write pending messages to event streams before an assignment changes positions.

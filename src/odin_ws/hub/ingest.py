@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 import structlog
 import trio
@@ -34,10 +35,11 @@ class Ingest:
     Args:
         before_assignment: called before positions change other than by records.
         on_offset_gaps: called with partitions that do not continue after their last record.
+        on_moved: called with topics of partitions that were at another group member meanwhile.
         on_invalid_record: called with a new record that cannot be delivered, and the reason.
     """
 
-    def __init__(  # noqa: PLR0913 -- its parts, and three callbacks
+    def __init__(  # noqa: PLR0913 -- its parts, and four callbacks
         self,
         stream: Stream,
         history: History,
@@ -46,6 +48,7 @@ class Ingest:
         *,
         before_assignment: Callable[[], None] | None = None,
         on_offset_gaps: Callable[[OffsetGaps], None] | None = None,
+        on_moved: Callable[[AbstractSet[str]], None] | None = None,
         on_invalid_record: Callable[[Record, InvalidRecord], None] | None = None,
     ) -> None:
         self.stats = HubStats()
@@ -58,6 +61,7 @@ class Ingest:
         }
         self._before_assignment = before_assignment
         self._on_offset_gaps = on_offset_gaps
+        self._on_moved = on_moved
         self._on_invalid_record = on_invalid_record
         self._next_report: dict[InvalidRecord, float] = {}
 
@@ -159,6 +163,10 @@ class Ingest:
             for partition, offset in partitions.items()
         }
         reasons = self._gap_reasons(before, assignment)
+        unread = before.keys() - assignment.positions.keys()
+        moved = self._moved(before, assignment, reasons) if assignment.partial else frozenset()
+        if moved and self._on_moved is not None:
+            self._on_moved({key.topic for key in moved})
         stream.is_partial = assignment.partial
         stream.positions = {}
         stream.partitions = frozenset(assignment.positions)
@@ -168,14 +176,30 @@ class Ingest:
                 self.history.begin(key, assignment.history[key])
             elif key in reasons or before.get(key) != offset:
                 self.history.begin(key, offset)
-        unread = before.keys() - assignment.positions.keys()
         for key in unread:
             self.history.drop(key)
         if unread and assignment.partial:
             stream.revoked_topics.value |= {key.topic for key in unread}
-        for key in assignment.positions.keys() - before.keys():
+        for key in (assignment.positions.keys() - before.keys()) | (moved - unread):
             stream.changes.begin(key, assignment.positions[key])
         self._broadcast_offset_gaps(before, reasons)
+
+    def _moved(
+        self,
+        before: Mapping[TopicPartition, int],
+        assignment: Assignment,
+        reasons: Mapping[TopicPartition, GapReason],
+    ) -> AbstractSet[TopicPartition]:
+        """Return the partitions whose subscribers must be closed before any later record.
+
+        Another member may have read a partition between two assignments: the next record here does
+        not follow the last one. The same holds if a partition returns before all subscribers of its
+        topic are closed, and if it leaves again then.
+        """
+        now, closing = assignment.positions, self.stream.revoked_topics.value
+        returned = {key for key in now.keys() ^ before.keys() if key.topic in closing}
+        jumped = {key for key in now.keys() & before.keys() if now[key] != before[key]}
+        return returned | (jumped - reasons.keys())
 
     def _gap_reasons(
         self, before: Mapping[TopicPartition, int], assignment: Assignment
@@ -185,7 +209,7 @@ class Ingest:
         reasons = {key: reason for key, reason in assignment.gaps.items() if key in now}
         # If the source reports resets of a topic, those of its other partitions will follow.
         named = {key.topic for key, why in reasons.items() if why is GapReason.RECREATED}
-        # A group member continues where another one stopped.
+        # A group member continues where another one stopped: see `_moved`.
         for key in before.keys() & now.keys() if not assignment.partial else ():
             if key not in reasons and before[key] != now[key]:
                 forward = before[key] < now[key]

@@ -30,7 +30,7 @@ class Stream:
         self.history_loaded = trio.Event()
         """Set after the history of the first assignment: from then on the history is complete."""
         self.revoked_topics: AsyncValue[frozenset[str]] = AsyncValue(frozenset())
-        """Topics with partitions that a rebalance took away, until their clients are closed."""
+        """Topics with partitions that a rebalance took away, until all their clients are closed."""
         self.positions: dict[str, dict[int, int]] = {}
         """By topic and partition the offset of the last record taken; -1 before the first."""
         self.partitions: frozenset[TopicPartition] = frozenset()

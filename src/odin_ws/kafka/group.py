@@ -278,7 +278,8 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
         async with self._reading:
             await self.commit()
             positions = {key: self._committable(key) for key in self._ours}
-            self._uncommitted = dict(positions.items() - self._committed.items())
+            # Also of earlier rebalances that ended before the start offsets were known.
+            self._uncommitted |= dict(positions.items() - self._committed.items())
         self._assigned = self._ours = frozenset()
         self._committed = {}
         self._monitor.without_start_offset = {}
@@ -288,6 +289,10 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
 
     async def _take(self, partitions: frozenset[TopicPartition]) -> None:
         self._assigned = partitions
+        # Another member may continue elsewhere in the others, for example after a truncation.
+        self._uncommitted = {
+            key: position for key, position in self._uncommitted.items() if key in partitions
+        }
         self._is_assigned = True
         self._assignments += 1
         self._assignment_changed.set()

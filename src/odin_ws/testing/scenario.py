@@ -141,13 +141,15 @@ class Scenario:
         service: the service object, with the values of health and metrics.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- what a test may choose
         self,
         settings: Settings,
         log: MemoryLog,
         catalogue: Catalogue,
         nursery: trio.Nursery,
+        *,
         credential: CanaryCredential | None = None,
+        upstream: Upstream | None = None,
     ) -> None:
         self.log = log
         self.source = MemorySource(
@@ -157,7 +159,7 @@ class Scenario:
             history_records=history_records(settings),
         )
         self.log_reader = MemoryLogReader(log)
-        self._upstream = Upstream(self.source, self.log_reader)
+        self._upstream = upstream or Upstream(self.source, self.log_reader)
         self.service = build(settings, catalogue, self._upstream, canary=credential)
         self._credential = credential
         # Credentials expire by the wall clock, which virtual time does not advance.
@@ -268,24 +270,27 @@ class Scenario:
 
 
 @asynccontextmanager
-async def open_scenario(
+async def open_scenario(  # noqa: PLR0913 -- what a test may choose
     settings: Settings | None = None,
     *,
     catalogue: Catalogue | None = None,
     partitions: int = 12,
     log: MemoryLog | None = None,
     credential: CanaryCredential | None = None,
+    upstream: Upstream | None = None,
 ) -> AsyncIterator[Scenario]:
     """Run a server in memory for the length of the block; the server drains at its end.
 
     Several scenarios may share a `log`, as instances share Kafka. With a `credential` the server
-    has a canary.
+    has a canary. With an `upstream` it reads from there, and not from `log`.
     """
     settings = settings or Settings()
     catalogue = catalogue or default_catalogue()
     log = log or MemoryLog(catalogue.topics, partitions)
     async with trio.open_nursery() as nursery:
-        scenario = Scenario(settings, log, catalogue, nursery, credential)
+        scenario = Scenario(
+            settings, log, catalogue, nursery, credential=credential, upstream=upstream
+        )
         nursery.start_soon(scenario.service.watch_source)
         await nursery.start(scenario.run)
         yield scenario
