@@ -7,6 +7,8 @@ from contextlib import AbstractAsyncContextManager
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
+import attrs
+
 from odin_ws.records import Record, TopicPartition
 
 __all__ = [
@@ -17,6 +19,7 @@ __all__ = [
     "PartitionsUnavailable",
     "RecordsExpired",
     "Span",
+    "TimePositions",
 ]
 
 # The default of `topic_ids`: accepts any log of the topic's name.
@@ -35,6 +38,19 @@ class Span(NamedTuple):
 
     first: int
     last: int
+
+
+@attrs.frozen
+class TimePositions:
+    """The positions of a time, and the partitions whose position is unknown for long."""
+
+    found: Mapping[TopicPartition, int]
+    """By partition the offset before its first record of that time or later; partitions without
+    such a record are left out."""
+    failed: Mapping[TopicPartition, str] = attrs.field(factory=dict)
+    """By partition the reason why its position is unknown, in words."""
+    failed_topics: Mapping[str, str] = attrs.field(factory=dict)
+    """By topic the reason why even its partitions are unknown, in words."""
 
 
 class LogUnavailable(Exception):
@@ -86,10 +102,11 @@ class LogReader(Protocol):
 
     async def positions_at(
         self, topics: Collection[str], timestamp: int, topic_ids: Mapping[str, str] = NO_IDS
-    ) -> dict[TopicPartition, int]:
+    ) -> TimePositions:
         """Return the offset before the first record of each partition from `timestamp` (ms) on.
 
-        Partitions without such a record are left out.
+        A log without timestamps begins with its oldest record. A partition that fails is tried
+        again for seconds, unless it failed for long before. Raises LogUnavailable if all fail.
         """
         ...
 

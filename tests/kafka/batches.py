@@ -15,6 +15,7 @@ __all__ = [
     "CHECKSUM_AT",
     "batch",
     "legacy",
+    "legacy_wrapper",
     "raw_batch",
     "raw_record",
     "seal",
@@ -105,6 +106,15 @@ def legacy(
         return made
     # The broker gives a set the offset of its last message.
     return (first + count - 1).to_bytes(_OFFSET_BYTES, "big") + made[_OFFSET_BYTES:]
+
+
+def legacy_wrapper(last: int, value: bytes, *, magic: Literal[0, 1], codec: int) -> bytes:
+    """A message of magic 0 or 1 with this compressed value; `last`: the offset of its last one."""
+    builder = LegacyRecordBatchBuilder(magic, 0, 1 << 20)
+    builder.append(last, 1_000, None, value)
+    made = bytearray(bytes(builder.build()))
+    made[17] |= codec
+    return seal_legacy(bytes(made))
 
 
 def seal_legacy(made: bytes) -> bytes:

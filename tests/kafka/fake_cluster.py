@@ -39,7 +39,7 @@ from tests.kafka.fake_sessions import FetchSession, FetchSessions
 __all__ = ["FakeCluster", "Sent", "new_id"]
 
 OUT_OF_RANGE, UNKNOWN_TOPIC, NO_LEADER, NOT_LEADER = 1, 3, 5, 6
-FENCED_EPOCH, UNKNOWN_EPOCH, UNKNOWN_ID = 74, 75, 100
+UNDATED, FENCED_EPOCH, UNKNOWN_EPOCH, UNKNOWN_ID = 43, 74, 75, 100
 
 # Seconds until a request to a hanging broker fails, like the timeout of KafkaClient.
 HANG_SECONDS: Final = 5.0
@@ -83,6 +83,10 @@ class FakeCluster:
     """Error codes of partitions in fetch responses."""
     query_errors: dict[TopicPartition, int] = attrs.field(factory=dict)
     """Error codes of partitions in responses to ListOffsets and OffsetForLeaderEpoch."""
+    undated: set[TopicPartition] = attrs.field(factory=set)
+    """Partitions whose records have no timestamps, so that ListOffsets of a time fails for ever."""
+    without_list_offsets: set[int] = attrs.field(factory=set)
+    """Brokers that support no version of ListOffsets that is used."""
     fetch_errors: dict[int, int] = attrs.field(factory=dict)
     """Error codes of whole fetch responses, by broker."""
     hidden: set[str] = attrs.field(factory=set)
@@ -280,6 +284,8 @@ class FakeCluster:
 
     def _answer(self, node: int, request: Any) -> Any:
         match request:
+            case ListOffsetsRequest() if node in self.without_list_offsets:
+                raise RequestUnsupported(f"broker {node}: versions 0 to 0 of ListOffsets requests")
             case ListOffsetsRequest():
                 if EARLIEST_LOCAL in request.times.values() and not self.knows_local:
                     raise RequestUnsupported("the broker does not know")
@@ -335,6 +341,8 @@ class FakeCluster:
 
     def _offset(self, node: int, key: TopicPartition, at: int, *, committed: bool) -> OffsetFound:
         error = self._code(node, key, -1) or self.query_errors.get(key, 0)
+        if not error and at >= 0 and key in self.undated:
+            error = UNDATED
         if error:
             return OffsetFound(error, -1)
         log = self.logs[key]

@@ -9,7 +9,7 @@ import attrs
 import pytest
 import trio
 
-from odin_ws.log_reader import LogReader, LogUnavailable, RecordsExpired, Span
+from odin_ws.log_reader import LogReader, LogUnavailable, RecordsExpired, Span, TimePositions
 from odin_ws.records import Record, TopicPartition
 
 __all__ = ["LogReaderContract", "LogUnderTest", "read_all"]
@@ -60,7 +60,8 @@ class LogReaderContract:
         await past.publish(1, 3, 2_000)
         topics = [past.topic, f"{past.topic}.not"]
         found = [
-            await past.log_reader.positions_at(topics, at) for at in (0, 1_000, 1_001, 3_001, 4_001)
+            (await past.log_reader.positions_at(topics, at)).found
+            for at in (0, 1_000, 1_001, 3_001, 4_001)
         ]
         assert found == [
             {first: -1, second: -1},
@@ -69,8 +70,8 @@ class LogReaderContract:
             {second: 1},
             {},
         ]
-        assert await past.log_reader.positions_at(topics, 1 << 80) == {}
-        assert await past.log_reader.positions_at(topics[1:], 0) == {}
+        assert await past.log_reader.positions_at(topics, 1 << 80) == TimePositions({})
+        assert await past.log_reader.positions_at(topics[1:], 0) == TimePositions({})
 
     async def test_spans_are_inclusive(self, past: LogUnderTest) -> None:
         """In order within each partition."""

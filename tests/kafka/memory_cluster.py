@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from odin_ws.kafka.client import Purpose
-from odin_ws.kafka.errors import KafkaUnavailable
+from odin_ws.kafka.errors import KafkaUnavailable, RequestUnsupported
 from odin_ws.kafka.protocol import (
     EARLIEST,
     EARLIEST_LOCAL,
@@ -117,12 +117,15 @@ class MemoryCluster:
 
     `away`: node ids that do not answer. `hidden`: topics that metadata does not show.
     `topic_ids`: by topic. `denied`: topics by Kafka's code. `lookups`: counts metadata.
-    `fetched`: counts fetches by node.
+    `fetched`: counts fetches by node. `time_errors`: Kafka's codes for offsets of a time, by
+    partition. `without_times`: node ids that know no version of ListOffsets.
     """
 
     logs: dict[TopicPartition, StoredLog] = attrs.field(factory=dict)
     topic_ids: dict[str, str] = attrs.field(factory=dict)
     topic_errors: dict[str, int] = attrs.field(factory=dict)
+    time_errors: dict[TopicPartition, int] = attrs.field(factory=dict)
+    without_times: set[int] = attrs.field(factory=set)
     hidden: set[str] = attrs.field(factory=set)
     away: set[int] = attrs.field(factory=set)
     lookups: int = 0
@@ -177,16 +180,19 @@ class MemoryCluster:
         if not self.is_running or node in self.away:
             raise KafkaUnavailable(f"broker {node}: connection refused")
         if isinstance(request, ListOffsetsRequest):
-            return {
-                key: OffsetFound(0, self.logs[key].offset_of(at))
-                if self.logs[key].leader == node
-                else OffsetFound(_NOT_LEADER, -1)
-                for key, at in request.times.items()
-            }
+            if node in self.without_times:
+                raise RequestUnsupported(f"broker {node}: the broker supports versions 0 to 0")
+            return {key: self._offset(node, key, at) for key, at in request.times.items()}
         assert isinstance(request, FetchRequest)
         assert purpose is Purpose.FETCH
         assert wait_seconds == request.wait_seconds
         return await self._fetch(node, request)
+
+    def _offset(self, node: int, key: TopicPartition, at: int) -> OffsetFound:
+        log = self.logs[key]
+        error = self.time_errors.get(key, 0) if at >= 0 else 0
+        error = error if log.leader == node else _NOT_LEADER
+        return OffsetFound(error, -1) if error else OffsetFound(0, log.offset_of(at))
 
     async def _fetch(self, node: int, request: FetchRequest) -> FetchResponse:
         self.fetched[node] += 1

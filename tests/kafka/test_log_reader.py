@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from odin_ws.log_reader import LogReader, LogUnavailable, Span
+from odin_ws.log_reader import LogReader, LogUnavailable, Span, TimePositions
 from odin_ws.records import InvalidBatch, TopicPartition
 from tests.kafka.fake_cluster import FakeCluster
 from tests.kafka.log_reader_contract import LogReaderContract, read_all
@@ -248,10 +248,10 @@ async def test_record_of_an_open_transaction_is_not_found_by_time(
     other_cluster.publish(KEY, published_ms=3_000)
     monkeypatch.setattr("odin_ws.kafka.log_reader.KafkaClient", lambda *_: other_cluster)
     async with running() as reader:
-        assert await reader.positions_at([TOPIC], 1_000) == {KEY: -1, OTHER: -1}
-        assert await reader.positions_at([TOPIC], 2_000) == {}
+        assert await reader.positions_at([TOPIC], 1_000) == TimePositions({KEY: -1, OTHER: -1})
+        assert await reader.positions_at([TOPIC], 2_000) == TimePositions({})
         other_cluster.logs[KEY].end_transaction(7, commit=True)
-        assert await reader.positions_at([TOPIC], 2_000) == {KEY: 2}
+        assert await reader.positions_at([TOPIC], 2_000) == TimePositions({KEY: 2})
 
 
 async def test_batches_have_at_most_500_records(

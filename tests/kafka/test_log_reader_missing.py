@@ -4,13 +4,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from odin_ws.log_reader import LogUnavailable, PartitionsUnavailable, RecordsExpired, Span
+from odin_ws.log_reader import (
+    LogReader,
+    LogUnavailable,
+    PartitionsUnavailable,
+    RecordsExpired,
+    Span,
+    TimePositions,
+)
+from odin_ws.records import TopicPartition
 from tests.kafka.log_readers import (
     BOUND,
     KEY,
@@ -105,7 +114,7 @@ async def test_missing_topic_is_requested_again(
     async with running() as reader, trio.open_nursery() as nursery:
         for question in (
             reader.bounds([KEY]),
-            reader.positions_at([TOPIC], 0),
+            found_at(reader),
             offsets(reader, KEY, Span(0, 9)),
         ):
 
@@ -118,13 +127,18 @@ async def test_missing_topic_is_requested_again(
             assert await question
 
 
+async def found_at(reader: LogReader) -> Mapping[TopicPartition, int]:
+    """The positions of the beginning of time."""
+    return (await reader.positions_at([TOPIC], 0)).found
+
+
 async def test_topic_missing_for_long_is_missing_at_once(
     autojump_clock: MockClock, cluster: MemoryCluster
 ) -> None:
     """Otherwise each call for such a topic would take seconds."""
     cluster.hidden = {TOPIC}
     async with running() as reader:
-        assert await reader.positions_at([TOPIC], 0) == {}
+        assert await reader.positions_at([TOPIC], 0) == TimePositions({})
         assert 2 <= trio.current_time() < 3
         assert await reader.bounds([KEY]) == {}
         assert trio.current_time() < 3
@@ -164,7 +178,7 @@ async def test_log_with_another_topic_id_is_not_read(
             async with reader.read({KEY: Span(0, 9)}, former) as batches:
                 await anext(batches)
         assert await reader.bounds([KEY], current) == {KEY: (0, 10)}
-        assert await reader.positions_at([TOPIC], 0, current) == {KEY: -1}
+        assert await reader.positions_at([TOPIC], 0, current) == TimePositions({KEY: -1})
         async with reader.read({KEY: Span(0, 9)}, current) as batches:
             assert len(await anext(batches)) == 10
 
@@ -214,7 +228,7 @@ async def test_topic_with_an_error_in_the_metadata_is_not_missing(
             await reader.positions_at([TOPIC], 0)
         cluster.topic_errors = {}
         assert await reader.bounds([KEY]) == {KEY: (0, 10)}
-        assert await reader.positions_at([TOPIC], 0) == {KEY: -1}
+        assert await reader.positions_at([TOPIC], 0) == TimePositions({KEY: -1})
 
 
 async def test_denied_topic_is_not_missing(
@@ -226,7 +240,10 @@ async def test_denied_topic_is_not_missing(
     async with running() as reader:
         with pytest.raises(PartitionsUnavailable, match="not authorized"):
             await reader.bounds([KEY])
-        assert await reader.positions_at([TOPIC], 0) == {}
+        found = await reader.positions_at([TOPIC], 0)
+        assert not found.found
+        assert set(found.failed_topics) == {TOPIC}
+    assert trio.current_time() < 1
 
 
 async def test_bounds_of_a_partition_without_a_leader_are_unavailable(

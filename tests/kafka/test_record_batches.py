@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+import cramjam
 import pytest
 
+from odin_ws.kafka.decompression import with_lz4_header_checksum
 from odin_ws.kafka.record_batches import Decoded
+from odin_ws.records import InvalidBatch
 from tests.kafka.batch_decoders import (
+    COMPRESS,
     CONTROL,
     GZIP,
+    LZ4,
     SNAPPY,
     TRANSACTIONAL,
     offsets,
@@ -17,6 +24,7 @@ from tests.kafka.batch_decoders import (
 from tests.kafka.batches import (
     batch,
     legacy,
+    legacy_wrapper,
     raw_batch,
     raw_record,
     seal_legacy,
@@ -131,6 +139,38 @@ def test_messages_of_magic_0_and_1_are_read(magic: int, codec: int) -> None:
     ]
     assert decoded.records[0].timestamp == (1_000 if magic else -1)
     assert decoded.next_offset == 9
+
+
+@pytest.mark.parametrize("magic", [0, 1])
+@pytest.mark.parametrize("has_size", [False, True])
+@pytest.mark.parametrize("flip", [0, 0x55])
+def test_lz4_messages_with_either_header_checksum_are_read(
+    magic: Literal[0, 1], *, has_size: bool, flip: int
+) -> None:
+    """Publishers before Kafka 0.10 wrote a wrong one (KAFKA-3160), which brokers keep."""
+    firsts = range(3) if magic else range(5, 8)
+    inside = b"".join(legacy(first, 1, magic=magic) for first in firsts)
+    frame = bytearray(COMPRESS[LZ4](inside))
+    at = 6
+    if has_size:
+        frame[4] |= 0x08
+        frame[6:6] = len(inside).to_bytes(8, "little")
+        at = 14
+    frame = bytearray(with_lz4_header_checksum(memoryview(frame)))
+    cramjam.lz4.decompress(frame)
+    frame[at] ^= flip
+    made = legacy_wrapper(7, bytes(frame), magic=magic, codec=LZ4)
+    decoded = read(made + batch(8, 1), 6)
+    assert reasons(decoded) == [(6, None), (7, None), (8, None)]
+
+
+@pytest.mark.parametrize(
+    "frame", [b"", b"\x04\x22\x4d\x18", b"\x04\x22\x4d\x18\x68\x40\0", b"abc" * 9]
+)
+def test_lz4_message_that_is_no_frame_is_skipped(frame: bytes) -> None:
+    """It has a reason, and reading continues behind it."""
+    decoded = read(legacy_wrapper(7, frame, magic=0, codec=LZ4) + batch(8, 1))
+    assert reasons(decoded) == [(7, InvalidBatch.BAD_COMPRESSION), (8, None)]
 
 
 def test_log_append_time_of_a_set_applies_to_each_message() -> None:

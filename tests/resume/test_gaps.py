@@ -279,6 +279,7 @@ def test_reason_is_first_of_loss_reasons_order() -> None:
     reasons: list[str | None] = []
     for reason in (
         LossReason.OVER_LIMIT,
+        LossReason.UNAVAILABLE,
         LossReason.NO_POSITION,
         LossReason.EXPIRED,
         LossReason.TRUNCATED,
@@ -289,6 +290,7 @@ def test_reason_is_first_of_loss_reasons_order() -> None:
         reasons.append(lost_spans.reason)
     assert reasons == [
         "too_many",
+        "unavailable",
         "no_position",
         "expired",
         "truncated",

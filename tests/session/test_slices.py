@@ -13,6 +13,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from odin_ws.auth.grants import Grant
+from odin_ws.log_reader import TimePositions
 from odin_ws.records import TopicPartition
 from odin_ws.steps import STEP_ITEMS
 from odin_ws.time_slice import SLICE_STEPS
@@ -186,7 +187,7 @@ async def test_kafka_looks_up_a_time_after_a_turn(
     async with open_harness(turn=turn) as harness:
         look_up = harness.log_reader.positions_at
 
-        async def count(*arguments: Any, **more: Any) -> dict[TopicPartition, int]:
+        async def count(*arguments: Any, **more: Any) -> TimePositions:
             nonlocal lookups
             lookups += 1
             assert turns >= lookups

@@ -91,6 +91,7 @@ export type LossReason =
   | "truncated"
   | "expired"
   | "no_position"
+  | "unavailable"
   | "too_many"
   | (string & {});
 

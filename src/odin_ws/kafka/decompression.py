@@ -12,7 +12,7 @@ import cramjam
 from odin_ws.kafka.errors import BatchDecodeError
 from odin_ws.records import InvalidBatch
 
-__all__ = ["MAX_EXPANDED_BYTES", "decompress"]
+__all__ = ["MAX_EXPANDED_BYTES", "decompress", "with_lz4_header_checksum"]
 
 # A topic's message.max.bytes bounds the compressed batch: 1 MiB by default, and JSON compresses to
 # a tenth. This bound is the memory that one batch may take.
@@ -41,6 +41,18 @@ _XERIAL: Final = b"\x82SNAPPY\x00"
 _XERIAL_HEADER_BYTES: Final = 16
 _BLOCK_LENGTH: Final = struct.Struct(">i")
 
+# The header of an LZ4 frame: magic number, flags, block size; 8 bytes if the flags announce the
+# content's size, 4 bytes if they announce a dictionary's id; one byte of checksum.
+_LZ4_MAGIC: Final = b"\x04\x22\x4d\x18"
+_LZ4_FLAGS_AT: Final = 4
+_LZ4_CONTENT_SIZE: Final = 0x08
+_LZ4_DICTIONARY_ID: Final = 0x01
+
+# The constants of XXH32 (https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md).
+_XXH32_PRIMES: Final = (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D, 0x27D4EB2F, 0x165667B1)
+_XXH32_LANE: Final = struct.Struct("<I")
+_UINT32: Final = 0xFFFFFFFF
+
 
 def decompress(codec: int, data: memoryview) -> bytes | bytearray | memoryview:
     """Decompress `data` with Kafka's codec number `codec`. Raises BatchDecodeError."""
@@ -53,6 +65,44 @@ def decompress(codec: int, data: memoryview) -> bytes | bytearray | memoryview:
         ratio = {1: _GZIP_RATIO, 2: _SNAPPY_RATIO}.get(codec, 0)
         cost = min(ratio * len(data), MAX_EXPANDED_BYTES)
         raise BatchDecodeError(InvalidBatch.BAD_COMPRESSION, cost) from error
+
+
+def with_lz4_header_checksum(data: memoryview) -> memoryview:
+    """Return an LZ4 frame with the right header checksum; other data unchanged.
+
+    Publishers before Kafka 0.10 computed the checksum over the frame's magic number too
+    (KAFKA-3160), and brokers keep their batches. The batch has a checksum of its own.
+    """
+    if bytes(data[:_LZ4_FLAGS_AT]) != _LZ4_MAGIC or len(data) <= _LZ4_FLAGS_AT:
+        return data
+    flags = data[_LZ4_FLAGS_AT]
+    size = 2 + 8 * bool(flags & _LZ4_CONTENT_SIZE) + 4 * bool(flags & _LZ4_DICTIONARY_ID)
+    at = _LZ4_FLAGS_AT + size
+    if len(data) <= at:
+        return data
+    repaired = bytearray(data)
+    repaired[at] = _xxh32(data[_LZ4_FLAGS_AT:at]) >> 8 & 0xFF
+    return memoryview(repaired)
+
+
+def _xxh32(data: memoryview) -> int:
+    """Return XXH32 of less than 16 bytes, with seed 0."""
+    first, second, third, fourth, fifth = _XXH32_PRIMES
+    value = fifth + len(data)
+    whole = len(data) - len(data) % _XXH32_LANE.size
+    for (lane,) in _XXH32_LANE.iter_unpack(data[:whole]):
+        value = _rotated(value + lane * third, 17) * fourth
+    for byte in data[whole:]:
+        value = _rotated(value + byte * fifth, 11) * first
+    value &= _UINT32
+    value = (value ^ value >> 15) * second & _UINT32
+    value = (value ^ value >> 13) * third & _UINT32
+    return value ^ value >> 16
+
+
+def _rotated(value: int, bits: int) -> int:
+    value &= _UINT32
+    return (value << bits | value >> (32 - bits)) & _UINT32
 
 
 def _gzip(data: memoryview) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -10,7 +11,7 @@ import trio
 
 from odin_ws.kafka.client import KafkaClient
 from odin_ws.kafka.errors import KafkaUnavailable, error_text
-from odin_ws.kafka.offset_queries import list_offsets
+from odin_ws.kafka.offset_queries import Offsets, list_offsets
 from odin_ws.kafka.options import KafkaOptions
 from odin_ws.kafka.protocol import (
     EARLIEST,
@@ -31,6 +32,7 @@ from odin_ws.log_reader import (
     LogUnavailable,
     PartitionsUnavailable,
     Span,
+    TimePositions,
 )
 from odin_ws.records import Record, TopicPartition
 
@@ -38,6 +40,12 @@ __all__ = ["KafkaLogReader"]
 
 # A broker that has just started may not know a topic yet: only lasting absence counts.
 _MISSING_SECONDS: Final = 2.0
+
+# An election takes seconds. A partition without an answer for this time begins without its past.
+_FAILING_SECONDS: Final = 10.0
+
+# A partition that failed within this time still counts as failing: nobody waits for it again.
+_FAILED_RECENTLY_SECONDS: Final = 30.0
 
 # A read whose batches are not taken for this time ends if others wait to read.
 _UNTAKEN_SECONDS: Final = 2.0
@@ -70,6 +78,8 @@ class KafkaLogReader:
         self._has_stopped = False
         # Topics that are missing for long, until they are seen again.
         self._absent: set[str] = set()
+        # By partition or topic without positions of a time for long, when it failed last.
+        self._failed_at: dict[TopicPartition | str, float] = {}
 
     async def run(self) -> None:
         """See LogReader."""
@@ -129,26 +139,57 @@ class KafkaLogReader:
 
     async def positions_at(
         self, topics: Collection[str], timestamp: int, topic_ids: Mapping[str, str] = NO_IDS
-    ) -> dict[TopicPartition, int]:
+    ) -> TimePositions:
         """See LogReader."""
-        metadata = await self.layout(topics)
-        failed = dict.fromkeys(_recreated(metadata, topic_ids), _RECREATED)
-        for topic, reason in _failures(metadata, topics).items():
-            # A missing permission lasts: the other topics go on without this one.
-            if topic_error(metadata, topic) != TOPIC_DENIED:
-                failed[topic] = reason
-        if failed:
-            raise PartitionsUnavailable(
-                {TopicPartition(topic, 0): reason for topic, reason in failed.items()}, {}
-            )
         at = min(max(0, timestamp), _LAST_TIMESTAMP)
-        leaders = leaders_of(metadata)
-        times = dict.fromkeys(leaders, at)
+        give_up_at = trio.current_time() + _FAILING_SECONDS
+        while True:
+            metadata = await self.layout(topics)
+            if recreated := _recreated(metadata, topic_ids):
+                raise PartitionsUnavailable(
+                    {TopicPartition(topic, 0): _RECREATED for topic in recreated}, {}
+                )
+            offsets = await self._offsets_at(leaders_of(metadata), at)
+            topics_failed = _failures(metadata, topics)
+            failing: set[TopicPartition | str] = {*offsets.failed}
+            # A missing permission lasts: nobody waits for it.
+            failing |= {
+                name for name in topics_failed if topic_error(metadata, name) != TOPIC_DENIED
+            }
+            if failing and not offsets.found:
+                reasons = {TopicPartition(name, 0): why for name, why in topics_failed.items()}
+                raise PartitionsUnavailable(reasons | offsets.failed, {})
+            if self._are_lasting(failing, give_up_at):
+                break
+            await trio.sleep(RETRY_SECONDS)
+        found = {key: first - 1 for key, first in offsets.found.items() if first >= 0}
+        return TimePositions(found, offsets.failed, topics_failed)
+
+    async def _offsets_at(
+        self, leaders: Mapping[TopicPartition, int | None], timestamp: int
+    ) -> Offsets:
+        """Request the first offsets of a time; of a log without timestamps, the first of all."""
         # The first record may be one that an open transaction holds back: it is live later.
-        offsets = await list_offsets(self._client, times, leaders, committed=True)
-        if offsets.failed:
-            raise PartitionsUnavailable(offsets.failed, {})
-        return {key: first - 1 for key, first in offsets.found.items() if first >= 0}
+        offsets = await list_offsets(
+            self._client, dict.fromkeys(leaders, timestamp), leaders, committed=True
+        )
+        if offsets.undated:
+            firsts = dict.fromkeys(offsets.undated, EARLIEST)
+            undated = await list_offsets(self._client, firsts, leaders)
+            offsets.found.update(undated.found)
+            offsets.failed.update(undated.failed)
+        return offsets
+
+    def _are_lasting(self, failing: AbstractSet[TopicPartition | str], give_up_at: float) -> bool:
+        """Return whether none of these failures is expected to end soon."""
+        now = trio.current_time()
+        earliest = now - _FAILED_RECENTLY_SECONDS
+        recent = {key: at for key, at in self._failed_at.items() if at > earliest}
+        are_lasting = failing <= recent.keys() or now >= give_up_at
+        self._failed_at = recent | dict.fromkeys(
+            failing if are_lasting else failing & recent.keys(), now
+        )
+        return are_lasting
 
     @asynccontextmanager
     async def read(

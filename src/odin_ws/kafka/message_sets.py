@@ -9,7 +9,7 @@ import struct
 from typing import Final
 
 from odin_ws.kafka.batch_records import RECORD_COST
-from odin_ws.kafka.decompression import decompress
+from odin_ws.kafka.decompression import decompress, with_lz4_header_checksum
 from odin_ws.kafka.errors import BatchDecodeError
 from odin_ws.records import InvalidBatch, Record, TopicPartition
 
@@ -28,6 +28,7 @@ _OVERHEAD: Final = 12
 MIN_MESSAGE_BYTES: Final = 14
 
 _CODEC_MASK: Final = 0x07
+_LZ4: Final = 3
 _LOG_APPEND_TIME: Final = 0x08
 
 _MAX_MESSAGES: Final = 1 << 17
@@ -41,7 +42,10 @@ def read_messages(key: TopicPartition, view: memoryview, offset: int) -> tuple[l
         return [wrapper] if wrapper.offset >= offset else [], len(view) + RECORD_COST
     if wrapper.value is None:
         raise BatchDecodeError(InvalidBatch.MALFORMED_BATCH)
-    inside = memoryview(decompress(codec, memoryview(wrapper.value)))
+    compressed = memoryview(wrapper.value)
+    if codec == _LZ4:
+        compressed = with_lz4_header_checksum(compressed)
+    inside = memoryview(decompress(codec, compressed))
     records: list[Record] = []
     try:
         _read_set(key, inside, records)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Final
 
 import attrs
 import trio
@@ -17,6 +18,9 @@ __all__ = ["Offsets", "list_offsets"]
 
 _DENIED = "not authorized to see the topic (DESCRIBE)"
 
+# A log in a format of before Kafka 0.10 cannot be searched by time.
+_UNSUPPORTED_FOR_MESSAGE_FORMAT: Final = 43
+
 
 @attrs.frozen
 class Offsets:
@@ -28,6 +32,8 @@ class Offsets:
     """By partition the leader epoch at the offset; -1 if the broker does not know it."""
     failed: dict[TopicPartition, str] = attrs.field(factory=dict)
     """By partition the reason why the offset is unknown, in words."""
+    undated: set[TopicPartition] = attrs.field(factory=set)
+    """Partitions whose offset of a time is unknown for ever: their records have no timestamps."""
 
 
 async def list_offsets(
@@ -63,10 +69,12 @@ async def _query(brokers: Brokers, node: int, request: ListOffsetsRequest, resul
     except KafkaUnavailable as failure:
         result.failed.update(dict.fromkeys(request.times, str(failure)))
         return
-    for key in request.times:
+    for key, at in request.times.items():
         partition = response.get(key)
         if partition is None:
             result.failed[key] = "missing in the leader's response"
+        elif partition.error == _UNSUPPORTED_FOR_MESSAGE_FORMAT and at >= 0:
+            result.undated.add(key)
         elif partition.error:
             result.failed[key] = error_text(partition.error, denied=_DENIED)
         else:

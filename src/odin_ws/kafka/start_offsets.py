@@ -123,7 +123,9 @@ class StartOffsetFinder:
         # The end first: records published between the two queries come after it.
         ends = await self._list_offsets(dict.fromkeys(partitions, LATEST))
         young = await self._list_offsets({key: times[key] for key in ends.found})
-        starts = {key: at if at >= 0 else ends.found[key] for key, at in young.found.items()}
+        # A log without timestamps has no known records since the start.
+        since = young.found | dict.fromkeys(young.undated, -1)
+        starts = {key: at if at >= 0 else ends.found[key] for key, at in since.items()}
         failed = ends.failed | young.failed
         return StartOffsets(starts, starts, failed, epochs=_at_end(starts, ends))
 

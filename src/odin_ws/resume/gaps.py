@@ -28,6 +28,7 @@ class LossReason(StrEnum):
     TRUNCATED = "truncated"  # an unclean leader election removed the records at the position
     EXPIRED = "expired"  # the log's retention deleted them
     NO_POSITION = "no_position"  # the client sent no position for the partition
+    UNAVAILABLE = "unavailable"  # Kafka does not find the partition's records of `since_ms`
     OVER_LIMIT = "too_many"  # more than WS_REPLAY_MAX_RECORDS
 
 

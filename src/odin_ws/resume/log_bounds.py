@@ -16,6 +16,7 @@ from odin_ws.log_reader import (
     LogUnavailable,
     PartitionsUnavailable,
     Span,
+    TimePositions,
 )
 from odin_ws.records import Record, TopicPartition
 
@@ -91,7 +92,7 @@ class SharedLogReader:
 
     async def positions_at(
         self, topics: Collection[str], timestamp: int, topic_ids: Mapping[str, str] = NO_IDS
-    ) -> dict[TopicPartition, int]:
+    ) -> TimePositions:
         """See LogReader."""
         return await self._log_reader.positions_at(topics, timestamp, topic_ids)
 

@@ -13,7 +13,7 @@ import trio
 
 from odin_ws.history import ResumeCursor
 from odin_ws.hub import PLAIN, Hub, SubscriptionOptions
-from odin_ws.log_reader import Bounds, LogReader, LogUnavailable, Span
+from odin_ws.log_reader import Bounds, LogReader, LogUnavailable, Span, TimePositions
 from odin_ws.protocol.envelope import ChannelMessage
 from odin_ws.records import GapReason, TopicPartition, topic_partition
 from odin_ws.resume.gaps import (
@@ -130,9 +130,7 @@ class StartPositionFinder:
             # A lookup of 96 partitions takes 1.5 ms of the event loop, as long as a time slice.
             await self._work_turns.wait_for_whole_slice()
             found = await self._retry(partial(lookup, topic_ids=self._changes.ids))
-            # The source may have no start offset yet for partitions that the log has.
-            begins = live if stream.is_partial else found | live
-            self._resume_cursor.begin({key: found.get(key, at) for key, at in begins.items()})
+            self._begin_at(found, live)
         elif start_position.live:
             self._resume_cursor.begin(self._live(topics))
             self._order = stream.order
@@ -144,6 +142,19 @@ class StartPositionFinder:
         while not await self.apply_log_bounds():
             self.catch_up(announced=False)
             await self.wait_until_reached()
+
+    def _begin_at(self, at: TimePositions, live: Mapping[TopicPartition, int]) -> None:
+        """Start at the positions of a time; report records of unknown partitions as lost."""
+        # The source may have no start offset yet for partitions that the log has.
+        begins = live if self._stream.is_partial else {**at.found, **live}
+        self._resume_cursor.begin({key: at.found.get(key, end) for key, end in begins.items()})
+        unknown = at.failed.keys() | {key for key in live if key.topic in at.failed_topics}
+        if self._stream.is_partial:
+            unknown &= live.keys()
+        for key in unknown:
+            # Nothing is lost of a partition that had no record before its first live one.
+            if live.get(key) != -1:
+                self.lost_spans.add(LossReason.UNAVAILABLE, key, Span(0, live.get(key, -1)))
 
     def snapshot(
         self, start_position: StartPosition, beside: Callable[[ChannelMessage], bool] | None

@@ -16,6 +16,7 @@ from odin_ws.log_reader import (
     PartitionsUnavailable,
     RecordsExpired,
     Span,
+    TimePositions,
 )
 from odin_ws.records import Record, TopicPartition
 from odin_ws.testing.memory_log import MemoryLog
@@ -32,12 +33,14 @@ class MemoryLogReader:
         batch: maximum number of records per batch.
         seconds: the delay of each batch.
         records_read: the number of records read so far.
+        without_leader: partitions that have no position of a time.
     """
 
     def __init__(self, log: MemoryLog, batch: int = 500, seconds: float = 0) -> None:
         self.batch = batch
         self.seconds = seconds
         self.records_read = 0
+        self.without_leader: set[TopicPartition] = set()
         self._log = log
         self._free = AsyncBool(value=True)
         self._failure: str | None = None
@@ -82,7 +85,7 @@ class MemoryLogReader:
 
     async def positions_at(
         self, topics: Collection[str], timestamp: int, topic_ids: Mapping[str, str] = NO_IDS
-    ) -> dict[TopicPartition, int]:
+    ) -> TimePositions:
         """See LogReader."""
         # The state at the time of the request: a broker's response is out of date when it arrives.
         found = self._log.first_since(timestamp)
@@ -90,7 +93,14 @@ class MemoryLogReader:
         for topic in topics:
             if self._is_recreated(topic, topic_ids):
                 raise PartitionsUnavailable({TopicPartition(topic, 0): _RECREATED}, {})
-        return {key: first - 1 for key, first in found.items() if key.topic in topics}
+        return TimePositions(
+            {
+                key: first - 1
+                for key, first in found.items()
+                if key.topic in topics and key not in self.without_leader
+            },
+            {key: "no leader" for key in self.without_leader if key.topic in topics},
+        )
 
     @asynccontextmanager
     async def read(

@@ -23,6 +23,53 @@ def put(scenario: Scenario, token: str, timestamp: int, data: str = "") -> None:
     scenario.log.append("odin.trades", token.encode(), value, timestamp=timestamp)
 
 
+async def test_since_ms_without_leader_of_one_partition_loses_only_its_past(
+    odin_scenario: Scenario,
+) -> None:
+    """The ack names its records; other partitions begin in the past, and all are live."""
+    records = [*await publish(odin_scenario, 3, "BTC"), *await publish(odin_scenario, 2, "RUNE")]
+    here, there = key_of(records[0]), key_of(records[3])
+    assert here != there
+    odin_scenario.log_reader.without_leader = {here}
+    client = await odin_scenario.connect()
+    ack = await client.subscribe(channels=["*.trade"], since_ms=0, positions=True)
+    assert (ack["replayed"], ack["reason"]) == (2, "unavailable")
+    assert ack["lost"] == {here.topic: {str(here.partition): [0, 2]}}
+    assert ack["positions"][here.topic][str(here.partition)] == 2
+    await publish(odin_scenario, 1, "BTC")
+    assert offsets_of(await all_messages(client)) == {here: [3], there: [0, 1]}
+
+
+async def test_since_ms_without_leader_of_empty_partition_loses_nothing(
+    odin_scenario: Scenario,
+) -> None:
+    """There was no record before its first live one."""
+    (record,) = await publish(odin_scenario, 1)
+    others = odin_scenario.log.ends().keys() - {key_of(record)}
+    odin_scenario.log_reader.without_leader = {key for key in others if key.topic == record.topic}
+    client = await odin_scenario.connect()
+    ack = await client.subscribe(channels=["*.trade"], since_ms=0)
+    assert (ack["replayed"], "lost" in ack) == (1, False)
+
+
+async def test_since_ms_without_leader_of_a_partition_that_is_not_read_yet_is_told(
+    odin_scenario: Scenario,
+) -> None:
+    """It had no leader when the instance started: which records it has is unknown."""
+    late = TopicPartition("odin.trades", 12)
+    await publish(odin_scenario, 1)
+    odin_scenario.source.lose_broker()
+    await trio.sleep(1)
+    odin_scenario.log.add_partitions("odin.trades", 1)
+    odin_scenario.log_reader.without_leader = {late}
+    client = await odin_scenario.connect()
+    await client.send('{"type":"subscribe","data":{"channels":["*.trade"],"since_ms":0}}')
+    while (ack := await client.response())["type"] != "subscription_ack":
+        assert ack["type"] == "feed"
+    assert (ack["replayed"], ack["reason"]) == (1, "unavailable")
+    assert ack["lost"] == {late.topic: {"12": [0, -1]}}
+
+
 async def test_since_ms_waits_for_a_partition_that_the_instance_does_not_read_yet(
     odin_scenario: Scenario,
 ) -> None:
