@@ -148,7 +148,8 @@ int main(int count, char **arguments)
         fprintf(stderr, "usage: baseline PORT RATE RECORD_BYTES\n");
         return 2;
     }
-    double interval_us = 1e6 / atof(arguments[2]);
+    /* Without a rate nothing is sent. */
+    double rate = atof(arguments[2]), interval_us = rate > 0 ? 1e6 / rate : 0;
     /* A record has about 110 bytes besides its padding. */
     int pad_bytes = atoi(arguments[3]) - 110;
     if (pad_bytes > 0 && pad_bytes < LONGEST_RECORD)
@@ -160,7 +161,8 @@ int main(int count, char **arguments)
     for (;;) {
         long long due = begin + (long long)((number + 1) * interval_us);
         long long wait = due - now_us(CLOCK_MONOTONIC);
-        int ready = epoll_wait(epoll, events, EVENTS, wait > 0 ? (int)(wait / 1000) : 0);
+        int wait_ms = rate <= 0 ? -1 : wait > 0 ? (int)(wait / 1000) : 0;
+        int ready = epoll_wait(epoll, events, EVENTS, wait_ms);
         if (ready < 0 && errno != EINTR)
             fail("epoll_wait");
         for (int event = 0; event < ready; event++) {
@@ -169,7 +171,7 @@ int main(int count, char **arguments)
             else
                 hear(events[event].data.fd);
         }
-        if (now_us(CLOCK_MONOTONIC) >= due)
+        if (rate > 0 && now_us(CLOCK_MONOTONIC) >= due)
             send_to_all(++number, pad);
     }
 }
