@@ -118,3 +118,33 @@ async def test_patterns_of_waiting_commands_are_bounded(autojump_clock: MockCloc
             (message["id"], message["code"], message["retry"]) for message in client.received
         ]
         assert rejected == [(number, "RATE_LIMIT_EXCEEDED", True) for number in (6, 7)]
+
+
+async def test_filters_of_waiting_commands_are_bounded(autojump_clock: MockClock) -> None:
+    """A filter of 50 KB counted as two patterns, so 100 commands could hold 10 MB."""
+    listed = [f"{number:0>200}x" for number in range(64)]
+    async with open_harness() as harness:
+        client = FakeClient(harness)
+        harness.log_reader.hold()
+        client.send("subscribe", 0, channels=["BTC.trade"], since_ms=0)
+        for number in range(1, 31):
+            fields = [{"field": f"f{number}.{each}", "in": listed} for each in "ab"]
+            await client.send_long(
+                "subscribe", number, channels=["ETH.trade"], where={"or": fields}
+            )
+        rejected = [(one["id"], one["code"]) for one in client.received]
+        assert rejected == [(number, "RATE_LIMIT_EXCEEDED") for number in range(8, 31)]
+
+
+async def test_memory_of_waiting_filters_is_charged(autojump_clock: MockClock) -> None:
+    """Without memory for the filter the command is rejected, and a plain one still waits."""
+    listed = [f"{number:0>200}x" for number in range(64)]
+    async with open_harness() as harness:
+        client = FakeClient(harness)
+        harness.log_reader.hold()
+        client.send("subscribe", 0, channels=["BTC.trade"], since_ms=0)
+        harness.limits.budget.measured(0, 10_000)
+        where = {"field": "a", "in": listed}
+        await client.send_long("subscribe", 1, channels=["ETH.trade"], where=where)
+        client.send("subscribe", 2, channels=["ETH.trade"])
+        assert [(one["id"], one["code"]) for one in client.received] == [(1, "NOT_AVAILABLE")]

@@ -1,118 +1,26 @@
-"""Pacing (`max_rate`): limits a subscription to the newest message per channel at a rate.
-
-Delayed messages are shared: subscribers with the same messages hold one object, which is extended
-once per step for all of them, and encoded once when it is released.
-"""
+"""Pacing (`max_rate`): limits a subscription to the newest message per channel at a rate."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
 from itertools import count
 from operator import attrgetter
-from typing import Final
+from typing import Final, NamedTuple
 
+from odin_ws.hub.held_messages import NOTHING, Extent, HeldMessages
 from odin_ws.hub.stats import HubStats
 from odin_ws.hub.subscriber import Due, MarkedDue, Merger, Subscriber
-from odin_ws.hub.subscription_index import SubscriberSet
+from odin_ws.hub.subscription_index import PacedSets, SubscriberSet
 from odin_ws.protocol.envelope import ChannelMessage
 from odin_ws.records import TopicPartition
 
-__all__ = ["Pace", "PacedMessages", "Pacer"]
+__all__ = ["Pace", "Pacer"]
 
 # Slots are floats: a release within this many seconds is due now.
 _TOLERANCE: Final = 0.001
-
-
-class PacedMessages:
-    """The newest message of each channel since the last release. Immutable."""
-
-    __slots__ = ("_due", "_first", "count", "newest", "size")
-
-    def __init__(self, newest: dict[str, ChannelMessage], number: int, size: int) -> None:
-        self.newest = newest
-        self.count = number
-        """The number of messages since the last release, including replaced ones."""
-        self.size = size
-        """Bytes of the newest messages' values."""
-        self._due: MarkedDue | None = None
-        # The lowest offset per partition; computed on demand.
-        self._first: dict[tuple[str, int], int] | None = None
-
-    def with_messages(self, messages: Sequence[ChannelMessage]) -> PacedMessages:
-        """Return a copy with more messages."""
-        newest, size = dict(self.newest), self.size
-        for message in messages:
-            old = newest.get(message.channel)
-            size += len(message.value) - (0 if old is None else len(old.value))
-            newest[message.channel] = message
-        return PacedMessages(newest, self.count + len(messages), size)
-
-    def without_older(self, newer: Mapping[str, int]) -> PacedMessages:
-        """Return a copy without channels that have a newer message.
-
-        `newer`: by channel the hub order of its last message.
-        """
-        newest = self.newest
-        # From the smaller of the two: a client may have 199 rates, each with a few channels.
-        gone = {
-            channel
-            for channel in (newer if len(newer) < len(newest) else newest)
-            if channel in newest and newest[channel].order < newer.get(channel, -1)
-        }
-        if not gone:
-            return self
-        remaining = {channel: message for channel, message in newest.items() if channel not in gone}
-        size = sum(len(message.value) for message in remaining.values())
-        # If nothing is left, the next release reports the replaced messages.
-        return PacedMessages(remaining, self.count - len(gone) if remaining else 0, size)
-
-    @property
-    def due(self) -> MarkedDue:
-        """The newest messages in the hub's order, one list for all holders."""
-        if self._due is None:
-            newest = sorted(self.newest.values(), key=attrgetter("order"))
-            self._due = MarkedDue(newest, skipped=self.count - len(newest))
-        return self._due
-
-    @property
-    def first(self) -> dict[tuple[str, int], int]:
-        """By topic and partition the lowest held offset."""
-        if self._first is None:
-            self._first = {}
-            for message in self.newest.values():
-                record = message.record
-                key = record.topic, record.partition
-                self._first[key] = min(record.offset, self._first.get(key, record.offset))
-        return self._first
-
-    def is_passed_by(self, furthest: Mapping[tuple[str, int], int]) -> bool:
-        """Return whether other messages overtake a held message of their partition.
-
-        `furthest`: by topic and partition the highest offset of those messages.
-        """
-        return any(offset < furthest.get(place, -1) for place, offset in self.first.items())
-
-
-_NOTHING: Final = PacedMessages({}, 0, 0)
-
-
-class _Extent:
-    """How far some messages reach: compared with what each rate of a subscriber holds."""
-
-    __slots__ = ("furthest", "latest")
-
-    def __init__(self, messages: Iterable[ChannelMessage]) -> None:
-        self.latest: dict[str, int] = {}
-        """By channel the hub order of its last message."""
-        self.furthest: dict[tuple[str, int], int] = {}
-        """By topic and partition the highest offset."""
-        for message in messages:
-            record = message.record
-            place = record.topic, record.partition
-            self.latest[message.channel] = max(message.order, self.latest.get(message.channel, -1))
-            self.furthest[place] = max(record.offset, self.furthest.get(place, -1))
 
 
 class Pace:
@@ -127,7 +35,7 @@ class Pace:
         """Seconds between two releases."""
         self.next_at = -math.inf
         """The earliest time of the next release; Trio's seconds."""
-        self.held = _NOTHING
+        self.held = NOTHING
 
 
 class Pacer:
@@ -144,8 +52,9 @@ class Pacer:
         # Times of releases; entries of earlier releases are skipped.
         self._schedule: list[tuple[float, int, Pace]] = []
         self._number = count()
-        # All paces that hold messages.
-        self._holding: dict[Pace, None] = {}
+        # The paces that hold messages, by subscriber: a step looks only at subscribers, each of
+        # which may have 200 rates.
+        self._holding: dict[Subscriber, dict[Pace, None]] = {}
 
     @property
     def next_at(self) -> float:
@@ -170,51 +79,50 @@ class Pacer:
 
     # ---- in the steps of a cycle
 
-    def hold(self, subscriber_sets: Sequence[SubscriberSet]) -> None:
+    def hold(self, paced: Sequence[PacedSets]) -> None:
         """Hold messages for sets with a rate, after all sets without one got their messages.
 
         If several subscriptions of a client match a message, the fastest one delivers it: a
         subscription without a rate, otherwise the one with the highest rate.
         """
-        by_subscriber: dict[Subscriber, list[SubscriberSet]] = {}
-        for subscriber_set in sorted(subscriber_sets, key=_rate, reverse=True):
-            for subscriber in subscriber_set.members:
-                by_subscriber.setdefault(subscriber, []).append(subscriber_set)
-        # By the sets and the pending messages of a client. The objects of all ids live until the
-        # end: the sets keep their messages.
-        shared: dict[tuple[int, ...], list[tuple[float, Sequence[ChannelMessage]]]] = {}
-        extended: dict[tuple[int, int], tuple[PacedMessages, PacedMessages]] = {}
-        for subscriber, sets in by_subscriber.items():
-            key = (id(subscriber.pending), *map(id, sets))
-            found = shared.get(key)
-            if found is None:
-                found = shared[key] = _by_rate(sets, subscriber.pending or ())
-            for rate, news in found:
-                assert subscriber.paces is not None, sets[0].pattern
-                pace = subscriber.paces[rate]
-                both = id(pace.held), id(news)
-                # The object of an id is kept with the result.
-                known = extended.get(both)
-                if known is None:
-                    known = extended[both] = pace.held.with_messages(news), pace.held
-                self._begin(pace, known[0])
-        for subscriber_set in subscriber_sets:
-            subscriber_set.pending = Due()
+        news = _news_by_pace(paced)
+        takers = Counter((id(pace.held), id(messages)) for pace, messages in news)
+        # The objects of all ids live until the end: `news` has the messages, and the paces that
+        # are still to come have their held messages.
+        extended: dict[tuple[int, int], HeldMessages] = {}
+        for pace, messages in news:
+            both = id(pace.held), id(messages)
+            held = extended.get(both)
+            if held is None:
+                held = extended[both] = pace.held.for_holders(takers[both])
+                held.extend(messages)
+            self._begin(pace, held)
+        for sets in paced:
+            sets.pending = Due()
 
-    def _begin(self, pace: Pace, held: PacedMessages) -> None:
+    def _begin(self, pace: Pace, held: HeldMessages) -> None:
         """Let a pace hold messages, and schedule their release."""
+        subscriber = pace.subscriber
+        assert subscriber is not None
+        holding = self._holding.setdefault(subscriber, {})
         if held.size > self._max_bytes:
             pace.next_at = -math.inf
-            self._holding.pop(pace, None)
+            holding.pop(pace, None)
         pace.held = held
-        if pace not in self._holding:
-            self._holding[pace] = None
+        if pace not in holding:
+            holding[pace] = None
             heappush(self._schedule, (pace.next_at, next(self._number), pace))
 
-    def _end(self, pace: Pace) -> PacedMessages:
+    def _end(self, pace: Pace) -> HeldMessages:
         """Let a pace hold nothing; returns what it held."""
-        held, pace.held = pace.held, _NOTHING
-        self._holding.pop(pace, None)
+        held, pace.held = pace.held, NOTHING
+        subscriber = pace.subscriber
+        if held is not NOTHING and subscriber is not None:
+            held.holders -= 1
+            holding = self._holding[subscriber]
+            del holding[pace]
+            if not holding:
+                del self._holding[subscriber]
         return held
 
     def _release(self, pace: Pace, now: float) -> Due:
@@ -232,36 +140,61 @@ class Pacer:
         with another filter or rate. Messages that overtake a held one in their partition are
         marked.
         """
-        if not self._holding:
+        pending_too = [subscriber for subscriber in self._holding if subscriber.pending is not None]
+        if not pending_too:
             return
-        # By held and pending messages; both are kept with the results.
-        compared: dict[tuple[int, int], tuple[PacedMessages, Due, PacedMessages, Due]] = {}
-        extents: dict[int, tuple[_Extent, Due]] = {}
-        for pace in list(self._holding):
-            subscriber = pace.subscriber
-            pending = None if subscriber is None else subscriber.pending
-            if subscriber is None or pending is None:
-                continue
-            key = id(pace.held), id(pending)
-            found = compared.get(key)
+        # By pending messages, which are kept with the result.
+        extents: dict[int, tuple[Extent, Due]] = {}
+        compared: list[tuple[Pace, Extent]] = []
+        for subscriber in pending_too:
+            pending = subscriber.pending
+            assert pending is not None
+            known = extents.get(id(pending))
+            if known is None:
+                known = extents[id(pending)] = Extent(pending), pending
+            compared += [(pace, known[0]) for pace in self._holding[subscriber]]
+        takers = Counter((id(pace.held), id(extent)) for pace, extent in compared)
+        # By held messages, which are kept with the result, and extent.
+        trimmed: dict[tuple[int, int], tuple[_Trimmed, HeldMessages]] = {}
+        # By pending messages, which are kept with the result, and marks.
+        marked: dict[tuple[int, int, bool], tuple[MarkedDue, Due]] = {}
+        for pace, extent in compared:
+            before = pace.held
+            key = id(before), id(extent)
+            found = trimmed.get(key)
             if found is None:
-                known = extents.get(id(pending))
-                extent = _Extent(pending) if known is None else known[0]
-                held, due = _compared(pace.held, pending, extent)
-                found = compared[key] = held, due, pace.held, pending
-                extents[id(pending)] = extent, pending
-                # The same messages, with other marks.
-                extents[id(due)] = extent, due
-            held, due, before, _ = found
-            if due is not pending:
-                pending.receivers -= 1
-                due.receivers += 1
-                subscriber.pending = due
-            if held is not before:
-                self._stats.messages_skipped += before.count - held.count
-                pace.held = held
-                if not held.newest:
-                    self._end(pace)
+                found = trimmed[key] = _trim(before, extent, takers[key]), before
+            after, skipped, ahead = found[0]
+            self._mark(pace, skipped, marked, ahead=ahead)
+            pace.held = after
+            if not after.newest:
+                self._end(pace)
+
+    def _mark(
+        self,
+        pace: Pace,
+        skipped: int,
+        marked: dict[tuple[int, int, bool], tuple[MarkedDue, Due]],
+        *,
+        ahead: bool,
+    ) -> None:
+        """Mark the pending messages of a pace's subscriber."""
+        subscriber = pace.subscriber
+        assert subscriber is not None
+        pending = subscriber.pending
+        assert pending is not None
+        ahead |= pending.ahead
+        if not skipped and ahead is pending.ahead:
+            return
+        self._stats.messages_skipped += skipped
+        key = id(pending), skipped, ahead
+        found = marked.get(key)
+        if found is None:
+            due = MarkedDue(pending, skipped=pending.skipped + skipped, ahead=ahead)
+            found = marked[key] = due, pending
+        pending.receivers -= 1
+        found[0].receivers += 1
+        subscriber.pending = found[0]
 
     def release(self, now: float) -> list[Subscriber]:
         """Release due messages; returns the subscribers without pending messages before."""
@@ -270,7 +203,7 @@ class Pacer:
         schedule = self._schedule
         while schedule and schedule[0][0] <= now + _TOLERANCE:
             _, _, pace = heappop(schedule)
-            if pace not in self._holding or pace.next_at > now + _TOLERANCE:
+            if pace.held is NOTHING or pace.next_at > now + _TOLERANCE:
                 continue
             subscriber = pace.subscriber
             assert subscriber is not None
@@ -295,7 +228,7 @@ class Pacer:
         lists += [
             self._release(pace, now)
             for pace in (subscriber.paces or {}).values()
-            if pace in self._holding
+            if pace.held is not NOTHING
         ]
         if lists:
             subscriber.pending = lists[0] if len(lists) == 1 else Merger().merge(lists)
@@ -303,16 +236,18 @@ class Pacer:
     def is_passed(self, subscriber: Subscriber, messages: Sequence[ChannelMessage]) -> bool:
         """Return whether these messages overtake held ones of a subscriber in a partition."""
         paces = (subscriber.paces or {}).values()
-        furthest = _Extent(messages).furthest
+        furthest = Extent(messages).furthest
         return any(pace.held.is_passed_by(furthest) for pace in paces)
 
     def first_held(self, subscriber: Subscriber) -> dict[TopicPartition, int]:
         """Return by partition the lowest offset of a subscriber's held messages."""
         first: dict[TopicPartition, int] = {}
         for pace in (subscriber.paces or {}).values():
-            for place, offset in pace.held.first.items():
-                key = TopicPartition(*place)
-                first[key] = min(offset, first.get(key, offset))
+            for place in pace.held.places:
+                offset = pace.held.first(place)
+                if offset is not None:
+                    key = TopicPartition(*place)
+                    first[key] = min(offset, first.get(key, offset))
         return first
 
 
@@ -320,6 +255,30 @@ def _rate(subscriber_set: SubscriberSet) -> float:
     max_rate = subscriber_set.options.max_rate
     assert max_rate is not None, subscriber_set.pattern
     return max_rate
+
+
+def _news_by_pace(paced: Sequence[PacedSets]) -> list[tuple[Pace, Sequence[ChannelMessage]]]:
+    """Return the new messages of each pace."""
+    by_subscriber: dict[Subscriber, list[SubscriberSet]] = {}
+    every = []
+    for sets in paced:
+        for subscriber_set in sets.members:
+            subscriber_set.pending = sets.pending
+            every.append(subscriber_set)
+    for subscriber_set in sorted(every, key=_rate, reverse=True):
+        for subscriber in subscriber_set.members:
+            by_subscriber.setdefault(subscriber, []).append(subscriber_set)
+    # By the sets and the pending messages of a client, which live until the end.
+    shared: dict[tuple[int, ...], list[tuple[float, Sequence[ChannelMessage]]]] = {}
+    news: list[tuple[Pace, Sequence[ChannelMessage]]] = []
+    for subscriber, found in by_subscriber.items():
+        key = (id(subscriber.pending), *map(id, found))
+        by_rate = shared.get(key)
+        if by_rate is None:
+            by_rate = shared[key] = _by_rate(found, subscriber.pending or ())
+        assert subscriber.paces is not None, found[0].pattern
+        news += [(subscriber.paces[rate], messages) for rate, messages in by_rate]
+    return news
 
 
 def _by_rate(
@@ -346,11 +305,20 @@ def _by_rate(
     return list(by_rate.items())
 
 
-def _compared(held: PacedMessages, pending: Due, extent: _Extent) -> tuple[PacedMessages, Due]:
-    """Return the messages that stay held, and the pending messages with their marks."""
-    remaining = held.without_older(extent.latest)
-    skipped = held.count - remaining.count
-    ahead = pending.ahead or remaining.is_passed_by(extent.furthest)
-    if not skipped and ahead is pending.ahead:
-        return remaining, pending
-    return remaining, MarkedDue(pending, skipped=pending.skipped + skipped, ahead=ahead)
+class _Trimmed(NamedTuple):
+    """The messages that stay held, how many do not, and whether pending ones overtake them."""
+
+    held: HeldMessages
+    skipped: int
+    ahead: bool
+
+
+def _trim(held: HeldMessages, extent: Extent, holders: int) -> _Trimmed:
+    """Compare held with pending messages, for some holders of the held ones."""
+    skipped = 0
+    if older := held.older(extent.latest):
+        before = held.count
+        held = held.for_holders(holders)
+        held.discard(older)
+        skipped = before - held.count
+    return _Trimmed(held, skipped, held.is_passed_by(extent.furthest))

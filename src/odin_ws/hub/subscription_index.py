@@ -14,7 +14,7 @@ from odin_ws.pattern import ANY, Pattern
 from odin_ws.protocol.envelope import ChannelMessage
 from odin_ws.protocol.filters import Fields, Filter
 
-__all__ = ["SubscriberSet", "SubscriptionIndex"]
+__all__ = ["PacedSets", "SubscriberSet", "SubscriptionIndex"]
 
 # Most messages have no subscriber if clients subscribe to few of many tokens.
 _NO_SUBSCRIBERS = None, None, None, None
@@ -37,6 +37,19 @@ class SubscriberSet:
         self.pending = Due()
 
 
+class PacedSets:
+    """The subscriber sets of one pattern and one filter, each with its rate.
+
+    They share their pending messages: a message costs them one step, however many rates exist.
+    """
+
+    __slots__ = ("members", "pending")
+
+    def __init__(self) -> None:
+        self.members: list[SubscriberSet] = []
+        self.pending = Due()
+
+
 class _SetsWithOptions:
     """The subscriber sets of one pattern whose subscriptions have options."""
 
@@ -48,14 +61,14 @@ class _SetsWithOptions:
         self.sets: dict[SubscriptionOptions, SubscriberSet] = {}
         # The same sets by filter: `filtered` without a rate, `paced` with one.
         self.filtered: dict[Filter, SubscriberSet] = {}
-        self.paced: dict[Filter | None, list[SubscriberSet]] = {}
+        self.paced: dict[Filter | None, PacedSets] = {}
 
     def add(self, subscriber_set: SubscriberSet) -> None:
         """Add a set whose options no present set has."""
         options = subscriber_set.options
         self.sets[options] = subscriber_set
         if options.max_rate is not None:
-            self.paced.setdefault(options.where, []).append(subscriber_set)
+            self.paced.setdefault(options.where, PacedSets()).members.append(subscriber_set)
         else:
             assert options.where is not None, subscriber_set.pattern
             self.filtered[options.where] = subscriber_set
@@ -69,8 +82,9 @@ class _SetsWithOptions:
             del self.filtered[where]
             self.terms -= where.terms
             return
-        self.paced[where].remove(subscriber_set)
-        if not self.paced[where]:
+        members = self.paced[where].members
+        members.remove(subscriber_set)
+        if not members:
             del self.paced[where]
 
 
@@ -217,7 +231,7 @@ class SubscriptionIndex:
 
     def matching_with_options(
         self, message: ChannelMessage
-    ) -> tuple[Sequence[SubscriberSet], Sequence[SubscriberSet], int]:
+    ) -> tuple[Sequence[SubscriberSet], Sequence[PacedSets], int]:
         """Return the subscriber sets with options that get a message, and the comparisons made.
 
         The first list has the sets without a rate, the second those with one. Each filter is
@@ -226,12 +240,12 @@ class SubscriptionIndex:
         with_options = self._with_options
         tables = [with_options[pattern] for pattern in message.patterns if pattern in with_options]
         if not tables:
-            return _NO_SETS, _NO_SETS, 0
+            return _NO_SETS, (), 0
         if len(tables) == 1 and not tables[0].paced:
             # Each filter occurs once, so no result is stored.
             fields, filtered = Fields(message.value), tables[0].filtered
             found = [members for where, members in filtered.items() if where.matches(fields)]
-            return found, _NO_SETS, tables[0].terms
+            return found, (), tables[0].terms
         evaluations = _Evaluations(message.value)
         matches = evaluations.matches
         found = [
@@ -240,13 +254,7 @@ class SubscriptionIndex:
             for where, members in table.filtered.items()
             if matches(where)
         ]
-        paced = [
-            subscriber_set
-            for table in tables
-            for where, subscriber_sets in table.paced.items()
-            if matches(where)
-            for subscriber_set in subscriber_sets
-        ]
+        paced = [sets for table in tables for where, sets in table.paced.items() if matches(where)]
         return found, paced, evaluations.terms
 
     def pattern_counts(self) -> Iterator[tuple[str, int]]:
@@ -265,7 +273,11 @@ class SubscriptionIndex:
         found, paced, _ = self.matching_with_options(message)
         return sum(
             len(subscriber_set.members)
-            for subscriber_set in (*self.matching(message), *found, *paced)
+            for subscriber_set in (
+                *self.matching(message),
+                *found,
+                *(members for sets in paced for members in sets.members),
+            )
         )
 
     def matching(self, message: ChannelMessage) -> Sequence[SubscriberSet]:

@@ -10,15 +10,29 @@ from typing import Final
 from odin_ws.protocol.commands import Reconnect, Resend, Resume, Subscribe, patterns_of, size_of
 from odin_ws.steps import Steps
 
-__all__ = ["DeferredCommands", "StartCommand"]
+__all__ = ["DeferredCommands", "StartCommand", "waiting_bytes"]
 
-# Limit of waiting commands. If several wait, the second limit applies to their patterns, positions
-# and rejections in total, which take about 150 bytes each.
+# Limit of waiting commands. If several wait, the second limit applies to their memory in total:
+# 4,096 patterns, positions and rejections.
 _MAX_WAITING: Final = 100
-_MAX_WAITING_SIZE: Final = 4096
+_MAX_WAITING_BYTES: Final = 4096 * 200
+
+# Memory of a pattern, position or rejection, and of a command besides these.
+_ITEM_BYTES: Final = 200
 
 # The commands that start deliveries.
 StartCommand = Subscribe | Resume | Reconnect | Resend
+
+
+def waiting_bytes(command: StartCommand) -> int:
+    """Return the memory of a waiting command, in bytes."""
+    size = _ITEM_BYTES * size_of(command)
+    match command:
+        case Subscribe(where=where) | Resume(where=where) if where is not None:
+            size += where.memory
+        case _:
+            pass
+    return size + _ITEM_BYTES
 
 
 class DeferredCommands:
@@ -34,9 +48,9 @@ class DeferredCommands:
 
     def admits(self, command: StartCommand) -> bool:
         """Return whether there is room for a command."""
-        size = sum(map(size_of, self._commands)) + size_of(command)
+        size = sum(map(waiting_bytes, self._commands)) + waiting_bytes(command)
         count = len(self._commands)
-        return count < _MAX_WAITING and (count == 0 or size <= _MAX_WAITING_SIZE)
+        return count < _MAX_WAITING and (count == 0 or size <= _MAX_WAITING_BYTES)
 
     def append(self, command: StartCommand) -> None:
         """Add a command."""

@@ -15,10 +15,10 @@ from odin_ws.handshake.memory_budget import MemoryBudget
 from odin_ws.handshake.retry_after import retry_ms
 from odin_ws.hub import Hub, SubscriptionOptions
 from odin_ws.hub.subscription_index import SubscriptionIndex
-from odin_ws.protocol.commands import Reconnect, Resume, Subscribe, size_of
+from odin_ws.protocol.commands import Reconnect, Resume, Subscribe
 from odin_ws.protocol.errors import CommandError, ErrorCode
 from odin_ws.protocol.selection import RejectedName, Selection
-from odin_ws.session.deferred_commands import StartCommand
+from odin_ws.session.deferred_commands import StartCommand, waiting_bytes
 from odin_ws.session.subscriber_connection import SubscriberConnection
 from odin_ws.steps import STEP_ITEMS, Steps
 
@@ -36,9 +36,6 @@ __all__ = [
 # subscription of a pattern besides that and its name (`python -m tests.hostile.memory`).
 _PATTERN_BYTES: Final = 200
 _NEW_PATTERN_BYTES: Final = 800
-
-# Memory of a pattern, position or rejection in a waiting command.
-_WAITING_BYTES: Final = 200
 
 # Memory of a running replay: a chunk that was read and one that is written.
 REPLAY_BYTES: Final = 128 << 10
@@ -82,10 +79,6 @@ class SubscriptionLimits:
     def take(self, size: int) -> bool:
         """Charge memory in bytes; returns whether there was enough."""
         return not size or self.budget.take(size)
-
-    def take_waiting(self, size: int) -> bool:
-        """Charge the memory of a waiting command, by its patterns, positions and rejections."""
-        return self.budget.take(_WAITING_BYTES * (1 + size))
 
 
 class Admitted(NamedTuple):
@@ -203,8 +196,7 @@ class SubscriptionAdmission:
 
     def spend_waiting(self, command: StartCommand) -> None:
         """Charge the memory of a waiting command. Raises CommandError."""
-        if not self._limits.take_waiting(size_of(command)):
-            raise unavailable(command, ErrorCode.NOT_AVAILABLE, _NO_MEMORY)
+        self.spend(command, waiting_bytes(command))
 
     def _memory_of(self, patterns: Collection[str]) -> int:
         own = self._client.subscriber.patterns

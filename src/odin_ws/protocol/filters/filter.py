@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, Final
 
 from odin_ws.protocol.filters.fields import Fields
 
 __all__ = ["Filter", "Test"]
+
+# Memory of one comparison besides its names and constants.
+_TERM_BYTES: Final = 600
 
 # True if the fields of a value meet a condition.
 Test = Callable[[Fields], bool]
@@ -23,7 +27,7 @@ class Filter:
         source: the tree as the client wrote it.
     """
 
-    __slots__ = ("__weakref__", "_hash", "_key", "matches", "source", "terms")
+    __slots__ = ("__weakref__", "_hash", "_key", "_memory", "matches", "source", "terms")
 
     def __init__(self, key: Hashable, matches: Test, terms: int, source: Any) -> None:
         self._key = key
@@ -31,9 +35,31 @@ class Filter:
         self.matches = matches
         self.terms = terms
         self.source = source
+        # Computed on demand, only for commands that wait.
+        self._memory: int | None = None
+
+    @property
+    def memory(self) -> int:
+        """An estimate of its memory in bytes: one to four times of what it takes."""
+        if self._memory is None:
+            # The canonical form and the tests have the constants too, and their own containers.
+            self._memory = _memory_of(self.source) * 13 // 4 + _TERM_BYTES * self.terms
+        return self._memory
 
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, Filter) and self._key == other._key)
 
     def __hash__(self) -> int:
         return self._hash
+
+
+def _memory_of(tree: Any) -> int:
+    remaining, size = [tree], 0
+    while remaining:
+        part = remaining.pop()
+        size += sys.getsizeof(part)
+        if isinstance(part, dict):
+            remaining += part.values()
+        elif isinstance(part, list):
+            remaining += part
+    return size
