@@ -30,6 +30,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from odin_ws.__main__ import main as odin_ws
 from odin_ws.testing.ports import LOOPBACK, free_ports
+from tests.signals import exit_on_sigterm
 
 __all__ = ["main"]
 
@@ -191,6 +192,8 @@ def _broker() -> Iterator[str]:
 @click.option("--files", is_flag=True, help="Name the files, too.")
 def main(*, files: bool) -> None:
     """Count the files that one record, subscribe, resume and SIGTERM enter."""
+    # `odin-ws serve` replaces this by its own handler.
+    exit_on_sigterm()
     with _broker() as broker:
         port, ops_port = free_ports(2)
         os.environ |= {

@@ -19,6 +19,7 @@ from odin_ws.kafka.source_status import SourceState
 from odin_ws.settings import Settings
 from odin_ws.testing.local_server import open_local_server
 from odin_ws.testing.memory_log import MemoryLog
+from tests import signals
 
 SHELLS: Final = ("trio", "asyncio")
 
@@ -83,7 +84,7 @@ def main(rate: int, seconds: float) -> None:
     """Print a line for each shell, with messages in batches and one by one."""
     for broadcast_rate in (20, 0):
         for shell in SHELLS:
-            found = trio.run(measure, shell, rate, seconds, broadcast_rate)
+            found = signals.run(measure, shell, rate, seconds, broadcast_rate)
             each = found.cpu_seconds / found.messages * 1e6
             written = f"WS_MAX_BROADCAST_RATE={broadcast_rate}"
             click.echo(

@@ -13,6 +13,7 @@ import attrs
 import trio
 
 from odin_ws.testing.ports import LOOPBACK
+from tests import signals
 from tests.console.browser import Browser, open_browser
 from tests.console.png import shrink
 from tests.console.scene import open_scene
@@ -83,4 +84,4 @@ async def main(minutes: float) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=15.5)
-    trio.run(main, parser.parse_args().minutes)
+    signals.run(main, parser.parse_args().minutes)

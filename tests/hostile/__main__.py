@@ -31,6 +31,7 @@ from odin_ws.bench.server import Cores, Target, pinned
 from odin_ws.bench.workload import Run
 from odin_ws.testing.ports import LOOPBACK
 from odin_ws.testing.processes import ChildProcess
+from tests import signals
 from tests.hostile.churn import churn, report_churn
 from tests.hostile.kinds import CHANNELS, PROXIED, PROXY, forged_forwarded
 from tests.hostile.names import SETTINGS, report_names, subscribe_names
@@ -232,14 +233,14 @@ def main(  # noqa: PLR0913 -- an option each
 ) -> None:
     """Run it; the exit status is 1 if a promise is broken."""
     if visits:
-        churned = trio.run(_alone, partial(churn, visits=visits), {})
+        churned = signals.run(_alone, partial(churn, visits=visits), {})
         _finish(report_churn(churned), churned.broken)
     elif clients:
-        names = trio.run(_alone, partial(subscribe_names, clients=clients), SETTINGS)
+        names = signals.run(_alone, partial(subscribe_names, clients=clients), SETTINGS)
         _finish(report_names(names), names.broken)
     else:
         run = partial(_run, good=good, bad=bad, rate=rate, seconds=seconds, log=log, kinds=kinds)
-        outcome = trio.run(run)
+        outcome = signals.run(run)
         _finish(report(outcome), outcome.broken)
 
 

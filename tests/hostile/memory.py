@@ -13,6 +13,7 @@ import psutil
 import trio
 
 from odin_ws.testing.ports import LOOPBACK
+from tests import signals
 from tests.hostile.kinds import UPGRADE
 from tests.integration.servers import Server, serving
 from tests.scenarios.wire import Op, frame
@@ -117,7 +118,7 @@ async def _run() -> None:
 
 def main() -> None:
     """Measure every state."""
-    trio.run(_run)
+    signals.run(_run)
 
 
 if __name__ == "__main__":

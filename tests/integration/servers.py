@@ -23,6 +23,7 @@ from websockets.trio.client import ClientConnection, connect
 
 from odin_ws.ops.page_cache import PAGE_SECONDS
 from odin_ws.testing.ports import LOOPBACK, free_ports
+from odin_ws.testing.processes import GUARD
 from tests.integration.running_source import PATIENCE, until, wait_until
 from tests.plain_http import plain_client
 
@@ -77,6 +78,10 @@ class Server:
             # None but the test decides when it ends.
             start_new_session=True,
             preexec_fn=prepare,  # noqa: PLW1509 -- run before any thread of the child
+        )
+        # Kills it if this process ends without having done so, by SIGKILL for example.
+        self._guard = subprocess.Popen(
+            [*GUARD, str(self.process.pid)], stdin=subprocess.PIPE, start_new_session=True
         )
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -164,6 +169,9 @@ class Server:
 
     def kill(self) -> None:
         """End it at once, if it has not ended."""
+        # The guard ends first: once the process has ended, another may get its id.
+        self._guard.kill()
+        self._guard.communicate()
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()

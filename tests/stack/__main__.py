@@ -25,6 +25,7 @@ from tests.chaos.processes import WorkerFailed
 from tests.chaos.publisher import Mismatch
 from tests.chaos.run import run_faults
 from tests.chaos.testbed import LIBS
+from tests.signals import run
 from tests.stack.course import FASTER, RATE, SETTINGS, alerts_fire_and_resolve, panels_without_data
 from tests.stack.prometheus import PrometheusFailed
 from tests.stack.stack import Options, Stack, StackUnavailable, open_stack
@@ -178,7 +179,7 @@ def _carry_out(perform: Callable[[], Awaitable[int]]) -> int:
     reasons: list[str] = []
     status = 2
     try:
-        status = trio.run(perform)
+        status = run(perform)
     except* NO_RUN as errors:
         reasons += [str(error) or type(error).__name__ for error in leaves(errors)]
     for reason in reasons:

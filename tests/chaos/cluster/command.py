@@ -11,6 +11,7 @@ import click
 import trio
 
 from odin_ws.testing.cluster import apache_cluster
+from tests import signals
 from tests.chaos.cluster import faults
 from tests.chaos.cluster.faults import Fault
 from tests.chaos.cluster.report import as_markdown
@@ -50,7 +51,7 @@ def run(only: Sequence[str], keep: Path | None, *, markdown: bool) -> int:
     with tempfile.TemporaryDirectory(prefix="odin-chaos-") as scratch:
         directory = keep or Path(scratch)
         directory.mkdir(parents=True, exist_ok=keep is None)
-        outcome = trio.run(_run, chosen, directory)
+        outcome = signals.run(_run, chosen, directory)
     click.echo(as_markdown(outcome), err=not markdown)
     for problem in outcome.problems:
         click.echo(problem, err=True)
