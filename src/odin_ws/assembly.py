@@ -96,14 +96,7 @@ def build(
     hub = _hub(settings, catalogue, connections, upstream.dead_letters)
     lifecycle = Lifecycle()
     budget = MemoryBudget()
-    resources = Resources(
-        settings.ws_cpu_limit,
-        settings.ws_memory_limit,
-        own_cgroup(),
-        settings.ws_workers,
-        max_loop_delay=settings.ws_max_loop_delay_seconds,
-        budget=budget,
-    )
+    resources = _resources(settings, budget)
     replays = ReplayStats()
     read_scheduler = ReadScheduler(lambda: hub.stats.busy_seconds, lambda: replays.send_seconds)
     scans = ScanPool(
@@ -138,6 +131,17 @@ def build(
     if upstream.dead_letters is not None:
         service.dead_letters = upstream.dead_letters.stats
     return service
+
+
+def _resources(settings: Settings, budget: MemoryBudget) -> Resources:
+    return Resources(
+        settings.ws_cpu_limit,
+        settings.ws_memory_limit,
+        own_cgroup(),
+        settings.ws_workers,
+        max_loop_delay=settings.ws_max_loop_delay_seconds,
+        budget=budget,
+    )
 
 
 def _window(settings: Settings, resources: Resources) -> ReplayWindow:

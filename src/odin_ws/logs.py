@@ -47,27 +47,35 @@ def configure_logging(level: str, style: str, handler: logging.Handler | None = 
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    renderers: list[Any] = (
-        [_TRACEBACKS, structlog.processors.JSONRenderer()]
-        if style == "json"
-        else [
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-            )
-        ]
-    )
     handler = handler or logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             # Our own line about dropped lines bypasses structlog and has the number.
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(("lines",))],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *_renderers(style),
+            ],
         )
     )
     handler.addFilter(_Repeats())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    _set_library_levels()
+
+
+def _renderers(style: str) -> list[Any]:
+    if style == "json":
+        return [_TRACEBACKS, structlog.processors.JSONRenderer()]
+    return [
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+    ]
+
+
+def _set_library_levels() -> None:
     # At info these log every connection and request, and a start that we log too.
     for chatty in ("httpcore", "httpx", "asyncio", "trio_asyncio"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

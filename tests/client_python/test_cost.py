@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import random
 import time
-from collections.abc import Iterator
 
 import orjson
 import pytest
@@ -13,11 +12,11 @@ import pytest
 from odin_ws.protocol.frames import text_frame
 from odin_ws_client import Message
 from odin_ws_client.core.conversation import Conversation
+from odin_ws_client.core.counts import Counts
 from odin_ws_client.core.credentials import Credentials
 from odin_ws_client.core.offset_tracker import OffsetTracker
 from odin_ws_client.core.reconnector import Reconnector
 from odin_ws_client.core.requests import Requests
-from odin_ws_client.core.session import Counts
 from odin_ws_client.core.subscription_set import SubscriptionSet
 from odin_ws_client.core.timing import Timing
 from odin_ws_client.core.url import read_url
@@ -51,11 +50,9 @@ def subscribed() -> Conversation:
 
 
 @pytest.fixture
-def only_own_objects() -> Iterator[None]:
+def only_own_objects() -> None:
     """Keep the collector from objects of other tests, which take it 0.3 s after thousands."""
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.mark.usefixtures("only_own_objects")

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from odin_ws_client import Message, SubscriptionRejected
 from odin_ws_client.core.close_codes import Unacceptable
+from odin_ws_client.core.counts import Counts
 from odin_ws_client.core.offset_tracker import OffsetTracker
 from odin_ws_client.core.requests import Requests
-from odin_ws_client.core.session import Counts, ProtocolSession
+from odin_ws_client.core.session import ProtocolSession
 from odin_ws_client.core.subscription_set import SubscriptionSet
 from tests.client_python.fake import TRADES, message_text
 

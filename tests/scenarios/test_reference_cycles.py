@@ -25,14 +25,14 @@ def _with_command(text: bytes) -> bytes:
 @pytest.fixture
 def kept() -> Iterator[list[object]]:
     """Objects that only the collector would free: DEBUG_SAVEALL keeps them in `gc.garbage`."""
-    # Collections skip frozen objects: here all that were there before, half a second's worth.
+    # Collections skip frozen objects: here all that were there before, half a second's worth. They
+    # stay frozen, as conftest.py has frozen most of them for all tests.
     gc.freeze()
     gc.disable()
     gc.set_debug(gc.DEBUG_SAVEALL)
     yield gc.garbage
     gc.set_debug(0)
     gc.garbage.clear()
-    gc.unfreeze()
     gc.enable()
 
 

@@ -16,9 +16,16 @@ from odin_ws.bench.baseline import compile_baseline, open_baseline
 from odin_ws.bench.broker import create_topics, open_broker
 from odin_ws.bench.cases import Measured
 from odin_ws.bench.options import Options
-from odin_ws.bench.processes import LoadProcesses, Progress, RunEnvironment, open_load_processes
+from odin_ws.bench.processes import (
+    LoadProcesses,
+    LoadTotals,
+    Progress,
+    RunEnd,
+    RunEnvironment,
+    open_load_processes,
+)
 from odin_ws.bench.results import Latency, Measurement, Sample, Scanned
-from odin_ws.bench.server import Target, busy_seconds, open_server
+from odin_ws.bench.server import Target, Usage, busy_seconds, open_server
 from odin_ws.bench.subscriptions import reach
 from odin_ws.bench.workload import Disturbance, Run, catalogue_of, names_for
 
@@ -54,6 +61,36 @@ async def measure(
         return await _Steps(run, target, load_processes, environment).all()
 
 
+@attrs.frozen
+class _Connected:
+    """What connecting all clients took."""
+
+    before: Usage
+    after: Usage
+    subscribed: int
+    seconds: float
+
+
+@attrs.frozen
+class _Window:
+    """The measured time: totals at its begin and end, and CPU seconds within it."""
+
+    begin: LoadTotals
+    end: LoadTotals
+    cpu_seconds: float
+    """CPU seconds of the server."""
+    rss_after: int
+    publisher_cpu: float
+    others_cpu: float
+    """CPU seconds of other programs for each of their cores."""
+    back_seconds: float | None
+    """Seconds until all disturbed clients were back; None: they did not return."""
+
+    @property
+    def seconds(self) -> float:
+        return self.end.at - self.begin.at
+
+
 class _Steps:
     """The steps of one run."""
 
@@ -68,60 +105,84 @@ class _Steps:
 
     async def all(self) -> Measurement:
         """Connect, publish, warm up, measure, and wait for the last message."""
-        run, target, load_processes, others = (
-            self._run,
-            self._target,
-            self._load_processes,
-            self._environment.cores.others,
-        )
-        before = target.usage()
-        if run.stream_first:
-            await load_processes.publish()
+        before = self._target.usage()
+        if self._run.stream_first:
+            await self._load_processes.publish()
         connect_seconds = await self._connect()
-        connected, subscribed = target.usage(), load_processes.count("subscribed")
-        if not run.stream_first:
-            await load_processes.publish()
-        await self._wait("warming up", run.warmup)
+        connected = _Connected(
+            before, self._target.usage(), self._load_processes.count("subscribed"), connect_seconds
+        )
+        if not self._run.stream_first:
+            await self._load_processes.publish()
+        await self._wait("warming up", self._run.warmup)
         calm, published = await self._cut_off()
         scanned = await self._scanned()
-        begin = await load_processes.totals("measure")
-        usage, publisher, busy = target.usage(), load_processes.publisher_cpu, busy_seconds(others)
+        window = await self._measure_window(published)
+        self._report("waiting for the last messages", None)
+        ending = await self._load_processes.end()
+        return self._measurement(
+            connected, calm, _between(scanned, await self._scanned()), window, ending
+        )
+
+    async def _measure_window(self, published: list[int]) -> _Window:
+        """Measure while the affected clients are disturbed; `published`: as for `_disturb`."""
+        others = self._environment.cores.others
+        begin = await self._load_processes.totals("measure")
+        usage, busy = self._target.usage(), busy_seconds(others)
+        publisher_cpu = self._load_processes.publisher_cpu
         async with self._sampled():
             back_seconds = await self._disturb(published)
-        end = await load_processes.totals("measured")
-        seconds = end.at - begin.at
-        after = target.usage()
-        publisher_cpu = (load_processes.publisher_cpu - publisher) / seconds
-        others_cpu = (busy_seconds(others) - busy) / seconds / max(1, len(others))
-        self._report("waiting for the last messages", None)
-        ending = await load_processes.end()
+        end = await self._load_processes.totals("measured")
+        after = self._target.usage()
+        return _Window(
+            begin,
+            end,
+            cpu_seconds=after.cpu - usage.cpu,
+            rss_after=after.rss,
+            publisher_cpu=self._load_processes.publisher_cpu - publisher_cpu,
+            others_cpu=(busy_seconds(others) - busy) / max(1, len(others)),
+            back_seconds=back_seconds,
+        )
+
+    def _measurement(
+        self,
+        connected: _Connected,
+        calm: Latency | None,
+        scanned: Scanned | None,
+        window: _Window,
+        ending: RunEnd,
+    ) -> Measurement:
+        run, begin, end, seconds = self._run, window.begin, window.end, window.seconds
         return Measurement(
             label=run.label,
             connections=run.connections,
-            subscribed=subscribed,
-            connect_seconds=connect_seconds,
-            connect_cpu=connected.cpu - before.cpu,
+            subscribed=connected.subscribed,
+            connect_seconds=connected.seconds,
+            connect_cpu=connected.after.cpu - connected.before.cpu,
             rate=run.rate,
             seconds=seconds,
             received=int((end.received - begin.received).sum()),
             bytes=end.volume - begin.volume,
             latency=Latency.of(end.latency[0], int(end.worst[0])),
             calm=calm,
-            scanned=_between(scanned, await self._scanned()),
+            scanned=scanned,
             counts=end.latency[0],
-            cpu_seconds=after.cpu - usage.cpu,
-            rss_before=before.rss,
-            rss_connected=connected.rss,
-            rss_after=after.rss,
+            cpu_seconds=window.cpu_seconds,
+            rss_before=connected.before.rss,
+            rss_connected=connected.after.rss,
+            rss_after=window.rss_after,
             load_cpu=(end.cpu - begin.cpu) / seconds,
-            publisher_cpu=publisher_cpu,
-            others_cpu=others_cpu,
+            publisher_cpu=window.publisher_cpu / seconds,
+            others_cpu=window.others_cpu / seconds,
             published=ending.published,
             published_rate=ending.published_rate,
-            back_seconds=back_seconds,
+            back_seconds=window.back_seconds,
             rejected_connections=ending.rejected_connections,
             closes=ending.closes,
-            problems={**ending.problems, **self._absent(subscribed, back_seconds)},
+            problems={
+                **ending.problems,
+                **self._absent(connected.subscribed, window.back_seconds),
+            },
             samples=self._samples,
         )
 

@@ -78,6 +78,16 @@ class OtherFrames(NamedTuple):
         )
 
 
+def _kinds(starts: Ints, keys: Ints, thresholds: Ints) -> list[int]:
+    """Return a number for each connection, equal for equal subscriptions and filters."""
+    numbers: dict[tuple[bytes, int], int] = {}
+    bounds = pairwise(starts.tolist())
+    return [
+        numbers.setdefault((keys[start:stop].tobytes(), threshold), len(numbers))
+        for (start, stop), threshold in zip(bounds, thresholds.tolist(), strict=True)
+    ]
+
+
 class Tables(NamedTuple):
     """The state of each connection, and the measurements of all. Shapes of arrays are in brackets.
 
@@ -128,13 +138,8 @@ class Tables(NamedTuple):
         connections = len(group)
         if thresholds is None:
             thresholds = np.zeros(connections, np.int64)
-        kinds: dict[tuple[bytes, int], int] = {}
-        kind = [
-            kinds.setdefault((keys[start:stop].tobytes(), threshold), len(kinds))
-            for (start, stop), threshold in zip(
-                pairwise(starts.tolist()), thresholds.tolist(), strict=True
-            )
-        ]
+        kind = _kinds(starts, keys, thresholds)
+        kinds = len(set(kind))
         most = int(np.diff(starts).max(initial=0))
         return cls(
             seq=np.zeros(connections, np.int64),
@@ -145,9 +150,9 @@ class Tables(NamedTuple):
             kind=np.array(kind, np.int64),
             state=np.zeros(connections, np.int64),
             states=np.zeros(1, np.int64),
-            newest=np.zeros(len(kinds), np.int64),
-            newest_offsets=np.zeros((len(kinds), topics * partitions), np.int64),
-            newest_numbers=np.zeros((len(kinds), most), np.int64),
+            newest=np.zeros(kinds, np.int64),
+            newest_offsets=np.zeros((kinds, topics * partitions), np.int64),
+            newest_numbers=np.zeros((kinds, most), np.int64),
             group=group,
             thresholds=thresholds,
             workload=np.array([topics, partitions, filters, events], np.int64),

@@ -11,6 +11,7 @@ import trio
 from odin_ws import __version__
 from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.kafka.source_status import SourceState
+from odin_ws.resources.container import Resources
 from odin_ws.service import Service
 
 __all__ = ["health_report"]
@@ -87,38 +88,14 @@ def _warnings(service: Service, checks: dict[str, Any]) -> list[str]:
 
 def _checks(service: Service) -> dict[str, Any]:
     settings, resources = service.settings, service.resources
-    active = service.server.admission.active
-    capacity = 100 * active / settings.ws_max_connections
-    in_use = resources.memory_in_use
-    memory = None if in_use is None else 100 * in_use / resources.memory_limit
     return {
-        "kafka": {
-            "status": "running" if service.kafka_is_live else "stopped",
-            "healthy": service.kafka_is_live,
-            "feed": service.source_status.state.value,
-            "paced": service.source_status.paced,
-            "lag": dict(service.source_status.lag),
-            "behind_seconds": round(service.source_status.behind_seconds, 1),
-            "lost_records": service.source_status.lost_records,
-            "problems": _problems(service),
-            "partitions": service.hub.stream.partitions_of(service.hub.stream.topics),
-        },
-        "capacity": {
-            "current": active,
-            "max": settings.ws_max_connections,
-            "percentage": round(capacity, 1),
-            "healthy": capacity < _WARN_PERCENT,
-        },
+        "kafka": _kafka(service),
+        "capacity": _capacity(service),
         "canary": _canary(service),
         "history": _history(service),
         "replays": {"active": service.server.replays.active},
         "tasks": {"current": trio.lowlevel.current_statistics().tasks_living},
-        "memory": {
-            "used_mb": None if in_use is None else round(in_use / _MIB, 1),
-            "limit_mb": round(resources.memory_limit / _MIB, 1),
-            "percentage": _rounded(memory),
-            "healthy": memory is None or memory < _WARN_PERCENT,
-        },
+        "memory": _memory(resources),
         "cpu": {
             "percentage": _rounded(resources.cpu_percent),
             "threshold": _WARN_PERCENT,
@@ -133,6 +110,43 @@ def _checks(service: Service) -> dict[str, Any]:
             "send_queue_bytes": settings.ws_send_queue_bytes,
             "cpu_cores": resources.cpu_limit,
         },
+    }
+
+
+def _kafka(service: Service) -> dict[str, Any]:
+    status = service.source_status
+    return {
+        "status": "running" if service.kafka_is_live else "stopped",
+        "healthy": service.kafka_is_live,
+        "feed": status.state.value,
+        "paced": status.paced,
+        "lag": dict(status.lag),
+        "behind_seconds": round(status.behind_seconds, 1),
+        "lost_records": status.lost_records,
+        "problems": _problems(service),
+        "partitions": service.hub.stream.partitions_of(service.hub.stream.topics),
+    }
+
+
+def _capacity(service: Service) -> dict[str, Any]:
+    active, maximum = service.server.admission.active, service.settings.ws_max_connections
+    percentage = 100 * active / maximum
+    return {
+        "current": active,
+        "max": maximum,
+        "percentage": round(percentage, 1),
+        "healthy": percentage < _WARN_PERCENT,
+    }
+
+
+def _memory(resources: Resources) -> dict[str, Any]:
+    in_use = resources.memory_in_use
+    percentage = None if in_use is None else 100 * in_use / resources.memory_limit
+    return {
+        "used_mb": None if in_use is None else round(in_use / _MIB, 1),
+        "limit_mb": round(resources.memory_limit / _MIB, 1),
+        "percentage": _rounded(percentage),
+        "healthy": percentage is None or percentage < _WARN_PERCENT,
     }
 
 

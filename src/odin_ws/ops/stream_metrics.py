@@ -45,6 +45,7 @@ class StreamCollector(Collector):
         """See Collector."""
         yield from self._messages()
         yield from self._kafka()
+        yield from self._kafka_topics()
         yield from self._delivery()
         yield from self._past()
         yield from self._scans()
@@ -117,6 +118,9 @@ class StreamCollector(Collector):
             "Partitions whose newest records an open transaction holds back",
             source_status.held_partitions,
         )
+
+    def _kafka_topics(self) -> Iterator[Metric]:
+        source_status = self._service.source_status
         troubled = GaugeMetricFamily(
             "ws_kafka_partitions_not_read", "Partitions with a problem, by topic", labels=["topic"]
         )

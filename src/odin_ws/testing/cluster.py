@@ -39,6 +39,37 @@ HEAP: Final = "-Xmx384m"
 # Maximum size of a batch: a record of 5 MB and the overhead.
 MESSAGE_BYTES: Final = 8 << 20
 
+# The same for each node.
+_NODE_SETTINGS: Final = {
+    "auto.create.topics.enable": "false",
+    "default.replication.factor": "3",
+    "min.insync.replicas": "2",
+    "unclean.leader.election.enable": "false",
+    # The defaults are 50 partitions each; creating three replicas of each takes a while.
+    "offsets.topic.num.partitions": "3",
+    "offsets.topic.replication.factor": "3",
+    "transaction.state.log.num.partitions": "3",
+    "transaction.state.log.replication.factor": "3",
+    "transaction.state.log.min.isr": "2",
+    "share.coordinator.state.topic.num.partitions": "1",
+    # A lost node's partitions get new leaders after 3 s instead of 9 s.
+    "broker.session.timeout.ms": "3000",
+    "broker.heartbeat.interval.ms": "500",
+    # Maximum delay of `acks=all` by a slow follower; 30 s by default.
+    "replica.lag.time.max.ms": "5000",
+    "group.initial.rebalance.delay.ms": "0",
+    "message.max.bytes": str(MESSAGE_BYTES),
+    "replica.fetch.max.bytes": str(MESSAGE_BYTES),
+    # Three nodes on two cores: few threads, and less than 128 MB for the idle log cleaner.
+    "log.cleaner.dedupe.buffer.size": str(4 << 20),
+    "num.io.threads": "3",
+    "num.network.threads": "2",
+    "background.threads": "2",
+    "log.cleaner.threads": "1",
+    "num.recovery.threads.per.data.dir": "1",
+    "num.replica.fetchers": "1",
+}
+
 _LOGIN: Final = "org.apache.kafka.common.security.plain.PlainLoginModule required"
 
 
@@ -205,11 +236,6 @@ def _properties(
     number, port, controller = node.number, node.port, controllers[node.number]
     accounts = "".join(f' user_{user}="{password}"' for user, password in users.items())
     advertised = f"PLAINTEXT://{LOOPBACK}:{port},USERS://{LOOPBACK}:{user_port}"
-    single_threaded = (
-        "log.cleaner.threads",
-        "num.recovery.threads.per.data.dir",
-        "num.replica.fetchers",
-    )
     return {
         "process.roles": "broker,controller",
         "node.id": str(number),
@@ -229,29 +255,5 @@ def _properties(
         # The nodes themselves, and clients of the plain listener.
         "super.users": "User:ANONYMOUS",
         "log.dirs": str(node.data),
-        "auto.create.topics.enable": "false",
-        "default.replication.factor": "3",
-        "min.insync.replicas": "2",
-        "unclean.leader.election.enable": "false",
-        # The defaults are 50 partitions each; creating three replicas of each takes a while.
-        "offsets.topic.num.partitions": "3",
-        "offsets.topic.replication.factor": "3",
-        "transaction.state.log.num.partitions": "3",
-        "transaction.state.log.replication.factor": "3",
-        "transaction.state.log.min.isr": "2",
-        "share.coordinator.state.topic.num.partitions": "1",
-        # A lost node's partitions get new leaders after 3 s instead of 9 s.
-        "broker.session.timeout.ms": "3000",
-        "broker.heartbeat.interval.ms": "500",
-        # Maximum delay of `acks=all` by a slow follower; 30 s by default.
-        "replica.lag.time.max.ms": "5000",
-        "group.initial.rebalance.delay.ms": "0",
-        "message.max.bytes": str(MESSAGE_BYTES),
-        "replica.fetch.max.bytes": str(MESSAGE_BYTES),
-        # Three nodes on two cores: few threads, and less than 128 MB for the idle log cleaner.
-        "log.cleaner.dedupe.buffer.size": str(4 << 20),
-        "num.io.threads": "3",
-        "num.network.threads": "2",
-        "background.threads": "2",
-        **dict.fromkeys(single_threaded, "1"),
+        **_NODE_SETTINGS,
     }

@@ -17,6 +17,7 @@ from odin_ws_client.core.close_codes import (
     is_permanent_close,
 )
 from odin_ws_client.core.conversation import Conversation, End
+from odin_ws_client.core.counts import Counts
 from odin_ws_client.core.credentials import Credentials
 from odin_ws_client.core.errors import (
     ClientError,
@@ -28,7 +29,7 @@ from odin_ws_client.core.errors import (
 )
 from odin_ws_client.core.items import Disconnected
 from odin_ws_client.core.requests import Requests
-from odin_ws_client.core.session import Counts, ProtocolSession
+from odin_ws_client.core.session import ProtocolSession
 from odin_ws_client.core.subscription_set import SubscriptionSet
 from odin_ws_client.core.timing import Timing
 from odin_ws_client.core.url import ServerAddress
@@ -76,7 +77,7 @@ class Reconnector:
     reconnect: bool
     timing: Timing
     rng: random.Random
-    counts: Counts
+    counts: Counts = attrs.field(factory=Counts)
     _backoff: Backoff = attrs.field(init=False)
     # The time when the last connection with an accepted subscription ended.
     _disconnected_at: float | None = attrs.field(init=False, default=None)

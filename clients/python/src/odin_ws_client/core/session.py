@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-import attrs
 import orjson
 
 from odin_ws_client.core.batch_text import BatchText
 from odin_ws_client.core.close_codes import LONGEST_WAIT, VIOLATION, Unacceptable
 from odin_ws_client.core.commands import Commands
+from odin_ws_client.core.counts import Counts
 from odin_ws_client.core.errors import SubscriptionRejected
 from odin_ws_client.core.fields import (
     by_partition,
@@ -24,21 +24,19 @@ from odin_ws_client.core.fields import (
 from odin_ws_client.core.items import (
     Checkpoint,
     FeedChange,
-    Ids,
     Item,
-    Lost,
     Message,
-    Positions,
     Resumed,
     Subscribed,
     Unsubscribed,
 )
 from odin_ws_client.core.json_text import load_json
+from odin_ws_client.core.loss_reports import LossReports
 from odin_ws_client.core.replay_progress import ReplayProgress
 from odin_ws_client.core.requests import Requests
 from odin_ws_client.core.subscription_set import SubscriptionSet
 
-__all__ = ["HEARTBEAT", "Counts", "ProtocolSession", "Text", "auth_command"]
+__all__ = ["HEARTBEAT", "ProtocolSession", "Text", "auth_command"]
 
 HEARTBEAT: Final = '{"type":"heartbeat"}'
 
@@ -48,22 +46,6 @@ _TOO_MANY_COMMANDS: Final = "RATE_LIMIT_EXCEEDED"
 
 # A text message as received; `load_json` checks that the bytes are UTF-8.
 Text = bytes | bytearray
-
-
-@attrs.define
-class Counts:
-    """Counters of a client, over all its connections."""
-
-    connections: int = 0
-    """Connections on which a subscription took effect."""
-    duplicates: int = 0
-    """Messages dropped because the client had received them before."""
-    gaps: int = 0
-    """Missing sequence numbers; the client closed the connection because of each gap."""
-    skipped: int = 0
-    """Messages that the server replaced by newer messages of the same channel."""
-    lost: int = 0
-    """Offsets that the server could not send any more."""
 
 
 class ProtocolSession:
@@ -107,6 +89,7 @@ class ProtocolSession:
         self._commands = Commands(subscriptions, requests)
         self._counts = counts
         self._disconnected_at = disconnected_at
+        self._losses = LossReports(subscriptions, counts)
         self._replay = ReplayProgress(subscriptions)
         self._topics: dict[str, str] = {}
         self._seq = 0
@@ -260,9 +243,9 @@ class ProtocolSession:
             case "subscription_ack" | "resume_ack" | "unsubscription_ack" | "error":
                 return self._handle_response(fields, now)
             case "replay_incomplete" if self.accepted and "lost" in fields:
-                return self._count_lost_in_replay(fields)
+                return self._losses.in_replay(fields, self._replay.tracker)
             case "feed" if fields["status"] == "lost":
-                return self._count_lost_in_feed(fields)
+                return self._losses.in_feed(fields, set(self._topics.values()))
             case "feed":
                 return FeedChange(str(fields["status"]), fields.get("since"))
             case "positions" | "replay_complete":
@@ -354,62 +337,6 @@ class ProtocolSession:
         self.put_off = True
         self.retry_in = retry_seconds(fields)
         return None
-
-    def _count_lost_in_replay(self, fields: dict[str, Any]) -> Resumed:
-        """Handle a loss in a replay: Kafka deleted records before the server read them."""
-        lost = by_partition(fields["lost"], read_range)
-        tracker = self._replay.tracker
-        # The server reports the loss at the end of the replay, behind the records after the loss.
-        positions = {
-            topic: {
-                partition: max(last, tracker.offset(topic, partition))
-                for partition, (_, last) in partitions.items()
-            }
-            for topic, partitions in lost.items()
-        }
-        item = self._count_lost(fields, lost, positions)
-        tracker.follow(Checkpoint(item.positions, item.ids))
-        return item
-
-    def _count_lost_in_feed(self, fields: dict[str, Any]) -> Resumed | None:
-        """Handle a loss in the live feed, which the server reports to every client.
-
-        Kafka lost records, or deleted records before the server read them. Returns None if the
-        client follows none of the topics.
-        """
-        followed = set(self._topics.values())
-        lost = {
-            topic: partitions
-            for topic, partitions in by_partition(fields["lost"], read_range).items()
-            if topic in followed
-        }
-        if not lost:
-            return None
-        ids = {topic: topic_id for topic, topic_id in read_ids(fields).items() if topic in followed}
-        # The report's positions are where offsets begin again. Positions only move back: a replay
-        # may still be before the loss. Without positions in the report, only messages move them.
-        given = by_partition(fields.get("positions", {}), int)
-        positions = self._subscriptions.retreat(
-            {topic: partitions for topic, partitions in given.items() if topic in followed}, ids
-        )
-        return self._count_lost(fields, lost, positions, ids)
-
-    def _count_lost(
-        self, fields: dict[str, Any], lost: Lost, positions: Positions, ids: Ids | None = None
-    ) -> Resumed:
-        item = Resumed(
-            recovered=False,
-            replayed=None,
-            lost=lost,
-            reason=str(fields["reason"]),
-            seconds_away=None,
-            names=(),
-            rejected=(),
-            positions=positions,
-            ids=ids or {},
-        )
-        self._counts.lost += count_lost(lost)
-        return item
 
 
 def auth_command(token: str) -> str:

@@ -72,13 +72,17 @@ class SubscriptionSet:
     partitions: such a group has positions of its own until its replay has ended.
 
     Args:
-        subscriptions: the first subscriptions.
+        subscriptions: the first subscription, or the first subscriptions.
         tracker: the positions; if there are any, the first subscriptions are resumed from them.
     """
 
-    def __init__(self, subscriptions: Iterable[Subscription], tracker: OffsetTracker) -> None:
+    def __init__(
+        self, subscriptions: Subscription | Iterable[Subscription], tracker: OffsetTracker
+    ) -> None:
         self.tracker = tracker
         begun = bool(tracker)
+        if isinstance(subscriptions, Subscription):
+            subscriptions = [subscriptions]
         self._groups = [
             Group(subscription, begun, snapshot_due=subscription.snapshot and not begun)
             for subscription in subscriptions

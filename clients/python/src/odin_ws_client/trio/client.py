@@ -18,7 +18,6 @@ from odin_ws_client.core.items import Ids
 from odin_ws_client.core.offset_tracker import GivenPositions, OffsetTracker
 from odin_ws_client.core.reconnector import Reconnector
 from odin_ws_client.core.requests import Requests
-from odin_ws_client.core.session import Counts
 from odin_ws_client.core.subscription import Subscription
 from odin_ws_client.core.subscription_set import SubscriptionSet
 from odin_ws_client.core.timing import Timing
@@ -77,21 +76,17 @@ def open_client(  # noqa: PLR0913 -- each has a default
         InvalidUrl: if `url` is not a WebSocket URL.
         InvalidCredential: if `token` is a string with characters that cannot be sent.
     """
-    address = read_url(url)
-    given = [subscriptions] if isinstance(subscriptions, Subscription) else subscriptions
-    requests = Requests()
     reconnector = Reconnector(
-        address=address,
+        address=read_url(url),
         credentials=Credentials(token),
-        subscriptions=SubscriptionSet(given, OffsetTracker(positions, ids)),
-        requests=requests,
+        subscriptions=SubscriptionSet(subscriptions, OffsetTracker(positions, ids)),
+        requests=Requests(),
         reconnect=reconnect,
         timing=Timing(connect_seconds, silence_seconds, backoff_base, backoff_cap),
         rng=rng or random.Random(),  # noqa: S311 -- jitter, not a secret
-        counts=Counts(),
     )
-    queue = BatchQueue(trio.Event, requests.overflow)
-    runner = Runner(connect or partial(dial, address, tls), reconnector, queue)
+    queue = BatchQueue(trio.Event, reconnector.requests.overflow)
+    runner = Runner(connect or partial(dial, reconnector.address, tls), reconnector, queue)
     return _following(Client(queue, reconnector), runner)
 
 
