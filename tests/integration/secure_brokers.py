@@ -45,9 +45,9 @@ _KAFKA_MODULES: Final = "org.apache.kafka.common.security"
 
 @attrs.frozen
 class Secured:
-    """A broker with a listener for each way in.
+    """A broker with a listener for each kind of security.
 
-    `tls`: wants a certificate of ours. `stranger`: has a certificate for another name. `scram`,
+    `tls`: requires a client certificate. `stranger`: has a certificate for another name. `scram`,
     `plain` and `oauth`: over TLS. `clear`: SASL without TLS.
     """
 

@@ -113,12 +113,12 @@ class StoredLog:
 
 @attrs.define(eq=False)
 class MemoryCluster:
-    """Stands in the place of a KafkaClient's class: called, it makes itself a client.
+    """Replaces the KafkaClient class: calling it returns the cluster itself as the client.
 
-    `away`: node ids that do not answer. `hidden`: topics that metadata does not show.
-    `topic_ids`: by topic. `denied`: topics by Kafka's code. `lookups`: counts metadata.
-    `fetched`: counts fetches by node. `time_errors`: Kafka's codes for offsets of a time, by
-    partition. `without_times`: node ids that know no version of ListOffsets.
+    `away`: ids of nodes that do not respond. `hidden`: topics that the metadata does not list.
+    `topic_ids`: by topic. `topic_errors`: Kafka's error code by topic. `lookups`: the number of
+    metadata requests. `fetched`: the number of fetches by node. `time_errors`: Kafka's error
+    code for offsets by time, by partition. `without_times`: ids of nodes without ListOffsets.
     """
 
     logs: dict[TopicPartition, StoredLog] = attrs.field(factory=dict)
@@ -134,7 +134,7 @@ class MemoryCluster:
     is_running: bool = False
 
     def __call__(self, _security: KafkaSecurity, _seconds: float) -> MemoryCluster:
-        """Be the client."""
+        """Return the cluster as the client."""
         return self
 
     @asynccontextmanager

@@ -18,7 +18,7 @@ __all__ = ["Policy", "PolicyError", "Rule", "Subject", "load_policy"]
 
 
 class PolicyError(ValueError):
-    """The policy is invalid; the message names the place in it."""
+    """The policy is invalid; the message names the location in it."""
 
 
 class Subject(StrEnum):

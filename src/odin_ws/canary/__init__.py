@@ -1,1 +1,1 @@
-"""The canary: a client of another WebSocket library that tests the service through its own port."""
+"""The canary: a client of another WebSocket library that tries the service through its own port."""

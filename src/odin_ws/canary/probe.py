@@ -1,4 +1,4 @@
-"""One test of the service by an independent client: connect, subscribe, heartbeat, close.
+"""One try of the service by an independent client: connect, subscribe, heartbeat, close.
 
 The client is trio-websocket, which shares no frame code with the server.
 """

@@ -1,4 +1,4 @@
-"""The canary of a running service: tests it at an interval and keeps the results."""
+"""The canary of a running service: tries it at an interval and keeps the results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["TRY_SECONDS", "run_canary"]
 
 log = structlog.get_logger("odin_ws.canary")
 
-# A test takes some milliseconds, and 1 s while thousands of clients reconnect. Most clients have
+# A try takes some milliseconds, and 1 s while thousands of clients reconnect. Most clients have
 # a timeout of 10 s.
 TRY_SECONDS: Final = 10.0
 
@@ -30,7 +30,7 @@ async def run_canary(
     stats: CanaryStats,
     now: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Test the service every `interval` seconds until cancelled; calls `target` before each.
+    """Try the service every `interval` seconds until cancelled; calls `target` before each.
 
     A failed try is repeated if `target` has another TLS context by then.
     """
@@ -47,7 +47,7 @@ async def run_canary(
         stats.failure = failure
         stats.tries += 1
         wait = interval if failure is None else min(interval, _RETRY_SECONDS)
-        # `interval` is from start to start; a pause follows even a slow test.
+        # `interval` is from start to start; a pause follows even a slow try.
         await trio.sleep_until(max(begun + wait, trio.current_time() + min(wait, 1.0)))
 
 

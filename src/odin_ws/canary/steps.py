@@ -1,4 +1,4 @@
-"""The steps of a canary test, the error of a failed step, and the results of all tests."""
+"""The steps of a try, the error of a failed step, and the results of all tries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["CanaryStats", "Step", "StepFailed", "TryResult"]
 
 
 class Step(StrEnum):
-    """The steps of a test, in order."""
+    """The steps of a try, in order."""
 
     CONNECT = "connect"
     """A TCP connection."""
@@ -45,7 +45,7 @@ class StepFailed(Exception):
 
 @attrs.define
 class TryResult:
-    """The results of one test so far."""
+    """The results of one try so far."""
 
     times: dict[Step, float] = attrs.field(factory=dict)
     """Seconds of each successful step, by step."""
@@ -57,13 +57,13 @@ class TryResult:
 
 @attrs.define(eq=False)
 class CanaryStats:
-    """The results of all tests since the start."""
+    """The results of all tries since the start."""
 
     tries: int = 0
-    """The number of finished tests."""
+    """The number of finished tries."""
     failures: Counter[Step] = attrs.field(factory=Counter)
-    """The number of failed tests, by the failed step."""
+    """The number of failed tries, by the failed step."""
     seconds: dict[Step, float] = attrs.field(factory=dict)
     """Seconds of each step when it last succeeded."""
     failure: StepFailed | None = None
-    """The error of the last test; None after a success, and before the first test."""
+    """The error of the last try; None after a success, and before the first try."""

@@ -17,7 +17,7 @@ class CatalogueError(ValueError):
     """An invalid catalogue file.
 
     Attributes:
-        place: the field, such as `topics[0].key`; empty for the whole file.
+        location: the field, such as `topics[0].key`; empty for the whole file.
         line: the field's line in the file, from 1; None if the field is missing, or written in
             another form than in the examples.
     """

@@ -34,7 +34,7 @@ class Snapshots:
     """Builds the responses to snapshot requests.
 
     Args:
-        context: the hub, and the turns for time slices.
+        context: the hub, and the turns of clients' work.
         limits: limits of one client's subscriptions, with the memory budget.
         max_bytes: limit of the messages of one snapshot.
     """

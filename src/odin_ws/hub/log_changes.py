@@ -14,7 +14,7 @@ __all__ = ["LiveFrom", "LogChanges", "OffsetGap", "OffsetGaps"]
 
 # The newest resets back per partition are remembered: each needs an unclean leader election or a
 # recreated topic.
-_MAX_JUMPS = 16
+_MAX_RESETS = 16
 
 # Limit of remembered former ids per topic.
 _MAX_FORMER_IDS = 16
@@ -144,7 +144,7 @@ class LogChanges:
         self._generations[key] = self.generation(key) + 1
         gaps = self._gaps.setdefault(key, [])
         gaps.append(gap)
-        del gaps[:-_MAX_JUMPS]
+        del gaps[:-_MAX_RESETS]
 
     def generation(self, key: TopicPartition) -> int:
         """Return how often a partition was reset back."""

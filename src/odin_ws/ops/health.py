@@ -168,7 +168,7 @@ def _problems(service: Service) -> list[dict[str, Any]]:
 
 
 def _canary(service: Service) -> dict[str, Any]:
-    """Return the canary's results; `milliseconds`: the steps of the last successful test."""
+    """Return the canary's results; `milliseconds`: the steps of the last successful try."""
     stats = service.canary
     return {
         "tries": stats.tries,

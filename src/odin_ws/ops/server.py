@@ -41,12 +41,12 @@ _AT_ONCE: Final = 32
 _OVER_RATE_SECONDS: Final = 2.0
 _LINE_SECONDS: Final = 0.05
 
-# If all places over the rate are taken by connections younger than 0.25 s, the server accepts no
+# If all slots over the rate are taken by connections younger than 0.25 s, the server accepts no
 # connection, and checks again every 20 ms.
 _REQUEST_SECONDS: Final = 0.25
 _FULL_SECONDS: Final = 0.02
 
-# If all places are taken by connections younger than 1 s, a new connection counts as over the rate.
+# If all slots are taken by connections younger than 1 s, a new connection counts as over the rate.
 _SLOT_SECONDS: Final = 1.0
 
 # Out of descriptors or buffers: retrying at once would only spin.
@@ -84,7 +84,7 @@ class OpsLimits:
     """Connections fully served per second and address: a flood from one address leaves half of the
     rate to others."""
     burst: float = 32.0
-    """Connections served at once, of all addresses and of each: half of the places, so that a burst
+    """Connections served at once, of all addresses and of each: half of the slots, so that a burst
     does not close connections whose request is about to arrive."""
     accepts: float = 1000.0
     """Connections accepted per second; others wait in the kernel's queue. Accepting a connection
@@ -166,8 +166,8 @@ class OpsServer:
     def _has_free_slot(self, now: float) -> bool:
         """Return whether a new connection can be fully served.
 
-        False if all places are taken and the oldest connection is younger than `_SLOT_SECONDS`:
-        the new connection then counts as over the rate, and probes get a response without a place.
+        False if all slots are taken and the oldest connection is younger than `_SLOT_SECONDS`:
+        the new connection then counts as over the rate, and probes get a response without a slot.
         """
         if len(self._open) < self._limits.connections:
             return True
@@ -176,7 +176,7 @@ class OpsServer:
     def _is_full(self, now: float) -> bool:
         """Return whether a further connection over the rate has to wait in the kernel's queue.
 
-        True if all places over the rate are taken and the oldest connection is younger than
+        True if all slots over the rate are taken and the oldest connection is younger than
         `_REQUEST_SECONDS`.
         """
         if len(self._over_rate) < self._limits.over_rate:
@@ -244,7 +244,7 @@ class OpsServer:
         peer: str,
         server: tuple[str, int | None] | None = None,
     ) -> bool:
-        """Serve the request of a connection; returns False after a timeout or if it lost its place.
+        """Serve the request of a connection; returns False after a timeout or if it lost its slot.
 
         Args:
             stream: the connection, which the caller closes.
@@ -277,9 +277,9 @@ class OpsServer:
 
     @contextmanager
     def _acquire_slot(self, peer: str) -> Iterator[trio.CancelScope]:
-        """Hold a place during the block, which is cancelled if the place is lost.
+        """Hold a slot during the block, which is cancelled if the slot is lost.
 
-        If all places are taken, the address with most connections loses its oldest connection.
+        If all slots are taken, the address with most connections loses its oldest connection.
         Probes finish within milliseconds, so silent connections are the oldest, and many
         connections from one address do not displace those of others.
         """
@@ -297,7 +297,7 @@ class OpsServer:
 
     @contextmanager
     def _acquire_slot_over_rate(self, peer: str) -> Iterator[None]:
-        """Hold a place among the connections beyond the rate, like `_acquire_slot`."""
+        """Hold a slot among the connections beyond the rate, like `_acquire_slot`."""
         if len(self._over_rate) >= self._limits.over_rate:
             _end_oldest(self._over_rate)
         with trio.CancelScope() as scope:

@@ -90,7 +90,7 @@ class Conversation:
         else:
             if self._websocket.end is not None:
                 self._end_with(self._websocket.end)
-        if self.session.has_news:
+        if self.session.has_new_state:
             self._follow_session(now)
         return items
 
@@ -190,10 +190,10 @@ class Conversation:
         self._retry_at, self._response_deadline = math.inf, now + _RESPONSE_SECONDS
 
     def _follow_session(self, now: float) -> None:
-        self.session.has_news = False
+        self.session.has_new_state = False
         if self.session.accepted and self.accepted_at is None:
             self.accepted_at = now
-        if self.session.put_off:
+        if self.session.is_deferred:
             if self._retry_at == math.inf:
                 pause = self._backoff.next()
                 self._response_deadline, self._retry_at = (

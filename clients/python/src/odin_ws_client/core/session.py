@@ -57,7 +57,7 @@ class ProtocolSession:
         subscriptions: the subscriptions to begin or resume.
         requests: the application's requests.
         counts: the client's counters.
-        left_at: the time when the last connection ended, on the clock of `take`; None for none.
+        disconnected_at: the end of the last connection, on the clock of `take`; None for none.
     """
 
     def __init__(
@@ -71,9 +71,9 @@ class ProtocolSession:
         """The wait before the deferred command is sent again, seconds; None: up to the client."""
         self.accepted = False
         """True if a subscription has taken effect, or none is planned."""
-        self.put_off = False
+        self.is_deferred = False
         """True if the command in flight is deferred: the server rejected it for now."""
-        self.has_news = False
+        self.has_new_state = False
         """True if another item than a message came, or a replay ended; Conversation resets it."""
         self.advice: float | None = None
         """The server's wait before a reconnect, seconds; None without a `reconnect` message."""
@@ -81,7 +81,7 @@ class ProtocolSession:
         """The time when the token expires, if a new token is due; TokenRefresh resets it."""
         self.token_retry_in: float | None = None
         """The server's wait before a rejected token is sent again, seconds."""
-        self.token_taken = False
+        self.token_accepted = False
         """True if the server has accepted a new token; TokenRefresh resets it."""
         # The announced time when the current token expires.
         self._last_end: float | None = None
@@ -100,11 +100,11 @@ class ProtocolSession:
     def awaits_response(self) -> bool:
         """True if the answer to a command is awaited."""
         commands = self._commands
-        return (commands.awaits_ack or commands.awaits_end) and not self.put_off
+        return (commands.awaits_ack or commands.awaits_end) and not self.is_deferred
 
     def begin(self) -> list[Item | Checkpoint]:
         """Plan the commands of an open connection; return the items for the consumer."""
-        self.has_news = True
+        self.has_new_state = True
         ended = self._commands.begin()
         self.accepted = self._commands.is_idle
         if not ended:
@@ -117,7 +117,7 @@ class ProtocolSession:
 
     def command(self) -> str:
         """Return the deferred command, to be sent again."""
-        self.put_off = False
+        self.is_deferred = False
         return self._commands.text()
 
     def take(self, text: Text, now: float) -> Iterator[Item | Checkpoint]:
@@ -140,7 +140,7 @@ class ProtocolSession:
                 if self._is_new:
                     yield message
                 return
-            self.has_news = True
+            self.has_new_state = True
             was_split = self._subscriptions.is_split
             item = self._notice(fields, now)
         except UnicodeDecodeError as error:
@@ -228,7 +228,7 @@ class ProtocolSession:
                 self.token_ends_at = self._last_end = now + min(seconds, LONGEST_WAIT)
                 self.token_retry_in = None
             case "auth_ack":
-                self.token_taken, self._last_end = True, None
+                self.token_accepted, self._last_end = True, None
             case "auth_error":
                 self.token_ends_at = self._last_end
                 self.token_retry_in = retry_seconds(fields["data"])
@@ -278,7 +278,7 @@ class ProtocolSession:
         return None if self._subscriptions.is_split else reached
 
     def _end_replay(self) -> None:
-        self.has_news = True
+        self.has_new_state = True
         self._replay.end()
 
     def _accept(self, fields: dict[str, Any], now: float) -> Item | None:
@@ -334,7 +334,7 @@ class ProtocolSession:
         if not fields.get("retry", False):
             error = SubscriptionRejected(str(fields["code"]), str(fields["message"]))
             return self._commands.reject(error)
-        self.put_off = True
+        self.is_deferred = True
         self.retry_in = retry_seconds(fields)
         return None
 

@@ -33,8 +33,8 @@ class TokenRefresh:
 
     def begins(self, session: ProtocolSession) -> bool:
         """Apply the token messages of `session`; return whether attempts have to begin."""
-        if session.token_taken:
-            session.token_taken = False
+        if session.token_accepted:
+            session.token_accepted = False
             self._credentials.taken()
         end, session.token_ends_at = session.token_ends_at, None
         if end is None or self._credentials.source is None or self._busy:
