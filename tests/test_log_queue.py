@@ -91,7 +91,7 @@ def log(event: str, **fields: Any) -> None:
 
 
 @pytest.mark.usefixtures("restored")
-def test_logging_goes_on_while_nobody_reads(reader: Reader) -> None:
+def test_logging_continues_while_stderr_is_not_read(reader: Reader) -> None:
     """No line waits for the reader; when it continues, the lines arrive in order, unchanged."""
     queue = queue_for(reader)
     stop(reader, queue)

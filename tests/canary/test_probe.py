@@ -113,7 +113,7 @@ async def refuse() -> trio.abc.Stream:
     raise ConnectionRefusedError(111, "Connection refused")
 
 
-async def test_nobody_listens() -> None:
+async def test_refused_connection_fails_step_connect() -> None:
     """The words are the system's."""
     with pytest.raises(StepFailed, match=r"^connect: Connection refused$"):
         await try_service(Target(refuse, CHANNEL, "localhost"), TryResult(), SECONDS)
@@ -159,7 +159,9 @@ async def test_silence_before_the_upgrade_fails_in_time(autojump_clock: MockCloc
     assert trio.current_time() == SECONDS
 
 
-async def test_an_end_before_the_upgrade_is_told_at_once(autojump_clock: MockClock) -> None:
+async def test_connection_closed_before_the_upgrade_is_reported_at_once(
+    autojump_clock: MockClock,
+) -> None:
     """The library alone would wait for the upgrade until the time is over."""
 
     async def serve(transport: MemoryTransport) -> None:
@@ -229,7 +231,7 @@ async def test_answer_that_ends_in_its_head_is_a_closed_connection(
         (b"\xf1\x00", "subscribe: closed with 1002"),
     ],
 )
-async def test_a_wrong_answer_is_told(
+async def test_wrong_response_is_reported(
     autojump_clock: MockClock, response: bytes, words: str
 ) -> None:
     """Whatever comes is words of a failure, and no traceback."""
@@ -255,7 +257,7 @@ async def test_time_that_no_deadline_saw_counts(autojump_clock: MockClock) -> No
     assert str(error).startswith("connect: not done after 20.0 s")
 
 
-async def test_no_tls_where_it_is_expected_is_told(autojump_clock: MockClock) -> None:
+async def test_server_without_tls_is_reported(autojump_clock: MockClock) -> None:
     """And the other way round, the server answers 400 in words."""
 
     async def serve(transport: MemoryTransport) -> None:

@@ -56,7 +56,7 @@ def test_the_limit_is_in_bytes_of_utf_8(text: str, *, good: bool) -> None:
 
 
 @given(texts)
-def test_checking_a_token_returns_it_or_says_what_is_wrong(text: str) -> None:
+def test_check_token_returns_the_token_or_raises_invalid_name(text: str) -> None:
     """The error names the whole name that the token stands in."""
     if is_token(text):
         assert check_token(text, "unused") == text
@@ -82,7 +82,7 @@ def test_checking_a_token_returns_it_or_says_what_is_wrong(text: str) -> None:
         ("é" * 65, "128 bytes"),
     ],
 )
-def test_what_is_wrong_with_a_token_is_said(text: str, wrong: str) -> None:
+def test_invalid_token_is_reported_with_the_rule(text: str, wrong: str) -> None:
     """Empty, with a star or another character that cannot be in one, or too long."""
     with pytest.raises(InvalidName) as caught:
         check_token(text, text)

@@ -40,7 +40,7 @@ def test_another_domain_brings_its_own_catalogue() -> None:
     assert catalogue.expand_topic("stations.measured") == ("*.measured",)
 
 
-def test_a_topic_says_how_its_records_are_written() -> None:
+def test_topic_has_formats_of_key_and_value() -> None:
     """Keys as text and values as JSON, unless the file says another way."""
     text = WEATHER.replace(
         'category = "forecast"',
@@ -144,7 +144,7 @@ def test_default_catalogue_is_loaded_once() -> None:
         ("EVERYTHING", "measured", "bundles.measured: is also the name of a category"),
     ],
 )
-def test_a_mistake_is_told_with_its_place(old: str, new: str, message: str) -> None:
+def test_error_is_reported_with_its_location(old: str, new: str, message: str) -> None:
     """An operator finds the line by what is said, before the server serves anything wrong."""
     assert WEATHER.count(old) >= 1
     with pytest.raises(CatalogueError, match=f"^{message}"):
@@ -162,7 +162,7 @@ def test_a_mistake_is_told_with_its_place(old: str, new: str, message: str) -> N
         ('bundles = 1\n[[topics]]\nname = "t"\ncategory = "c"\n', "bundles: must be a table"),
     ],
 )
-def test_a_file_of_another_form_is_told_what_is_needed(text: str, message: str) -> None:
+def test_file_without_topics_is_rejected_with_what_is_required(text: str, message: str) -> None:
     """There is no catalogue without a topic."""
     with pytest.raises(CatalogueError, match=f"^{re.escape(message)}$"):
         load_catalogue(text)

@@ -110,7 +110,7 @@ def test_a_bundle_reads_from_the_topics_of_its_categories(bundle: str) -> None:
         ("a.b.PRICE_ONLY", ["a.b.trade", "a.b.analytics"]),
     ],
 )
-def test_a_name_stands_for_its_patterns(name: str, patterns: list[str]) -> None:
+def test_name_expands_to_its_patterns(name: str, patterns: list[str]) -> None:
     """Channels, patterns, bundles, and bundles for one token."""
     assert list(CATALOGUE.expand_channel(name)) == patterns
 
@@ -143,7 +143,7 @@ def test_topics_and_bundles_are_narrowed_to_tokens(names: list[str]) -> None:
 
 
 @pytest.mark.parametrize("name", ["BTC.foo", "BTC.", "BTC.Trade", "BTC.trading", "a.b.c", "*.**"])
-def test_an_unknown_category_is_told_what_there_is(name: str) -> None:
+def test_unknown_category_is_rejected_with_the_known_ones(name: str) -> None:
     """The sentence has the wrong one, all categories, all bundles and the star."""
     error = rejected(name)
     assert (error.name, error.code) == (name, NameCode.INVALID_CHANNEL)
@@ -173,7 +173,7 @@ def test_a_name_without_a_dot_is_a_bundle_or_nothing(name: str) -> None:
         ("é" * 65 + ".TRADING", "128"),
     ],
 )
-def test_a_bad_token_is_told_what_is_wrong(name: str, wrong: str) -> None:
+def test_invalid_token_in_a_channel_is_rejected_with_the_rule(name: str, wrong: str) -> None:
     """A star stands for the whole token or not at all; a token has its limits in any name."""
     error = rejected(name)
     assert (error.name, error.code) == (name, NameCode.INVALID_CHANNEL)
@@ -181,7 +181,7 @@ def test_a_bad_token_is_told_what_is_wrong(name: str, wrong: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "trade", "odin.nope", "ODIN.TRADES", "*"])
-def test_an_unknown_topic_is_told_what_there_is(name: str) -> None:
+def test_unknown_topic_is_rejected_with_the_known_ones(name: str) -> None:
     """The sentence has all topics."""
     with pytest.raises(InvalidName) as caught:
         CATALOGUE.expand_topic(name, ["BTC"])
@@ -191,7 +191,7 @@ def test_an_unknown_topic_is_told_what_there_is(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "trading", "NOPE", "*"])
-def test_an_unknown_bundle_is_told_what_there_is(name: str) -> None:
+def test_unknown_bundle_is_rejected_with_the_known_ones(name: str) -> None:
     """The sentence has all bundles."""
     with pytest.raises(InvalidName) as caught:
         CATALOGUE.expand_bundle(name)

@@ -127,7 +127,7 @@ def test_unknown_command_exits_with_status_2() -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_script_asks_the_command(shell: str) -> None:
+def test_completion_script_calls_the_command(shell: str) -> None:
     """The script calls the command with the variable that makes it answer with completions."""
     shown = CliRunner().invoke(main, ["completion", shell])
     assert shown.exit_code == 0

@@ -126,7 +126,7 @@ def test_catalogue_page_shows_the_examples(tmp_path: Path) -> None:
     assert wrong.name == "wrong.toml"
 
 
-def test_policy_of_the_auth_page_does_what_it_says(tmp_path: Path) -> None:
+def test_policy_of_the_auth_page_restricts_balances(tmp_path: Path) -> None:
     """docs/auth.md shows compose/policy.toml, and the policy does what its comments say."""
     (file,) = write_files("docs/auth.md", tmp_path)
     text = file.read_text("utf-8")

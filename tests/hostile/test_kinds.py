@@ -59,7 +59,7 @@ def test_largest_filter_is_permitted_and_distinct() -> None:
 @pytest.mark.parametrize(
     "name", [kind.__name__ for kind in STREAM_KINDS if kind.__name__ not in RESETS]
 )
-async def test_stream_kind_harms_nobody(
+async def test_stream_kind_affects_no_other_client(
     odin_scenario: Scenario, nursery: trio.Nursery, name: str
 ) -> None:
     """A subscriber beside four of a kind gets everything, and nothing is left of them."""

@@ -205,7 +205,7 @@ async def test_query_has_the_id_to_begin_with_and_the_header_is_newer(
         ("channels=BTC.trade&tokens=ETH", "data.tokens: requires topics or bundles"),
     ],
 )
-async def test_request_that_asks_for_nothing_is_told_what_is_wrong(
+async def test_invalid_query_is_rejected_with_the_reason(
     odin_scenario: Scenario, query: str, text: str
 ) -> None:
     """400, so that an EventSource does not come back with the same."""

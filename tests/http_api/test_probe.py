@@ -95,7 +95,7 @@ async def test_a_probe_is_no_rejected_connection(odin_scenario: Scenario) -> Non
         (probe("/healthz", version="2.0"), 400, "bad_request"),
     ],
 )
-async def test_what_is_no_probe_is_rejected(
+async def test_other_method_or_path_than_a_probe_is_rejected(
     odin_scenario: Scenario, data: bytes, status: int, label: str
 ) -> None:
     """As any other request that is not taken here."""

@@ -88,7 +88,7 @@ async def test_positions_resume_exactly_behind_it(odin_scenario: Scenario) -> No
     assert [message.json["data"]["data"] for message in await source.messages(1)] == ["new"]
 
 
-async def test_names_that_are_not_valid_are_told(odin_scenario: Scenario) -> None:
+async def test_invalid_names_of_a_snapshot_are_reported(odin_scenario: Scenario) -> None:
     """Beside those that are."""
     found = await snapshot(odin_scenario, "channels=*.trade,BTC.nope")
     assert [rejection["name"] for rejection in found["rejected"]] == ["BTC.nope"]
@@ -98,9 +98,7 @@ async def test_names_that_are_not_valid_are_told(odin_scenario: Scenario) -> Non
 @pytest.mark.parametrize(
     "query", ["", "channels=nope", "channels=*.trade&snapshot=true", "channels=*.trade&since_ms=1"]
 )
-async def test_what_is_no_request_for_a_snapshot_is_rejected(
-    odin_scenario: Scenario, query: str
-) -> None:
+async def test_invalid_snapshot_request_is_rejected(odin_scenario: Scenario, query: str) -> None:
     """It has names, and nothing of a subscription."""
     status, _, content = await response(odin_scenario, query)
     assert (status, content.count(b"\n")) == (400, 1)

@@ -41,7 +41,7 @@ async def test_drain_tells_each_client_when_to_come_back(odin_scenario: Scenario
     assert len(times) > 5
 
 
-async def test_stall_of_kafka_is_told(odin_scenario: Scenario) -> None:
+async def test_stall_of_kafka_sends_a_feed_event(odin_scenario: Scenario) -> None:
     """Notices have the names of their types."""
     early = await EventSource.open(odin_scenario, "channels=*.trade")
     odin_scenario.source.lose_broker()
@@ -183,7 +183,7 @@ async def test_stream_takes_a_place(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.odin_settings(ws_max_connections=1)
-async def test_event_source_that_finds_no_place_comes_back(odin_scenario: Scenario) -> None:
+async def test_event_source_rejected_by_a_full_server_reconnects(odin_scenario: Scenario) -> None:
     """After another status than 200 a browser would never connect again."""
     await EventSource.open(odin_scenario, "channels=*.trade")
     source = await EventSource.open(

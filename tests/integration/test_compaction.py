@@ -52,7 +52,7 @@ async def position(server: Server, domain: Domain) -> int:
 
 
 @pytest.mark.timeout(180)
-async def test_log_that_ends_without_records_delays_nobody(
+async def test_log_that_ends_without_records_delays_neither_start_nor_resume(
     own_apache: ApacheFactory, domain: Domain
 ) -> None:
     """An instance with a history becomes ready; every instance is at the end, and resumes there."""

@@ -67,7 +67,7 @@ async def separate_controller(directory: Path) -> AsyncIterator[tuple[ChildProce
 
 
 @pytest.mark.timeout(240)
-async def test_delivery_goes_on_without_a_controller(domain: Domain, tmp_path: Path) -> None:
+async def test_delivery_continues_without_a_controller(domain: Domain, tmp_path: Path) -> None:
     """The feed stays live, an instance starts, replays work; a command that needs one says so."""
     async with separate_controller(tmp_path) as (controller, broker):
         await kafka.create_topics(broker.bootstrap, domain.topics, 1)

@@ -51,7 +51,7 @@ RESPONSES = st.lists(st.tuples(st.sampled_from(range(4)), CHANGES), max_size=4)
 
 
 @given(st.lists(st.tuples(RESPONSES, st.sets(st.sampled_from(range(4)))), max_size=12))
-def test_plan_after_responses_is_the_plan_made_anew(
+def test_plan_after_responses_equals_a_new_plan(
     rounds: Sequence[tuple[Sequence[tuple[int, str]], set[int]]],
 ) -> None:
     """Whatever responses change, and whatever the source takes meanwhile."""

@@ -105,7 +105,7 @@ async def test_slow_metadata_does_not_stop_a_read(
             assert await rest(batches) == list(range(1, 10))
 
 
-async def test_broker_that_fetches_by_id_is_not_asked_again(
+async def test_broker_that_fetches_by_id_gets_no_second_metadata_request(
     autojump_clock: MockClock, cluster: FakeCluster
 ) -> None:
     """It reports a recreated topic itself."""

@@ -107,7 +107,7 @@ async def test_former_leader_leads_again_after_it_followed(
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.2, 0.4, 1.0])
-async def test_leader_with_all_records_comes_back_during_the_lookups(
+async def test_leader_with_all_records_returns_during_the_lookups(
     autojump_clock: MockClock,
     monkeypatch: pytest.MonkeyPatch,
     cluster: FakeCluster,

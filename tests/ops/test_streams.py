@@ -135,7 +135,9 @@ async def test_client_that_sends_on_during_a_stream_is_closed(autojump_clock: Mo
     await run(test)
 
 
-async def test_one_stream_too_many_ends_the_oldest_of_the_crowd(autojump_clock: MockClock) -> None:
+async def test_stream_above_the_limit_ends_the_oldest_of_the_address_with_most(
+    autojump_clock: MockClock,
+) -> None:
     """The address with the most streams loses its oldest; streams of others continue."""
 
     async def test(ops: Ops) -> None:

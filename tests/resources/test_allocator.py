@@ -52,7 +52,7 @@ def test_objects_that_are_gone_leave_their_part_free() -> None:
     assert memory.bytes == 0
 
 
-def test_what_is_used_again_is_not_free_any_more() -> None:
+def test_reused_memory_is_no_longer_free() -> None:
     """Newcomers use it first, and the process does not grow meanwhile."""
     memory = grown()
     memory.observe(230 * MB, 900_000)
@@ -103,7 +103,7 @@ def test_memory_is_given_back_when_much_was_freed() -> None:
     assert allocator.trims == 1
 
 
-def test_the_c_library_is_asked() -> None:
+def test_statistics_come_from_the_c_library() -> None:
     """On Linux with glibc; with another library nothing is known and nothing fails."""
     allocator = Allocator()
     before = allocator.in_use

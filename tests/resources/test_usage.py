@@ -181,7 +181,7 @@ async def test_half_a_core_is_100_percent_of_a_limit_of_half_a_core(
         psutil.AccessDenied(1),
     ],
 )
-async def test_a_figure_that_cannot_be_measured_is_unknown_and_rejects_nobody(
+async def test_unmeasurable_figure_is_unknown_and_rejects_no_connection(
     autojump_clock: MockClock,  # noqa: ARG001 -- virtual time
     monkeypatch: pytest.MonkeyPatch,
     error: Exception,
@@ -237,7 +237,7 @@ async def test_a_control_group_that_vanishes_is_unknown(
         nursery.cancel_scope.cancel()
 
 
-def test_what_was_granted_since_the_measurement_counts(tmp_path: Path) -> None:
+def test_memory_granted_since_the_measurement_counts(tmp_path: Path) -> None:
     """400 clients can take 200 MB in a second; memory is measured once a second."""
     group = make_group(tmp_path, memory_max=str(100 * MIB), memory=80 * MIB)
     resources = Resources(0, 0, group)

@@ -152,7 +152,9 @@ async def test_stalled_clients_hold_up_others_for_the_timeout_at_most(
         assert window.used == CHUNK_BYTES
 
 
-async def test_stalled_client_is_not_closed_while_nobody_waits(autojump_clock: MockClock) -> None:
+async def test_stalled_client_is_not_closed_while_no_replay_waits(
+    autojump_clock: MockClock,
+) -> None:
     """What the kernel holds of it harms nobody: other limits end it."""
     window = ReplayWindow(10 * CHUNK_BYTES, TIMEOUT)
     one = Replay(window)
@@ -251,7 +253,7 @@ async def test_client_that_waits_for_others_has_acknowledged_its_chunk(
         assert len(stalled.sent_at) == 1
 
 
-async def test_acknowledgements_are_seen_while_nobody_waits(autojump_clock: MockClock) -> None:
+async def test_acknowledgements_are_seen_while_no_replay_waits(autojump_clock: MockClock) -> None:
     """So that the figure is right; a second later."""
     window = ReplayWindow(1000 * CHUNK_BYTES, TIMEOUT)
     one = Replay(window)

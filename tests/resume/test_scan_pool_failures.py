@@ -66,7 +66,7 @@ async def test_longest_wait_for_a_failing_log_is_eight_seconds(autojump_clock: M
             assert await finish(scenario, cursor) is ScanEnd.REACHED
 
 
-async def test_back_off_begins_anew_after_records_were_read(autojump_clock: MockClock) -> None:
+async def test_back_off_is_reset_after_records_were_read(autojump_clock: MockClock) -> None:
     """A log that fails now and then is not waited for as if it were away."""
     scenario = Scenario(2, 1)
     async with scanning(scenario):

@@ -89,7 +89,7 @@ async def test_client_of_a_failing_topic_does_not_wait_with_others(
             await pool.seconds_to_the_end(cursor)
 
 
-async def test_topics_that_fail_together_are_told_apart(autojump_clock: MockClock) -> None:
+async def test_topics_that_fail_together_are_retried_separately(autojump_clock: MockClock) -> None:
     """A scan of both fails; the one that can be read is read soon."""
     async with pooling() as pool:
         pool.log_reader.fail(topics=[TRADES.topic])

@@ -98,7 +98,7 @@ async def test_pings_are_spread_over_the_interval(odin_scenario: Scenario) -> No
     assert max(times) - min(times) < 30
 
 
-async def test_client_whose_command_waits_for_turns_is_not_closed(
+async def test_client_whose_command_waits_for_the_read_scheduler_is_not_closed(
     odin_scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a crowd the server does not read it meanwhile: its pongs are there, but not received."""

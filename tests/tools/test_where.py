@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def test_where_is_current() -> None:
+def test_where_page_is_current() -> None:
     """Every module is on the page with the first line of its docstring."""
     code = "import sys; sys.path.insert(0, 'tools'); import where; print(where.page(), end='')"
     made = subprocess.run(

@@ -40,7 +40,7 @@ def ack(client: FakeClient) -> dict[str, Any]:
     return next(item for item in client.received if item["type"] == "resume_ack")
 
 
-async def test_what_others_serve_is_theirs(autojump_clock: MockClock) -> None:
+async def test_partitions_of_other_instances_are_not_replayed(autojump_clock: MockClock) -> None:
     """A member replays its own partitions, names them, and calls nothing of the others lost."""
     async with open_harness() as harness:
         await own(harness, p0=-1)
