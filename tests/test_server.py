@@ -31,13 +31,13 @@ class Slow(Client):
         self._clock.jump(0.001)
 
 
-async def told(client: WebSocketClient) -> list[dict[str, Any]]:
+async def notices(client: WebSocketClient) -> list[dict[str, Any]]:
     """All notices that a client receives before the response to a command."""
-    heard = []
+    seen = []
     await client.send('{"type":"heartbeat"}')
     while (response := await client.response())["type"] != "pong":
-        heard.append(response)
-    return heard
+        seen.append(response)
+    return seen
 
 
 async def test_closed_client_first_receives_pending_messages_of_the_cycle(
@@ -53,9 +53,9 @@ async def test_closed_client_first_receives_pending_messages_of_the_cycle(
             join(service.hub, "*.*", client=Slow(autojump_clock))
         await client.subscribe("*.*")
         odin_scenario.publish("BTC", "trade")
-        heard = [await client.next() for _ in range(3)]
-    assert [one.json["type"] for one in heard[:2]] == ["message", "reconnect"]
-    assert heard[2].close == (1012, "the server is restarting")
+        seen = [await client.next() for _ in range(3)]
+    assert [one.json["type"] for one in seen[:2]] == ["message", "reconnect"]
+    assert seen[2].close == (1012, "the server is restarting")
 
 
 async def test_announcement_follows_pending_messages_of_the_cycle(
@@ -73,8 +73,8 @@ async def test_announcement_follows_pending_messages_of_the_cycle(
             join(service.hub, "*.*", client=Slow(autojump_clock))
         await client.subscribe("*.*")
         odin_scenario.publish("BTC", "trade")
-        heard = [(await client.next()).json["type"] for _ in range(2)]
-    assert heard == ["message", "feed"]
+        seen = [(await client.next()).json["type"] for _ in range(2)]
+    assert seen == ["message", "feed"]
 
 
 async def test_reconnect_notice_has_a_delay_per_client(odin_scenario: Scenario) -> None:
@@ -98,16 +98,16 @@ async def test_lasting_notice_is_sent_to_new_clients(odin_scenario: Scenario) ->
     server = odin_scenario.service.server
     stalled, live = json.loads(STALLED), json.loads(LIVE)
     early = await odin_scenario.connect()
-    assert await told(early) == []
+    assert await notices(early) == []
     server.connections.current_notices["feed"] = STALLED
     await server.connections.announce(STALLED)
     late = await odin_scenario.connect()
-    assert await told(early) == await told(late) == [stalled]
+    assert await notices(early) == await notices(late) == [stalled]
     del server.connections.current_notices["feed"]
     await server.connections.announce(LIVE)
     latest = await odin_scenario.connect()
-    assert await told(early) == await told(late) == [live]
-    assert await told(latest) == []
+    assert await notices(early) == await notices(late) == [live]
+    assert await notices(latest) == []
 
 
 async def test_every_client_receives_an_announcement(odin_scenario: Scenario) -> None:

@@ -76,7 +76,7 @@ async def jwt_verifier(publisher: Publisher) -> AsyncIterator[JwtVerifier]:
         nursery.cancel_scope.cancel()
 
 
-async def lets_in(one: JwtVerifier, by: Issuer) -> bool:
+async def accepts(one: JwtVerifier, by: Issuer) -> bool:
     """Whether a token of an issuer finds its key."""
     try:
         await one.verify_or_refresh(by.token())
@@ -89,27 +89,27 @@ async def test_keys_are_rotated_without_a_restart(autojump_clock: MockClock) -> 
     """A new key is known after the interval; an old one is valid until it is removed."""
     publisher = Publisher(OLD)
     async with jwt_verifier(publisher) as one:
-        assert await lets_in(one, OLD)
+        assert await accepts(one, OLD)
         publisher.publish(OLD, NEW)
         await trio.sleep(LONGEST)
         one.verify(OLD.token())
         one.verify(NEW.token())
         publisher.publish(NEW)
         await trio.sleep(LONGEST)
-        assert not await lets_in(one, OLD)
-        assert await lets_in(one, NEW)
+        assert not await accepts(one, OLD)
+        assert await accepts(one, NEW)
 
 
 async def test_unknown_key_id_is_fetched_at_once(autojump_clock: MockClock) -> None:
     """The first client with a new key waits for the fetch and is accepted."""
     publisher = Publisher(OLD)
     async with jwt_verifier(publisher) as one:
-        assert await lets_in(one, OLD)
+        assert await accepts(one, OLD)
         await trio.sleep(FLOOR)
         publisher.publish(NEW)
         publisher.takes = 2
         before = trio.current_time()
-        assert await lets_in(one, NEW)
+        assert await accepts(one, NEW)
         assert trio.current_time() - before == pytest.approx(2)
 
 
@@ -163,7 +163,7 @@ async def test_unknown_key_id_after_a_fetch_is_rejected_at_once(autojump_clock: 
     async with jwt_verifier(publisher) as one:
         await trio.sleep(1)
         before = trio.current_time()
-        assert not await lets_in(one, NEW)
+        assert not await accepts(one, NEW)
         assert trio.current_time() == before
 
 
@@ -176,7 +176,7 @@ async def test_key_id_without_a_key_causes_fewer_and_fewer_fetches(
     async with jwt_verifier(publisher) as one:
         await trio.sleep(FLOOR)
         for _ in range(150):
-            assert not await lets_in(one, NEW)
+            assert not await accepts(one, NEW)
             await trio.sleep(1)
     assert gaps(publisher) == pytest.approx([10, 10, 20, 40, 80], abs=4)
 
@@ -204,14 +204,14 @@ async def test_new_keys_reset_remembered_key_ids(autojump_clock: MockClock) -> N
         await trio.sleep(FLOOR)
         # After 70 s of them the next reading for this key is 80 s away.
         for _ in range(100):
-            assert not await lets_in(one, NEW)
+            assert not await accepts(one, NEW)
             await trio.sleep(1)
         publisher.publish(OTHER)
         await trio.sleep(FLOOR)
-        assert await lets_in(one, OTHER)
+        assert await accepts(one, OTHER)
         publisher.publish(NEW)
         await trio.sleep(FLOOR)
-        assert await lets_in(one, NEW)
+        assert await accepts(one, NEW)
 
 
 async def test_waiting_clients_share_one_fetch(autojump_clock: MockClock) -> None:
@@ -243,17 +243,17 @@ async def test_failed_fetch_keeps_the_old_keys(autojump_clock: MockClock) -> Non
     """Logged once, counted each time, retried about every ten seconds; the end is logged."""
     publisher = Publisher(OLD)
     async with jwt_verifier(publisher) as one:
-        assert await lets_in(one, OLD)
+        assert await accepts(one, OLD)
         await trio.sleep(1)
         with structlog.testing.capture_logs() as lines:
             publisher.broken = True
             await trio.sleep(LONGEST + 100)
-            assert await lets_in(one, OLD)
+            assert await accepts(one, OLD)
             publisher.broken = False
             publisher.publish(OLD)
             await trio.sleep(2 * FLOOR)
-    told = [(line["log_level"], line["event"]) for line in lines]
-    assert told == [("error", "JWKS unavailable"), ("info", "JWKS loaded")]
+    reported = [(line["log_level"], line["event"]) for line in lines]
+    assert reported == [("error", "JWKS unavailable"), ("info", "JWKS loaded")]
     assert (lines[0]["reason"], lines[0]["kept"]) == ("status 500", 1)
     assert one.jwks is not None
     assert one.jwks.results["failed"] >= 8
@@ -264,10 +264,10 @@ async def test_response_without_keys_is_a_failure(autojump_clock: MockClock, tex
     """A login page with status 200 does not remove the keys."""
     publisher = Publisher(OLD)
     async with jwt_verifier(publisher) as one:
-        assert await lets_in(one, OLD)
+        assert await accepts(one, OLD)
         publisher.text = text
         await trio.sleep(LONGEST)
-        assert await lets_in(one, OLD)
+        assert await accepts(one, OLD)
 
 
 async def test_without_keys_verification_is_unavailable(autojump_clock: MockClock) -> None:
@@ -281,7 +281,7 @@ async def test_without_keys_verification_is_unavailable(autojump_clock: MockCloc
         assert trio.current_time() >= 3
         publisher.broken = False
         await trio.sleep(2 * FLOOR)
-        assert await lets_in(one, OLD)
+        assert await accepts(one, OLD)
 
 
 async def test_changed_keys_are_logged_once(autojump_clock: MockClock) -> None:

@@ -88,28 +88,28 @@ def test_unusable_file_is_reported(
     """The setting, the file and the reason, without secrets."""
     if isinstance(settings, str):
         file.write_bytes(content or b"")
-        said = problem_of(jwt_settings(**{settings: file}))
-        assert said.startswith(f"{settings.upper()}={file}: ")
+        text = problem_of(jwt_settings(**{settings: file}))
+        assert text.startswith(f"{settings.upper()}={file}: ")
     else:
-        said = problem_of(jwt_settings(**settings))
-        assert "short" not in said
-    assert problem in said
+        text = problem_of(jwt_settings(**settings))
+        assert "short" not in text
+    assert problem in text
 
 
 @pytest.mark.parametrize("name", ["ws_jwt_public_key", "ws_jwks", "ws_policy"])
 def test_file_removed_after_the_settings_is_reported(name: str, file: Path) -> None:
     """Between reading the settings and the file."""
-    said = problem_of(jwt_settings(**{name: file}))
-    assert said.startswith(f"{name.upper()}={file}: ")
-    assert "No such file" in said
+    text = problem_of(jwt_settings(**{name: file}))
+    assert text.startswith(f"{name.upper()}={file}: ")
+    assert "No such file" in text
 
 
 def test_unknown_private_category_stops_the_start() -> None:
     """A misspelt category would be open to everyone."""
-    said = problem_of(jwt_settings(ws_private_categories=("balance", "social")))
-    assert said.startswith("WS_PRIVATE_CATEGORIES=balance,social: the catalogue has no balance;")
-    said = problem_of(jwt_settings(), WEATHER)
-    assert re.search("has no balances; allowed: warning, or none$", said)
+    text = problem_of(jwt_settings(ws_private_categories=("balance", "social")))
+    assert text.startswith("WS_PRIVATE_CATEGORIES=balance,social: the catalogue has no balance;")
+    text = problem_of(jwt_settings(), WEATHER)
+    assert re.search("has no balances; allowed: warning, or none$", text)
     settings = jwt_settings(ws_private_categories=())
     assert open_jwt_verifier(settings, load_catalogue(WEATHER)).key_count == 1
 

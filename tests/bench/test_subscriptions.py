@@ -33,8 +33,8 @@ def test_expected_channels_are_those_that_the_names_match() -> None:
             for name, number in every.items()
             for pattern in subscription.names
             if all(
-                part in {"*", said}
-                for part, said in zip(pattern.split("."), name.split("."), strict=True)
+                part in {"*", text}
+                for part, text in zip(pattern.split("."), name.split("."), strict=True)
             )
         }
         assert subscription.channels.tolist() == sorted(matched)

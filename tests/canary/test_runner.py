@@ -50,9 +50,11 @@ async def test_certificate_reloaded_during_a_try_is_no_failure(autojump_clock: M
 
     def target() -> Target:
         # The second context is served from the end of the first try on.
-        return Target(refused_after_reload, "ANY.trade", "localhost", tls=contexts[bool(used)])
+        return Target(
+            connection_refused_after_reload, "ANY.trade", "localhost", tls=contexts[bool(used)]
+        )
 
-    async def refused_after_reload() -> trio.abc.Stream:
+    async def connection_refused_after_reload() -> trio.abc.Stream:
         used.append(len(used))
         return await refused()
 

@@ -61,7 +61,7 @@ class Command:
             status = await self._process.wait()
             while self._open:
                 await self._more.wait()
-        out, err = (said.decode() for said in self._said.values())
+        out, err = (output.decode() for output in self._said.values())
         return Done(self._process.args, status, out, err)
 
     def interrupt(self) -> None:

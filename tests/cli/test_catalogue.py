@@ -36,21 +36,21 @@ def test_there_are_two_examples() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "text"),
     [
         (b"# t\n\xff\n", ":2: is not UTF-8 text: byte 0xff in line 2"),
         (None, ": is larger than 1048576 bytes"),
     ],
     ids=["binary", "endless"],
 )
-def test_file_that_is_no_text(tmp_path: Path, content: bytes | None, said: str) -> None:
+def test_file_that_is_no_text(tmp_path: Path, content: bytes | None, text: str) -> None:
     """One line; a device without an end does not take all memory."""
     path = Path("/dev/zero") if content is None else tmp_path / "binary.toml"
     if content is not None:
         path.write_bytes(content)
     shown = check(path)
     assert shown.exit_code == 1
-    assert shown.stderr == f"{path}{said}\n"
+    assert shown.stderr == f"{path}{text}\n"
     problem = json.loads(check(path, "--json").stdout)["problem"]
     assert problem["line"] == (None if content is None else 2)
 

@@ -64,7 +64,7 @@ def test_every_command_has_help(command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "reason"),
     [
         (["serv"], "No such command 'serv'. Did you mean 'serve'? See: odin-ws --help"),
         (["--nosuch"], "No such option '--nosuch'. See: odin-ws --help"),
@@ -77,11 +77,11 @@ def test_every_command_has_help(command: str) -> None:
         (["tail", "--url", "http://host/"], "--url http://host/: must be ws://host:port/path"),
     ],
 )
-def test_invalid_command_line_is_one_line_and_status_2(words: list[str], said: str) -> None:
+def test_invalid_command_line_is_one_line_and_status_2(words: list[str], reason: str) -> None:
     """As every other error; the line says what is meant, or which help says it."""
     done = CliRunner().invoke(main, words, prog_name="odin-ws")
     assert done.exit_code == 2
-    assert done.stderr.startswith(f"odin-ws: {said}")
+    assert done.stderr.startswith(f"odin-ws: {reason}")
     assert done.stderr.count("\n") == 1
     assert not done.stdout
 

@@ -29,7 +29,7 @@ __all__ = [
     "follow",
     "missing",
     "node_command",
-    "read_said",
+    "read_events",
 ]
 
 PACKAGE: Final = Path(__file__).parents[2] / "clients" / "js"
@@ -61,12 +61,14 @@ def node_command() -> list[str]:
     node = shutil.which("node")
     if node is None:
         missing("Node is not installed")
-    told = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
-    found = re.match(r"v(\d+)\.(\d+)", told)
-    assert found, told
+    reported = subprocess.run(
+        [node, "--version"], capture_output=True, text=True, check=True
+    ).stdout
+    found = re.match(r"v(\d+)\.(\d+)", reported)
+    assert found, reported
     version = int(found[1]), int(found[2])
     if version < _WITH_FLAG:
-        missing(f"Node {told.strip()} has no WebSocket")
+        missing(f"Node {reported.strip()} has no WebSocket")
     flags = ["--experimental-websocket"] if version < _WITHOUT else []
     return [node, "--no-warnings", *flags]
 
@@ -84,33 +86,33 @@ class FollowerEvent:
 class Callbacks:
     """The calls of a feed's callbacks, in order."""
 
-    def __init__(self, said: AsyncIterator[FollowerEvent]) -> None:
-        self._said = said
+    def __init__(self, event: AsyncIterator[FollowerEvent]) -> None:
+        self._events = event
 
-    async def said(self) -> FollowerEvent:
+    async def next_event(self) -> FollowerEvent:
         """The next thing it says."""
         with trio.fail_after(PATIENCE):
-            return await anext(self._said)
+            return await anext(self._events)
 
     async def notice(self, kind: str) -> FollowerEvent:
         """The next thing it says, which has to be a notice of this type."""
-        said = await self.said()
-        assert (said.kind, said.item["type"]) == ("notice", kind), said
-        return said
+        event = await self.next_event()
+        assert (event.kind, event.item["type"]) == ("notice", kind), event
+        return event
 
     async def message(self) -> FollowerEvent:
         """The next thing it says, which has to be a message."""
-        said = await self.said()
-        assert said.kind == "message", said
-        return said
+        event = await self.next_event()
+        assert event.kind == "message", event
+        return event
 
     async def messages(self, count: int) -> list[FollowerEvent]:
         """The next so many messages, whatever notices come between them."""
         found: list[FollowerEvent] = []
         while len(found) < count:
-            said = await self.said()
-            if said.kind == "message":
-                found.append(said)
+            event = await self.next_event()
+            if event.kind == "message":
+                found.append(event)
         return found
 
 
@@ -119,7 +121,7 @@ class Follower(Callbacks):
 
     def __init__(self, process: trio.Process) -> None:
         self._process = process
-        self._lines = read_said(process)
+        self._lines = read_events(process)
         super().__init__(self._lines)
 
     async def aclose(self) -> None:
@@ -141,12 +143,12 @@ class Follower(Callbacks):
         assert self._process.stdin is not None
         await self._process.stdin.aclose()
         with trio.fail_after(PATIENCE):
-            rest = [said async for said in self._said]
+            rest = [event async for event in self._events]
             assert await self._process.wait() == 0
         return rest
 
 
-async def read_said(process: trio.Process) -> AsyncGenerator[FollowerEvent]:
+async def read_events(process: trio.Process) -> AsyncGenerator[FollowerEvent]:
     """What a program prints, a JSON object a line."""
     output, rest = process.stdout, b""
     assert output is not None

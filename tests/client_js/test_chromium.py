@@ -78,7 +78,7 @@ async def next_request(
 
 
 async def serve_page(
-    page: str, said: trio.MemorySendChannel[FollowerEvent], stream: trio.SocketStream
+    page: str, events: trio.MemorySendChannel[FollowerEvent], stream: trio.SocketStream
 ) -> None:
     """Answer a browser: the page, the package's files, and what the page posts."""
     connection = h11.Connection(h11.SERVER)
@@ -87,7 +87,7 @@ async def serve_page(
             path, body = request
             kind, content = "text/html", b""
             if path == "/said":
-                await said.send(FollowerEvent(**json.loads(body)))
+                await events.send(FollowerEvent(**json.loads(body)))
             elif path == "/":
                 content = page.encode()
             elif path.endswith(".js"):

@@ -13,7 +13,7 @@ from odin_ws.settings import Secret
 from tests.client_js.follower import OPTIONS
 from tests.client_js.instances import ALL, TOPICS, Instance, memory_log, restart_twice
 from tests.client_js.test_chromium import PAGE, browse, chromium
-from tests.client_js.upgrade_blocking_proxy import refusing_proxy
+from tests.client_js.upgrade_blocking_proxy import blocking_proxy
 from tests.jwt_issuer import SECRET, issuer
 
 __all__ = ["chromium"]
@@ -69,8 +69,8 @@ async def test_event_source_reconnects_after_rejection(
             assert (await callbacks.notice("error")).item["code"] == "NOT_AVAILABLE"
             others.cancel_scope.cancel()
         # It may come back too early once more.
-        while (said := await callbacks.said()).item["type"] != "subscription_ack":
-            assert said.item["type"] == "error"
+        while (event := await callbacks.next_event()).item["type"] != "subscription_ack":
+            assert event.item["type"] == "error"
     await instance.cancel()
 
 
@@ -82,7 +82,7 @@ async def test_browser_client_falls_back_to_events_with_token(
     address = await nursery.start(instance.run)
     token = issuer("HS256").token(3600, channels=["*.trade", "*.balances"])
     options = {**OPTIONS, "fallback": True, "token": token}
-    async with refusing_proxy(address) as proxy:
+    async with blocking_proxy(address) as proxy:
         page = PAGE % {
             "module": "/src/index.js",
             "url": f"ws://{proxy.address}/ws",
@@ -90,8 +90,8 @@ async def test_browser_client_falls_back_to_events_with_token(
             "options": json.dumps(options),
         }
         async with browse(chromium, page, tmp_path) as callbacks:
-            while (said := await callbacks.said()).item["type"] != "subscription_ack":
-                assert said.item["type"] == "disconnected"
+            while (event := await callbacks.next_event()).item["type"] != "subscription_ack":
+                assert event.item["type"] == "disconnected"
             assert proxy.upgrades == 3
             assert proxy.streams == 1
     await instance.cancel()

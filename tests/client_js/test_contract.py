@@ -137,9 +137,9 @@ async def test_replay_incomplete_moves_position_to_end_of_range(server: FakeServ
         await follower.message()
         lost = {"odin.trades": {"0": [5, 20], "1": [0, 7]}}
         await visit.send_item("replay_incomplete", count=1, lost=lost, reason="expired")
-        told = await follower.notice("replay_incomplete")
-    assert told.item["lost"] == lost
-    assert told.positions == {"odin.trades": {"0": 30, "1": 7}}
+        reported = await follower.notice("replay_incomplete")
+    assert reported.item["lost"] == lost
+    assert reported.positions == {"odin.trades": {"0": 30, "1": 7}}
 
 
 async def test_feed_notices_are_delivered(server: FakeServer) -> None:
@@ -152,22 +152,22 @@ async def test_feed_notices_are_delivered(server: FakeServer) -> None:
         await visit.accept()
         await follower.notice("resume_ack")
         await visit.send_item("feed", status="lost", lost=lost, reason="expired")
-        told = await follower.notice("feed")
-    assert told.item["lost"] == lost
-    assert told.positions == START
+        reported = await follower.notice("feed")
+    assert reported.item["lost"] == lost
+    assert reported.positions == START
 
 
 async def test_records_of_a_recreated_topic_are_no_duplicates(server: FakeServer) -> None:
     """A followed topic begins at offset 0 again, and its records are delivered."""
     lost = {"odin.trades": {"0": [0, -1]}, "odin.social": {"0": [0, -1]}}
     anew = {topic: {"0": -1} for topic in lost}
-    said = {"status": "lost", "lost": lost, "reason": "recreated", "positions": anew}
+    notice = {"status": "lost", "lost": lost, "reason": "recreated", "positions": anew}
     async with server.follow(positions=START, ids={"odin.trades": "a"}) as follower:
         visit = await server.visit()
         command = await visit.accept(ids={"odin.trades": "a"})
         assert command["data"]["ids"] == {"odin.trades": "a"}
         await follower.notice("resume_ack")
-        await visit.send_item("feed", **said, ids={"odin.trades": "b", "odin.social": "c"})
+        await visit.send_item("feed", **notice, ids={"odin.trades": "b", "odin.social": "c"})
         assert (await follower.notice("feed")).positions == {"odin.trades": {"0": -1}}
         await visit.message(1, "0-0")
         assert (await follower.message()).duplicates == 0
@@ -206,9 +206,9 @@ async def test_duplicates_are_counted_and_not_delivered(server: FakeServer) -> N
         await visit.message(2, "0-5", replay=True)
         await visit.message(3, "0-5")
         await visit.message(4, "1-0")
-        said = [await follower.message() for _ in range(2)]
-    assert [(one.item["pos"], one.duplicates) for one in said] == [("0-5", 1), ("1-0", 2)]
-    assert said[-1].positions == {"odin.trades": {"0": 5, "1": 0}}
+        messages = [await follower.message() for _ in range(2)]
+    assert [(one.item["pos"], one.duplicates) for one in messages] == [("0-5", 1), ("1-0", 2)]
+    assert messages[-1].positions == {"odin.trades": {"0": 5, "1": 0}}
 
 
 async def test_snapshot_message_is_no_duplicate(server: FakeServer) -> None:

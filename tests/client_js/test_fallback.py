@@ -14,7 +14,7 @@ from odin_ws.protocol.event_id import EventId, parse_event_id
 from odin_ws.settings import Secret
 from tests.client_js.follower import PACKAGE, Follower, FollowerEvent, follow
 from tests.client_js.instances import ALL, Instance, Publisher, check, memory_log, restart_twice
-from tests.client_js.upgrade_blocking_proxy import refusing_proxy
+from tests.client_js.upgrade_blocking_proxy import blocking_proxy
 from tests.jwt_issuer import SECRET, issuer
 
 # Node 20 sometimes loses a WebSocket that begins right behind a rejected one: docs/client-js.md.
@@ -25,9 +25,9 @@ WITH: Final[dict[str, Any]] = {"backoff": BACKOFF, "fallback": True}
 async def subscribed(follower: Follower, kind: str = "subscription_ack") -> list[FollowerEvent]:
     """Wait for the ack; returns the ends of connections before it."""
     ends = []
-    while (said := await follower.said()).item["type"] != kind:
-        assert said.item["type"] == "disconnected", said
-        ends.append(said)
+    while (event := await follower.next_event()).item["type"] != kind:
+        assert event.item["type"] == "disconnected", event
+        ends.append(event)
     return ends
 
 
@@ -38,7 +38,7 @@ async def test_client_falls_back_to_events_after_three_rejected_upgrades(
     log = memory_log()
     publisher, instance = Publisher(log), Instance(log)
     async with (
-        refusing_proxy(await nursery.start(instance.run)) as proxy,
+        blocking_proxy(await nursery.start(instance.run)) as proxy,
         follow(node, f"ws://{proxy.address}/ws", ALL, **WITH) as follower,
     ):
         ends = await subscribed(follower)
@@ -60,7 +60,7 @@ async def test_events_client_misses_nothing_when_servers_end(
     """Drained and killed servers: the client follows over events without a gap."""
     instance = Instance(memory_log())
     address = await nursery.start(instance.run)
-    async with refusing_proxy(address) as proxy:
+    async with blocking_proxy(address) as proxy:
         async with follow(node, f"ws://{proxy.address}/ws", ALL, **WITH) as follower:
             await subscribed(follower)
             await restart_twice(nursery, address, instance, follower)
@@ -72,7 +72,7 @@ async def test_cut_streams_lose_and_repeat_nothing(nursery: trio.Nursery, node: 
     log = memory_log()
     publisher, instance = Publisher(log), Instance(log)
     async with (
-        refusing_proxy(await nursery.start(instance.run), cut_after=3000) as proxy,
+        blocking_proxy(await nursery.start(instance.run), cut_after=3000) as proxy,
         follow(node, f"ws://{proxy.address}/ws", ALL, **WITH) as follower,
     ):
         await subscribed(follower)
@@ -81,10 +81,10 @@ async def test_cut_streams_lose_and_repeat_nothing(nursery: trio.Nursery, node: 
         while publisher.published < 400:
             publisher.publish(20)
             while len(received) < publisher.published:
-                said = await follower.said()
-                if said.kind == "message":
-                    received.append(said)
-                resumed += said.item["type"] == "resume_ack"
+                event = await follower.next_event()
+                if event.kind == "message":
+                    received.append(event)
+                resumed += event.item["type"] == "resume_ack"
         check(received, publisher.published)
         assert resumed > 5
     await instance.cancel()
@@ -100,7 +100,7 @@ async def test_positions_are_kept_when_the_transport_changes(
     received: list[FollowerEvent] = []
     positions: dict[str, Any] = {}
     ids: dict[str, str] = {}
-    async with refusing_proxy(address) as proxy:
+    async with blocking_proxy(address) as proxy:
         for refuses in True, False, True:
             proxy.refuses = refuses
             publisher.publish(20)
@@ -108,10 +108,10 @@ async def test_positions_are_kept_when_the_transport_changes(
             options = {"positions": positions, "ids": ids} if positions else {"since_ms": 0}
             since = {"since_ms": options.pop("since_ms")} if "since_ms" in options else {}
             async with follow(node, url, {**ALL, **since}, **WITH, **options) as follower:
-                said = await follower.said()
-                while said.item["type"] == "disconnected":
-                    said = await follower.said()
-                ids = said.item["ids"]
+                event = await follower.next_event()
+                while event.item["type"] == "disconnected":
+                    event = await follower.next_event()
+                ids = event.item["ids"]
                 publisher.publish(20)
                 received += await follower.messages(40)
                 positions = received[-1].positions
@@ -133,18 +133,18 @@ async def test_stream_sends_token_in_authorization_header(
         given = {"token": tokens[0]}
     trades = {"channels": ["*.trade"]}
     async with (
-        refusing_proxy(await nursery.start(instance.run)) as proxy,
+        blocking_proxy(await nursery.start(instance.run)) as proxy,
         follow(node, f"ws://{proxy.address}/ws", trades, **WITH, **given) as follower,
     ):
         await subscribed(follower)
         publisher.publish(3)
         await follower.messages(3)
-        said = await follower.said()
-        while said.item["type"] != "disconnected":
-            said = await follower.said()
-        assert said.item["code"] == 4401
+        event = await follower.next_event()
+        while event.item["type"] != "disconnected":
+            event = await follower.next_event()
+        assert event.item["code"] == 4401
         if by == "string":
-            assert said.item["retry_ms"] is None
+            assert event.item["retry_ms"] is None
         else:
             publisher.publish(6)
             await subscribed(follower, "resume_ack")
@@ -155,7 +155,7 @@ async def test_stream_sends_token_in_authorization_header(
 async def test_fallback_can_be_disabled(nursery: trio.Nursery, node: list[str]) -> None:
     """The client then only opens WebSockets."""
     instance = Instance(memory_log())
-    async with refusing_proxy(await nursery.start(instance.run)) as proxy:
+    async with blocking_proxy(await nursery.start(instance.run)) as proxy:
         url = f"ws://{proxy.address}/ws"
         async with follow(node, url, ALL, backoff=BACKOFF) as follower:
             for _ in range(6):
@@ -169,7 +169,7 @@ async def test_transport_sse_opens_no_websocket(nursery: trio.Nursery, node: lis
     log = memory_log()
     publisher, instance = Publisher(log), Instance(log)
     async with (
-        refusing_proxy(await nursery.start(instance.run)) as proxy,
+        blocking_proxy(await nursery.start(instance.run)) as proxy,
         follow(node, f"ws://{proxy.address}/ws", ALL, transport="sse", **WITH) as follower,
     ):
         await follower.notice("subscription_ack")

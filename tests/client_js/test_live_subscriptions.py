@@ -12,7 +12,7 @@ from odin_ws.testing.memory_log import MemoryLog
 from tests.client_js.follower import Follower, FollowerEvent, follow
 from tests.client_js.instances import Instance, memory_log
 from tests.client_js.test_fallback import BACKOFF
-from tests.client_js.upgrade_blocking_proxy import refusing_proxy
+from tests.client_js.upgrade_blocking_proxy import blocking_proxy
 
 BTC = {"channels": ["BTC.trade"]}
 
@@ -32,10 +32,10 @@ async def response(
     """What comes of a request, and the messages before that."""
     await follower.request(request)
     messages = []
-    while (said := await follower.said()).kind != "answer":
-        if said.kind == "message":
-            messages.append(said)
-    return said.item, messages
+    while (event := await follower.next_event()).kind != "answer":
+        if event.kind == "message":
+            messages.append(event)
+    return event.item, messages
 
 
 @pytest.mark.parametrize("fallback", [False, True], ids=["websocket", "sse"])
@@ -48,12 +48,12 @@ async def test_changed_subscription_is_resumed_without_a_gap(
     log = memory_log()
     instance = Instance(log)
     publish(log, 0, "BTC.trade", "BTC.balances")
-    async with refusing_proxy(await nursery.start(instance.run)) as proxy:
+    async with blocking_proxy(await nursery.start(instance.run)) as proxy:
         proxy.refuses = fallback
         url = f"ws://{proxy.address}/ws"
         options: dict[str, Any] = {"backoff": BACKOFF, "fallback": fallback}
         async with follow(node, url, BTC, **options) as follower:
-            while (await follower.said()).item["type"] != "subscription_ack":
+            while (await follower.next_event()).item["type"] != "subscription_ack":
                 pass
             publish(log, 1, "BTC.trade", "BTC.balances")
             (first,) = await follower.messages(1)

@@ -34,8 +34,8 @@ def run(*command: str, directory: Path) -> str:
 def tarball(npm: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `npm pack` makes."""
     folder = tmp_path_factory.mktemp("packed")
-    told = run(npm, "pack", "--json", "--pack-destination", str(folder), directory=PACKAGE)
-    name = json.loads(told[told.index("[") :])[0]["filename"]
+    reported = run(npm, "pack", "--json", "--pack-destination", str(folder), directory=PACKAGE)
+    name = json.loads(reported[reported.index("[") :])[0]["filename"]
     return folder / str(name)
 
 

@@ -30,10 +30,10 @@ async def test_cut_connections_lose_and_repeat_nothing(
         while publisher.published < 400:
             publisher.publish(20)
             while len(received) < publisher.published:
-                said = await follower.said()
-                if said.kind == "message":
-                    received.append(said)
-                resumed += said.item["type"] == "resume_ack"
+                event = await follower.next_event()
+                if event.kind == "message":
+                    received.append(event)
+                resumed += event.item["type"] == "resume_ack"
     check(received, publisher.published)
     assert resumed > 5
 
@@ -64,7 +64,7 @@ async def test_deleted_records_are_reported_as_lost(nursery: trio.Nursery, node:
         last = [log.append("odin.trades", b"BTC", b"{}") for _ in range(9)][-1]
         log.delete_before("odin.trades", last.partition, last.offset - 1)
         await nursery.start(Instance(log, address.port).run)
-        while (ack := await follower.said()).item["type"] != "resume_ack":
+        while (ack := await follower.next_event()).item["type"] != "resume_ack":
             assert ack.item["type"] == "disconnected"
         messages = await follower.messages(2)
     assert ack.item["recovered"] is False

@@ -82,11 +82,11 @@ async def test_notice_before_expiry_renews_the_token(server: FakeServer) -> None
     """On the same connection, within half of the time left; messages continue."""
     async with server.follow(tokens=["one", "two"], random=1) as follower:
         visit = await begun(server, follower)
-        told = trio.current_time()
+        reported_at = trio.current_time()
         await expire(visit)
         await follower.notice("auth")
         assert await visit.command() == auth("two")
-        assert trio.current_time() - told > WAIT - 0.1
+        assert trio.current_time() - reported_at > WAIT - 0.1
         await visit.send_item("auth_ack", data={"exp": 1})
         await follower.notice("auth_ack")
         await visit.message(1, "0-0")

@@ -12,9 +12,9 @@ import trio
 from odin_ws.address import Address
 from odin_ws.testing.ports import LOOPBACK
 
-__all__ = ["Proxy", "refusing_proxy"]
+__all__ = ["Proxy", "blocking_proxy"]
 
-_REFUSED: Final = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_REJECTION: Final = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 _READ_BYTES: Final = 4096
 
@@ -47,7 +47,7 @@ class Proxy:
                 self.upgrades += is_upgrade
                 self.streams += head.startswith(b"GET /sse")
                 if is_upgrade and self.refuses:
-                    await near.send_all(_REFUSED)
+                    await near.send_all(_REJECTION)
                 elif head:
                     await self._pass_on(near, head)
 
@@ -80,7 +80,7 @@ async def _copy(source: trio.SocketStream, sink: trio.SocketStream, left: int | 
 
 
 @asynccontextmanager
-async def refusing_proxy(target: Address, *, cut_after: int | None = None) -> AsyncIterator[Proxy]:
+async def blocking_proxy(target: Address, *, cut_after: int | None = None) -> AsyncIterator[Proxy]:
     """A proxy for the length of the block.
 
     `cut_after`: it cuts the first connection when so many bytes have come to the client, and later

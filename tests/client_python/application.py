@@ -17,12 +17,12 @@ async def follow(open_client: Any, url: str, subscription: dict[str, Any]) -> No
     wanted = Subscription(**subscription)
     async with open_client(url, wanted, backoff_base=0.01, backoff_cap=0.2) as client:
         async for item in client:
-            said: dict[str, Any] = {"type": type(item).__name__}
+            content: dict[str, Any] = {"type": type(item).__name__}
             if isinstance(item, Message):
-                said = {"channel": item.channel, "data": item.data}
+                content = {"channel": item.channel, "data": item.data}
             line = {
                 "kind": "message" if isinstance(item, Message) else "notice",
-                "item": said,
+                "item": content,
                 "positions": client.positions,
                 "duplicates": client.duplicates,
             }

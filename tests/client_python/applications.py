@@ -18,7 +18,7 @@ from typing import Any, Final
 import trio
 from packaging.requirements import Requirement
 
-from tests.client_js.follower import Callbacks, read_said
+from tests.client_js.follower import Callbacks, read_events
 
 __all__ = ["EXTRAS", "build_wheel", "follow", "install"]
 
@@ -81,7 +81,7 @@ async def follow(
     """Run the application for the length of the block."""
     command = [python, "-I", "-W", "error", APPLICATION, shell, url, json.dumps(subscription)]
     process = await trio.lowlevel.open_process([str(word) for word in command], stdout=PIPE)
-    lines = read_said(process)
+    lines = read_events(process)
     try:
         yield Callbacks(lines)
     finally:

@@ -76,8 +76,8 @@ def test_queue_grows_while_a_response_is_awaited() -> None:
     """The response may be behind unread items; beyond a limit the waiting call fails."""
 
     async def main() -> None:
-        told: list[str] = []
-        queue = queue_of(1, lambda: told.append("overflow"))
+        reported: list[str] = []
+        queue = queue_of(1, lambda: reported.append("overflow"))
         await queue.put(batch(0))
         second = asyncio.create_task(queue.put(batch(1)))
         await asyncio.sleep(0)
@@ -86,7 +86,7 @@ def test_queue_grows_while_a_response_is_awaited() -> None:
             await second
             third = asyncio.create_task(queue.put(batch(2)))
             await asyncio.sleep(0)
-            assert (third.done(), told) == (False, ["overflow"])
+            assert (third.done(), reported) == (False, ["overflow"])
         assert [await queue.get() for _ in range(2)] == [batch(0), batch(1)]
         await third
         assert await queue.get() == batch(2)

@@ -163,8 +163,8 @@ async def test_fragmented_message_is_read(server: FakeServer) -> None:
         await take(client, Subscribed)
         assert (await take(client, Message)).text == text.decode()
         assert await take_offsets(client, 1) == [2]
-        said = bytes(await stream.receive_some())
-        assert b"\x8a\x82" in said  # a pong of two bytes, masked
+        output = bytes(await stream.receive_some())
+        assert b"\x8a\x82" in output  # a pong of two bytes, masked
 
 
 @pytest.mark.parametrize(
@@ -187,10 +187,10 @@ async def test_unreadable_frames_end_the_connection(
         await stream.send_all(frame + text_frame(message_text(1, "0-1").encode()))
         lost = await take(client, Disconnected)
         assert (lost.code, lost.retry_in is None) == (code, permanent)
-        said = bytes(await stream.receive_some())
-        mask = said[2:6]
-        assert said[0] == 0x88
-        assert bytes(a ^ b for a, b in zip(said[6:8], mask, strict=False)) == code.to_bytes(2)
+        output = bytes(await stream.receive_some())
+        mask = output[2:6]
+        assert output[0] == 0x88
+        assert bytes(a ^ b for a, b in zip(output[6:8], mask, strict=False)) == code.to_bytes(2)
         if permanent:
             assert isinstance(await ending(client), ProtocolViolated)
 

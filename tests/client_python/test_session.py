@@ -135,10 +135,10 @@ def test_message_with_unpaired_surrogate_or_huge_number_is_read() -> None:
 
 
 @given(st.booleans(), st.lists(SPEECH, max_size=5))
-def test_any_field_raises_only_protocol_errors(resuming: bool, said: list[Any]) -> None:  # noqa: FBT001 -- drawn
+def test_any_field_raises_only_protocol_errors(resuming: bool, output: list[Any]) -> None:  # noqa: FBT001 -- drawn
     """No other exception, whatever the fields contain."""
     session = begun(OffsetTracker({"odin.trades": {0: 5}} if resuming else {}), Counts())
-    for one in said:
+    for one in output:
         try:
             list(read(session, orjson.dumps(one), 1))
         except (Unacceptable, SubscriptionRejected):

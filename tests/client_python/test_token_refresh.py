@@ -30,10 +30,10 @@ async def test_notice_before_expiry_renews_the_token(server: FakeServer) -> None
     async with calm(server, token=Given(["one", "two", "three"])) as client:
         attempt = await begin(server)
         for name in ("two", "three"):
-            told = trio.current_time()
+            reported_at = trio.current_time()
             await expire(attempt)
             assert await renewed(attempt) == name
-            assert trio.current_time() - told == pytest.approx(15)
+            assert trio.current_time() - reported_at == pytest.approx(15)
             await attempt.send_item(type="auth_ack", data={"exp": 1})
         await attempt.message(1, "0-5")
         await take(client, Subscribed)
@@ -106,10 +106,10 @@ async def test_token_is_requested_until_it_differs(
     """The same token would not help; a file may be written a little later."""
     async with calm(server, token=Given(["one", nothing, nothing, "two"])) as client:
         attempt = await begin(server)
-        told = trio.current_time()
+        reported_at = trio.current_time()
         await expire(attempt, 40)
         assert await renewed(attempt) == "two"
-        assert trio.current_time() - told == pytest.approx(20 + 10 + 5)
+        assert trio.current_time() - reported_at == pytest.approx(20 + 10 + 5)
         await take(client, Subscribed)
 
 
@@ -170,10 +170,10 @@ async def test_rejected_token_is_sent_again_after_retry_ms(
         assert await renewed(attempt) == "two"
         assert trio.current_time() - rejected == pytest.approx(4.321)
         await attempt.send_item(type="auth_ack", data={"exp": 1})
-        told = trio.current_time()
+        reported_at = trio.current_time()
         await expire(attempt, 40)
         assert await renewed(attempt) == "three"
-        assert trio.current_time() - told == pytest.approx(20)
+        assert trio.current_time() - reported_at == pytest.approx(20)
 
 
 async def test_token_that_expires_before_retry_ms_is_sent_again_earlier(
@@ -195,12 +195,12 @@ async def test_token_that_is_never_accepted_is_sent_a_few_times(server: FakeServ
     """The last time before the old one expires."""
     async with calm(server, token=Given(["one", "two"])):
         attempt = await begin(server)
-        told = trio.current_time()
+        reported_at = trio.current_time()
         await expire(attempt, 30)
         for _ in range(4):
             assert await renewed(attempt) == "two"
             await attempt.send_item(**REJECTIONS[0])
-        assert trio.current_time() - told < 30
+        assert trio.current_time() - reported_at < 30
         with trio.move_on_after(60) as scope:
             await attempt.command()
         assert scope.cancelled_caught

@@ -60,10 +60,10 @@ def test_templates_of_texts_can_be_rendered(tmp_path: Path) -> None:
     test.write_text(yaml.safe_dump(given), "utf-8")
     output = promtool("test", "rules", test)
     # promtool prints the alerts with their texts, because none was expected.
-    told = output.stdout + output.stderr
-    assert len(re.findall(r"summary=", told)) == len(alerts())
-    assert "error expanding" not in told
-    assert "<no value>" not in told
+    reported = output.stdout + output.stderr
+    assert len(re.findall(r"summary=", reported)) == len(alerts())
+    assert "error expanding" not in reported
+    assert "<no value>" not in reported
 
 
 def _without_alerts(test: dict[str, Any]) -> dict[str, Any]:

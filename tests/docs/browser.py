@@ -44,13 +44,13 @@ class Page:
             "look(); })"
         )
         while True:
-            said = self._send_command(
+            message = self._send_command(
                 "Runtime.evaluate", expression=poll, awaitPromise=True, returnByValue=True
             )
             # The empty start page discards its promise when it is replaced.
-            if "error" not in said:
-                return said["result"]["result"]["value"]
-            assert "context" in said["error"]["message"], said
+            if "error" not in message:
+                return message["result"]["result"]["value"]
+            assert "context" in message["error"]["message"], message
 
     def value(self, expression: str) -> Any:
         """Return the present value of a JavaScript expression."""
@@ -58,9 +58,9 @@ class Page:
         return found["result"].get("value")
 
     def _call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        said = self._send_command(method, **parameters)
-        assert "error" not in said, said
-        return dict(said["result"])
+        message = self._send_command(method, **parameters)
+        assert "error" not in message, message
+        return dict(message["result"])
 
     def _send_command(self, method: str, **parameters: Any) -> dict[str, Any]:
         number = next(self._numbers)
@@ -69,9 +69,9 @@ class Page:
             call["sessionId"] = self._session
         self._devtools.send(json.dumps(call))
         while True:
-            said: dict[str, Any] = json.loads(self._devtools.recv(PATIENCE_SECONDS))
-            if said.get("id") == number:
-                return said
+            message: dict[str, Any] = json.loads(self._devtools.recv(PATIENCE_SECONDS))
+            if message.get("id") == number:
+                return message
 
 
 @contextmanager

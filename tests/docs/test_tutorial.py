@@ -131,9 +131,9 @@ async def test_step_1_from_an_empty_folder(tmp_path: Path) -> None:
         async with trio.open_nursery() as nursery:
             process: trio.Process = await nursery.start(partial(run, demo, stdout=PIPE))
             assert process.stdout is not None
-            said = b""
-            while b"metrics " not in said:
-                said += await process.stdout.receive_some()
+            output = b""
+            while b"metrics " not in output:
+                output += await process.stdout.receive_some()
             done = await run(tail, capture_stdout=True)
             process.send_signal(signal.SIGINT)
             async for _ in process.stdout:

@@ -17,7 +17,7 @@ from tests.fuzz.chunked_input import chunks
 from tests.scenarios.wire import Op, frame, request
 from tests.virtual_time import in_virtual_time
 
-__all__ = ["check_caller", "check_resume", "check_session", "run_request"]
+__all__ = ["check_client", "check_resume", "check_session", "run_request"]
 
 # Small inputs reach small limits.
 _SETTINGS: Final = Settings(
@@ -57,7 +57,7 @@ def check_session(data: bytes) -> None:
     _check(data[1:], data[:1], on_open=request())
 
 
-def check_caller(data: bytes) -> None:
+def check_client(data: bytes) -> None:
     """Fuzz from the first byte of the connection on."""
     _check(data[1:], data[:1], on_open=b"")
 

@@ -42,7 +42,7 @@ from odin_ws.protocol.position_parser import read_last_offsets, read_last_positi
 from odin_ws.protocol.responses import error_response
 from odin_ws.steps import finish
 from tests.fuzz.chunked_input import chunks, source_status
-from tests.fuzz.conversations import check_caller, check_resume, check_session
+from tests.fuzz.conversations import check_client, check_resume, check_session
 from tests.fuzz.kafka_bytes import check_records, check_response
 from tests.fuzz.queries import check_events, check_filter, check_query
 from tests.fuzz.seeds import GOOD_TOKEN, SECRET
@@ -235,7 +235,7 @@ TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
     "response": check_response,
     "resume": check_resume,
     "session": check_session,
-    "caller": check_caller,
+    "caller": check_client,
     "filter": check_filter,
     "query": check_query,
     "events": check_events,

@@ -19,7 +19,7 @@ from odin_ws.handshake.rate_limiter import PerAddressLimit, RateLimiter, RateLim
 from odin_ws.handshake.request import HTTPRejection
 
 
-def knocks(limits: RateLimiter, address: str, count: int) -> int:
+def allowed_attempts(limits: RateLimiter, address: str, count: int) -> int:
     """How many of so many attempts are let pass."""
     passed = 0
     for _ in range(count):
@@ -37,7 +37,7 @@ async def test_number_of_addresses_is_bounded(autojump_clock: MockClock) -> None
     for number in range(40_000):
         limits.check_rate(ClientAddress(f"192.0.{number // 256}.{number % 256}"))
     assert len(limits) == 16_384
-    assert knocks(limits, f"192.0.{39_999 // 256}.{39_999 % 256}", 10) == 4
+    assert allowed_attempts(limits, f"192.0.{39_999 // 256}.{39_999 % 256}", 10) == 4
 
 
 async def test_active_address_keeps_its_count(autojump_clock: MockClock) -> None:
@@ -45,8 +45,8 @@ async def test_active_address_keeps_its_count(autojump_clock: MockClock) -> None
     limits = RateLimiter(RateLimits(rate_per_address=PerAddressLimit(2)))
     passed = 0
     for second in range(100):
-        passed += knocks(limits, "203.0.113.5", 10)
-        knocks(limits, f"198.51.100.{second}", 1)
+        passed += allowed_attempts(limits, "203.0.113.5", 10)
+        allowed_attempts(limits, f"198.51.100.{second}", 1)
         await trio.sleep(1)
     assert 200 <= passed <= 210
     assert len(limits) < 20
@@ -77,7 +77,7 @@ async def test_exceeded_limit_is_logged_once(
     limits = RateLimiter(RateLimits(rate_per_address=PerAddressLimit(1)))
     with structlog.testing.capture_logs() as lines:
         for _ in range(7):
-            knocks(limits, "203.0.113.5", 20)
+            allowed_attempts(limits, "203.0.113.5", 20)
             await trio.sleep(5)
     assert len(lines) == 2
     assert lines[0]["log_level"] == "warning"
@@ -114,7 +114,7 @@ async def test_default_limits_public_addresses_only(
 ) -> None:
     """Loopback, private networks and unknown addresses have no limit and use no memory."""
     limits = RateLimiter(DEFAULTS)
-    assert knocks(limits, address, 100) == 100
+    assert allowed_attempts(limits, address, 100) == 100
     with ExitStack() as inside:
         for _ in range(100):
             inside.enter_context(limits.count_connection(ClientAddress(address)))
@@ -131,7 +131,7 @@ PRIVATE_WITHIN = ["64:ff9b::10.0.0.1", "2002:a00:1::1", "2001:0:a00:1::f5ff:fffe
 async def test_default_limits_each_public_address(autojump_clock: MockClock, address: str) -> None:
     """IPv4, IPv4 inside IPv6, and IPv6."""
     limits = RateLimiter(DEFAULTS)
-    assert knocks(limits, address, 100) == 10
+    assert allowed_attempts(limits, address, 100) == 10
     with ExitStack() as inside:
         for _ in range(3):
             inside.enter_context(limits.count_connection(ClientAddress(address)))
@@ -144,10 +144,13 @@ async def test_ipv6_addresses_that_embed_one_ipv4_address_share_its_limit(
 ) -> None:
     """With 6to4 alone it has 65,536 /64 networks."""
     limits = RateLimiter(DEFAULTS)
-    assert sum(knocks(limits, f"2002:808:808:{number:x}::1", 1) for number in range(100)) == 10
+    assert (
+        sum(allowed_attempts(limits, f"2002:808:808:{number:x}::1", 1) for number in range(100))
+        == 10
+    )
     for address in WITHIN:
-        assert knocks(limits, address, 1) == 0
-    assert knocks(limits, "2002:808:809::1", 1) == 1
+        assert allowed_attempts(limits, address, 1) == 0
+    assert allowed_attempts(limits, "2002:808:809::1", 1) == 1
 
 
 @pytest.mark.parametrize("address", [*PUBLIC, *OTHERS])
@@ -177,7 +180,7 @@ async def test_configured_limit_applies_to_every_address(
     """Public or private; 0 is no limit for all."""
     limit = PerAddressLimit.of(maximum, 2)
     limits = RateLimiter(RateLimits(rate_per_address=limit, connections_per_address=limit))
-    assert knocks(limits, address, 20) == (5 if maximum else 20)
+    assert allowed_attempts(limits, address, 20) == (5 if maximum else 20)
     rejected = pytest.raises(HTTPRejection) if maximum else nullcontext()
     with (
         limits.count_connection(ClientAddress(address)),
@@ -190,8 +193,8 @@ async def test_configured_limit_applies_to_every_address(
 async def test_log_line_of_an_address_limit_mentions_proxies(autojump_clock: MockClock) -> None:
     """The line of the total rate does not."""
     with structlog.testing.capture_logs() as lines:
-        knocks(RateLimiter(DEFAULTS), "8.8.8.8", 20)
-        knocks(RateLimiter(RateLimits(rate=1)), "8.8.8.8", 20)
+        allowed_attempts(RateLimiter(DEFAULTS), "8.8.8.8", 20)
+        allowed_attempts(RateLimiter(RateLimits(rate=1)), "8.8.8.8", 20)
     assert [line["setting"] for line in lines] == ["WS_CONNECT_RATE_PER_IP", "WS_CONNECT_RATE"]
     assert ["WS_TRUSTED_PROXIES" in line.get("hint", "") for line in lines] == [True, False]
 

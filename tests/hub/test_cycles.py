@@ -287,12 +287,12 @@ async def test_jump_is_reported_after_the_records_before_it(
     autojump_clock: MockClock, clients: int
 ) -> None:
     """The subscriber has every earlier record when it reads of the loss."""
-    told: list[list[str]] = []
+    reported: list[list[str]] = []
 
     def tell(_gaps: OffsetGaps) -> None:
         for client in joined:
             hub.flush(client.subscriber)
-            told.append(client.positions)
+            reported.append(client.positions)
 
     hub = make_hub(on_offset_gaps=tell)
     joined = [join(hub, "*.*", client=Slow(autojump_clock, [])) for _ in range(clients)]
@@ -307,7 +307,7 @@ async def test_jump_is_reported_after_the_records_before_it(
         nursery.start_soon(publish_meanwhile)
         await feeder.publish(Assignment({TRADES: -1}), record(offset=0))
         await trio.sleep(1)
-    assert told == [["0-0", "0-1"]] * clients
+    assert reported == [["0-0", "0-1"]] * clients
     assert [client.positions for client in joined] == [["0-0", "0-1", "0-8"]] * clients
 
 

@@ -178,10 +178,10 @@ async def test_newer_message_by_a_filter_skips_the_held_one(
         await feeder.publish(trade("4000", 3))
         await feeder.publish(trade("5", 4))
         await trio.sleep(2)
-    said = [
+    received = [
         (message["seq"], message.get("skipped", 0), message["pos"]) for message in client.messages
     ]
-    assert said == [(1, 0, "0-0"), (4, 2, "0-3"), (5, 0, "0-4")]
+    assert received == [(1, 0, "0-0"), (4, 2, "0-3"), (5, 0, "0-4")]
     assert not any("ahead" in message for message in client.messages)
     assert hub.stats.messages_skipped == 2
 

@@ -215,11 +215,16 @@ async def test_batches_and_version_0_have_the_number_skipped(
             await feeder.publish(record(b"BTC", offset=2 * offset + 1))
         await trio.sleep(1.1)
     for dialect, client in zip(Dialect, clients, strict=True):
-        said = client.messages
-        assert [message["seq"] for message in said] == [1, 2, 3, 4, 6]
-        assert [message.get("skipped", 0) for message in said] == [0, 0, 0, 0, 1]
+        messages = client.messages
+        assert [message["seq"] for message in messages] == [1, 2, 3, 4, 6]
+        assert [message.get("skipped", 0) for message in messages] == [0, 0, 0, 0, 1]
         marks = [bool(dialect)] * 2
-        assert [message.get("ahead", False) for message in said] == [False, False, *marks, False]
+        assert [message.get("ahead", False) for message in messages] == [
+            False,
+            False,
+            *marks,
+            False,
+        ]
 
 
 @pytest.mark.parametrize("change", ["subscribe", "unsubscribe", "settle"])

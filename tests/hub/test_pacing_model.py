@@ -101,17 +101,17 @@ class Model(Client):
         self.wanted: list[Record] = []
         """What the hub took while it was subscribed."""
         self.changed_at = 0.0
-        self.heard: list[tuple[float, float, dict[str, Any]]] = []
+        self.arrivals: list[tuple[float, float, dict[str, Any]]] = []
         """Each message with its time, and the time of the last change of the subscriptions."""
         self.kept: dict[tuple[str, int], int] = {}
         """Its positions, by the algorithm of docs/protocol.md."""
 
     def received(self) -> None:
         """Keep positions after each write, and compare them with what is held back."""
-        news = [one for item in self.messages for one in unbatched(item)][len(self.heard) :]
+        news = [one for item in self.messages for one in unbatched(item)][len(self.arrivals) :]
         now = trio.current_time()
         for one in news:
-            self.heard.append((now, self.changed_at, one))
+            self.arrivals.append((now, self.changed_at, one))
             if not one.get("ahead"):
                 key, offset = place(one)
                 self.kept[key] = max(offset, self.kept.get(key, -1))
@@ -145,7 +145,7 @@ class Model(Client):
 
     def check_positions(self) -> None:
         """Of no channel the newest record is passed that was not sent."""
-        sent = {place(one) for _, _, one in self.heard}
+        sent = {place(one) for _, _, one in self.arrivals}
         newest: dict[str, Record] = {}
         for one in self.wanted:
             if one.offset <= self.hub.stream.positions_of([one.topic])[one.topic].get(
@@ -159,11 +159,11 @@ class Model(Client):
     def check(self) -> None:
         """All numbers are accounted for, nobody came too often, and the newest of all came."""
         number = 0
-        for _, _, one in self.heard:
+        for _, _, one in self.arrivals:
             number += one.get("skipped", 0) + 1
             assert one["seq"] == number
         assert number == len(self.wanted)
-        sent = [place(one) for _, _, one in self.heard]
+        sent = [place(one) for _, _, one in self.arrivals]
         assert len(sent) == len(set(sent))
         assert set(sent) <= {
             ((record.topic, record.partition), record.offset) for record in self.wanted
@@ -176,7 +176,7 @@ class Model(Client):
     def check_rates(self) -> None:
         """Between two changes of the subscriptions no channel came faster than at its rate."""
         last: dict[tuple[float, str], float] = defaultdict(lambda: -100.0)
-        for at, changed, one in self.heard:
+        for at, changed, one in self.arrivals:
             rate = self.rate(one["channel"]) if changed == self.changed_at else None
             if rate is not None:
                 key = changed, one["channel"]

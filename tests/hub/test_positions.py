@@ -39,6 +39,6 @@ async def test_reported_positions_do_not_change(
     hub = make_hub()
     async with dispatching(hub) as feeder:
         await feeder.publish(record(offset=1))
-        told = hub.stream.positions_of(["odin.trades"])
+        reported = hub.stream.positions_of(["odin.trades"])
         await feeder.publish(record(offset=2))
-    assert told == {"odin.trades": {0: 1}}
+    assert reported == {"odin.trades": {0: 1}}

@@ -17,7 +17,7 @@ __all__ = [
     "problem_with",
     "stays_live",
     "subscribed",
-    "told",
+    "wait_for_statuses",
 ]
 
 
@@ -92,7 +92,9 @@ def feed_statuses(client: Client, topic: str | None = None) -> list[str]:
     ]
 
 
-async def told(client: Client, topic: str, *statuses: str, seconds: float = PATIENCE) -> None:
+async def wait_for_statuses(
+    client: Client, topic: str, *statuses: str, seconds: float = PATIENCE
+) -> None:
     """Wait until a client has been told exactly these statuses of a topic."""
     await wait_until(lambda: feed_statuses(client, topic) == list(statuses), seconds)
 

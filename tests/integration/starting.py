@@ -42,7 +42,7 @@ class Starting:
             self.lines.append(line)
             if stage in line:
                 return
-        pytest.fail(f"it ended before {stage}: {self.told[-20:]}")
+        pytest.fail(f"it ended before {stage}: {self.log_lines[-20:]}")
 
     def signal(self, number: int) -> None:
         """Send a signal to the server."""
@@ -58,7 +58,7 @@ class Starting:
         return self.process.wait(PATIENCE)
 
     @property
-    def told(self) -> list[str]:
+    def log_lines(self) -> list[str]:
         """The lines that are not about modules."""
         return [line for line in self.lines if not line.startswith("import time:")]
 

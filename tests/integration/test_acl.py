@@ -9,7 +9,7 @@ import trio
 
 from tests.integration.cluster import Cluster, user_settings
 from tests.integration.domain import Domain, offsets
-from tests.integration.problems import feed_statuses, no_problem, problem_with, told
+from tests.integration.problems import feed_statuses, no_problem, problem_with, wait_for_statuses
 from tests.integration.running_source import Publisher, until
 from tests.integration.servers import connected, serving
 
@@ -88,7 +88,7 @@ async def test_revoked_read_is_reported_once_to_subscribers_only(
         await client.received(5)
         await cluster.revoke("READ", domain.trade)
         await problem_with(server, domain.trade, "not authorized", "READ")
-        await told(client, domain.trade, "stalled")
+        await wait_for_statuses(client, domain.trade, "stalled")
         await publisher.publish(domain.records(domain.trade, 5, 5))
         for number in range(WATCHED_SECONDS * 4):
             await publisher.publish([domain.record(domain.social, number)])
@@ -98,7 +98,7 @@ async def test_revoked_read_is_reported_once_to_subscribers_only(
         assert feed_statuses(client) == ["stalled"]
         await cluster.grant("READ", domain.trade)
         await client.received(10)
-        await told(client, domain.trade, "stalled", "live")
+        await wait_for_statuses(client, domain.trade, "stalled", "live")
         assert offsets(client) == {0: list(range(10))}
         assert feed_statuses(other) == []
         await no_problem(server)

@@ -128,13 +128,13 @@ MISUSES = {
 }
 
 
-@pytest.mark.parametrize(("words", "said"), MISUSES.values(), ids=MISUSES)
-async def test_misuse(words: tuple[str, ...], said: str) -> None:
+@pytest.mark.parametrize(("words", "text"), MISUSES.values(), ids=MISUSES)
+async def test_misuse(words: tuple[str, ...], text: str) -> None:
     """The error names what is allowed."""
     done = await run_command("bench", "steady", *words)
 
     assert done.returncode == 2
-    assert said in done.stderr
+    assert text in done.stderr
 
 
 async def test_unknown_setting_shows_the_output_of_the_server(embedded: str) -> None:

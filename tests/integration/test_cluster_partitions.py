@@ -15,7 +15,7 @@ from tests.integration.problems import (
     no_problem,
     problem_with,
     subscribed,
-    told,
+    wait_for_statuses,
 )
 from tests.integration.running_source import Publisher, until
 from tests.integration.servers import Client, Server, connected, serving
@@ -114,7 +114,7 @@ async def test_partition_without_a_leader_is_named_and_others_continue(
         await client.received(5)
         await cluster.node(3).kill()
         await problem_with(server, alone, "leader", partition=0)
-        await told(client, alone, "stalled")
+        await wait_for_statuses(client, alone, "stalled")
         # Partitions that are added meanwhile are read, and the others continue.
         await cluster.add_partitions(domain.social, 4)
         await until(partial(publisher.knows, domain.social, 4))
@@ -126,7 +126,7 @@ async def test_partition_without_a_leader_is_named_and_others_continue(
         await cluster.node(3).start()
         await publisher.publish(domain.records(alone, 5, 5))
         await client.received(15)
-        await told(client, alone, "stalled", "live")
+        await wait_for_statuses(client, alone, "stalled", "live")
         assert offsets(client, "balances") == {0: list(range(10)), 1: list(range(5))}
         await no_problem(server)
         # The gone leader may be reported for a moment; then the report is revoked.

@@ -71,12 +71,12 @@ def _run(command: str, folder: Path, environ: dict[str, str]) -> None:
         check=False,
         timeout=INSTALL_SECONDS,
     )
-    told = done.stdout + done.stderr
-    if done.returncode != 0 and any(one in told for one in OFFLINE):
+    reported = done.stdout + done.stderr
+    if done.returncode != 0 and any(one in reported for one in OFFLINE):
         if os.environ.get("ODIN_REQUIRE_STACK") == "1":
-            pytest.fail(f"ODIN_REQUIRE_STACK=1, but nothing can be installed here:\n{told}")
+            pytest.fail(f"ODIN_REQUIRE_STACK=1, but nothing can be installed here:\n{reported}")
         pytest.skip("no registry can be reached from here")
-    assert done.returncode == 0, told
+    assert done.returncode == 0, reported
 
 
 def runtime(name: str) -> list[str]:

@@ -220,8 +220,8 @@ async def test_rejected_server_retries_until_the_token_file_is_valid(
         assert "rejects the token" in report["errors"][0]
         (tmp_path / "token").write_text(token_for(USER), encoding="utf-8")
         await server.responses("/health/ready")
-        told = [event["reason"] for event in server.events("Kafka unavailable, retrying")]
-        assert len(told) == 1
+        reported = [event["reason"] for event in server.events("Kafka unavailable, retrying")]
+        assert len(reported) == 1
         assert "Traceback" not in server.output
 
 
@@ -246,13 +246,13 @@ async def test_rejected_token_is_fetched_again(secured: Secured) -> None:
         wrong = settings | {"KAFKA_SASL_CLIENT_SECRET": "donkey"}
         async with serving("", wrong, ready=False) as server:
             await wait_until(lambda: server.events("Kafka unavailable, retrying"))
-            (told,) = server.events("Kafka unavailable, retrying")
+            (reported,) = server.events("Kafka unavailable, retrying")
             why = f"KAFKA_SASL_TOKEN_URL={url}: status 401, invalid_client"
-            assert told["reason"].endswith(why)
+            assert reported["reason"].endswith(why)
             assert "donkey" not in server.output + (await server.get("/health")).text
         async with serving("", settings | {"KAFKA_SASL_CLIENT_SECRET": "horse"}) as server:
-            (told,) = server.events("Kafka unavailable, retrying")
-            assert f"rejects the token of {url}" in told["reason"]
+            (reported,) = server.events("Kafka unavailable, retrying")
+            assert f"rejects the token of {url}" in reported["reason"]
             assert given == tokens
             assert not [one for one in ("horse", *tokens) if one in server.output]
             assert "Traceback" not in server.output

@@ -23,7 +23,7 @@ from tests.integration.problems import (
     no_problem,
     problem_with,
     subscribed,
-    told,
+    wait_for_statuses,
 )
 from tests.integration.running_source import Publisher, add_partitions, until
 from tests.integration.servers import connected, serving
@@ -88,11 +88,11 @@ async def test_lasting_partition_error_is_reported_to_its_subscribers_only(
         await publisher.publish(domain.records(domain.social, 5))
         await client.received(5)
         await other.received(5)
-        await told(client, domain.trade, "stalled")
+        await wait_for_statuses(client, domain.trade, "stalled")
         await problem_with(server, domain.trade, partition=0)
         assert feed_statuses(other) == []
         await fault.remove()
-        await told(client, domain.trade, "stalled", "live")
+        await wait_for_statuses(client, domain.trade, "stalled", "live")
         await client.received(10)
         assert offsets(client) == {0: list(range(5)), 1: list(range(5))}
         await no_problem(server)
@@ -154,10 +154,10 @@ async def test_partition_without_a_leader_degrades_health(kfake: KFake, domain: 
         await fail_partition(kfake, domain.trade, 1)
         await kfake.fail(Api.METADATA, error=Code.LEADER_NOT_AVAILABLE, **where)
         await problem_with(server, domain.trade, "leader", partition=1)
-        await told(client, domain.trade, "stalled")
+        await wait_for_statuses(client, domain.trade, "stalled")
         assert feed_statuses(other) == []
         await kfake.clear()
-        await told(client, domain.trade, "stalled", "live")
+        await wait_for_statuses(client, domain.trade, "stalled", "live")
         await no_problem(server)
 
 

@@ -53,8 +53,8 @@ async def test_lost_broker_is_logged_once() -> None:
             with trio.move_on_after(5):
                 await server.ended()
             assert len(server.lines) - before < 12, "".join(server.lines[before:])
-            (told,) = server.events("feed is stalled")
-            assert told["reason"]
+            (reported,) = server.events("feed is stalled")
+            assert reported["reason"]
 
 
 async def test_log_level(topics: str) -> None:

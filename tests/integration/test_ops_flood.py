@@ -162,9 +162,9 @@ async def live(port: int) -> bool:
 
 
 @contextmanager
-def flooded(port: int, said: str) -> Iterator[None]:
+def flooded(port: int, text: str) -> Iterator[None]:
     """Run a flood for the length of the block."""
-    command = [sys.executable, "-c", FLOODER, str(port), str(FLOOD), said]
+    command = [sys.executable, "-c", FLOODER, str(port), str(FLOOD), text]
     with subprocess.Popen(command) as process:
         try:
             yield
@@ -172,10 +172,10 @@ def flooded(port: int, said: str) -> Iterator[None]:
             process.kill()
 
 
-@pytest.mark.parametrize("said", ["", "GET /metrics", "GET /health/ready", "GET /health/live"])
-async def test_liveness_is_answered_beside_500_connections_a_second(said: str) -> None:
+@pytest.mark.parametrize("text", ["", "GET /metrics", "GET /health/ready", "GET /health/live"])
+async def test_liveness_is_answered_beside_500_connections_a_second(text: str) -> None:
     """The probe has the flood's address, which is the hard case; a subscriber stays prompt too."""
-    request = f"{said} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" if said else ""
+    request = f"{text} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" if text else ""
     async with idle_server() as server, connected(server) as client:
         done = trio.Event()
         slowest: list[float] = []
@@ -195,4 +195,4 @@ async def test_liveness_is_answered_beside_500_connections_a_second(said: str) -
                 done.set()
         assert max(slowest) < PROMPT_SECONDS
         rejected = await server.metric("ws_ops_requests_rejected_total", reason="rate")
-        assert (rejected > 0) is (said != "GET /health/live")
+        assert (rejected > 0) is (text != "GET /health/live")

@@ -53,10 +53,10 @@ def test_signal_during_the_start_ends_it_cleanly(
     with starting(prefix) as server:
         server.reaches(stage)
         server.signal(number)
-        assert server.ended() == 0, "".join(server.told)
-    assert "Traceback" not in "".join(server.told)
+        assert server.ended() == 0, "".join(server.log_lines)
+    assert "Traceback" not in "".join(server.log_lines)
     if stage in STAGES[:4]:
-        assert server.told == [f"odin-ws: stopped by {number.name} before it began\n"]
+        assert server.log_lines == [f"odin-ws: stopped by {number.name} before it began\n"]
 
 
 @pytest.mark.parametrize("prefix", [ALONE, FIRST])
@@ -68,7 +68,7 @@ def test_third_signal_ends_with_status_1_without_a_traceback(prefix: Sequence[st
             server.signal(signal.SIGTERM)
             server.signal(signal.SIGINT)
         assert server.ended() == 1
-    assert "Traceback" not in "".join(server.told)
+    assert "Traceback" not in "".join(server.log_lines)
 
 
 def test_signal_to_all_processes_while_workers_start_ends_them_cleanly() -> None:
@@ -79,8 +79,8 @@ def test_signal_to_all_processes_while_workers_start_ends_them_cleanly() -> None
         for child in psutil.Process(server.process.pid).children():
             child.terminate()
         server.signal(signal.SIGTERM)
-        assert server.ended() == 0, "".join(server.told)
-    assert "Traceback" not in "".join(server.told)
+        assert server.ended() == 0, "".join(server.log_lines)
+    assert "Traceback" not in "".join(server.log_lines)
 
 
 def test_worker_ended_by_a_signal_before_it_serves_is_replaced_by_the_supervisor() -> None:
@@ -94,7 +94,7 @@ def test_worker_ended_by_a_signal_before_it_serves_is_replaced_by_the_supervisor
         server.reaches("worker starting")
         assert second.is_running()
         server.signal(signal.SIGTERM)
-        assert server.ended() == 0, "".join(server.told)
+        assert server.ended() == 0, "".join(server.log_lines)
 
 
 def test_signal_handlers_are_installed_before_heavy_imports() -> None:

@@ -80,8 +80,8 @@ async def test_server_without_descriptors_continues() -> None:
         async with connected(server) as newcomer:
             assert (await newcomer.command("heartbeat"))["type"] == "pong"
         assert await server.metric("ws_memory_bytes") > 0
-    told = [line["resource"] for line in server.events("resource not measurable")]
-    assert len(told) == len(set(told))
+    reported = [line["resource"] for line in server.events("resource not measurable")]
+    assert len(reported) == len(set(reported))
 
 
 @pytest.mark.parametrize("setting", ["WS_ADDR", "WS_OPS_ADDR"])

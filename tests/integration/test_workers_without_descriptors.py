@@ -48,9 +48,9 @@ def test_supervisor_without_descriptors_kills_no_healthy_worker() -> None:
         ended, _ = psutil.wait_procs(workers, 1.5 * HUNG_SECONDS)
         assert not ended
         server.signal(signal.SIGTERM)
-        assert server.ended() == 0, "".join(server.told)
+        assert server.ended() == 0, "".join(server.log_lines)
         psutil.wait_procs(workers, PATIENCE)
-    told = [line for line in server.told if "worker health check failed" in line]
-    assert len(told) == WORKERS, server.told
-    assert all("Too many open files" in line for line in told)
-    assert "Traceback" not in "".join(server.told)
+    reported = [line for line in server.log_lines if "worker health check failed" in line]
+    assert len(reported) == WORKERS, server.log_lines
+    assert all("Too many open files" in line for line in reported)
+    assert "Traceback" not in "".join(server.log_lines)

@@ -44,7 +44,7 @@ class Handler(BaseHTTPRequestHandler):
     """Serves the page, and prints what it posts."""
 
     page = b""
-    said = 0
+    reports = 0
 
     def do_GET(self) -> None:
         """The page; a browser also asks for an icon."""
@@ -55,7 +55,7 @@ class Handler(BaseHTTPRequestHandler):
         length = int(self.headers["Content-Length"])
         sys.stdout.write(self.rfile.read(length).decode() + "\n")
         sys.stdout.flush()
-        type(self).said += 1
+        type(self).reports += 1
         self._answer(b"")
 
     def log_message(self, *_arguments: object) -> None:
@@ -86,7 +86,7 @@ def main(browser: str, url: str, command: str, connections: int, texts: int) -> 
             stderr=subprocess.DEVNULL,
         )
         try:
-            while Handler.said < 2:
+            while Handler.reports < 2:
                 server.handle_request()
         finally:
             process.terminate()

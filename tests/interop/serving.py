@@ -94,15 +94,15 @@ async def exchange(
         process = await trio.lowlevel.open_process([*client, *arguments], stdout=PIPE)
         try:
             assert process.stdout is not None
-            said, values = b"", list[dict[str, Any]]()
+            output, values = b"", list[dict[str, Any]]()
             async for some in process.stdout:
-                if b"ready" in some and not said:
+                if b"ready" in some and not output:
                     values = server.publish(count)
-                said += some
+                output += some
             assert await process.wait() == 0
         finally:
             process.kill()
-    ready, line = said.decode().splitlines()
+    ready, line = output.decode().splitlines()
     assert ready == "ready"
     found = json.loads(line)
     messages = [_messages(texts) for texts in found["texts"]]

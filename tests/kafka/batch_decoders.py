@@ -84,8 +84,8 @@ def check_decoding(
         for record in decoded.records:
             _check_record(record)
         if decoded.next_offset == offset:
-            told = decoded.corrupt is not None or decoded.incomplete
-            assert told or not data
+            reported = decoded.corrupt is not None or decoded.incomplete
+            assert reported or not data
             assert not skip or decoded.corrupt is None
 
 

@@ -101,7 +101,7 @@ async def test_stopped_log_reader_is_unavailable(
     autojump_clock: MockClock, cluster: MemoryCluster
 ) -> None:
     """For calls that read, wait for a slot, wait for a leader, or come later."""
-    told: list[str] = []
+    reported: list[str] = []
     cluster.logs[KEY].append(1000)
     reader = KafkaLogReader(OPTIONS, 1)
 
@@ -111,12 +111,12 @@ async def test_stopped_log_reader_is_unavailable(
             await trio.sleep(1.5)
             with pytest.raises(LogUnavailable, match="stopped"):
                 await anext(batches)
-        told.append("reading")
+        reported.append("reading")
 
     async def wait() -> None:
         with pytest.raises(LogUnavailable, match="stopped"):
             await offsets(reader, KEY, Span(0, 9))
-        told.append("waiting")
+        reported.append("waiting")
 
     async with trio.open_nursery() as nursery:
         for caller in read, wait, wait:
@@ -124,7 +124,7 @@ async def test_stopped_log_reader_is_unavailable(
             await wait_all_tasks_blocked()
         with trio.move_on_after(1):
             await reader.run()
-    assert told == ["waiting", "waiting", "reading"]
+    assert reported == ["waiting", "waiting", "reading"]
     await wait()
     with pytest.raises(LogUnavailable, match="stopped"):
         await reader.bounds([KEY])

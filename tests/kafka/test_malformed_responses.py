@@ -64,9 +64,9 @@ class Broker:
                 return struct.pack("!hih", 0, 1, len(MECHANISM)) + MECHANISM
             case _:
                 self.asked += 1
-                said = self.first(request.rpartition(b"r=")[2])
-                size = -1 if said is None else len(said)
-                return struct.pack("!hhi", 0, -1, size) + (said or b"")
+                text = self.first(request.rpartition(b"r=")[2])
+                size = -1 if text is None else len(text)
+                return struct.pack("!hhi", 0, -1, size) + (text or b"")
 
 
 @asynccontextmanager

@@ -117,9 +117,9 @@ async def test_new_topic_id_is_sent_with_the_reset(
         assert "odin.trades" not in grown.topic_ids
         cluster.query_errors.clear()
         await trio.sleep(2 * PATIENCE)
-        told = received.assignments[-1]
-        assert told.gaps == {TRADES: GapReason.RECREATED}
-        assert told.topic_ids["odin.trades"] == cluster.topic_ids["odin.trades"]
+        reported = received.assignments[-1]
+        assert reported.gaps == {TRADES: GapReason.RECREATED}
+        assert reported.topic_ids["odin.trades"] == cluster.topic_ids["odin.trades"]
 
 
 async def test_recreated_topic_with_fewer_partitions_loses_the_others(

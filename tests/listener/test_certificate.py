@@ -25,7 +25,7 @@ def test_unusable_certificate_is_reported(tmp_path: Path) -> None:
     encrypted = tmp_path / "encrypted.pem"
     encrypted.write_text("-----BEGIN ENCRYPTED PRIVATE KEY-----\n", "utf-8")
     missing = tmp_path / "none.pem"
-    for chain, key, said in [
+    for chain, key, text in [
         (
             authority.chain,
             other.key,
@@ -40,7 +40,7 @@ def test_unusable_certificate_is_reported(tmp_path: Path) -> None:
     ]:
         with pytest.raises(CertificateError) as caught:
             Certificate(chain, key)
-        assert str(caught.value) == said
+        assert str(caught.value) == text
 
 
 def test_certificate_is_reloaded(tmp_path: Path) -> None:
@@ -127,10 +127,10 @@ def test_reload_keeps_a_valid_certificate_over_an_invalid_one(
 
 
 @pytest.mark.parametrize(
-    ("times", "said"), [(EXPIRED, "has expired on"), (NOT_YET, "is not valid before")]
+    ("times", "text"), [(EXPIRED, "has expired on"), (NOT_YET, "is not valid before")]
 )
 def test_invalid_certificate_at_the_start_is_served_with_a_warning(
-    tmp_path: Path, times: dict[str, datetime], said: str
+    tmp_path: Path, times: dict[str, datetime], text: str
 ) -> None:
     """There is no better one; a reload replaces it."""
     authority = Authority(tmp_path)
@@ -140,7 +140,7 @@ def test_invalid_certificate_at_the_start_is_served_with_a_warning(
     (line,) = lines
     assert line["log_level"] == "warning"
     assert line["event"] == "certificate expires soon"
-    assert said in line["reason"]
+    assert text in line["reason"]
     assert certificate.warning == line["reason"]
     first = certificate.context
     authority.issue(**EXPIRED)

@@ -58,7 +58,7 @@ async def test_client_row_has_subscriptions_counts_and_ages(odin_scenario: Scena
         "latest": 0,
     }
     (one,) = found["clients"]
-    heard, connected = one.pop("idle_seconds"), one.pop("connected_seconds")
+    received, connected = one.pop("idle_seconds"), one.pop("connected_seconds")
     assert one == {
         "peer": "memory",
         "user": None,
@@ -73,7 +73,7 @@ async def test_client_row_has_subscriptions_counts_and_ages(odin_scenario: Scena
         "replaying": False,
     }
     # It may have answered a ping since.
-    assert 0 <= heard <= connected - 2
+    assert 0 <= received <= connected - 2
     assert connected == pytest.approx(7, abs=0.5)
 
 

@@ -158,7 +158,7 @@ def test_error_has_code_message_retry_and_command_id(
 
 @every_id
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "text"),
     [
         (ErrorCode.NOT_AVAILABLE, "rate_limited"),
         (ErrorCode.RATE_LIMIT_EXCEEDED, "rate_limited"),
@@ -167,14 +167,14 @@ def test_error_has_code_message_retry_and_command_id(
     ],
 )
 def test_rejected_reconnect_gets_reconnect_error(
-    command_id: str | int | None, code: ErrorCode, said: str
+    command_id: str | int | None, code: ErrorCode, text: str
 ) -> None:
     """The codes are those that the SDK knows; it treats `not_available` as final."""
     error = CommandError(code, "data.last_pos: no", command_id, command="reconnect", retry=True)
     assert json.loads(error_response(error)) == {
         "type": "reconnect_error",
         **with_id(command_id),
-        "code": said,
+        "code": text,
         "message": "data.last_pos: no",
     }
 
@@ -254,12 +254,12 @@ def test_resume_ack_has_fields_of_subscription_ack() -> None:
 @every_id
 def test_reconnect_ack_has_replayed_count(command_id: str | int | None) -> None:
     """The fields are those that the SDK reads; an unknown count is written as 0."""
-    for messages, said in ((7, 7), (0, 0), (None, 0)):
+    for messages, text in ((7, 7), (0, 0), (None, 0)):
         assert json.loads(reconnect_ack(command_id, Replayed(messages))) == {
             "type": "reconnect_ack",
             **with_id(command_id),
             "status": "completed",
-            "messages_replayed": said,
+            "messages_replayed": text,
             "message": "all missed messages follow",
         }
 

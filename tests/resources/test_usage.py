@@ -211,10 +211,10 @@ async def test_unmeasurable_figure_is_unknown_and_rejects_no_connection(
             assert resources.overload() == "memory"
             assert resources.cpu_percent is not None
             nursery.cancel_scope.cancel()
-    told = [(line["event"], line["resource"]) for line in lines]
+    reported = [(line["event"], line["resource"]) for line in lines]
     for resource in ("memory", "cpu"):
-        assert told.count(("resource not measurable", resource)) == 1
-        assert told.count(("resource measured again", resource)) == 1
+        assert reported.count(("resource not measurable", resource)) == 1
+        assert reported.count(("resource measured again", resource)) == 1
 
 
 async def test_a_control_group_that_vanishes_is_unknown(

@@ -61,7 +61,7 @@ async def _leave_message_unfinished(scenario: Scenario) -> None:
     await (await _subscriber(scenario)).send(Op.TEXT, b"{", fin=False)
 
 
-async def _send_nonsense(scenario: Scenario) -> None:
+async def _send_invalid_frame(scenario: Scenario) -> None:
     client = await _subscriber(scenario)
     for _ in range(50):
         await client.send(Op.TEXT, b"?")
@@ -121,7 +121,7 @@ ENDINGS: Final[dict[DisconnectReason, Callable[[Scenario], Awaitable[None]]]] = 
     DisconnectReason.SLOW: _read_nothing,
     DisconnectReason.FLOODING: _send_too_often,
     DisconnectReason.UNFINISHED: _leave_message_unfinished,
-    DisconnectReason.BAD_COMMANDS: _send_nonsense,
+    DisconnectReason.BAD_COMMANDS: _send_invalid_frame,
     DisconnectReason.TOO_LARGE: _send_too_much,
     DisconnectReason.INTERNAL: _hit_a_bug,
     DisconnectReason.DRAINING: _be_drained,

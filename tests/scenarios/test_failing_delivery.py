@@ -64,11 +64,11 @@ async def test_failing_06_message_has_channel_and_event_type(odin_scenario: Scen
     await client.subscribe(channels=["*.*"])
     odin_scenario.publish("BTC", "trade", kind="SELL_COMPLETED")
     odin_scenario.publish("ETH", "creation", kind="TOKEN_LISTED")
-    said = {
+    received = {
         (message["type"], message["channel"], message["data"]["type"])
         for message in await client.messages(2)
     }
-    assert said == {
+    assert received == {
         ("message", "BTC.trade", "SELL_COMPLETED"),
         ("message", "ETH.creation", "TOKEN_LISTED"),
     }

@@ -176,9 +176,13 @@ async def test_offset_without_a_partition_is_rejected(autojump_clock: MockClock)
     """For a topic with several partitions; the message says what to send."""
     async with open_harness() as harness:
         client = FakeClient(harness)
-        said = await client.request("reconnect", 9, last_offset={"odin.trades": 3})
-        assert (said["type"], said["id"], said["code"]) == ("reconnect_error", 9, "invalid_request")
-        assert said["message"].startswith("data.last_offset.odin.trades: ")
+        response = await client.request("reconnect", 9, last_offset={"odin.trades": 3})
+        assert (response["type"], response["id"], response["code"]) == (
+            "reconnect_error",
+            9,
+            "invalid_request",
+        )
+        assert response["message"].startswith("data.last_offset.odin.trades: ")
         assert len(harness.hub.index) == 0
 
 

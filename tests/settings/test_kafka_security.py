@@ -159,5 +159,5 @@ def test_token_url_must_be_https_without_password(url: str) -> None:
 )
 def test_credentials_without_tls_are_one_warning(settings: dict[str, str], warning: str) -> None:
     """A password or token without TLS is accepted with one warning."""
-    (told,) = load_settings(settings)[0].security_warnings
-    assert told.endswith(warning)
+    (reported,) = load_settings(settings)[0].security_warnings
+    assert reported.endswith(warning)

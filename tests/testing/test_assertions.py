@@ -50,18 +50,18 @@ def test_consecutive_sequence_numbers_pass() -> None:
 
 
 @pytest.mark.parametrize(
-    ("numbers", "said"),
+    ("numbers", "text"),
     [
         ([2], "message 1 of 1 has seq 2 as the first: expected 1"),
         ([1, 2, 4, 5], "message 3 of 4 has seq 4 after seq 2: expected 3"),
         ([1, 1], "message 2 of 2 has seq 1 after seq 1: expected 2"),
     ],
 )
-def test_sequence_error_names_the_first_wrong_message(numbers: list[int], said: str) -> None:
+def test_sequence_error_names_the_first_wrong_message(numbers: list[int], text: str) -> None:
     """The error has its index, its number and the one before."""
     with pytest.raises(AssertionError) as raised:
         assert_sequence([message(0, number) for number in numbers])
-    assert str(raised.value) == said
+    assert str(raised.value) == text
 
 
 def test_delivered_passes_in_any_order_of_partitions() -> None:
@@ -73,7 +73,7 @@ def test_delivered_passes_in_any_order_of_partitions() -> None:
 
 
 @pytest.mark.parametrize(
-    ("received", "expected", "said"),
+    ("received", "expected", "text"),
     [
         ([1, 5], [1, 2, 3, 5], "missing: 2-3"),
         ([1, 2], [1], "not expected: 2"),
@@ -83,12 +83,12 @@ def test_delivered_passes_in_any_order_of_partitions() -> None:
     ],
 )
 def test_offsets_error_lists_differences(
-    received: list[int], expected: list[int], said: str
+    received: list[int], expected: list[int], text: str
 ) -> None:
     """Missing, unexpected and repeated offsets, as spans."""
     first, line = failure(received, expected).splitlines()
     assert first == f"received {len(received)} messages, expected {len(expected)} records"
-    assert line == f"  odin.trades partition 2: {said}"
+    assert line == f"  odin.trades partition 2: {text}"
 
 
 def test_positions_are_compared_with_last_record_of_each_partition() -> None:

@@ -116,7 +116,7 @@ async def follow_in_javascript(
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(obey, follower)
-        while (event := await follower.said()).item.get("retry_ms", 0) is not None:
+        while (event := await follower.next_event()).item.get("retry_ms", 0) is not None:
             if event.kind == "message":
                 deliver(Delivery(event.item["channel"], event.item["pos"]))
             if event.kind == "answer":

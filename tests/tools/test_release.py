@@ -65,17 +65,17 @@ def test_section_without_an_entry_is_not_enough(tree: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "said"),
+    ("names", "output"),
     [
         (["odin_ws/other.py"], "has no odin_ws/py.typed"),
         (["odin_ws/py.typed", "tests/conftest.py"], "installs tests too"),
     ],
 )
-def test_wheel_with_wrong_contents(tmp_path: Path, names: list[str], said: str) -> None:
+def test_wheel_with_wrong_contents(tmp_path: Path, names: list[str], output: str) -> None:
     """A missing data file, or a package of another project, is an error."""
     path = tmp_path / "a.whl"
     with zipfile.ZipFile(path, "w") as archive:
         for name in names:
             archive.writestr(name, "")
-    with pytest.raises(release.ReleaseError, match=said):
+    with pytest.raises(release.ReleaseError, match=output):
         release.check_wheel(path, ["odin_ws/py.typed"])

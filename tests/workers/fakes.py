@@ -32,7 +32,7 @@ class FakeChild:
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
-        self.told: list[bytes] = []
+        self.commands: list[bytes] = []
         self.posted: list[bytes] = []
         self.asked = 0
         self.hangs = False
@@ -92,7 +92,7 @@ class FakeChild:
     async def send_command(self, command: bytes) -> None:
         """See Child."""
         await trio.lowlevel.checkpoint()
-        self.told.append(command)
+        self.commands.append(command)
         if command == STOP or self.drains:
             self.exit(0 if command == DRAIN else 1)
 

@@ -41,7 +41,7 @@ async def test_crashed_worker_is_replaced_at_once(
         assert len(crew.times(1)) == 2
         assert run.supervisor.workers[0].restarts == 1
         assert crew.now(2) is other
-        assert other.told == []
+        assert other.commands == []
 
 
 async def test_repeated_crashes_back_off(
@@ -116,7 +116,7 @@ async def test_failed_first_start_stops_the_others(
             run.supervisor.workers[0].served = False
             crew.now(1).exit(1)
             await trio.sleep(10)
-    assert crew.now(2).told == [STOP]
+    assert crew.now(2).commands == [STOP]
 
 
 async def test_stop_drains_all_workers_at_once(autojump_clock: MockClock) -> None:
@@ -126,7 +126,7 @@ async def test_stop_drains_all_workers_at_once(autojump_clock: MockClock) -> Non
         crew.now(2).drains = False
         crew.stop.set()
         await wait_all_tasks_blocked()
-        assert [crew.now(number).told for number in (1, 2)] == [[DRAIN], [DRAIN]]
+        assert [crew.now(number).commands for number in (1, 2)] == [[DRAIN], [DRAIN]]
         assert run.drained is None
         crew.now(2).exit(0)
     assert run.drained is True
@@ -179,7 +179,7 @@ async def test_cancellation_stops_all_workers(autojump_clock: MockClock) -> None
         crew.stop.set()
         await wait_all_tasks_blocked()
         run.scope.cancel()
-    assert [crew.now(number).told for number in (1, 2)] == [[DRAIN, STOP], [DRAIN, STOP]]
+    assert [crew.now(number).commands for number in (1, 2)] == [[DRAIN, STOP], [DRAIN, STOP]]
     assert run.drained is None
 
 
@@ -213,8 +213,8 @@ async def test_supervisor_without_descriptors_kills_no_healthy_worker(
             assert not first.ended
             await trio.sleep(15)
             assert first.ended
-    told = [line for line in logs if line["event"] == "worker health check failed"]
-    assert [(line["worker"], line["reason"]) for line in told] == [
+    reported = [line for line in logs if line["event"] == "worker health check failed"]
+    assert [(line["worker"], line["reason"]) for line in reported] == [
         (1, "[Errno 24] Too many open files")
     ]
 

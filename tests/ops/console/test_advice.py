@@ -74,9 +74,9 @@ def test_health_source_has_no_other_lines() -> None:
         inspect.getsource(health._errors),  # noqa: SLF001
         inspect.getsource(ops_app._Pages._state),  # noqa: SLF001
     ]
-    told = {text for source in sources for text in re.findall(r'f?"([a-z]+[: ][^"{]*)', source)}
-    told -= {"does not respond", "has exited", "is being replaced"}
-    assert {text.split()[0] for text in told} <= {line.split()[0] for line in LINES}
+    reported = {text for source in sources for text in re.findall(r'f?"([a-z]+[: ][^"{]*)', source)}
+    reported -= {"does not respond", "has exited", "is being replaced"}
+    assert {text.split()[0] for text in reported} <= {line.split()[0] for line in LINES}
 
 
 @pytest.mark.parametrize("see", sorted({see for _, _, see in ADVICE}))
