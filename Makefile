@@ -50,7 +50,7 @@ QUICK := --hypothesis-profile quick -m 'not long and not processes' \
 	$(addprefix tests/,auth catalogue client_python connection handshake history hub kafka listener \
 	ops protocol http_api resume scenarios session settings testing workers) $(wildcard tests/test_*.py)
 
-quick: setup ## the tests that need neither network nor Kafka nor processes, on all cores; ARGS="-k name"
+quick: setup ## the tests without network, Kafka or processes, on all cores; ARGS="-k name"
 	$(BIN)/pytest -q -n auto $(QUICK) $(ARGS)
 
 newest: ## make quick with the newest supported Python on this machine

@@ -227,7 +227,7 @@ ROWS: Final[dict[str, Sequence[Panel]]] = {
         Panel(
             "Replays by result",
             "cps",
-            "All but `recovered` and `not_available` are losses that the client was told of.",
+            "All but `recovered` and `not_available` are losses, which the client's ack names.",
             [Query(_rate("ws_replays_total", "result"), "{{result}}")],
         ),
         Panel(

@@ -29,8 +29,8 @@ def test_unusable_certificate_is_reported(tmp_path: Path) -> None:
         (
             authority.chain,
             other.key,
-            f"WS_TLS_CERT={authority.chain}, WS_TLS_KEY={other.key}: the key is not that of the "
-            "certificate",
+            f"WS_TLS_CERT={authority.chain}, WS_TLS_KEY={other.key}: the key does not belong to "
+            "the certificate",
         ),
         (empty, authority.key, f"WS_TLS_CERT={empty}: no certificate in PEM"),
         (authority.chain, empty, f"WS_TLS_KEY={empty}: no private key in PEM"),

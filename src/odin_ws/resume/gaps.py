@@ -29,7 +29,7 @@ class LossReason(StrEnum):
     EXPIRED = "expired"  # the log's retention deleted them
     NO_POSITION = "no_position"  # the client sent no position for the partition
     UNAVAILABLE = "unavailable"  # Kafka does not find the partition's records of `since_ms`
-    OVER_LIMIT = "too_many"  # more than WS_REPLAY_MAX_RECORDS
+    OVER_LIMIT = "too_many"  # more than WS_MAX_REPLAY_RECORDS
 
 
 @attrs.define
