@@ -10,7 +10,8 @@ import structlog
 import trio
 
 from odin_ws.auth.grants import Grant
-from odin_ws.connection.connection import CommandHandler, Connection, Reader
+from odin_ws.connection.client_input import CommandHandler, Reader
+from odin_ws.connection.connection import Connection
 from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.connection.framing import WEBSOCKET, Framing
 from odin_ws.connection.keepalive import Keepalive

@@ -88,15 +88,16 @@ def trades(first: int, count: int) -> list[Sent]:
     ]
 
 
-async def publish_forever(broker: Broker, published: list[int]) -> None:
+async def publish_until(stop: trio.Event, broker: Broker, published: list[int]) -> None:
     """Publish 200 records a second, also while the broker is stalled."""
     publisher = Publisher(broker.bootstrap)
-    while True:
+    while not stop.is_set():
         publisher.queue(trades(published[0], 10), [])
         published[0] += 10
         # Delivers the reports; a stalled broker is not waited for.
         await trio.to_thread.run_sync(publisher._producer.poll, 0)  # noqa: SLF001
         await trio.sleep(0.05)
+    await publisher.flush()
 
 
 async def follow_from(drained: Server, other: Server, client: Client, **data: Any) -> None:
@@ -181,7 +182,8 @@ async def test_drained_clients_resume_elsewhere_and_lose_nothing(case: str, work
                     nursery.start_soon(follow_from, server, other, client)
                 await wait_until(lambda: all(client.live for client in live))
                 async with trio.open_nursery() as publishing:
-                    publishing.start_soon(publish_forever, broker, published)
+                    stop = trio.Event()
+                    publishing.start_soon(publish_until, stop, broker, published)
                     for client in replaying:
                         subscribe = lambda one=client: follow_from(server, other, one, since_ms=0)  # noqa: E731
                         nursery.start_soon(subscribe)
@@ -189,7 +191,7 @@ async def test_drained_clients_resume_elsewhere_and_lose_nothing(case: str, work
                     assert all(len(client.messages) < BEFORE for client in replaying)
                     await drain(case, server, broker)
                     await trio.sleep(2)
-                    publishing.cancel_scope.cancel()
+                    stop.set()
                 records = await log_of(broker, published[0])
                 await wait_until(lambda: at_the_end(every, ends_of(records)))
                 nursery.cancel_scope.cancel()

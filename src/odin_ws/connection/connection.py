@@ -6,11 +6,12 @@ import contextlib
 import math
 from collections.abc import Awaitable, Callable, Iterable
 from enum import IntEnum
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 
 from odin_ws.auth.grants import Grant
+from odin_ws.connection.client_input import CommandHandler, Reader
 from odin_ws.connection.disconnect_reasons import DisconnectReason, disconnect_reason_for
 from odin_ws.connection.framing import WEBSOCKET, Framing
 from odin_ws.connection.send_queue import SendQueue
@@ -20,7 +21,7 @@ from odin_ws.protocol.frames import close_frame, pong_frame
 from odin_ws.protocol.message_reader import Fault, Incoming, PeerClose, Ping, Pong
 from odin_ws.protocol.wire_format import WireFormat
 
-__all__ = ["CLOSE_SECONDS", "CommandHandler", "Connection", "ConnectionState", "Reader"]
+__all__ = ["CLOSE_SECONDS", "Connection", "ConnectionState"]
 
 # Time for a peer to read what is queued and to send its close: a round trip and a margin.
 CLOSE_SECONDS: Final = 5.0
@@ -50,40 +51,6 @@ class ConnectionState(IntEnum):
     """The disconnect reason is set: queued messages and the close frame are sent."""
     CLOSED = 3
     """Nothing is sent or read any more."""
-
-
-class CommandHandler(Protocol):
-    """Handles the client's messages, such as a session."""
-
-    def begin_time_slice(self) -> None:
-        """Begin a time slice: bytes have arrived, in a read turn of the client."""
-        ...
-
-    async def receive(self, message: str | bytes) -> None:
-        """Handle a whole message. May wait for turns of the client, and for nothing else."""
-        ...
-
-    def control(self) -> bool:
-        """Count a ping or pong; returns whether it may be answered."""
-        ...
-
-
-class Reader(Protocol):
-    """Parses the bytes that a client sends."""
-
-    def receive(self, data: bytes) -> Iterable[Incoming]:
-        """Add bytes; returns the complete items."""
-        ...
-
-    @property
-    def has_items(self) -> bool:
-        """True if there are items without further bytes."""
-        ...
-
-    @property
-    def unfinished(self) -> bool:
-        """True if an item is incomplete."""
-        ...
 
 
 class Connection:

@@ -113,6 +113,10 @@ class StreamCollector(Collector):
             "Records deleted before they were read",
             source_status.lost_records,
         )
+        yield from self._partitions()
+
+    def _partitions(self) -> Iterator[Metric]:
+        source_status = self._service.source_status
         yield gauge(
             "ws_kafka_partitions_held",
             "Partitions whose newest records an open transaction holds back",
