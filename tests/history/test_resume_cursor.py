@@ -6,6 +6,7 @@ import pytest
 
 from odin_ws.history import ResumeCursor
 from odin_ws.records import TopicPartition
+from tests.bench.counting import instructions
 from tests.factories import message
 
 TRADES = [TopicPartition("odin.trades", number) for number in range(3)]
@@ -158,3 +159,21 @@ def test_overlapping_patterns_with_separate_positions_raise(other: str) -> None:
     assert ResumeCursor({"BTC.trade": shared, other: shared}).includes(message("BTC", offset=6))
     with pytest.raises(AssertionError):
         ResumeCursor({"BTC.trade": dict(shared), other: dict(shared)})
+
+
+def test_work_grows_with_the_positions_and_not_with_patterns_times_partitions() -> None:
+    """A reconnect of a thousand channels has as many mappings, each with one partition."""
+
+    def count(channels: int) -> int:
+        keys = [TopicPartition("odin.trades", number) for number in range(channels)]
+        starts = {f"T{number}.trade": {key: 5} for number, key in enumerate(keys)}
+        resume_cursor = ResumeCursor(starts)
+        with instructions() as counted:
+            for key in keys:
+                resume_cursor.advance(key, 7)
+            assert len(list(resume_cursor.starts())) == len(resume_cursor.positions()) == channels
+            resume_cursor.forget(keys)
+        assert not resume_cursor.positions()
+        return counted.value
+
+    assert count(400) < 5 * count(100)

@@ -111,10 +111,11 @@ class ResumeCursor:
         if not keys:
             return
         self._change()
-        for key in keys:
-            self._reached.pop(key, None)
-            for starts in self._distinct():
-                starts.pop(key, None)
+        gone = set(keys)
+        # A reconnect has up to a thousand mappings: of each only the common keys are looked at.
+        for positions in (self._reached, *self._distinct()):
+            for key in positions.keys() & gone:
+                del positions[key]
 
     def includes(self, message: ChannelMessage) -> bool:
         """Return whether a message is wanted."""
@@ -152,9 +153,9 @@ class ResumeCursor:
 
     def _advanced(self, positions: Positions) -> Positions:
         """Move positions to where everything before was delivered; returns the same object."""
-        for key, offset in self._reached.items():
-            if positions.get(key, offset) < offset:
-                positions[key] = offset
+        reached = self._reached
+        for key in positions.keys() & reached.keys():
+            positions[key] = max(positions[key], reached[key])
         return positions
 
     def _distinct(self) -> Collection[Positions]:
