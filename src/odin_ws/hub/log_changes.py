@@ -66,8 +66,11 @@ class LiveFrom:
 
     def replaced(self, positions: Mapping[TopicPartition, int]) -> LiveFrom:
         """Return a copy with other positions for some partitions."""
-        pairs = zip(self._layout, self._offsets, strict=False)
-        offsets = [positions.get(key, offset) for key, offset in pairs]
+        offsets, count = self._offsets[:], len(self._offsets)
+        for key, offset in positions.items():
+            index = self._layout.get(key, count)
+            if index < count:
+                offsets[index] = offset
         return LiveFrom(self.version, self._layout, offsets)
 
 
