@@ -174,7 +174,7 @@ async def follow(  # noqa: PLR0913 -- by name
 
     `driver`: the program; `module`: what it imports the client from.
     `random`: what Math.random() always says there. `tokens`: its `token` is a function that gives
-    these one after the other, and then the last for ever; None is a failure.
+    these one after the other, and then the last forever; None is a failure.
     """
     given = {
         "url": url,

@@ -13,7 +13,7 @@ __all__ = ["Given", "calm", "expire", "renewed", "visit_with"]
 
 
 class Given:
-    """Returns, or raises, each of these in turn, and then the last for ever."""
+    """Returns, or raises, each of these in turn, and then the last forever."""
 
     def __init__(self, each: Iterable[str | Exception]) -> None:
         self.calls = 0

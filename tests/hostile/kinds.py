@@ -206,7 +206,7 @@ async def fragments(stream: trio.SocketStream) -> None:
 
 
 async def unfinished(stream: trio.SocketStream) -> None:
-    """Begins a message, and sends pings for ever."""
+    """Begins a message, and sends pings forever."""
     await _flooding(stream, frame(Op.PING), first=_BEGIN, pause=1)
 
 

@@ -84,7 +84,7 @@ class FakeCluster:
     query_errors: dict[TopicPartition, int] = attrs.field(factory=dict)
     """Error codes of partitions in responses to ListOffsets and OffsetForLeaderEpoch."""
     undated: set[TopicPartition] = attrs.field(factory=set)
-    """Partitions whose records have no timestamps, so that ListOffsets of a time fails for ever."""
+    """Partitions whose records have no timestamps, so that ListOffsets of a time fails forever."""
     without_list_offsets: set[int] = attrs.field(factory=set)
     """Brokers that support no version of ListOffsets that is used."""
     fetch_errors: dict[int, int] = attrs.field(factory=dict)

@@ -229,7 +229,7 @@ def _read_log(log: list[tuple[range, bytes]], end: int) -> list[int]:
 
 
 def test_only_batches_before_the_wanted_offset_are_reported() -> None:
-    """A retry would get the same response for ever."""
+    """A retry would get the same response forever."""
     decoded = read(batch(0, 2), 7)
     assert (decoded.records, decoded.next_offset, decoded.corrupt) == ([], 7, 7)
     assert read(batch(0, 2), 7, skip=True).next_offset == 8

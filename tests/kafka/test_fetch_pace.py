@@ -41,7 +41,7 @@ class DistantCluster(FakeCluster):
 
 
 class Taking:
-    """Takes all that comes, for ever; by record how long it waited, and when something came."""
+    """Takes all that comes, forever; by record how long it waited, and when something came."""
 
     def __init__(self, cluster: FakeCluster, fetcher: Fetcher) -> None:
         self.fetcher = fetcher

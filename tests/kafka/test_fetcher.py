@@ -157,7 +157,7 @@ async def test_lost_session_costs_one_fetch(autojump_clock: MockClock) -> None:
 async def test_repeatedly_lost_session_is_reported_and_backs_off(
     autojump_clock: MockClock,
 ) -> None:
-    """A broker without room for sessions responds so for ever."""
+    """A broker without room for sessions responds so forever."""
     cluster = FakeCluster({FIRST: 0}, fetch_errors={0: 70})
     async with fetching(cluster) as fetcher:
         await trio.sleep(60)

@@ -72,7 +72,7 @@ def test_truncated_batch_is_left_for_the_next_fetch() -> None:
 
 @pytest.mark.parametrize("size", [1, 12, 20, 61, 70])
 def test_response_without_a_whole_batch_is_reported(size: int) -> None:
-    """A retry may get the same for ever."""
+    """A retry may get the same forever."""
     decoded = read(batch(0, 2)[:size])
     assert decoded == Decoded([], 0, incomplete=True)
 

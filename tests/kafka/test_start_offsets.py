@@ -19,7 +19,7 @@ YESTERDAY = 24 * 3600 * 1000
 async def test_topic_without_timestamps_visible_late_starts_at_its_end(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The look-up by time fails for ever; none of its records is known to be new."""
+    """The look-up by time fails forever; none of its records is known to be new."""
     cluster = whole()
     cluster.publish(TRADES, 7, published_ms=now_ms() - YESTERDAY)
     cluster.undated.add(TRADES)

@@ -103,7 +103,7 @@ class Ops:
 
 
 class _Stream(StreamingResponse):
-    """A line of at least `size` characters every `pause` seconds, for ever."""
+    """A line of at least `size` characters every `pause` seconds, forever."""
 
     def __init__(self, ops: Ops, size: int, pause: float) -> None:
         super().__init__(self)

@@ -59,7 +59,7 @@ async def test_latest_client_that_reads_is_not_slow(
 async def test_latest_client_that_reads_nothing_is_slow(
     autojump_clock: MockClock,
 ) -> None:
-    """Otherwise it would stay connected for ever: pongs do not prove that it reads messages."""
+    """Otherwise it would stay connected forever: pongs do not prove that it reads messages."""
     async with open_harness() as harness:
         client = FakeClient(harness, room=0)
         client.send("subscribe", channels=["*.trade"], delivery="latest")

@@ -35,7 +35,7 @@ _FETCH_SECONDS: Final = 5.0
 # A key has about half a kilobyte, a set a handful of keys.
 _MAX_BYTES: Final = 128 << 10
 
-# Jitter: instances that were started together do not fetch together for ever.
+# Jitter: instances that were started together do not fetch together forever.
 _JITTER: Final = (0.9, 1.1)
 
 Fetch = Callable[[], Awaitable[bytes]]

@@ -132,7 +132,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
                 yield news
 
     async def run(self) -> None:
-        """Be a member of the group for the topics that exist; retries failures for ever."""
+        """Be a member of the group for the topics that exist; retries failures forever."""
         monitor = self._monitor
         backoff = Backoff(_FIRST_RETRY_SECONDS, self._options.probe)
         monitor.own_problem = renewed(_JOINING, monitor.own_problem)

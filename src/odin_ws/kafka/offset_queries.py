@@ -33,7 +33,7 @@ class Offsets:
     failed: dict[TopicPartition, str] = attrs.field(factory=dict)
     """By partition the reason why the offset is unknown, in words."""
     undated: set[TopicPartition] = attrs.field(factory=set)
-    """Partitions whose offset of a time is unknown for ever: their records have no timestamps."""
+    """Partitions whose offset of a time is unknown forever: their records have no timestamps."""
 
 
 async def list_offsets(

@@ -172,7 +172,7 @@ class _Reader:
             else:
                 at = end
         if corrupt is None and at and self._offset == first:
-            # Only batches before the wanted offset: a retry would get the same response for ever.
+            # Only batches before the wanted offset: a retry would get the same response forever.
             corrupt, at = first, 0
         incomplete = corrupt is None and not at and bool(self._data)
         reason = InvalidBatch.CORRUPT_BATCH

@@ -84,7 +84,7 @@ class KafkaSource:
             )
 
     async def run(self, channel: BatchChannel) -> None:
-        """Read until cancelled. Retries failures of Kafka for ever; the status shows them."""
+        """Read until cancelled. Retries failures of Kafka forever; the status shows them."""
         try:
             async with self._client.running(), trio.open_nursery() as nursery:
                 nursery.start_soon(self._fetcher.run)

@@ -8,7 +8,7 @@ trio-asyncio 0.16.0 supports Python 3.8 to 3.13. Three changes break it on 3.14:
 2. The C code of `asyncio.Task` now compares the thread's running loop with a task's own loop before
    each step. trio-asyncio replaces the *functions* that return the running loop and never sets it.
    On 3.14 each step therefore fails with "loop … is not the running loop", the task never ends, and
-   `open_loop` waits for the task for ever.
+   `open_loop` waits for the task forever.
 3. Reading or setting the event loop policy is deprecated until its removal in 3.16.
 
 This module provides the two names while trio-asyncio is imported, and makes a loop of trio-asyncio

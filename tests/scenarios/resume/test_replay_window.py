@@ -1,4 +1,4 @@
-"""A crowd of replays does not fill the kernel's memory, and nobody waits for ever for another."""
+"""A crowd of replays does not fill the kernel's memory, and nobody waits forever for another."""
 
 from __future__ import annotations
 
