@@ -67,3 +67,13 @@ def test_full_list_rejects_more() -> None:
     revocations.add(Revocation(user="c"), until=100, now=10)
     assert len(revocations) == 2
     assert revocations.is_revoked(ANN, 150)
+
+
+def test_revocation_survives_a_step_of_the_clock_forward_and_back() -> None:
+    """Another revocation meanwhile removed it for good, and the user came back in."""
+    revocations = Revocations()
+    revocations.add(Revocation(user="ann"), until=100, now=0)
+    revocations.add(Revocation(user="bob"), until=90_000, now=3600)
+    assert revocations.is_revoked(ANN, 50)
+    revocations.add(Revocation(user="bob"), until=100, now=200_000)
+    assert len(revocations) == 0

@@ -1,5 +1,7 @@
 // The positions of a client: docs/protocol.md, Keeping positions.
 
+import { positionOf } from "./server-fields.js";
+
 /** @import { Ids, Lost, Message, Positions } from "../types/index.d.ts" */
 
 /** @typedef {{ type: string, ids?: Ids, positions?: Positions }} Item */
@@ -163,11 +165,9 @@ export class OffsetTracker {
   /** @param {Message} message */
   #positionOf({ channel, pos }) {
     const category = channel.slice(channel.lastIndexOf(".") + 1);
-    const topic = this.#categories[category];
+    const topic = Object.hasOwn(this.#categories, category) ? this.#categories[category] : undefined;
     if (topic === undefined) throw new TypeError(`channel ${channel}: no acknowledgement named the topic of its category`);
-    const dash = pos.indexOf("-");
-    const offset = Number(pos.slice(dash + 1)); // exact up to 2^53
-    return { topic, partition: pos.slice(0, dash), offset };
+    return { topic, ...positionOf(pos) };
   }
 
   /**

@@ -7,6 +7,7 @@ import { HEARTBEAT, auth } from "./commands.js";
 import { OffsetTracker } from "./offset-tracker.js";
 import { ReconnectDelay, requestedWait, retryMs } from "./reconnect-delay.js";
 import { ReplayProgress } from "./replay-progress.js";
+import { checkFields } from "./server-fields.js";
 import { SilenceDetector } from "./silence-detector.js";
 import { SubscriptionError, ended } from "./subscription-error.js";
 import { SubscriptionSet } from "./subscription-set.js";
@@ -331,6 +332,7 @@ export class Session {
    */
   *#notice(item, now) {
     const { generation } = this;
+    checkFields(item);
     if (item.subscribed && this.#commands.awaitsResponse) yield* this.#accept(item, now);
     else if (item.type === "error" && this.#commands.isResponse(item)) yield* this.#rejectCommand(item, item, now);
     else yield* this.#applyNotice(item, now);

@@ -17,6 +17,11 @@ LASTS_SECONDS: Final = 24 * 3600
 _MAX_REVOCATIONS: Final = 10_000
 
 
+# Expired revocations are kept for this time: after a step of the clock forward and back they apply
+# again.
+_CLOCK_STEP_SECONDS: Final = 86_400.0
+
+
 class TooManyRevocations(Exception):
     """The list is full; nothing was revoked, because dropping another entry would readmit it."""
 
@@ -48,13 +53,19 @@ class Revocations:
 
     def add(self, revocation: Revocation, until: float, now: float) -> None:
         """Revoke until then; a past time removes the revocation. Raises TooManyRevocations."""
-        self._until = {revocation: end for revocation, end in self._until.items() if end > now}
+        self._remove_expired(now - _CLOCK_STEP_SECONDS)
         if until <= now:
             self._until.pop(revocation, None)
             return
         if revocation not in self._until and len(self._until) >= self._maximum:
-            raise TooManyRevocations
+            self._remove_expired(now)
+            if len(self._until) >= self._maximum:
+                raise TooManyRevocations
         self._until[revocation] = until
+
+    def _remove_expired(self, now: float) -> None:
+        """Remove the entries that had expired by then."""
+        self._until = {revocation: end for revocation, end in self._until.items() if end > now}
 
     def is_revoked(self, grant: Grant, now: float) -> bool:
         """Return whether the user or the JWT is revoked."""
