@@ -1,7 +1,7 @@
 """`python -m tests.apache_kafka.class_archive LIBS`: lets Apache Kafka start with less CPU.
 
-Runs a broker once, and stores its parsed classes beside the jars: `odin_ws.testing.brokers` gives
-them to each Java that it starts.
+Runs a broker once, and stores its parsed classes beside the jars: `odin_ws.testing.kafka_tools`
+gives them to each Java that it starts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Final
 
 import trio
 
-from odin_ws.testing.brokers import CLASS_ARCHIVE, apache_kafka
+from odin_ws.testing.brokers import apache_kafka
+from odin_ws.testing.kafka_tools import CLASS_ARCHIVE
 from tests.integration.kafka import create_topics
 
 __all__ = ["write_archive"]

@@ -14,6 +14,7 @@ import trio
 import trio.testing
 from aiokafka.errors import KafkaError
 
+from odin_ws.kafka.committed_offsets import CommittedOffsetReader
 from odin_ws.kafka.fetcher import Fetcher
 from odin_ws.kafka.group import GroupMember
 from odin_ws.kafka.monitor import Monitor
@@ -140,7 +141,10 @@ async def membership(
     monitor = Monitor(SourceStatus(), client, fetcher, layout, ours.probe, places)
     start_offset_finder = StartOffsetFinder(client, layout, monitor, ours)
     epoch = fetcher.record_epoch
-    member = GroupMember("odin", ours, client, layout, monitor, start_offset_finder, places, epoch)
+    committed = CommittedOffsetReader("odin", client, layout)
+    member = GroupMember(
+        "odin", ours, committed, layout, monitor, start_offset_finder, places, epoch
+    )
     async with open_loop(), trio.open_nursery() as nursery:
         nursery.start_soon(monitor.run)
         nursery.start_soon(member.run)

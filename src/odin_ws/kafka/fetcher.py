@@ -10,16 +10,15 @@ from typing import Final
 
 import trio
 
-from odin_ws.backoff import Backoff
+from odin_ws.kafka.broker_fetches import BrokerFetches, send_fetch
 from odin_ws.kafka.broker_states import BrokerStates
-from odin_ws.kafka.client import Brokers, Purpose
-from odin_ws.kafka.errors import KafkaUnavailable, error_text
+from odin_ws.kafka.client import Brokers
 from odin_ws.kafka.fetch_pace import FetchPace
 from odin_ws.kafka.fetch_plan import PARTITION_BYTES, FetchPlan, FetchPlanner
 from odin_ws.kafka.fetch_result import Effect, apply_fetched, apply_layout
 from odin_ws.kafka.fetch_session import FetchSession
-from odin_ws.kafka.offset_lookup import apply_outcome, look_up
 from odin_ws.kafka.partition import Partition, PartitionState
+from odin_ws.kafka.position_validation import PositionValidation
 from odin_ws.kafka.protocol import (
     NO_EPOCH,
     FetchResponse,
@@ -43,10 +42,6 @@ POLL_SECONDS: Final = 1.0
 
 # Other tasks run after each part of a response of this size: decoding it takes 0.3 ms.
 _LONG_BYTES: Final = 64 << 10
-
-# Back-off after a broker failed as a whole.
-_FIRST_RETRY_SECONDS: Final = 0.1
-_LAST_RETRY_SECONDS: Final = 1.0
 
 
 class Fetcher:
@@ -90,6 +85,14 @@ class Fetcher:
         self._nodes: set[int] = set()
         self._ready = ReadyQueue()
         self._tail_gaps = TailGaps(brokers, self._topic_id, self._pass_gap)
+        self._validation = PositionValidation(
+            brokers,
+            self.partitions,
+            wait_changed=self._wait_changed,
+            longest_unseen=self.broker_states.longest_unseen,
+            apply_effect=self._apply_effect,
+            notify=self._notify,
+        )
 
     # ---- used by the source
 
@@ -101,7 +104,7 @@ class Fetcher:
                 for node in self._leaders() - self._nodes:
                     self._nodes.add(node)
                     nursery.start_soon(self._read_from, node)
-                    nursery.start_soon(self._look_up_positions, node)
+                    nursery.start_soon(self._validation.run, node)
                 await self.changed.wait()
 
     def assign(
@@ -208,15 +211,11 @@ class Fetcher:
 
     async def _read_from(self, node: int) -> None:
         """Fetch from one broker the partitions that it leads, until cancelled."""
-        session, planner = FetchSession(), FetchPlanner()
-        backoff = Backoff(_FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS)
-        not_before = -math.inf
-        has_backlog = False
-        lost_sessions = 0
+        broker = BrokerFetches()
         while True:
-            if not_before > trio.current_time():
-                await trio.sleep_until(not_before)
-            plan = self._plan(node, planner)
+            if broker.not_before > trio.current_time():
+                await trio.sleep_until(broker.not_before)
+            plan = self._plan(node, broker.planner)
             if not plan.wanted:
                 self._lacks_room |= plan.is_held_back
                 changed = self.changed
@@ -224,39 +223,31 @@ class Fetcher:
                     await changed.wait()
                 continue
             began = trio.current_time()
-            wait = plan.wait(began, self._slot, self._max_wait, has_backlog=has_backlog)
-            has_backlog = False
+            wait = plan.wait(began, self._slot, self._max_wait, has_backlog=broker.has_backlog)
+            broker.has_backlog = False
             self._pace.sent(node, began)
-            request = plan.request(session, wait, self._topic_ids)
-            try:
-                response = await self._brokers.send(node, request, Purpose.FETCH, wait.seconds)
-                failure = error_text(response.error) if response.error else None
-            except KafkaUnavailable as error:
-                response, failure = None, str(error)
+            request = plan.request(broker.session, wait, self._topic_ids)
+            response, failure = await send_fetch(self._brokers, node, request, wait)
             size = sum(len(fetched.data) for fetched in response.partitions) if response else 0
-            not_before = self._pace.answered(node, trio.current_time(), has_records=size > 0)
-            if response is not None and not session.receive(response.error, response.session):
-                lost_sessions += 1
-                planner.forget()
-                # Brokers drop sessions now and then; only repeated loss is a problem.
-                if lost_sessions == 1:
-                    continue
+            broker.not_before = self._pace.answered(node, trio.current_time(), has_records=size > 0)
+            if response is not None and broker.has_lost_session(response):
+                continue
             if response is None or failure is not None:
-                session.forget()
-                planner.forget()
+                broker.forget()
                 since = min(trio.current_time(), began + wait.seconds)
                 self._mark_failed(node, plan.wanted, failure or "", since)
-                await trio.sleep(backoff.next())
+                await trio.sleep(broker.backoff.next())
                 continue
-            backoff.reset()
-            lost_sessions = 0
+            broker.note_success()
             if size >= _BACKLOG_BYTES:
                 # A large response: the broker has more, which is fetched and delivered without
                 # slots.
-                not_before = -math.inf
-                has_backlog = self._is_in_slot = True
-            not_before = max(not_before, self.broker_states.note(node, request, response))
-            await self._take_response(node, session, planner, plan, response)
+                broker.not_before = -math.inf
+                broker.has_backlog = self._is_in_slot = True
+            broker.not_before = max(
+                broker.not_before, self.broker_states.note(node, request, response)
+            )
+            await self._take_response(node, broker.session, broker.planner, plan, response)
 
     def _plan(self, node: int, planner: FetchPlanner) -> FetchPlan:
         """Plan the next fetch from a broker, and request what partitions wait for."""
@@ -350,47 +341,6 @@ class Fetcher:
         self._ready.add(partition)
         self._notify()
 
-    # ---- offset lookups
-
-    async def _look_up_positions(self, node: int) -> None:
-        """Look up the offset to continue from if a position may not be in the log."""
-        while True:
-            changed = self.changed
-            mine = [
-                partition
-                for partition in self.partitions.values()
-                if partition.state is PartitionState.LOOKING_UP and partition.leader == node
-            ]
-            now, longest_unseen = trio.current_time(), self.broker_states.longest_unseen(node)
-            lost = [
-                partition
-                for partition in mine
-                if not partition.may_be_recreated(now, longest_unseen)
-            ]
-            if len(lost) < len(mine):
-                self.metadata_requested.set()
-            if not lost:
-                await changed.wait()
-                continue
-            requested = {
-                partition.key: (partition.leader_epoch, partition.lookup) for partition in lost
-            }
-            outcomes = await look_up(self._brokers, node, lost)
-            now = trio.current_time()
-            for partition in lost:
-                # After another leader or reason, the result no longer applies.
-                is_current = (
-                    self.partitions.get(partition.key) is partition
-                    and partition.state is PartitionState.LOOKING_UP
-                    and partition.leader == node
-                    and requested[partition.key] == (partition.leader_epoch, partition.lookup)
-                )
-                if is_current:
-                    self._apply_effect(
-                        partition, apply_outcome(partition, outcomes[partition.key], now)
-                    )
-            self._notify()
-
     # ---- bookkeeping
 
     def _set_leader(self, partition: Partition, now: float) -> None:
@@ -427,6 +377,10 @@ class Fetcher:
 
     def _topic_id(self, topic: str) -> str | None:
         return self._topic_ids.get(topic)
+
+    async def _wait_changed(self) -> None:
+        """Wait until a fetch task may have to change its plan."""
+        await self.changed.wait()
 
     def _notify(self) -> None:
         self.changed.set()

@@ -22,17 +22,12 @@ from trio_util import AsyncValue
 from odin_ws.backoff import Backoff
 from odin_ws.kafka.aiokafka_internals import MALFORMED_RESPONSE_ERRORS
 from odin_ws.kafka.asyncio_bridge import call_aiokafka, start
-from odin_ws.kafka.client import KafkaClient
+from odin_ws.kafka.committed_offsets import CommittedOffsetReader
 from odin_ws.kafka.errors import KafkaUnavailable, error_text
 from odin_ws.kafka.log_mark import LogMark
 from odin_ws.kafka.monitor import Monitor, renewed
 from odin_ws.kafka.options import KafkaOptions
-from odin_ws.kafka.protocol import (
-    NO_EPOCH,
-    Coordinator,
-    FindCoordinatorRequest,
-    OffsetFetchRequest,
-)
+from odin_ws.kafka.protocol import NO_EPOCH
 from odin_ws.kafka.start_offsets import StartOffsetFinder
 from odin_ws.kafka.topic_layout import Layout
 from odin_ws.kafka.trio_asyncio_compat import trio_as_aio
@@ -85,7 +80,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
 
     _group: str
     _options: KafkaOptions
-    _client: KafkaClient
+    _committed_offsets: CommittedOffsetReader
     _layout: Layout
     _monitor: Monitor
     _start_offset_finder: StartOffsetFinder
@@ -348,9 +343,11 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
         if not partitions:
             return {}, {}
         try:
-            stored, failed = await self._fetch_committed_offsets(partitions)
+            committed = await self._committed_offsets.fetch(partitions)
         except KafkaUnavailable as failure:
             return {}, dict.fromkeys(partitions, str(failure))
+        stored, failed = committed.found, committed.failed
+        self.epochs |= committed.epochs
         new = partitions - stored.keys() - failed.keys()
         if new and self._monitor.started_ms is not None:
             placement = await self._start_offset_finder.find(new, self._monitor.started_ms)
@@ -364,50 +361,3 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
             # Partitions that appear later start at their first record since the start.
             self._start_offset_finder.is_first = False
         return stored, failed
-
-    async def _find_coordinator(self) -> Coordinator:
-        """Request the coordinator from any broker. Raises KafkaUnavailable."""
-        reason = "no broker is known"
-        for node in list(self._client.brokers):
-            try:
-                return await self._client.send(node, FindCoordinatorRequest(self._group))
-            except KafkaUnavailable as failure:
-                reason = str(failure)
-        raise KafkaUnavailable(reason)
-
-    async def _fetch_committed_offsets(
-        self, partitions: frozenset[TopicPartition]
-    ) -> tuple[Positions, dict[TopicPartition, str]]:
-        """Request committed offsets from the coordinator. Raises KafkaUnavailable."""
-        coordinator = await self._find_coordinator()
-        if coordinator.error:
-            raise KafkaUnavailable(f"group coordinator: {error_text(coordinator.error)}")
-        request = OffsetFetchRequest(self._group, partitions)
-        response = await self._client.send(coordinator.node, request)
-        if response.error:
-            # Different from no committed offset, which would start at the end.
-            raise KafkaUnavailable(f"committed offsets: {error_text(response.error)}")
-        found: Positions = {}
-        failed: dict[TopicPartition, str] = {}
-        for key in partitions:
-            committed = response.partitions.get(key)
-            if committed is None or committed.error:
-                failed[key] = error_text(committed.error if committed else 3)
-            elif committed.offset >= 0 and self._is_same_log(
-                key, mark := LogMark.parse(committed.metadata)
-            ):
-                found[key] = committed.offset
-                self.epochs[key] = mark.epoch
-        return found, failed
-
-    def _is_same_log(self, key: TopicPartition, mark: LogMark) -> bool:
-        """Return whether a committed position is of the topic's present log."""
-        topic_id = self._layout.topic_ids.get(key.topic)
-        is_same = topic_id is None or mark.topic_id in {None, topic_id}
-        if not is_same:
-            log.warning(
-                "topic recreated since the group's last commit",
-                topic=key.topic,
-                partition=key.partition,
-            )
-        return is_same

@@ -15,6 +15,7 @@ import trio
 
 from odin_ws.catalogue import Catalogue
 from odin_ws.kafka.client import KafkaClient
+from odin_ws.kafka.committed_offsets import CommittedOffsetReader
 from odin_ws.kafka.fetcher import Fetcher
 from odin_ws.kafka.group import GroupMember
 from odin_ws.kafka.monitor import Monitor
@@ -75,7 +76,7 @@ class KafkaSource:
             self._member = GroupMember(
                 options.group,
                 options,
-                self._client,
+                CommittedOffsetReader(options.group, self._client, self._layout),
                 self._layout,
                 self._monitor,
                 self._start_offset_finder,
