@@ -15,8 +15,8 @@ from odin_ws.bench import plot
 from odin_ws.bench.cases import Case, Measured
 from odin_ws.bench.errors import BenchFailed
 from odin_ws.bench.options import Options
-from odin_ws.bench.run import open_testbed
 from odin_ws.bench.suite import cases_of
+from odin_ws.bench.testbed import open_testbed
 from odin_ws.bench.workload import Run, Scenario
 from odin_ws.cli.bench_display import open_progress, print_cases, print_problems, print_runs
 from odin_ws.cli.command_runner import CommandFailed, write_stderr
