@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from odin_ws.testing.processes import GUARD
 from tests.integration.running_source import PATIENCE, until, wait_until
 from tests.plain_http import plain_client
 
-__all__ = ["Client", "Server", "connected", "run_to_the_end", "serving"]
+__all__ = ["Client", "Server", "connected", "run_to_the_end", "serving", "with_constants"]
 
 COMMAND = str(Path(sys.executable).with_name("odin-ws"))
 
@@ -212,6 +213,18 @@ def environment(settings: dict[str, str]) -> dict[str, str]:
     """The environment of the tests with these settings, and no others of ours."""
     ours = ("WS_", "KAFKA_", "LOG_")
     return {k: v for k, v in os.environ.items() if not k.startswith(ours)} | settings
+
+
+def with_constants(constants: Mapping[str, float]) -> dict[str, str]:
+    """Settings of a server, and its workers, that has these constants: by their full names.
+
+    For intervals that no setting changes, and that a test would only wait for.
+    """
+    for name in constants:
+        module, _, constant = name.rpartition(".")
+        assert hasattr(import_module(module), constant), name
+    folder = Path(__file__).with_name("constants")
+    return {"PYTHONPATH": str(folder), "ODIN_TEST_CONSTANTS": json.dumps(constants)}
 
 
 async def run_to_the_end(

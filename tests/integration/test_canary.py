@@ -18,7 +18,7 @@ from odin_ws.testing.brokers import embedded_broker
 from odin_ws.testing.ports import LOOPBACK, free_ports
 from tests.integration import kafka
 from tests.integration.running_source import until
-from tests.integration.servers import Server, serving
+from tests.integration.servers import Server, serving, with_constants
 from tests.jwt_issuer import SECRET
 from tests.listener.certificates import Authority
 
@@ -130,7 +130,9 @@ async def test_workers_accept_the_canary_of_another_worker() -> None:
 async def test_unserved_port_degrades_health(nowhere: str) -> None:
     """One of two workers is stopped: the kernel alone accepts its connections."""
     settings = {"WS_WORKERS": "2", "WS_CANARY_SECONDS": "1"}
-    async with serving(nowhere, settings, ready=False) as server:
+    # A try that fails would take 10 s.
+    short = with_constants({"odin_ws.canary.runner.TRY_SECONDS": 2})
+    async with serving(nowhere, settings | short, ready=False) as server:
         await tried(server, 4)
         workers = (await server.health())["workers"]
         stopped = workers["1"]["pid"]
