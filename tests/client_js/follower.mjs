@@ -11,7 +11,10 @@ if (random !== null) Math.random = () => random;
 if (tokens !== null) {
   options.token = async () => {
     const token = tokens.length > 1 ? tokens.shift() : tokens[0];
-    if (token === "late") await new Promise((resolve) => setTimeout(resolve, 500));
+    if (token === "late") {
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      tell("token")({});
+    }
     if (token === null) throw new Error("away");
     return token;
   };
@@ -20,7 +23,7 @@ if (tokens !== null) {
 const feed = new OdinFeed(url, subscription, options);
 const tell = (kind) => (item) => {
   const { positions, duplicates } = feed;
-  console.log(JSON.stringify({ kind, item, positions, duplicates }));
+  console.log(JSON.stringify({ kind, item, positions, duplicates, at: performance.now() / 1000 }));
 };
 feed.onmessage = tell("message");
 feed.onnotice = tell("notice");

@@ -81,6 +81,8 @@ class FollowerEvent:
     item: dict[str, Any]
     positions: dict[str, dict[str, int]]
     duplicates: int
+    at: float
+    """Seconds on the clock of Node."""
 
 
 class Callbacks:
