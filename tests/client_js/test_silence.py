@@ -66,7 +66,7 @@ async def test_late_token_does_not_shorten_the_handshake_timeout(server: FakeSer
     """A handshake has its own timeout, however long its token has taken."""
     async with server.follow(silence=SILENCE_MS, tokens=["late"]) as follower:
         stream = await server.accepted()
-        dialled = await follower.said()
+        dialled = await follower.next_event()
         assert dialled.kind == "token"
         left = await follower.notice("disconnected")
         # By the clock of Node: here either may be seen late.
