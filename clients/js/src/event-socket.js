@@ -54,7 +54,7 @@ export class EventSocket {
     // The stream carries no commands, so a recently received comment replaces the server's pong.
     else if (type === "heartbeat" && performance.now() - this.#lastReceivedAt < MAX_SILENCE_MS)
       this.onmessage?.({ data: PONG });
-    else if (type === "auth") this.#end(TOKEN_EXPIRED, "a stream begins anew with another token");
+    else if (type === "auth") this.#end(TOKEN_EXPIRED, "the stream reconnects with another token");
   }
 
   close() {

@@ -107,11 +107,11 @@ static void hear(int descriptor)
                                  "Upgrade: websocket\r\n"
                                  "Connection: Upgrade\r\n"
                                  "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
-    char heard[4096];
-    ssize_t size = recv(descriptor, heard, sizeof heard, 0);
+    char request[4096];
+    ssize_t size = recv(descriptor, request, sizeof request, 0);
     if (size <= 0) {
         leave(descriptor);
-    } else if (size >= 3 && !memcmp(heard, "GET", 3)) {
+    } else if (size >= 3 && !memcmp(request, "GET", 3)) {
         send(descriptor, answer, sizeof answer - 1, MSG_NOSIGNAL);
         add(descriptor);
     }

@@ -1,4 +1,4 @@
-"""Parses `where`: a tree of conditions in JSON to a filter, or to an error that names the place."""
+"""Parses `where`: a tree of conditions in JSON to a filter, or to an error with its location."""
 
 from __future__ import annotations
 

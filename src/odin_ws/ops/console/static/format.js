@@ -62,11 +62,11 @@ export function duration(seconds) {
 export function distinct(names) {
   const parts = names.map((name) => name.split("."));
   const least = Math.min(...parts.map(({ length }) => length));
-  const same = (/** @type {number} */ place) => parts.every((one) => one.at(place) === parts[0].at(place));
+  const same = (/** @type {number} */ place) => parts.every((part) => part.at(place) === parts[0].at(place));
   let [begin, end] = [0, 0];
   while (names.length > 1 && begin < least - 1 && same(begin)) begin++;
   while (names.length > 1 && end < least - 1 - begin && same(-1 - end)) end++;
-  return parts.map((one) => one.slice(begin, one.length - end).join("."));
+  return parts.map((part) => part.slice(begin, part.length - end).join("."));
 }
 
 /**

@@ -152,10 +152,10 @@ export class Overview {
       return;
     }
     list.dataset.key = key;
-    list.replaceChildren(...advice.map((one) => el("li", { data: { level: one.level } },
-      el("span", { class: "level" }, one.level === "error" ? "Error" : "Warning"),
-      el("strong", { class: "what" }, one.text),
-      el("p", {}, `${one.action} `, el("code", {}, one.see)))));
+    list.replaceChildren(...advice.map((line) => el("li", { data: { level: line.level } },
+      el("span", { class: "level" }, line.level === "error" ? "Error" : "Warning"),
+      el("strong", { class: "what" }, line.text),
+      el("p", {}, `${line.action} `, el("code", {}, line.see)))));
   }
 
   /** @param {any[]} topics */

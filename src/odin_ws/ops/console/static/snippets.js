@@ -100,7 +100,7 @@ function pythonValue(value) {
   if (value === false) return "False";
   if (Array.isArray(value)) return `[${value.map(pythonValue).join(", ")}]`;
   if (value !== null && typeof value === "object") {
-    return `{${Object.entries(value).map(([name, one]) => `${JSON.stringify(name)}: ${pythonValue(one)}`).join(", ")}}`;
+    return `{${Object.entries(value).map(([name, field]) => `${JSON.stringify(name)}: ${pythonValue(field)}`).join(", ")}}`;
   }
   return JSON.stringify(value);
 }

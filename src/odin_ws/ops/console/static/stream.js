@@ -41,7 +41,7 @@ export class Stream {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #hidden;
   /** Time of the server's last bytes; `null` while the dialog for the token is open. */
-  #heard = /** @type {number | null} */ (null);
+  #receivedAt = /** @type {number | null} */ (null);
 
   /** @param {Handlers} handlers */
   constructor(handlers) {
@@ -71,9 +71,9 @@ export class Stream {
   /** @param {AbortController} controller */
   async #follow(controller) {
     this.#handlers.link("connecting");
-    this.#heard = Date.now();
+    this.#receivedAt = Date.now();
     const watch = setInterval(() => {
-      if (this.#heard !== null && Date.now() - this.#heard > SILENCE_MS) controller.abort(new Error("the server is silent"));
+      if (this.#receivedAt !== null && Date.now() - this.#receivedAt > SILENCE_MS) controller.abort(new Error("the server is silent"));
     }, WATCH_MS);
     try {
       await this.#read(controller);
@@ -99,7 +99,7 @@ export class Stream {
     while (true) {
       const { value, done } = await reader.read();
       if (done) throw new Error("the stream has ended");
-      this.#heard = Date.now();
+      this.#receivedAt = Date.now();
       text += value;
       const events = text.split("\n\n");
       text = /** @type {string} */ (events.pop());
@@ -128,9 +128,9 @@ export class Stream {
       const response = await fetch(url, { headers, signal, cache: "no-store" });
       if (response.status !== 401) return response;
       token.forget();
-      this.#heard = null;
+      this.#receivedAt = null;
       token.set(await this.#handlers.askToken(given !== null));
-      this.#heard = Date.now();
+      this.#receivedAt = Date.now();
     }
   }
 }

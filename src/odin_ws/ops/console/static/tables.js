@@ -8,19 +8,19 @@ import { REASONS } from "./reasons.js";
 /** @import { Store } from "./store.js" */
 
 const CLIENTS = [
-  { title: "Peer", class: "name", cell: (/** @type {any} */ one) => one.peer },
-  { title: "User", class: "name", cell: (/** @type {any} */ one) => one.user ?? "–" },
-  { title: "Behind by", class: "number", cell: (/** @type {any} */ one) => bytes(one.backlog_bytes) },
-  { title: "Oldest waits", class: "number", cell: (/** @type {any} */ one) => (one.waiting_seconds ? `${one.waiting_seconds.toFixed(1)} s` : "–") },
-  { title: "Patterns", class: "number", cell: (/** @type {any} */ one) => count(one.patterns) },
-  { title: "First patterns", class: "names", cell: (/** @type {any} */ one) => one.first_patterns.join(" ") || "–" },
-  { title: "Delivery", cell: (/** @type {any} */ one) => delivery(one) },
-  { title: "Messages", class: "number", cell: (/** @type {any} */ one) => count(one.seq) },
-  { title: "Connected", class: "number", cell: (/** @type {any} */ one) => duration(one.connected_seconds) },
-  { title: "Idle", class: "number", cell: (/** @type {any} */ one) => duration(one.idle_seconds) },
+  { title: "Peer", class: "name", cell: (/** @type {any} */ client) => client.peer },
+  { title: "User", class: "name", cell: (/** @type {any} */ client) => client.user ?? "–" },
+  { title: "Behind by", class: "number", cell: (/** @type {any} */ client) => bytes(client.backlog_bytes) },
+  { title: "Oldest waits", class: "number", cell: (/** @type {any} */ client) => (client.waiting_seconds ? `${client.waiting_seconds.toFixed(1)} s` : "–") },
+  { title: "Patterns", class: "number", cell: (/** @type {any} */ client) => count(client.patterns) },
+  { title: "First patterns", class: "names", cell: (/** @type {any} */ client) => client.first_patterns.join(" ") || "–" },
+  { title: "Delivery", cell: (/** @type {any} */ client) => delivery(client) },
+  { title: "Messages", class: "number", cell: (/** @type {any} */ client) => count(client.seq) },
+  { title: "Connected", class: "number", cell: (/** @type {any} */ client) => duration(client.connected_seconds) },
+  { title: "Idle", class: "number", cell: (/** @type {any} */ client) => duration(client.idle_seconds) },
 ];
 
-const WORKER = { title: "Worker", class: "number", cell: (/** @type {any} */ one) => String(one.worker) };
+const WORKER = { title: "Worker", class: "number", cell: (/** @type {any} */ client) => String(client.worker) };
 
 const CHANNELS = [
   { title: "Channel", class: "name", cell: (/** @type {any} */ row) => row.channel },
@@ -49,10 +49,10 @@ const LETTERS = /** @type {Record<string, string>} */ ({
   failed: "Kafka did not take it",
 });
 
-/** @param {any} one */
-function delivery(one) {
-  if (one.replaying) return "replaying";
-  return one.delivery === "latest" ? `latest, ${count(one.held_messages)} held` : one.delivery;
+/** @param {any} client */
+function delivery(client) {
+  if (client.replaying) return "replaying";
+  return client.delivery === "latest" ? `latest, ${count(client.held_messages)} held` : client.delivery;
 }
 
 export class Tables {
@@ -91,7 +91,7 @@ export class Tables {
   workers(workers) {
     byId("workers-card").hidden = !workers;
     if (!workers) return;
-    const rows = Object.entries(workers).map(([number, one]) => ({ number, .../** @type {any} */ (one) }));
+    const rows = Object.entries(workers).map(([number, worker]) => ({ number, .../** @type {any} */ (worker) }));
     fillTable(byId("workers"), WORKERS, rows, "no workers");
   }
 
