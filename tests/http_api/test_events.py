@@ -13,7 +13,7 @@ from tests.http_api.event_source import EventSource
 from tests.http_api.torn import messages_of, received, torn_states
 
 
-async def refused(scenario: Scenario, query: str, **how: str) -> tuple[int, str]:
+async def rejected(scenario: Scenario, query: str, **how: str) -> tuple[int, str]:
     """Status and text of the answer to a request that gets no stream."""
     source = await EventSource.open(scenario, query, **how)  # type: ignore[arg-type]
     await source.rest()
@@ -209,7 +209,7 @@ async def test_invalid_query_is_rejected_with_the_reason(
     odin_scenario: Scenario, query: str, text: str
 ) -> None:
     """400, so that an EventSource does not come back with the same."""
-    status, found = await refused(odin_scenario, query)
+    status, found = await rejected(odin_scenario, query)
     assert status == 400
     assert text in found
     assert odin_scenario.service.server.admission.rejections == Counter({"bad_request": 1})
@@ -217,7 +217,7 @@ async def test_invalid_query_is_rejected_with_the_reason(
 
 async def test_malformed_last_event_id_is_rejected(odin_scenario: Scenario) -> None:
     """A silent new beginning would be a silent gap."""
-    status, text = await refused(odin_scenario, "channels=*.trade", last_event_id="1,x")
+    status, text = await rejected(odin_scenario, "channels=*.trade", last_event_id="1,x")
     assert (status, text) == (400, "Last-Event-ID: 'x' is not a topic of an event id\n")
 
 
@@ -236,7 +236,7 @@ async def test_topics_of_an_id_that_are_not_subscribed_to_are_left_out(
 @pytest.mark.odin_settings(ws_max_header_bytes=1024)
 async def test_id_that_could_not_come_back_is_rejected_at_once(odin_scenario: Scenario) -> None:
     """A browser sends it in a header, which has a limit."""
-    status, text = await refused(odin_scenario, "channels=*.*")
+    status, text = await rejected(odin_scenario, "channels=*.*")
     assert status == 400
     assert "the event ids of 8 topics would have" in text
     source = await EventSource.open(odin_scenario, "channels=*.trade")
