@@ -36,7 +36,7 @@ LONG_MODULES: Final = {
 
 # Longer functions, and why they are not divided.
 LONG_FUNCTIONS: Final = {
-    "src/odin_ws/kafka/batch_records.py read_plain_batches": "runs for each record: calls cost time",
+    "src/odin_ws/kafka/batch_records.py read_plain_batches": "runs per record: calls cost time",
     "src/odin_ws/kafka/fetcher.py _read_from": "being divided",
 }
 
