@@ -59,7 +59,7 @@ class Encoded:
         count: the number of messages.
     """
 
-    __slots__ = ("_frames", "_head", "_mark", "_templates", "count")
+    __slots__ = ("_frames", "_head", "_mark", "_templates", "_written", "count")
 
     def __init__(self, head: bytes, mark: bytes, frames: Sequence[_Frame], count: int) -> None:
         self.count = count
@@ -68,12 +68,17 @@ class Encoded:
         self._frames = frames
         # By the number of digits, which all sequence numbers share.
         self._templates: dict[int, bytes] = {}
+        # The last frames with numbers of different lengths, and the first number: clients that
+        # return get their replays from 1 on.
+        self._written = 0, b""
 
     def frames(self, seq: int) -> bytes:
         """Return the frames of the messages if the first one has this number."""
         digits = len(str(seq))
         if seq + self.count > 10**digits:
-            return self._write(seq)
+            if self._written[0] != seq:
+                self._written = seq, self._write(seq)
+            return self._written[1]
         template = self._templates.get(digits)
         if template is None:
             template = self._templates[digits] = self._template(digits)

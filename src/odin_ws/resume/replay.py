@@ -39,9 +39,6 @@ _PATIENCE_SECONDS: Final = 30.0
 # Bytes of the log's messages that are held before the first is sent, to count them.
 _HELD_BYTES: Final = 1 << 20
 
-# Bytes of the history that are held at most: a slow client keeps as much memory in use.
-_GATHERED_BYTES: Final = 256 << 10
-
 # A client goes live if the history has at most this many messages, of all channels, after those
 # that it was sent. Each time there are more, the limit is doubled.
 _NEWER: Final = 256
@@ -119,6 +116,7 @@ class Replay:
             self._sender.end_of_replay()
             if not stats.active:
                 self._hub.forget_replayed()
+                self._context.gatherer.forget()
         assert self._state is ReplayState.LIVE, self._state
         self._responses.ended(self._sender.count)
 
@@ -312,12 +310,11 @@ class Replay:
                 return
             count = await self._slice.run(self._hub.history.count(self._resume_cursor, until))
         await self._drop_held()
-        if not self._moved_on:
+        if not self._has_moved_on():
             self._begin(count + self._held.count)
 
-    @property
-    def _moved_on(self) -> bool:
-        """True if the log has changed or the history has moved on since the last look."""
+    def _has_moved_on(self) -> bool:
+        """Return whether the log has changed or the history has moved on since the last look."""
         return self._finder.is_outdated or bool(self._finder.missing_from_history())
 
     async def _gather(self, until: int | None = None) -> bool:
@@ -326,14 +323,14 @@ class Replay:
         Returns False if the history moves on meanwhile.
         """
         until = self._hub.stream.order if until is None else until
-        history = self._hub.history
-        found = await self._slice.run(history.gather(self._resume_cursor, until, _GATHERED_BYTES))
-        chunks = await self._slice.run(chunks_of(found.messages, self._delivered.leave_out))
-        if self._moved_on:
+        found = await self._context.gatherer.gather(
+            self._resume_cursor, until, self._delivered.leave_out, self._slice, self._has_moved_on
+        )
+        if found is None:
             return False
         for key, last in found.lasts.items():
             self._resume_cursor.advance(key, last)
-        self._context.stats.from_history += self._held.extend(chunks)
+        self._context.stats.from_history += self._held.extend(found.chunks)
         self._gathered = until if found.is_whole else None
         return True
 

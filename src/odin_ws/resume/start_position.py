@@ -23,6 +23,7 @@ from odin_ws.resume.gaps import (
     report_truncated,
     report_unknown_positions,
 )
+from odin_ws.resume.history_gatherer import HistoryGatherer
 from odin_ws.resume.replay_limits import ReplayLimits, ReplayStats
 from odin_ws.resume.replay_window import ReplayWindow
 from odin_ws.resume.scan_chunks import Chunk, chunks_of
@@ -54,6 +55,11 @@ class ReplayContext:
     scans: ScanPool
     stats: ReplayStats = attrs.field(factory=ReplayStats)
     window: ReplayWindow = attrs.field(factory=ReplayWindow)
+    gatherer: HistoryGatherer = attrs.field(init=False)
+
+    @gatherer.default
+    def _new_gatherer(self) -> HistoryGatherer:
+        return HistoryGatherer(self.hub)
 
 
 @attrs.frozen
