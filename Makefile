@@ -47,8 +47,8 @@ stack-long: setup packages $(JARS) ## a rolling restart with 500 clients behind 
 # No network, no Kafka, no other process: what needs only this one, and virtual time. Hypothesis tries
 # a fifth of the examples of `make test`.
 QUICK := --hypothesis-profile quick -m 'not long and not processes' \
-	$(addprefix tests/,auth catalogue client_python connection handshake history hub kafka listener \
-	ops protocol http_api resume scenarios session settings testing workers) $(wildcard tests/test_*.py)
+	$(addprefix tests/,auth canary catalogue client_python connection handshake history hub kafka listener \
+	ops protocol http_api resources resume scenarios session settings testing workers) $(wildcard tests/test_*.py)
 
 quick: setup ## the tests without network, Kafka or processes, on all cores; ARGS="-k name"
 	$(BIN)/pytest -q -n auto $(QUICK) $(ARGS)
@@ -57,7 +57,7 @@ newest: ## make quick with the newest supported Python on this machine
 	@bash tools/pythons.sh newest $(QUICK)
 
 coverage: setup ## make quick, with the branches that it takes, and the floor
-	$(BIN)/pytest -q -n auto --cov --cov-report=term:skip-covered $(QUICK) $(ARGS)
+	$(BIN)/pytest -q -n auto --session-timeout 1500 --cov --cov-report=term:skip-covered $(QUICK) $(ARGS)
 
 test: setup peers ## all tests, with a real Apache Kafka; ARGS="-k name" goes to pytest
 	@bash tools/test.sh $(BIN)/pytest $(ARGS)
