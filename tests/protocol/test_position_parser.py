@@ -179,3 +179,25 @@ def assert_rejected(read: Any, value: object, field: str, allowed: str) -> Comma
     assert error.message.startswith(f"{field}: ")
     assert allowed in error.message
     return error
+
+
+# ---- `ids` of a resume
+
+
+@pytest.mark.parametrize(
+    ("ids", "field"),
+    [
+        *((value, "data.ids: must be an object") for value in NON_OBJECTS),
+        ({"odin.rumours": "a"}, "data.ids.odin.rumours: unknown topic"),
+        *(
+            ({"odin.trades": value}, "data.ids.odin.trades: must be a string of 1 to ")
+            for value in (None, "", 7, ["a"], "x" * 1000)
+        ),
+    ],
+)
+def test_invalid_ids_are_rejected(ids: object, field: str) -> None:
+    """The error names the topic."""
+    with pytest.raises(CommandError) as raised:
+        steps.read_ids(ids, CATALOGUE)
+    assert raised.value.code is ErrorCode.INVALID_MESSAGE
+    assert raised.value.message.startswith(field)
