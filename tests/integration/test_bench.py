@@ -121,7 +121,7 @@ async def test_another_catalogue_is_published_and_delivered(embedded: str) -> No
 MISUSES = {
     "a server without a broker": (
         ("--server", "ws://127.0.0.1:1/ws", "--pid", "1"),
-        "--server needs --pid and --kafka",
+        "--server requires --pid, and --kafka",
     ),
     "no WebSocket URL": (("--server", "http://127.0.0.1:1"), "must be ws://HOST:PORT/ws"),
     "a setting without a value": (("--set", "WS_PING_INTERVAL_SECONDS"), "must be NAME=VALUE"),
