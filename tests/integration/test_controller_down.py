@@ -18,7 +18,7 @@ from tests.integration import kafka
 from tests.integration.domain import Domain, offsets
 from tests.integration.problems import feed_statuses, no_problem
 from tests.integration.running_source import Publisher
-from tests.integration.servers import connected, serving
+from tests.integration.servers import connected, serving, with_constants
 
 CONTROLLER: Final = 1
 
@@ -97,7 +97,11 @@ async def test_delivery_continues_without_a_controller(domain: Domain, tmp_path:
             with trio.fail_after(COMMAND_SECONDS):
                 listed = await run_command("topics", "list", KAFKA_BROKERS=broker.bootstrap)
                 assert listed.returncode == 0, listed
-                made = await run_command("topics", "create", KAFKA_BROKERS=broker.bootstrap)
+                # The broker waits for the controller as long as the command allows: 10 s.
+                short = with_constants({"odin_ws.cli.kafka_clients._RESPONSE_SECONDS": 4})
+                made = await run_command(
+                    "topics", "create", KAFKA_BROKERS=broker.bootstrap, **short
+                )
             assert made.returncode == 1, made
             (line,) = made.stderr.splitlines()
             assert line.endswith("is its controller up?"), made
