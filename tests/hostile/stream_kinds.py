@@ -27,6 +27,9 @@ _FILTER_SECONDS: Final = 0.9
 _RATE_SECONDS: Final = 0.25
 _FLOOD_SECONDS: Final = 0.05
 
+# Commands of some 7 KiB: more than WS_COMMAND_BURST permits at once.
+_WAITING: Final = 30
+
 # A command that begins in the past counts as five of 10 per second.
 _SINCE_SECONDS: Final = 0.7
 # The year 2100.
@@ -145,6 +148,24 @@ async def rates_of_own_names(stream: trio.SocketStream) -> None:
     await listen(stream)
 
 
+async def own_pairs(stream: trio.SocketStream) -> None:
+    """Holds back everything by a filter and a rate of its own, beside a channel sent at once."""
+    number = next(_numbers)
+    # As many filters as a server permits to all clients, and low rates, which hold the most.
+    where = {"field": "data.pair", "ne": number % 100}
+    paced = command("subscribe", channels=["*.*"], where=where, max_rate=(number % 20 + 1) / 10)
+    await stream.send_all(UPGRADE + paced + command("subscribe", channels=["H1.*"]))
+    await listen(stream)
+
+
+async def waiting_filters(stream: trio.SocketStream) -> None:
+    """Sends commands with the largest filters, which wait behind a replay that it does not read."""
+    where = [largest_filter(next(_numbers)) for _ in range(_WAITING)]
+    commands = [command("subscribe", channels=["BTC.trade"], where=one) for one in where]
+    await stream.send_all(UPGRADE + _SINCE + b"".join(commands))
+    await trio.sleep_forever()
+
+
 async def _changing(stream: trio.SocketStream, changes: Iterable[bytes], pause: float) -> None:
     await stream.send_all(UPGRADE)
     async with trio.open_nursery() as nursery:
@@ -228,6 +249,8 @@ STREAM_KINDS: Final[tuple[Visit, ...]] = (
     filters,
     rates,
     rates_of_own_names,
+    own_pairs,
+    waiting_filters,
     since_times,
     deflate_bomb,
     deflate_flood,

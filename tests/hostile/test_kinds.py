@@ -143,6 +143,8 @@ EFFECTS: dict[str, set[str]] = {
     "filters": {"filters"},
     "rates": {"rates"},
     "rates_of_own_names": {"rates"},
+    "own_pairs": {"rates", "filters", "messages"},
+    "waiting_filters": {"replays", "error RATE_LIMIT_EXCEEDED"},
     "since_times": {"replays"},
     "deflate_bomb": {"closed message_too_large"},
     "deflate_flood": {"deflate", "error RATE_LIMIT_EXCEEDED", "closed flooding"},
