@@ -228,6 +228,12 @@ async def test_answer_that_ends_in_its_head_is_a_closed_connection(
         (text_frame(b"[]"), "subscribe: the answer is not a JSON object: '[]'"),
         (text_frame(b"{"), "subscribe: the answer is not a JSON object: '{'"),
         (close_frame(1012, "restart"), "subscribe: closed with 1012 restart"),
+        # A server must not write sequences to the terminal of `odin-ws check`.
+        (close_frame(1012, "\x1b[2Jok\x9b1m"), "subscribe: closed with 1012 \ufffd[2Jok\ufffd1m"),
+        (
+            text_frame(b'{"type":"error","id":"subscribe","code":"\\u001b[2J","message":"a\\nb"}'),
+            "subscribe: \ufffd[2J: a\ufffdb",
+        ),
         (b"\xf1\x00", "subscribe: closed with 1002"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 import trio
 
@@ -39,3 +41,10 @@ def test_status_of_command_is_returned() -> None:
         return 3
 
     assert run(command) == 3
+
+
+def test_failure_shows_no_control_characters() -> None:
+    """Its text may be a broker's or a server's; lines of our own stay lines."""
+    shown = io.StringIO()
+    CommandFailed("the broker says \x1b[2J\nsee docs").show(shown)
+    assert shown.getvalue() == "odin-ws: the broker says \\x1b[2J\nsee docs\n"

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odin_ws.cli.message_text import describe, describe_end, printable
+from odin_ws.cli.message_text import describe, describe_end
+from odin_ws.cli.printable import printable
 from odin_ws_client import Disconnected
 from tests.cli.messages import message_of
 

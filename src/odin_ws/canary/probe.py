@@ -333,11 +333,10 @@ def _tls_cause(error: ssl.SSLError) -> str:
 def _printed(data: bytes) -> str:
     """Return the bytes of a peer as one line without control characters."""
     text = data[: 2 * _SHOWN].decode("ascii", "replace")
-    words = " ".join(text.split())
-    return _shortened(
-        "".join(character if character.isprintable() else "\ufffd" for character in words)
-    )
+    return _shortened(" ".join(text.split()))
 
 
 def _shortened(text: str) -> str:
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+    """Return the beginning of a peer's text without control characters, for a terminal."""
+    text = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)

@@ -23,9 +23,10 @@ from odin_ws.cli.checks.machine import check_machine
 from odin_ws.cli.checks.service import InvalidUrl, ServiceAddress, check_service, parse_url
 from odin_ws.cli.command_runner import run, write_line
 from odin_ws.cli.examples import examples
+from odin_ws.cli.printable import printable
 from odin_ws.settings.secrets import read_secret_file
 
-__all__ = ["check"]
+__all__ = ["check", "print_finding"]
 
 _TOKEN: Final = "ODIN_WS_TOKEN"  # noqa: S105 -- the name of the variable
 
@@ -106,7 +107,7 @@ def check(  # noqa: PLR0913, PLR0917 -- click gives each option as an argument
     # The warnings about settings are findings here.
     logging.disable(logging.CRITICAL)
     structlog.configure(processors=[_drop])
-    findings = Findings(_ignore if as_json else _print)
+    findings = Findings(_ignore if as_json else print_finding)
     configuration = check_configuration(findings)
     if configuration is not None:
         command = _Check(findings, configuration, address, channel, token_file, kafka, seconds)
@@ -196,8 +197,11 @@ def _ignore(_finding: Finding) -> None:
     """Print nothing: `--json` prints all findings at the end."""
 
 
-def _print(finding: Finding) -> None:
+def print_finding(finding: Finding) -> None:
+    """Print a finding as one or two lines."""
     outcome = click.style(f"{finding.outcome:<{_OUTCOME_COLUMNS}}", fg=_STYLES[finding.outcome])
-    write_line(f"{outcome}{finding.check:<{_CHECK_COLUMNS}} {finding.text}")
+    # Texts of brokers, services and files.
+    check, text = printable(finding.check), printable(finding.text)
+    write_line(f"{outcome}{check:<{_CHECK_COLUMNS}} {text}")
     if finding.action:
-        write_line(f"{'':<{_OUTCOME_COLUMNS}}-> {finding.action}")
+        write_line(f"{'':<{_OUTCOME_COLUMNS}}-> {printable(finding.action)}")

@@ -26,7 +26,8 @@ from odin_ws.cli.environment import read_event_catalogue, read_settings
 from odin_ws.cli.event_publisher import Pace, TokenCount, choose_tokens, publish_events
 from odin_ws.cli.examples import examples
 from odin_ws.cli.kafka_clients import open_producer
-from odin_ws.cli.message_text import describe_end, printable
+from odin_ws.cli.message_text import describe_end
+from odin_ws.cli.printable import printable
 from odin_ws.cli.setting_options import catalogue_option, overrides
 from odin_ws.cli.signals import drain_on_signals
 from odin_ws.cli.tally import Tally

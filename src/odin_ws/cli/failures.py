@@ -6,6 +6,8 @@ from typing import IO, Any
 
 import click
 
+from odin_ws.cli.printable import printable
+
 __all__ = ["CommandFailed", "InvalidConfiguration", "OutputClosed", "OutputFailed"]
 
 
@@ -14,7 +16,9 @@ class CommandFailed(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Print the line to stderr, or to `file`."""
-        click.echo(f"odin-ws: {self.format_message()}", err=True, file=file)
+        # The text may be of a server, a broker or a file.
+        lines = "\n".join(map(printable, self.format_message().split("\n")))
+        click.echo(f"odin-ws: {lines}", err=True, file=file)
 
 
 class InvalidConfiguration(CommandFailed):

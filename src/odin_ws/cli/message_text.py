@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
+from odin_ws.cli.printable import printable
 from odin_ws.protocol.json_text import dump_json
 from odin_ws_client import Disconnected, Message
 
-__all__ = ["Line", "colour", "describe", "describe_end", "printable", "time_of_day"]
+__all__ = ["Line", "colour", "describe", "describe_end", "time_of_day"]
 
 # The code of a connection that ended without a close frame: only the reason is shown.
 _ABNORMAL: Final = 1006
@@ -85,15 +86,6 @@ def time_of_day(timestamp: int) -> str:
 def colour(category: str) -> str:
     """Return the colour of a category."""
     return _COLOURS.get(category, "white")
-
-
-def printable(text: str) -> str:
-    """Return `text` with escaped unprintable characters, which could be terminal sequences."""
-    if text.isprintable():
-        return text
-    return "".join(
-        character if character.isprintable() else ascii(character)[1:-1] for character in text
-    )
 
 
 def _short(value: Any) -> str:

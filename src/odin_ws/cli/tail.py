@@ -25,7 +25,8 @@ from odin_ws.cli.command_runner import (
 from odin_ws.cli.environment import exit_with_usage_error
 from odin_ws.cli.examples import examples
 from odin_ws.cli.json_object import JsonObject
-from odin_ws.cli.message_text import colour, describe, describe_end, printable, time_of_day
+from odin_ws.cli.message_text import colour, describe, describe_end, time_of_day
+from odin_ws.cli.printable import printable
 from odin_ws.cli.signals import cancel_on_signal
 from odin_ws.cli.since import Since
 from odin_ws.settings.secrets import read_secret_file

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from odin_ws.cli.check import print_finding
 from odin_ws.cli.checks.findings import Finding, Findings, Outcome
 
 
@@ -50,3 +51,11 @@ def test_json_has_every_finding_with_its_action() -> None:
             {"check": "b", "outcome": "failed", "text": "no", "action": "do that"},
         ],
     }
+
+
+def test_finding_shows_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its text may be a broker's or a server's."""
+    print_finding(Finding("a\x1b[2J", Outcome.FAILED, "b\x9b", "c\r"))
+    shown = capsys.readouterr().out
+    assert ("\x1b[2J" in shown, "\x9b" in shown, "\r" in shown) == (False, False, False)
+    assert "\\x1b[2J" in shown
