@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -148,3 +150,24 @@ async def test_memory_of_waiting_filters_is_charged(autojump_clock: MockClock) -
         await client.send_long("subscribe", 1, channels=["ETH.trade"], where=where)
         client.send("subscribe", 2, channels=["ETH.trade"])
         assert [(one["id"], one["code"]) for one in client.received] == [(1, "NOT_AVAILABLE")]
+
+
+@pytest.mark.parametrize("options", [{"max_rate": 1}, {"where": {"field": "a", "gt": 1}}])
+async def test_memory_of_rates_and_filters_is_charged(
+    autojump_clock: MockClock, options: dict[str, Any]
+) -> None:
+    """They take more than a subscription itself; a change of existing ones counts too."""
+    channels = [f"T{number}.trade" for number in range(20)]
+    async with open_harness() as harness:
+        client = FakeClient(harness)
+        harness.limits.budget.measured(0, 20_000)
+        rejected = await client.request("subscribe", channels=channels, **options)
+        assert rejected["code"] == "NOT_AVAILABLE"
+        assert (await client.request("subscribe", channels=channels))["count"] == 20
+        rejected = await client.request("subscribe", channels=channels, **options)
+        assert rejected["code"] == "NOT_AVAILABLE"
+        harness.limits.budget.measured(0, 21_000)
+        assert (await client.request("subscribe", channels=channels, **options))["count"] == 20
+        # The same again takes nothing.
+        harness.limits.budget.measured(0, 0)
+        assert (await client.request("subscribe", channels=channels, **options))["count"] == 20

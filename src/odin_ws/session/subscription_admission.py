@@ -37,6 +37,9 @@ __all__ = [
 _PATTERN_BYTES: Final = 200
 _NEW_PATTERN_BYTES: Final = 800
 
+# Memory of a subscription's rate and filter, in sets and a pace of their own.
+_OPTIONS_BYTES: Final = 1000
+
 # Memory of a running replay: a chunk that was read and one that is written.
 REPLAY_BYTES: Final = 128 << 10
 
@@ -108,8 +111,11 @@ class SubscriptionAdmission:
         own = self._client.grant.max_subscriptions
         return self._limits.patterns if own is None else min(own, self._limits.patterns)
 
-    def admit(self, selection: Selection) -> Steps[Admitted]:
-        """Return which names are granted and within the limits."""
+    def admit(self, selection: Selection, *, has_options: bool = False) -> Steps[Admitted]:
+        """Return which names are granted and within the limits.
+
+        `has_options`: True if the subscriptions will have a rate or a filter.
+        """
         grant, maximum = self._client.grant, self.max_patterns
         rejected = list(selection.rejected)
         names: Names = {}
@@ -133,7 +139,10 @@ class SubscriptionAdmission:
             else:
                 room -= size
                 for begin in range(0, len(wanted), STEP_ITEMS):
-                    memory += self._memory_of(wanted[begin : begin + STEP_ITEMS])
+                    part = wanted[begin : begin + STEP_ITEMS]
+                    memory += self._memory_of(part)
+                    if has_options:
+                        memory += self._memory_of_options(part)
                     if begin:
                         yield
                 patterns.update(wanted)
@@ -202,6 +211,11 @@ class SubscriptionAdmission:
         own = self._client.subscriber.patterns
         new = [pattern for pattern in patterns if pattern not in own]
         return _memory_of_patterns(new, self._hub.index)
+
+    def _memory_of_options(self, patterns: Collection[str]) -> int:
+        """Return the memory of rates and filters, in bytes; existing ones are replaced."""
+        own = self._client.subscriber.options or {}
+        return _OPTIONS_BYTES * sum(pattern not in own for pattern in patterns)
 
 
 def _rejected(command: Reconnect, code: ErrorCode, message: str) -> CommandError:

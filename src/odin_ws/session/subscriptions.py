@@ -212,7 +212,7 @@ class Subscriptions:
             case Subscribe(snapshot=False, since_ms=None) if self._can_ack_positions(command):
                 is_plain = command.where is None and command.max_rate is None
                 options = PLAIN if is_plain else self.admission.options(command)
-                admitted = await time_slice.run(self._admit(command.selection))
+                admitted = await time_slice.run(self._admit(command))
                 self._subscribe(command, admitted, options)
                 return None
             case Resend():
@@ -272,7 +272,7 @@ class Subscriptions:
     def _replay_responses(self, command: Subscribe | Resume) -> Steps[ReplayResponses]:
         """Replay only messages that were not sent already, so that none comes twice."""
         options = self.admission.options(command)
-        admitted = yield from self._admit(command.selection)
+        admitted = yield from self._admit(command)
         self.admission.spend(command, admitted.memory + REPLAY_BYTES)
         patterns = patterns_in(admitted.names)
         start_position = start_position_of(command, patterns, self._hub, options)
@@ -284,8 +284,9 @@ class Subscriptions:
         names: Names = {pattern: (pattern,) for pattern in starts}
         return self._begin_in(command, StartPosition(ResumeCursor(starts)), names, [])
 
-    def _admit(self, selection: Selection) -> Steps[Admitted]:
-        admitted = yield from self.admission.admit(selection)
+    def _admit(self, command: Subscribe | Resume) -> Steps[Admitted]:
+        has_options = command.where is not None or command.max_rate is not None
+        admitted = yield from self.admission.admit(command.selection, has_options=has_options)
         self._responder.count_rejected_names(admitted.rejected)
         return admitted
 
