@@ -143,6 +143,34 @@ async def test_aiokafka_fetches_nothing(
         assert group.consumer.sought.keys() == group.consumer.assigned
 
 
+@pytest.mark.parametrize("stopped_at", [1, 5])
+async def test_kept_partition_continues_where_another_member_stopped(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, stopped_at: int
+) -> None:
+    """It was there between two rebalances, before this source could read again.
+
+    A member that goes back has followed a truncation.
+    """
+    cluster = whole()
+    consumer = FakeConsumer(cluster)
+    monkeypatch.setattr(aiokafka, "AIOKafkaConsumer", lambda **_options: consumer)
+    consumer.assigned = {aiokafka.TopicPartition(*TRADES)}
+    async with open_loop(), sourcing(cluster, monkeypatch, group="odin") as received:
+        await trio.sleep(1)
+        await aio_as_trio(consumer.listener.on_partitions_assigned)(list(consumer.assigned))
+        await trio.sleep(1)
+        cluster.publish(TRADES, 3)
+        await trio.sleep(1)
+        await aio_as_trio(consumer.listener.on_partitions_revoked)([])
+        cluster.publish(TRADES, 2)
+        cluster.group.offsets[TRADES] = stopped_at
+        await aio_as_trio(consumer.listener.on_partitions_assigned)(list(consumer.assigned))
+        await trio.sleep(1)
+        cluster.publish(TRADES)
+        await trio.sleep(1)
+        assert received.offsets(TRADES) == [0, 1, 2, *range(stopped_at, 6)]
+
+
 async def test_source_reads_only_the_last_assignment(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from odin_ws.kafka.protocol import ListOffsetsRequest
 from odin_ws.kafka.source_status import SourceState
-from odin_ws.records import Item
+from odin_ws.records import Batch, Item
 from tests.kafka.fake_log import now_ms
 from tests.kafka.sources import PATIENCE, SOCIAL, TRADES, TRADES_1, Received, sourcing, whole
 
@@ -35,6 +35,9 @@ async def test_without_history_reading_starts_at_the_end(
         await trio.sleep(0.1)
         assert received.offsets(TRADES) == [10, 11]
         assert len(received.assignments) == 1
+        # Offsets of records are not sent again as passed.
+        batches = [item for item in received.items if isinstance(item, Batch)]
+        assert [(len(batch.records), dict(batch.passed)) for batch in batches] == [(2, {})]
 
 
 async def test_history_is_read_before_the_end(

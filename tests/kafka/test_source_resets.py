@@ -122,6 +122,39 @@ async def test_new_topic_id_is_sent_with_the_reset(
         assert reported.topic_ids["odin.trades"] == cluster.topic_ids["odin.trades"]
 
 
+async def test_new_topic_id_is_sent_with_the_first_of_several_resets(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The offset of another partition of the topic is still unknown then."""
+    cluster = whole(TRADES_1)
+    async with sourcing(cluster, monkeypatch) as received:
+        await trio.sleep(1)
+        cluster.query_errors[TRADES_1] = 78
+        cluster.recreate("odin.trades", 2)
+        await trio.sleep(3 * PATIENCE)
+        (reported,) = [item for item in received.assignments if item.gaps]
+        assert reported.gaps == {TRADES: GapReason.RECREATED}
+        assert reported.topic_ids["odin.trades"] == cluster.topic_ids["odin.trades"]
+
+
+async def test_topic_id_that_becomes_known_before_the_assignment_is_taken_resets_nothing(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Brokers are upgraded: the topic is the same, and none of its old records is new."""
+    cluster, hub_is_free = whole(), trio.Event()
+    cluster.logs[TRADES].append([b"{}"] * 7, published_ms=1)
+    cluster.ids_in_metadata = False
+    async with sourcing(cluster, monkeypatch, hub_is_free) as source:
+        await trio.sleep(1)
+        cluster.ids_in_metadata = True
+        await trio.sleep(30)
+        hub_is_free.set()
+        await trio.sleep(10)
+        cluster.publish(TRADES)
+        await trio.sleep(10)
+        assert source.offsets(TRADES) == [7]
+
+
 async def test_recreated_topic_with_fewer_partitions_loses_the_others(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
