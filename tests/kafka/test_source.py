@@ -57,6 +57,21 @@ async def test_history_is_read_before_the_end(
         assert len(received.ingest.history) == 8
 
 
+async def test_source_is_live_as_soon_as_its_history_is_read(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The status does not wait for its next evaluation."""
+    cluster, hub_is_free = whole(), trio.Event()
+    cluster.publish_each(TRADES, 10)
+    async with sourcing(
+        cluster, monkeypatch, hub_is_free, history_seconds=60, history_records=100
+    ) as received:
+        await trio.sleep(3)
+        hub_is_free.set()
+        with trio.fail_after(0.1):
+            await received.source_status.state.wait_value(SourceState.LIVE)
+
+
 async def test_history_that_ends_with_a_marker_ends(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
