@@ -33,3 +33,14 @@ test("a long event is searched once, however many chunks bring it", (context) =>
   assert.deepEqual(events.map((event) => event.length), [1_024_000]);
   assert.ok(searched < 1_100_000, `${searched} characters`);
 });
+
+test("an event without an end is bounded, and long streams of events are not", () => {
+  const encode = (text) => new TextEncoder().encode(text);
+  const parser = new EventParser();
+  const chunk = encode(`:${"x".repeat(2 ** 20)}\n\n`);
+  for (let sent = 0; sent < 40; sent++) assert.deepEqual([...parser.feed(chunk)], []);
+  const endless = encode("data:" + "x".repeat(2 ** 20));
+  assert.throws(() => {
+    for (let sent = 0; sent < 40; sent++) [...parser.feed(endless)];
+  }, RangeError);
+});

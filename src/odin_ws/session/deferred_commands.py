@@ -10,12 +10,12 @@ from typing import Final
 from odin_ws.protocol.commands import Reconnect, Resend, Resume, Subscribe, patterns_of, size_of
 from odin_ws.steps import Steps
 
-__all__ = ["DeferredCommands", "StartCommand", "waiting_bytes"]
+__all__ = ["MAX_WAITING", "MAX_WAITING_BYTES", "DeferredCommands", "StartCommand", "waiting_bytes"]
 
 # Limit of waiting commands. If several wait, the second limit applies to their memory in total:
 # 4,096 patterns, positions and rejections.
-_MAX_WAITING: Final = 100
-_MAX_WAITING_BYTES: Final = 4096 * 200
+MAX_WAITING: Final = 100
+MAX_WAITING_BYTES: Final = 4096 * 200
 
 # Memory of a pattern, position or rejection, and of a command besides these.
 _ITEM_BYTES: Final = 200
@@ -50,7 +50,7 @@ class DeferredCommands:
         """Return whether there is room for a command."""
         size = sum(map(waiting_bytes, self._commands)) + waiting_bytes(command)
         count = len(self._commands)
-        return count < _MAX_WAITING and (count == 0 or size <= _MAX_WAITING_BYTES)
+        return count < MAX_WAITING and (count == 0 or size <= MAX_WAITING_BYTES)
 
     def append(self, command: StartCommand) -> None:
         """Add a command."""
