@@ -125,3 +125,27 @@ def test_garbage_collection_is_off_while_modules_are_loaded() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], check=False, timeout=60)
     assert done.returncode == 3
+
+
+# Runs a command, and signals itself at Python's end: handlers of atexit run after `main`.
+AT_EXIT: Final = """
+import atexit, os, signal, sys
+atexit.register(lambda: os.kill(os.getpid(), signal.{name}))
+sys.argv = ["odin-ws", "version"]
+from odin_ws.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_signal_while_python_exits_does_not_change_the_status(name: str) -> None:
+    """The command has ended: its status stands, and nothing is printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", AT_EXIT.format(name=name)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("\n") == 1
