@@ -82,7 +82,7 @@ class FollowerEvent:
     positions: dict[str, dict[str, int]]
     duplicates: int
     at: float
-    """Seconds on the clock of Node."""
+    """Seconds on the clock of Node or the browser."""
 
 
 class Callbacks:
@@ -92,7 +92,7 @@ class Callbacks:
         self._events = event
 
     async def next_event(self) -> FollowerEvent:
-        """The next thing it says."""
+        """The next event."""
         with trio.fail_after(PATIENCE):
             return await anext(self._events)
 

@@ -28,7 +28,7 @@ const feed = new OdinFeed("%(url)s", %(subscription)s, %(options)s);
 let posted = Promise.resolve();
 const post = (kind) => (item) => {
   const { positions, duplicates } = feed;
-  const body = JSON.stringify({ kind, item, positions, duplicates });
+  const body = JSON.stringify({ kind, item, positions, duplicates, at: performance.now() / 1000 });
   posted = posted.then(() => fetch("/said", { method: "POST", body }));
 };
 feed.onmessage = post("message");
