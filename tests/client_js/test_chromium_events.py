@@ -24,7 +24,8 @@ EVENTS: Final = """<!doctype html>
 const source = new EventSource("%(url)s");
 let posted = Promise.resolve();
 const post = (kind, item) => {
-  const body = JSON.stringify({ kind, item, positions: {}, duplicates: 0, at: performance.now() / 1000 });
+  const at = performance.now() / 1000;
+  const body = JSON.stringify({ kind, item, positions: {}, duplicates: 0, at });
   posted = posted.then(() => fetch("/said", { method: "POST", body }));
 };
 source.onmessage = ({ data }) => post("message", JSON.parse(data));
