@@ -9,17 +9,16 @@ import trio
 from trio.testing import MockClock
 
 from odin_ws.steps import Steps, finish
-from odin_ws.time_slice import SLICE_SECONDS, SLICE_STEPS, TimeSlice, WorkTurns
+from odin_ws.time_slice import SLICE_SECONDS, SLICE_STEPS, TimeSlice
 
 
-class Turns(WorkTurns):
+class Turns:
     """Counts how often work has waited for its turn."""
 
     def __init__(self) -> None:
-        super().__init__(self._take)
         self.taken = 0
 
-    async def _take(self) -> None:
+    async def take(self) -> None:
         """Grant the next turn at once."""
         await trio.lowlevel.checkpoint()
         self.taken += 1
@@ -37,7 +36,7 @@ def counting(steps: int, clock: MockClock | None = None, seconds: float = 0.0) -
 async def test_work_of_one_slice_does_not_wait(mock_clock: MockClock) -> None:
     """Not even for a checkpoint: a short command completes before any other task runs."""
     turns = Turns()
-    time_slice = TimeSlice(turns)
+    time_slice = TimeSlice(turns.take)
     with trio.CancelScope() as scope:
         scope.cancel()
         assert await time_slice.run(counting(SLICE_STEPS - 1)) == SLICE_STEPS - 1
@@ -50,21 +49,21 @@ async def test_slice_ends_after_its_steps_without_a_moving_clock(
 ) -> None:
     """So the work between two turns is bounded on every machine."""
     turns = Turns()
-    assert await TimeSlice(turns).run(counting(steps)) == steps
+    assert await TimeSlice(turns.take).run(counting(steps)) == steps
     assert turns.taken == steps // SLICE_STEPS
 
 
 async def test_slice_ends_after_its_time_with_slow_steps(mock_clock: MockClock) -> None:
     """After each step that takes longer than a slice, the work waits for a turn."""
     turns = Turns()
-    await TimeSlice(turns).run(counting(6, mock_clock, 1.5 * SLICE_SECONDS))
+    await TimeSlice(turns.take).run(counting(6, mock_clock, 1.5 * SLICE_SECONDS))
     assert turns.taken == 6
 
 
 async def test_several_pieces_of_work_share_a_slice(mock_clock: MockClock) -> None:
     """Many small requests get no more time, until a turn begins another slice."""
     turns = Turns()
-    time_slice = TimeSlice(turns)
+    time_slice = TimeSlice(turns.take)
     for _ in range(SLICE_STEPS):
         await time_slice.run(counting(1))
     assert turns.taken == 1
@@ -78,33 +77,6 @@ async def test_cancelled_work_can_be_finished(mock_clock: MockClock) -> None:
     steps = counting(3 * SLICE_STEPS)
     with trio.CancelScope() as scope:
         scope.cancel()
-        await TimeSlice(Turns()).run(steps)
+        await TimeSlice(Turns().take).run(steps)
     assert scope.cancelled_caught
     assert finish(steps) == 3 * SLICE_STEPS
-
-
-async def test_only_the_time_of_granted_turns_is_charged(mock_clock: MockClock) -> None:
-    """The first slice belongs to the turn in which the command was read.
-
-    Work that needs little of its turn is charged for little: with a whole slice each, 12,000
-    clients that resume would wait for 12 seconds of turns.
-    """
-    turns = Turns()
-    time_slice = TimeSlice(turns)
-    await time_slice.run(counting(SLICE_STEPS - 1, mock_clock, SLICE_SECONDS / 100))
-    assert (turns.taken, turns.seconds) == (0, 0)
-    await time_slice.run(counting(SLICE_STEPS, mock_clock, SLICE_SECONDS / 100))
-    assert turns.taken == 1
-    assert turns.seconds == pytest.approx((SLICE_STEPS - 1) * SLICE_SECONDS / 100)
-    # Time between two pieces of work is not the work's.
-    mock_clock.jump(1)
-    time_slice.begin()
-    await time_slice.run(counting(1, mock_clock, SLICE_SECONDS / 100))
-    assert turns.seconds == pytest.approx((SLICE_STEPS - 1) * SLICE_SECONDS / 100)
-
-
-async def test_a_whole_slice_is_charged_for_work_without_steps(mock_clock: MockClock) -> None:
-    """Such as a look-up at the broker, whose time on the event loop is not measured."""
-    turns = Turns()
-    await turns.wait_for_whole_slice()
-    assert (turns.taken, turns.seconds) == (1, SLICE_SECONDS)

@@ -104,7 +104,7 @@ def build(
         upstream.log_reader,
         settings.ws_replay_consumers,
         read_scheduler.wait_for_chunk,
-        read_scheduler.work_turns,
+        read_scheduler.wait_for_work_slice,
     )
     limits = ReplayLimits(settings.ws_max_replay_records)
     server = ConnectionServer(

@@ -284,7 +284,7 @@ class ConnectionServer:
         """Remove a subscriber in time slices: many may leave together, with many patterns."""
         leaving = self._hub.leave(subscriber)
         try:
-            await TimeSlice(self.scans.work_turns).run(leaving)
+            await TimeSlice(self.scans.wait_for_work_slice).run(leaving)
         finally:
             # If the process stops: without time slices.
             finish(leaving)

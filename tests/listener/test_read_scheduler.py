@@ -175,7 +175,7 @@ async def test_time_slices_have_their_share_of_each_pass(  # noqa: C901 -- three
 
     async def work() -> None:
         while True:
-            await read_scheduler.work_turns.wait_for_whole_slice()
+            await read_scheduler.wait_for_work_slice()
             mock_clock.jump(SLICE_SECONDS)
             done["slices"] += 1
 
@@ -267,7 +267,7 @@ async def test_turns_longer_than_their_share_make_passes_no_longer(mock_clock: M
         for _ in range(100):
             nursery.start_soon(turns, "reads", read_scheduler.wait_for_read)
             nursery.start_soon(turns, "replays", read_scheduler.wait_for_chunk)
-            nursery.start_soon(turns, "slices", read_scheduler.work_turns.wait_for_whole_slice)
+            nursery.start_soon(turns, "slices", read_scheduler.wait_for_work_slice)
         while trio.current_time() - begun < 5:
             await trio.lowlevel.checkpoint()
             passes += 1
@@ -315,7 +315,7 @@ async def test_time_slices_are_round_robin(mock_clock: MockClock) -> None:
 
     async def work(number: int) -> None:
         for _ in range(3):
-            await read_scheduler.work_turns.wait_for_whole_slice()
+            await read_scheduler.wait_for_work_slice()
             mock_clock.jump(SLICE_SECONDS)
             slices.append(number)
 
@@ -329,41 +329,3 @@ async def test_time_slices_are_round_robin(mock_clock: MockClock) -> None:
             while len(slices) < 60:
                 await trio.lowlevel.checkpoint()
     assert all(sorted(slices[begin : begin + 20]) == list(range(20)) for begin in (0, 20, 40))
-
-
-async def test_short_time_slices_use_their_share_too(mock_clock: MockClock) -> None:
-    """They are charged for the time that they use: a tenth of it are ten times as many slices.
-
-    A client that resumes uses 0.1 ms of its slice.
-    """
-    hub, short, busy, passes, done = 0.002, SLICE_SECONDS / 10, 0.0, 0, 0
-
-    async def work() -> None:
-        nonlocal done
-        while True:
-            await read_scheduler.work_turns.wait()
-            mock_clock.jump(short)
-            read_scheduler.work_turns.seconds += short
-            done += 1
-
-    async def stream() -> None:
-        nonlocal busy, passes
-        while True:
-            mock_clock.jump(hub)
-            busy += hub
-            passes += 1
-            await trio.lowlevel.checkpoint()
-
-    read_scheduler = ReadScheduler(lambda: busy)
-    async with running_read_scheduler(read_scheduler), trio.open_nursery() as nursery:
-        for _ in range(300):
-            nursery.start_soon(work)
-        nursery.start_soon(stream)
-        while passes < 100:
-            await trio.lowlevel.checkpoint()
-        before, done = passes, 0
-        while passes < 500:
-            await trio.lowlevel.checkpoint()
-        nursery.cancel_scope.cancel()
-    allowed = _BESIDE_HUB * hub * 0.5 / short
-    assert 0.5 * allowed <= done / (passes - before) <= 1.2 * allowed

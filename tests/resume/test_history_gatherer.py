@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -14,7 +14,7 @@ from odin_ws.hub import Hub
 from odin_ws.records import Assignment, HistoryEnd, Record, TopicPartition
 from odin_ws.resume import history_gatherer
 from odin_ws.resume.history_gatherer import GatheredChunks, HistoryGatherer
-from odin_ws.time_slice import TimeSlice, WorkTurns
+from odin_ws.time_slice import TimeSlice
 from tests.factories import record
 from tests.hub.hub_driver import Feeder, dispatching, make_hub
 
@@ -45,10 +45,10 @@ class Gathering:
         await self._feeder.publish(assignment)
 
     async def gather(
-        self, cursor: ResumeCursor, turns: WorkTurns | None = None
+        self, cursor: ResumeCursor, turn: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
     ) -> GatheredChunks | None:
         """Gather up to the present place in the hub's order."""
-        time_slice = TimeSlice(turns or WorkTurns())
+        time_slice = TimeSlice(turn)
         return await self.gatherer.gather(
             cursor, self.hub.stream.order, None, time_slice, lambda: self.moved_on
         )
@@ -136,7 +136,7 @@ async def test_result_is_not_kept_if_the_client_unsubscribes_meanwhile(
             dropping.drop(["BTC.trade"])
             await trio.lowlevel.checkpoint()
 
-        await at.gather(dropping, WorkTurns(drop))
+        await at.gather(dropping, drop)
         assert offsets(await at.gather(cursor(*patterns))) == sorted([*range(10)] * 2)
 
 

@@ -156,7 +156,7 @@ async def test_failing_24_tasks_waiting_for_read_scheduler_are_counted(
     ("take", "name"),
     [
         (ReadScheduler.wait_for_chunk, "ws_replays_waiting"),
-        (lambda scheduler: scheduler.work_turns.wait(), "ws_time_slices_waiting"),
+        (ReadScheduler.wait_for_work_slice, "ws_time_slices_waiting"),
     ],
 )
 async def test_failing_24_tasks_waiting_for_chunk_or_time_slice_are_counted(

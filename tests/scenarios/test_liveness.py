@@ -109,7 +109,7 @@ async def test_client_whose_command_waits_for_the_read_scheduler_is_not_closed(
         turns += 1
         await trio.sleep(60)
 
-    monkeypatch.setattr(odin_scenario.service.server.scans.work_turns, "wait", turn)
+    monkeypatch.setattr(odin_scenario.service.server.scans, "wait_for_work_slice", turn)
     client = await RawClient.open(odin_scenario)
     names = [f"T{number}.trade" for number in range(1000)]
     await client.command("subscribe", channels=names)

@@ -26,7 +26,7 @@ from odin_ws.session.subscription_admission import SubscriptionLimits
 from odin_ws.session.subscriptions import Subscriptions
 from odin_ws.testing.memory_log import MemoryLog
 from odin_ws.testing.memory_log_reader import MemoryLogReader
-from odin_ws.time_slice import TimeSlice, WorkTurns
+from odin_ws.time_slice import TimeSlice, Turn
 from tests.connection.fakes import FakeTransport
 from tests.hub.hub_driver import Feeder, dispatching, make_hub
 from tests.wire_decoder import messages
@@ -50,13 +50,13 @@ class Harness:
         hub: Hub,
         feeder: Feeder,
         patterns: int,
-        turn: Callable[[], Awaitable[None]],
+        turn: Turn,
     ) -> None:
         self.log = log
         self.value = json.dumps({"type": "", "data": {}}).encode()
         self.hub = hub
         self.log_reader = MemoryLogReader(log)
-        scans = ScanPool(hub, self.log_reader, 4, turn, WorkTurns(turn))
+        scans = ScanPool(hub, self.log_reader, 4, turn, turn)
         nursery.start_soon(scans.run)
         self.context = ReplayContext(hub, scans.log_reader, ReplayLimits(1000), scans)
         self.feeder = feeder
@@ -85,7 +85,7 @@ class FakeClient:
         self.replaying = False
         self.rejected: list[ErrorCode] = []
         self._hub = harness.hub
-        self._work_turns = harness.context.scans.work_turns
+        self._turn = harness.context.scans.wait_for_chunk
         self._nursery = harness.nursery
         self._idle = trio.Event()
         self.send_queue = SendQueue(
@@ -134,7 +134,7 @@ class FakeClient:
         try:
             command = decode_command(text, CATALOGUE)
             assert not isinstance(command, Auth | Heartbeat)
-            time_slice = TimeSlice(self._work_turns)
+            time_slice = TimeSlice(self._turn)
             if isinstance(command, Unsubscribe):
                 await self.subscriptions.end(command, time_slice)
             else:
@@ -144,7 +144,7 @@ class FakeClient:
 
     async def restrict(self) -> None:
         """End the subscriptions outside of `grant`, as after a new credential."""
-        await self.subscriptions.restrict(TimeSlice(self._work_turns))
+        await self.subscriptions.restrict(TimeSlice(self._turn))
 
     async def request(
         self, kind: str, command_id: int | None = None, **data: Any
@@ -227,7 +227,7 @@ async def open_harness(
     patterns: int = 1024,
     retention_bytes: int = 1 << 30,
     history_loaded: bool = True,
-    turn: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
+    turn: Turn = trio.lowlevel.checkpoint,
 ) -> AsyncIterator[Harness]:
     """Run a hub for the length of the block.
 

@@ -175,7 +175,7 @@ class EventSession:
     ) -> None:
         self._command = command
         self._stats = stats
-        self._slice = TimeSlice(context.scans.work_turns)
+        self._slice = TimeSlice(context.scans.wait_for_work_slice)
         self._responses = _EventResponses(connection, framing, stats)
         self._subscriptions = Subscriptions(connection, context, limits, self._responses)
 

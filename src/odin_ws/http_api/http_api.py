@@ -138,7 +138,7 @@ class HttpApi:
         """Parse a command; at least one of its names must be granted. Raises HTTPRejection."""
         own = grant.max_subscriptions
         maximum = self._limits.patterns if own is None else min(own, self._limits.patterns)
-        time_slice = TimeSlice(self._context.scans.work_turns)
+        time_slice = TimeSlice(self._context.scans.wait_for_work_slice)
         try:
             command = await time_slice.run(decode_steps(text, self._catalogue, maximum))
         except CommandError as error:

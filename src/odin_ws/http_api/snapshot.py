@@ -81,7 +81,7 @@ class Snapshots:
         # In one step: the snapshot has everything up to the positions and nothing after them.
         topics = stream.catalogue.topics_of(patterns)
         positions, ids = stream.positions_of(topics), stream.ids_of(topics)
-        time_slice = TimeSlice(self._context.scans.work_turns)
+        time_slice = TimeSlice(self._context.scans.wait_for_work_slice)
         messages = await time_slice.run(self._hub.snapshots.matching(patterns, stream.order))
         self._check_size(messages)
         item: dict[str, Any] = {

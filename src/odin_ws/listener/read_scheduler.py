@@ -17,7 +17,7 @@ from typing import Final
 
 import trio
 
-from odin_ws.time_slice import SLICE_SECONDS, WorkTurns
+from odin_ws.time_slice import SLICE_SECONDS
 
 __all__ = ["ReadScheduler", "running_read_scheduler"]
 
@@ -34,10 +34,6 @@ _BESIDE_HUB: Final = 1.0
 # Limit on a queue's turns per pass. A pong takes 0.05 ms; the connection bounds the work of a burst
 # of commands.
 _MAX_TURNS: Final = 128
-
-# The same for time slices, of which each may take a millisecond: many short ones let the estimate
-# fall, and then long ones begin together.
-_MAX_SLICES: Final = 16
 
 # Limit on a queue's debt, seconds: a pass may be long for another reason, such as a garbage
 # collection.
@@ -65,16 +61,13 @@ class _Queue:
     time, or than one turn.
     """
 
-    __slots__ = ("_balance", "_max_turns", "_turns", "cost", "lot", "weight")
+    __slots__ = ("_balance", "_turns", "cost", "lot", "weight")
 
-    def __init__(
-        self, weight: int, max_turns: int = _MAX_TURNS, cost: float = _MIN_SECONDS / _MAX_TURNS
-    ) -> None:
+    def __init__(self, weight: int) -> None:
         self.lot = trio.lowlevel.ParkingLot()
         self.weight = weight
-        self.cost = cost
+        self.cost = _MIN_SECONDS / _MAX_TURNS
         """The estimated seconds of a turn."""
-        self._max_turns = max_turns
         # Seconds.
         self._balance = 0.0
         self._turns = 0
@@ -93,15 +86,14 @@ class _Queue:
         """Return for how many passes with this share the queue has no turn."""
         return int(max(0.0, -self._balance) / share)
 
-    def give(self, share: float, passes: int) -> None:
-        """Add the shares of some passes, and grant turns."""
+    def give(self, share: float, passes: int) -> int:
+        """Add the shares of some passes, and grant turns; returns how many."""
         # The rest of the last pass is less than a turn, unless that pass had the most turns.
         self._balance = min(self._balance, share) + passes * share
         if self._balance > 0:
-            self._turns = min(
-                len(self.lot), self._max_turns, max(1, int(self._balance / self.cost))
-            )
+            self._turns = min(len(self.lot), _MAX_TURNS, max(1, int(self._balance / self.cost)))
             self.lot.unpark(count=self._turns)
+        return self._turns
 
 
 class ReadScheduler:
@@ -120,11 +112,9 @@ class ReadScheduler:
         self._left = _MAX_TURNS
         self._reads = _Queue(_READ_WEIGHT)
         self._replays = _Queue(_REPLAY_WEIGHT)
-        self._work = _Queue(_WORK_WEIGHT, _MAX_SLICES, SLICE_SECONDS)
+        self._work = _Queue(_WORK_WEIGHT)
         self._queues = (self._reads, self._replays, self._work)
         self._requested = trio.Event()
-        self.work_turns = WorkTurns(self._wait_for_work_slice)
-        """The turns of work, for time slices."""
 
     @property
     def waiting(self) -> int:
@@ -154,7 +144,7 @@ class ReadScheduler:
         self._requested.set()
         await self._replays.lot.park()
 
-    async def _wait_for_work_slice(self) -> None:
+    async def wait_for_work_slice(self) -> None:
         """Wait until the caller's work may use another time slice. Always a checkpoint."""
         self._requested.set()
         await self._work.lot.park()
@@ -164,36 +154,39 @@ class ReadScheduler:
         reads, replays, work = self._queues
         while True:
             await self._requested.wait()
+            slices = 0
             while any(queue.lot for queue in self._queues):
                 begun, busy, replayed = trio.current_time(), self._busy(), self._replayed()
-                worked = self.work_turns.seconds
                 await trio.lowlevel.checkpoint()
                 hub = self._busy() - busy
                 for_replays = self._replayed() - replayed
-                for_work = self.work_turns.seconds - worked
+                for_work = slices * SLICE_SECONDS
                 replays.charge(for_replays)
                 work.charge(for_work)
-                # The rest of the time was for reads.
+                # Time slices use their whole share; the rest of the time was for reads.
                 rest = trio.current_time() - begun - hub - for_replays - for_work
                 reads.charge(max(0.0, rest))
-                self._give(max(_MIN_SECONDS, _BESIDE_HUB * hub))
+                slices = self._give(max(_MIN_SECONDS, _BESIDE_HUB * hub))
             self._left = min(_MAX_TURNS, max(1, int(_MIN_SECONDS / reads.cost)))
             self._requested = trio.Event()
 
-    def _give(self, allowed: float) -> None:
-        """Grant the turns of one pass, for which clients have `allowed` seconds."""
+    def _give(self, allowed: float) -> int:
+        """Grant the turns of one pass, for which clients have `allowed` seconds.
+
+        Returns how many of them are time slices.
+        """
         waiting = [queue for queue in self._queues if queue.lot]
         if not waiting:
             # All waiters have been cancelled meanwhile.
-            return
+            return 0
         unit = allowed / sum(queue.weight for queue in waiting)
         shares = {queue: unit * queue.weight for queue in waiting}
         if waiting == [self._work]:
             shares[self._work] = allowed * _WORK_ALONE
         # At least one queue has a turn: a pass without any would only be overhead.
         passes = 1 + min(queue.passes_in_debt(share) for queue, share in shares.items())
-        for queue, share in shares.items():
-            queue.give(share, passes)
+        turns = {queue: queue.give(share, passes) for queue, share in shares.items()}
+        return turns.get(self._work, 0)
 
 
 @asynccontextmanager

@@ -64,7 +64,7 @@ class Replay:
         self._start_position = start_position
         self._responses = responses
         self._finder = StartPositionFinder(context, start_position.resume_cursor)
-        self._slice = TimeSlice(context.scans.work_turns)
+        self._slice = TimeSlice(context.scans.wait_for_work_slice)
         # The place in the hub's order up to which all wanted messages of the history are held.
         self._gathered: int | None = None
         self._most_newer = _NEWER

@@ -17,7 +17,6 @@ from odin_ws.resume.log_bounds import SharedLogReader
 from odin_ws.resume.replay_limits import ScanStats
 from odin_ws.resume.scan import Scan
 from odin_ws.resume.scan_cursor import ScanCursor, ScanEnd, WaitingGroup
-from odin_ws.time_slice import WorkTurns
 
 __all__ = ["ScanPool"]
 
@@ -53,7 +52,7 @@ class ScanPool:
         log_reader: reads the log.
         maximum: the number of scans at once.
         wait_for_chunk: a replay awaits it before it sends the next chunk.
-        work_turns: the turns of clients' work.
+        wait_for_work_slice: work for one client awaits it between two time slices.
     """
 
     def __init__(
@@ -62,11 +61,11 @@ class ScanPool:
         log_reader: LogReader,
         maximum: int,
         wait_for_chunk: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
-        work_turns: WorkTurns | None = None,
+        wait_for_work_slice: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
     ) -> None:
         self.stats = ScanStats()
         self.wait_for_chunk = wait_for_chunk
-        self.work_turns = work_turns or WorkTurns()
+        self.wait_for_work_slice = wait_for_work_slice
         self.log_reader = SharedLogReader(log_reader)
         self._hub = hub
         self._maximum = maximum

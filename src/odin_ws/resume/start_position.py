@@ -104,7 +104,7 @@ class StartPositionFinder:
         self._stream = context.hub.stream
         self._changes = self._stream.changes
         self._log_reader = context.log_reader
-        self._work_turns = context.scans.work_turns
+        self._wait_for_turn = context.scans.wait_for_work_slice
         self._maximum = context.limits.records
         self._resume_cursor = resume_cursor
         # The topics of the initial patterns; kept because a search of a thousand patterns is slow.
@@ -134,7 +134,7 @@ class StartPositionFinder:
             live = self._live(topics)
             lookup = partial(self._log_reader.positions_at, topics, start_position.since)
             # A lookup of 96 partitions takes 1.5 ms of the event loop, as long as a time slice.
-            await self._work_turns.wait_for_whole_slice()
+            await self._wait_for_turn()
             found = await self._retry(partial(lookup, topic_ids=self._changes.ids))
             self._begin_at(found, live)
         elif start_position.live:

@@ -22,7 +22,7 @@ async def resend(
 ) -> None:
     """Resend the requested messages that history still has; report the numbers that are gone."""
     subscriber, hub = client.subscriber, context.hub
-    time_slice = TimeSlice(context.scans.work_turns)
+    time_slice = TimeSlice(context.scans.wait_for_work_slice)
     newest = subscriber.seq
     oldest, messages = await time_slice.run(hub.sent(subscriber))
     newest = max(newest, oldest + len(messages) - 1)

@@ -162,7 +162,7 @@ class ClientSession:
         self._catalogue = context.hub.stream.catalogue
         self._limits = limits
         self._stats = stats
-        self._slice = TimeSlice(context.scans.work_turns)
+        self._slice = TimeSlice(context.scans.wait_for_work_slice)
         # The bucket starts full, so the time does not matter.
         self._bucket = TokenBucket(limits.command_rate, limits.command_burst, connection.opened_at)
         self._responder = _Responses(connection, stats, self._bucket, limits.command_burst)

@@ -192,7 +192,7 @@ class Subscriptions:
 
     async def _work(self, job: Job | None) -> None:
         """Run a job, then the commands that arrived meanwhile."""
-        time_slice = TimeSlice(self._context.scans.work_turns)
+        time_slice = TimeSlice(self._context.scans.wait_for_work_slice)
         while job is not None:
             await job()
             job = None
