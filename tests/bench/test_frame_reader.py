@@ -188,8 +188,10 @@ ANY_MESSAGE = st.builds(
     offset=st.integers(0, 5),
     pad=st.sampled_from([0, 30, 70_00]),
 )
-# Payloads that begin like a message have their own tests; Hypothesis also tries constants of code.
-NO_MESSAGE = st.binary(max_size=300).filter(lambda payload: not payload.startswith(b'{"seq":'))
+# Payloads that begin like a message or a batch have their own tests; Hypothesis also tries
+# constants of code.
+HEADS = b'{"seq":', b'{"type":"batch","seq":'
+NO_MESSAGE = st.binary(max_size=300).filter(lambda payload: not payload.startswith(HEADS))
 ANY_FRAME = ANY_MESSAGE | st.builds(frame, NO_MESSAGE, st.sampled_from([1, 2, PING, CLOSE]))
 
 

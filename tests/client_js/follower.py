@@ -82,7 +82,7 @@ class FollowerEvent:
     positions: dict[str, dict[str, int]]
     duplicates: int
     at: float
-    """Seconds on the clock of Node or the browser."""
+    """Seconds on the clock of Node, the browser or the Python application."""
 
 
 class Callbacks:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from typing import Any
 
 from odin_ws_client import Message, Subscription
@@ -25,6 +26,7 @@ async def follow(open_client: Any, url: str, subscription: dict[str, Any]) -> No
                 "item": content,
                 "positions": client.positions,
                 "duplicates": client.duplicates,
+                "at": time.monotonic(),
             }
             sys.stdout.write(f"{json.dumps(line)}\n")
             sys.stdout.flush()

@@ -12,10 +12,12 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import attrs
+import click
 import pytest
 
 import odin_ws.ops.console
 from odin_ws.catalogue import default_catalogue
+from odin_ws.cli import main
 from odin_ws.cli.tail import tail
 from odin_ws.handshake.request import HandshakeRequest
 from odin_ws.http_api import subscription_query
@@ -95,7 +97,9 @@ def words(snippet: str) -> list[str]:
 def test_snippets_are_valid_commands(page: dict[str, Any], number: int) -> None:
     """For `odin-ws tail`, for /sse, and over WebSocket."""
     choice, made = CHOICES[number], page["made"][number]
-    context = tail.make_context("tail", words(made["odin-ws tail"])[2:])
+    # With its parent: click keeps the help option that it finds first, and `-h` is the parent's.
+    parent = click.Context(main, info_name="odin-ws", **main.context_settings)
+    context = tail.make_context("tail", words(made["odin-ws tail"])[2:], parent=parent)
     assert context.params["channels"] == choice.get("channels", [])
     assert context.params["bundles"] == choice.get("bundles", [])
     program, option, url = words(made["curl"])
