@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from odin_ws.slots import Slots
 
 
@@ -14,7 +18,7 @@ def test_slots_after_a_pause_start_at_once_and_then_evenly() -> None:
         now = max(now, slots.next_start)
         slots.start(now)
         starts.append(now)
-    assert starts == [10, 10, 10, 10.25, 10.5, 10.75]
+    assert starts == pytest.approx([10, 10, 10, 10.2425, 10.49, 10.7375], abs=0.003)
 
 
 def test_start_after_next_is_the_start_of_the_slot_after_next() -> None:
@@ -35,3 +39,31 @@ def test_slots_without_an_interval_are_not_limited() -> None:
         slots.start(1.0)
     assert slots.next_start <= 1.0
     assert slots.start_after_next(1.0) == 1.0
+
+
+def test_one_late_record_does_not_delay_all_later_ones() -> None:
+    """Records as frequent as slots wait no longer after some hundred slots."""
+    slots, waits, started = Slots(0.05, 2), [], 0.0
+    for number in range(400):
+        # The tenth record is late by three slots.
+        arrived = number * 0.05 + (0.15 if number == 10 else 0)
+        started = max(arrived, slots.next_start, started)
+        slots.start(started)
+        waits.append(started - arrived)
+    assert max(waits[:10]) == pytest.approx(0)
+    assert max(waits[11:]) > 0.05
+    assert waits[-1] == pytest.approx(0)
+
+
+@given(st.lists(st.floats(0, 0.2), min_size=1, max_size=200), st.integers(1, 4))
+def test_starts_in_any_time_are_bounded(pauses: list[float], burst: int) -> None:
+    """At most 1% more than one per interval, and the burst."""
+    slots, now, starts = Slots(0.05, burst), 0.0, []
+    for pause in pauses:
+        now = max(now + pause, slots.next_start)
+        slots.start(now)
+        starts.append(now)
+    for first, begin in enumerate(starts):
+        for last in range(first, len(starts)):
+            most = (starts[last] - begin) / 0.0495 + 1.01 * burst
+            assert last - first + 1 <= most + 1e-6

@@ -127,8 +127,10 @@ async def test_brokers_share_the_slots(autojump_clock: MockClock, every: float) 
         far = 4 * TRAVEL + SLOT / 10
         assert one.mean_wait <= SLOT / 2 + far
         assert max(one.waits) <= SLOT + far
-        assert len(one.taken_at) <= 10 / SLOT + 2
-        assert len(cluster.fetches()) - before <= 3 * (10 / SLOT + 2)
+        # Each slot makes up for 1% of a delay.
+        slots = 10 / SLOT * 1.0102 + 2
+        assert len(one.taken_at) <= slots
+        assert len(cluster.fetches()) - before <= 3 * slots
 
 
 async def test_quiet_broker_does_not_delay_others(autojump_clock: MockClock) -> None:
@@ -203,4 +205,4 @@ async def test_begin_slot_returns_false_if_too_far(autojump_clock: MockClock) ->
     assert [await pace.begin_slot(1) for _ in range(3)] == [True, True, False]
     assert trio.current_time() == 1
     assert [await pace.begin_slot(9) for _ in range(2)] == [True, False]
-    assert trio.current_time() == 19
+    assert trio.current_time() == pytest.approx(19, abs=0.21)

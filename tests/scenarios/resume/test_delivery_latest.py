@@ -131,6 +131,8 @@ async def test_response_follows_held_messages(odin_scenario: Scenario) -> None:
     client = await odin_scenario.connect(capacity=1000)
     await client.subscribe(channels=["*.trade"], delivery="latest")
     await flood(odin_scenario, 100)
+    # Until the last of them was dispatched.
+    await trio.sleep(1)
     assert (await client.unsubscribe(channels=["*.trade"]))["unsubscribed"] == ["*.trade"]
     await flood(odin_scenario, 10)
     messages = await all_messages(client)
