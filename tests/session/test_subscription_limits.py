@@ -135,7 +135,7 @@ async def test_filters_of_waiting_commands_are_bounded(autojump_clock: MockClock
                 "subscribe", number, channels=["ETH.trade"], where={"or": fields}
             )
         rejected = [(one["id"], one["code"]) for one in client.received]
-        assert rejected == [(number, "RATE_LIMIT_EXCEEDED") for number in range(8, 31)]
+        assert rejected == [(number, "RATE_LIMIT_EXCEEDED") for number in range(7, 31)]
 
 
 async def test_memory_of_waiting_filters_is_charged(autojump_clock: MockClock) -> None:

@@ -43,7 +43,7 @@ class Filter:
         """An estimate of its memory in bytes: one to four times of what it takes."""
         if self._memory is None:
             # The canonical form and the tests have the constants too, and their own containers.
-            self._memory = _memory_of(self.source) * 13 // 4 + _TERM_BYTES * self.terms
+            self._memory = _memory_of(self.source) * 15 // 4 + _TERM_BYTES * self.terms
         return self._memory
 
     def __eq__(self, other: object) -> bool:
