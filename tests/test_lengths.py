@@ -22,8 +22,6 @@ FUNCTION_LINES: Final = 45
 # Longer modules, and why they are not divided.
 LONG_MODULES: Final = {
     "src/odin_ws/kafka/batch_records.py": "one format, decoded in one pass: calls cost time",
-    "tests/hub/test_ingest.py": "all tests of `Ingest`",
-    "tests/kafka/test_group_offsets.py": "all tests of the group's offsets",
 }
 
 

@@ -18,6 +18,7 @@ from odin_ws.log_reader import Bounds, TimePositions
 from odin_ws.records import Assignment, GapReason, TopicPartition
 from odin_ws.resume import LossReason
 from odin_ws.resume.start_position import ResumeTopics, StartPosition, StartPositionFinder
+from tests.factories import record
 from tests.session.conversation import Harness, open_harness
 
 TRADES = "odin.trades"
@@ -220,3 +221,15 @@ async def test_new_partition_of_another_topic_is_not_begun(autojump_clock: MockC
         await found.assign({A: 5, B: -1, other: -1}, topic_ids=FIRST)
         found.finder.catch_up(announced=True)
         assert found.cursor.positions() == {A: 5, B: -1}
+
+
+async def test_partition_read_without_an_assignment_stays_in_the_cursor(
+    autojump_clock: MockClock,
+) -> None:
+    """The hub delivers such records too: what it has a position of is not unknown."""
+    late = TopicPartition(TRADES, 7)
+    async with finding({A: 5, B: -1, late: 2}, live=5) as found:
+        await found.harness.feeder.publish(record(partition=7, offset=4))
+        await found.finder.find(StartPosition(found.cursor))
+        assert found.cursor.positions() == {A: 5, B: -1, late: 2}
+        assert not found.finder.lost_spans.spans

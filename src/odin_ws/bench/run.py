@@ -55,7 +55,7 @@ async def measure(
 
 @attrs.frozen
 class _Connected:
-    """What connecting all clients took."""
+    """The end of connecting: the clients subscribed, and the time and resources used."""
 
     before: Usage
     after: Usage

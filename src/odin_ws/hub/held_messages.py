@@ -143,7 +143,7 @@ class HeldMessages:
 
 
 NOTHING: Final = HeldMessages()
-"""What a pace holds between a release and its next message; never changed."""
+"""The empty messages that every pace has between a release and its next message. Never changed."""
 
 
 class Extent:

@@ -27,7 +27,7 @@ def _backoff() -> Backoff:
 
 @attrs.define
 class BrokerFetches:
-    """What a fetch from one broker depends on besides its partitions."""
+    """The state of the fetches from one broker, without that of its partitions."""
 
     session: FetchSession = attrs.field(factory=FetchSession)
     planner: FetchPlanner = attrs.field(factory=FetchPlanner)

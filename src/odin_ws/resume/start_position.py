@@ -344,7 +344,8 @@ class StartPositionFinder:
     async def _wait_for_partitions(self) -> None:
         """Wait for partitions of the log that are not noticed yet; drop the others."""
         stream = self._stream
-        unknown = self._resume_cursor.positions().keys() - stream.partitions
+        unassigned = self._resume_cursor.positions().keys() - stream.partitions
+        unknown = {key for key in unassigned if stream.position(key) is None}
         # A group member ignores partitions of other members.
         if unknown and not stream.is_partial:
             bounds = await self._bounds(unknown)
@@ -356,7 +357,7 @@ class StartPositionFinder:
                     self.lost_spans.unknown(key, Span(0, -1))
             while any(stream.position(key) is None for key in bounds):
                 await stream.wait_moved()
-        gone = unknown - stream.partitions
+        gone = {key for key in unknown if stream.position(key) is None}
         self._resume_cursor.forget(gone)
         # Returning partitions are new.
         self._known = self._known - gone
